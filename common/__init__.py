@@ -1,0 +1,1 @@
+"""Everything that needs neither tensors nor gradients: data, draws, checkpoints, metrics, figures, options."""

@@ -1,0 +1,53 @@
+"""How far apart two arrays are, and how good a model is: NumPy only.
+
+Three measures of distance, since each is blind somewhere. The largest absolute difference says nothing without a
+scale; the same relative to the largest entry of the tensor (*nmax*) is what an error analysis bounds; units in the
+last place (ULP) count the floating-point numbers in between, and are meaningless for entries that cancel to zero.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Difference(NamedTuple):
+    """How two arrays of one shape and dtype differ."""
+
+    max_abs: float  # max |a - b|
+    nmax: float  # max |a - b| / max |a|
+    max_ulp: int  # floating-point numbers between the two entries that are furthest apart
+    bit_equal: float  # share of the entries whose bits agree
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> Difference:
+    """Compare two arrays entry by entry; NaN and infinity are errors here, never masked.
+
+    Raises ValueError if shapes or dtypes differ, or if either array has an entry that is not finite.
+    """
+    a, b = np.array(a, order="C"), np.array(b, order="C")
+    if a.shape != b.shape or a.dtype != b.dtype:
+        raise ValueError(f"a is {a.shape} {a.dtype} and b is {b.shape} {b.dtype}: compare like with like")
+    for name, value in (("a", a), ("b", b)):
+        if not np.all(np.isfinite(value)):
+            raise ValueError(f"{name} has {np.sum(~np.isfinite(value))} entries that are not finite: find their cause")
+    if a.size == 0:
+        return Difference(0.0, 0.0, 0, 1.0)
+    max_abs = float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64))))
+    scale = float(np.max(np.abs(a)))
+    nmax = max_abs / scale if scale > 0 else (0.0 if max_abs == 0 else np.inf)
+    return Difference(
+        max_abs, nmax, int(ulp_distance(a, b).max()), float(np.mean(a.view(_bits(a)) == b.view(_bits(b))))
+    )
+
+
+def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Number of steps from a to b in the ordered list of floating-point numbers; +0 and -0 are the same number."""
+    # Floats of one sign are ordered like their bits read as an integer; zero lies between the two signs.
+    sign = np.iinfo(_bits(a)).min
+    magnitude_a, magnitude_b = ((x.view(_bits(x)) & ~sign).astype(np.uint64) for x in (a, b))
+    apart = np.maximum(magnitude_a, magnitude_b) - np.minimum(magnitude_a, magnitude_b)
+    return np.where(np.signbit(a) == np.signbit(b), apart, magnitude_a + magnitude_b)
+
+
+def _bits(a: np.ndarray) -> np.dtype:
+    return np.dtype(f"i{a.dtype.itemsize}")

@@ -1,0 +1,148 @@
+"""What a mixture estimator checks before it computes: one clear line for each way in which its input can be wrong."""
+
+import numbers
+import warnings
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from sklearn.utils.validation import validate_data
+
+from common.mixture_start import INIT_PARAMS
+
+COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+ILL_DEFINED = (
+    "Fitting the mixture model failed because some components have ill-defined empirical covariance (for instance "
+    "caused by singleton or collapsed samples). Try to decrease the number of components, increase reg_covar, or "
+    "scale the input data."
+)
+
+
+def as_array(values: Any) -> Any:
+    """PyTorch and TensorFlow tensors as NumPy arrays, wherever they live; anything else as it is."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+    return values.numpy() if hasattr(values, "numpy") and not hasattr(values, "to_numpy") else values
+
+
+def check_parameters(estimator: Any) -> None:
+    """ValueError naming the first constructor argument that is out of its range."""
+    for name, least in (("n_components", 1), ("n_init", 1), ("max_iter", 0), ("verbose", 0), ("verbose_interval", 1)):
+        value = getattr(estimator, name)
+        if not isinstance(value, numbers.Integral) or value < least:
+            raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
+    for name in ("tol", "reg_covar"):
+        value = getattr(estimator, name)
+        if not isinstance(value, numbers.Real) or not 0 <= value < np.inf:
+            raise ValueError(f"{name}={value!r} must be a number of at least 0")
+    for name, choices in (("covariance_type", COVARIANCE_TYPES), ("init_params", INIT_PARAMS)):
+        if (value := getattr(estimator, name)) not in choices:
+            raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")
+
+
+def check_points(estimator: Any, X: Any, reset: bool) -> np.ndarray:
+    """X as a finite float64 or float32 table (N, D); ValueError, in one line, if it is none."""
+    X = as_array(X)
+    shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
+    if len(shape) != 2:
+        raise ValueError(
+            f"X has shape {tuple(shape)}, not (N, D). Reshape your data: X.reshape(-1, 1) makes one column"
+        )
+    if getattr(getattr(X, "dtype", None), "kind", "f") == "c":
+        raise ValueError(f"X has dtype {X.dtype}. Complex data not supported: give real numbers")
+    x = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
+    check_finite("X", x)
+    return x
+
+
+def check_finite(name: str, x: np.ndarray) -> None:
+    """ValueError naming the first entry of a table that is NaN or infinite."""
+    if not np.isfinite(x.sum()) and len(bad := np.argwhere(~np.isfinite(x))):
+        row, column = bad[0]
+        what = "NaN" if np.isnan(x[row, column]) else "infinity (inf)"
+        where = f"at row {row}, column {column} ({len(bad)} such entries)"
+        raise ValueError(f"{name} contains {what} {where}: remove those rows or fill them in")
+
+
+def check_spread(x: np.ndarray, covariance_type: str, reg_covar: float) -> None:
+    """A constant column has no variance: an error without ``reg_covar``, a warning with it."""
+    constant = np.flatnonzero(x.max(axis=0) == x.min(axis=0))
+    if covariance_type == "spherical" and len(constant) < x.shape[1]:
+        return
+    if len(constant):
+        shown = ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else "")
+        what = f"X is constant in column(s) {shown} (value {x[0, constant[0]]:g})"
+        if reg_covar == 0:
+            raise ValueError(f"{what}: the variance there is zero; remove the column or set reg_covar above 0")
+        warnings.warn(f"{what}: the variance there is reg_covar={reg_covar:g} alone", UserWarning, stacklevel=4)
+
+
+def check_start(estimator: Any, d: int, dtype: np.dtype) -> tuple[np.ndarray | None, ...]:
+    """weights_init, means_init and the covariances of precisions_init, checked, as arrays of ``dtype``, or None."""
+    k, kind = estimator.n_components, estimator.covariance_type
+    shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
+    weights = _initial("weights_init", estimator.weights_init, (k,), dtype)
+    means = _initial("means_init", estimator.means_init, (k, d), dtype)
+    precisions = _initial("precisions_init", estimator.precisions_init, shapes[kind], dtype)
+    if weights is not None:
+        check_weights("weights_init", weights)
+    return weights, means, None if precisions is None else _covariances_from(precisions, kind)
+
+
+def check_weights(name: str, weights: np.ndarray) -> None:
+    """ValueError unless the weights lie in [0, 1] and sum to one."""
+    if weights.min() < 0 or weights.max() > 1:
+        raise ValueError(f"{name} has entries from {weights.min():g} to {weights.max():g}: give values in [0, 1]")
+    if abs(weights.sum() - 1) > (1e-6 if weights.dtype == np.float32 else 1e-8):
+        raise ValueError(f"{name} sums to {weights.sum():g}: divide it by its sum so that it sums to 1")
+
+
+def precisions_cholesky(covariances: np.ndarray, covariance_type: str, reg_covar: float) -> np.ndarray:
+    """U with U U' = Sigma^-1, upper triangular (full, tied), or 1/sigma; ValueError if a covariance is singular."""
+    if covariance_type in ("diag", "spherical"):
+        if not np.all(covariances > 0):
+            raise ValueError(f"reg_covar={reg_covar:g}: a variance is {np.min(covariances):g}. {ILL_DEFINED}")
+        return 1 / np.sqrt(covariances)
+    try:
+        factor = np.linalg.cholesky(covariances)
+    except np.linalg.LinAlgError:
+        raise ValueError(f"reg_covar={reg_covar:g}: {_collapsed(covariances)} {ILL_DEFINED}") from None
+    identity = np.eye(covariances.shape[-1], dtype=covariances.dtype)
+    if covariance_type == "tied":
+        return solve_triangular(factor, identity, lower=True).T
+    return np.stack([solve_triangular(f, identity, lower=True).T for f in factor])
+
+
+def precisions(cholesky: np.ndarray, covariance_type: str) -> np.ndarray:
+    """Sigma^-1 from its factor U: U U', or the square."""
+    return np.square(cholesky) if covariance_type in ("diag", "spherical") else cholesky @ np.swapaxes(cholesky, -1, -2)
+
+
+def _collapsed(covariances: np.ndarray) -> str:
+    eigenvalues = np.linalg.eigvalsh(np.atleast_3d(covariances.T).T)[:, 0]
+    k = int(np.argmin(eigenvalues))
+    return f"component {k} has collapsed (smallest variance {eigenvalues[k]:.3g} in any direction)."
+
+
+def _initial(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+    if value is None:
+        return None
+    array = np.asarray(as_array(value), dtype=dtype)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}: give one of shape {shape}")
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} has NaN or infinite entries: give finite numbers")
+    return array
+
+
+def _covariances_from(precisions: np.ndarray, covariance_type: str) -> np.ndarray:
+    if covariance_type in ("diag", "spherical"):
+        if precisions.min() <= 0:
+            raise ValueError(f"precisions_init has the entry {precisions.min():g}: give positive numbers")
+        return 1 / precisions
+    if not np.allclose(precisions, np.swapaxes(precisions, -1, -2)):
+        raise ValueError("precisions_init is not symmetric: give symmetric, positive definite matrices")
+    if (least := np.linalg.eigvalsh(precisions).min()) <= 0:
+        raise ValueError(f"precisions_init has the eigenvalue {least:g}: give symmetric, positive definite matrices")
+    covariances = np.linalg.inv(precisions)
+    return 0.5 * (covariances + np.swapaxes(covariances, -1, -2))

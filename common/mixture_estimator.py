@@ -1,0 +1,263 @@
+"""The scikit-learn side of the mixture estimators: everything that needs no tensors, once for both frameworks.
+
+Validation of parameters and data, starting values, restarts, the loop with its convergence test, fitted attributes
+and the messages live here; a framework's ``GaussianMixture`` adds only the maths, as five small methods.
+"""
+
+import numbers
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from common.mixture_checks import (
+    as_array,
+    check_parameters,
+    check_points,
+    check_spread,
+    check_start,
+    precisions,
+    precisions_cholesky,
+)
+from common.mixture_start import initial_responsibilities
+
+
+class MixtureEstimator(DensityMixin, BaseEstimator):
+    """Base of ``GaussianMixture`` in both frameworks, with scikit-learn's parameters, attributes and methods.
+
+    Parameters
+    ----------
+    n_components : int, default 1
+        Number of components K.
+    covariance_type : "full", "tied", "diag" or "spherical", default "full"
+        A covariance matrix per component, one for all, a diagonal per component, or one variance per component.
+    tol : float, default 1e-3
+        EM stops when the lower bound (mean log likelihood per point, in nats) changes by less than this.
+    reg_covar : float, default 1e-6
+        Added to the diagonal of every covariance; 0 is maximum likelihood proper.
+    max_iter, n_init : int, default 100 and 1
+        Most iterations of a run; number of runs from different starts, of which the best is kept.
+    init_params : "kmeans", "k-means++", "random" or "random_from_data", default "kmeans"
+        How the responsibilities are chosen that the first M step starts from.
+    weights_init, means_init, precisions_init : arrays of shapes (K,), (K, D), as ``precisions_``; or None
+        Starting values that replace those of the first M step.
+    random_state : int, numpy.random.RandomState or None
+        Seed of the starting values and of ``sample``.
+    warm_start : bool, default False
+        Start from the last fit instead of ``init_params``.
+    verbose, verbose_interval : int, default 0 and 10
+        1 prints the course of every run, 2 the lower bound too, every ``verbose_interval`` iterations.
+
+    Attributes
+    ----------
+    weights_, means_, covariances_, precisions_, precisions_cholesky_ : arrays
+        The mixture; shapes (K,), (K, D) and, by covariance type, (K, D, D), (D, D), (K, D) or (K,).
+    converged_, n_iter_, lower_bound_ : bool, int, float
+        Of the best run: whether it converged, its iterations, the bound at its last E step.
+    lower_bounds_ : list of float
+        The bound at every iteration of the best run.
+    """
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        covariance_type="full",
+        tol=1e-3,
+        reg_covar=1e-6,
+        max_iter=100,
+        n_init=1,
+        init_params="kmeans",
+        weights_init=None,
+        means_init=None,
+        precisions_init=None,
+        random_state=None,
+        warm_start=False,
+        verbose=0,
+        verbose_interval=10,
+    ):
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MixtureEstimator":
+        """Fit the mixture to X (N, D) by EM, row n counting ``sample_weight[n]`` times; returns self."""
+        self.fit_predict(X, y, sample_weight)
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
+        """Fit the mixture to X (N, D) and return the most probable component of every point, (N,)."""
+        check_parameters(self)
+        x, weight = self._training_data(X, sample_weight)
+        start = check_start(self, x.shape[1], x.dtype)
+        go_on = self.warm_start and hasattr(self, "converged_")
+        random_state = check_random_state(self.random_state)
+        tensors = self._tensor(x), None if weight is None else self._tensor(weight)
+        total_weight = len(x) if weight is None else weight.sum()
+
+        best: dict[str, Any] = {"lower_bound_": -np.inf}
+        for run in range(1 if go_on else self.n_init):
+            if self.verbose:
+                print(f"Initialization {run}")
+            if go_on:
+                parameters, bound = self._parameters(), self.lower_bound_
+            else:
+                parameters, bound = self._starting_parameters(x, weight, tensors, start, random_state), -np.inf
+            fitted = self._run(tensors, parameters, bound, total_weight)
+            if not best.keys() - {"lower_bound_"} or fitted["lower_bound_"] > best["lower_bound_"]:
+                best = fitted
+
+        if not best["converged_"] and self.max_iter > 0:
+            warnings.warn(
+                f"EM stopped at max_iter={self.max_iter} before the lower bound changed by less than tol={self.tol}: "
+                "raise max_iter or tol, or use other starting values",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        vars(self).update(best)
+        self.precisions_cholesky_ = precisions_cholesky(self.covariances_, self.covariance_type, self.reg_covar)
+        self.precisions_ = precisions(self.precisions_cholesky_, self.covariance_type)
+        return self.predict(X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable component of every point, (N,)."""
+        return self.predict_proba(X).argmax(axis=1)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The responsibilities, (N, K)."""
+        return np.asarray(self._posterior(X)[1])
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """The log density of every point in nats, (N,)."""
+        return np.asarray(self._posterior(X)[0])
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean log density per point, in nats."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Draw points (n_samples, D) from the fitted mixture, and the components that drew them (n_samples,)."""
+        check_is_fitted(self)
+        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
+            raise ValueError(f"n_samples={n_samples!r} must be an integer of at least 1")
+        random_state, dtype = check_random_state(self.random_state), self.means_.dtype
+        uniforms = random_state.uniform(size=n_samples).astype(dtype)
+        noise = random_state.standard_normal((n_samples, self.means_.shape[1])).astype(dtype)
+        x, z = self._sample(self._parameters(), self._tensor(uniforms), self._tensor(noise))
+        return np.asarray(x), np.asarray(z)
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion on X, -2 log p(X) + (number of free parameters) log N; lower is better."""
+        return -2 * self.score(X) * len(X) + self._n_free_parameters() * np.log(len(X))
+
+    def aic(self, X: Any) -> float:
+        """Akaike information criterion on X, -2 log p(X) + 2 (number of free parameters); lower is better."""
+        return -2 * self.score(X) * len(X) + 2 * self._n_free_parameters()
+
+    def _run(self, tensors: tuple, parameters: tuple, bound: float, total_weight: float) -> dict[str, Any]:
+        x, weight = tensors
+        bounds, converged = [], False
+        for iteration in range(1, self.max_iter + 1):
+            previous, before = bound, parameters
+            parameters, total = self._em_iteration(x, parameters, weight)
+            bound = float(total) / total_weight
+            if not np.isfinite(bound):
+                # says which component, or else the data are beyond what the dtype can hold
+                precisions_cholesky(np.asarray(before[2]), self.covariance_type, self.reg_covar)
+                raise ValueError(f"X: the lower bound became {bound} at iteration {iteration}; scale the data")
+            bounds.append(bound)
+            if self.verbose and iteration % self.verbose_interval == 0:
+                detail = f": lower bound {bound:.5f}, change {bound - previous:.5e}" if self.verbose >= 2 else ""
+                print(f"  Iteration {iteration}{detail}")
+            if converged := abs(bound - previous) < self.tol:
+                break
+        if self.verbose:
+            print(f"Initialization {'converged' if converged else 'did not converge'}, lower bound {bound:.5f}")
+        weights, means, covariances = (np.asarray(tensor) for tensor in parameters)
+        return {
+            "weights_": weights,
+            "means_": means,
+            "covariances_": covariances,
+            "converged_": converged,
+            "n_iter_": len(bounds),
+            "lower_bound_": bound,
+            "lower_bounds_": bounds,
+        }
+
+    def _starting_parameters(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        tensors: tuple,
+        start: tuple[np.ndarray | None, ...],
+        random_state: np.random.RandomState,
+    ) -> tuple:
+        given = [None if value is None else self._tensor(value) for value in start]
+        if all(value is not None for value in given):
+            return tuple(given)
+        gamma = initial_responsibilities(x, self.n_components, self.init_params, random_state, weight)
+        estimated = self._m_step(tensors[0], self._tensor(gamma), tensors[1])
+        return tuple(g if g is not None else e for g, e in zip(given, estimated, strict=True))
+
+    def _training_data(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        x = check_points(self, X, reset=True)
+        if x.shape[0] < max(2, self.n_components):
+            raise ValueError(
+                f"X has {x.shape[0]} sample(s) (n_samples={x.shape[0]}), fewer than n_components={self.n_components} "
+                "or than 2: give more points or ask for fewer components"
+            )
+        check_spread(x, self.covariance_type, self.reg_covar)
+        if sample_weight is None:
+            return x, None
+        weight = _check_sample_weight(as_array(sample_weight), x, dtype=x.dtype, ensure_non_negative=True)
+        if np.count_nonzero(weight) < max(2, self.n_components):
+            raise ValueError(
+                f"sample_weight leaves {np.count_nonzero(weight)} points of positive weight, fewer than "
+                f"n_components={self.n_components} or than 2: give weight to more points"
+            )
+        return x, weight
+
+    def _posterior(self, X: Any) -> tuple:
+        check_is_fitted(self)
+        x = check_points(self, X, reset=False)
+        return self._e_step(self._tensor(x.astype(self.means_.dtype, copy=False)), self._parameters())
+
+    def _parameters(self) -> tuple:
+        return tuple(self._tensor(value) for value in (self.weights_, self.means_, self.covariances_))
+
+    def _n_free_parameters(self) -> int:
+        k, d = self.means_.shape
+        of_covariances = {"full": k * d * (d + 1) // 2, "tied": d * (d + 1) // 2, "diag": k * d, "spherical": k}
+        return of_covariances[self.covariance_type] + k * d + k - 1
+
+    # What a framework adds.
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        raise NotImplementedError
+
+    def _e_step(self, x: Any, parameters: tuple) -> tuple:
+        raise NotImplementedError
+
+    def _m_step(self, x: Any, gamma: Any, sample_weight: Any) -> tuple:
+        raise NotImplementedError
+
+    def _em_iteration(self, x: Any, parameters: tuple, sample_weight: Any) -> tuple:
+        raise NotImplementedError
+
+    def _sample(self, parameters: tuple, uniforms: Any, noise: Any) -> tuple:
+        raise NotImplementedError

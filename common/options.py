@@ -1,0 +1,147 @@
+"""The training scripts' command line: one set of options for both frameworks.
+
+An option is a field of a frozen dataclass: its name, default and help stand in one place, and the same fields are
+what a run writes to ``config.json``. Fields with underscores are flags with dashes: ``latent_dim``, ``--latent-dim``.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NoReturn, Self
+
+from common.datasets import NAMES
+
+
+def option(default: Any, help: str, **argparse_arguments: Any) -> Any:
+    """A dataclass field that is also a flag; its type is that of the default unless ``type`` says otherwise."""
+    return field(default=default, metadata={"help": help} | argparse_arguments)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What every training script understands."""
+
+    data: str = option("digits", f"{', '.join(NAMES)}, or the path of a .csv or .npy file")
+    data_dir: str | None = option(None, "folder with the IDX files of mnist or fashion-mnist", type=str)
+    seed: int = option(0, "seed of every random number of the run")
+    precision: str = option(
+        "float64",
+        "arithmetic; reproducible is float64 with rounded updates: the same bytes from both frameworks",
+        choices=("float64", "float32", "reproducible"),
+    )
+    out: str | None = option(None, "run folder to write; needed unless --resume goes on in place", type=str)
+    resume: str | None = option(None, "run folder, of either framework, to go on from", type=str)
+    overwrite: bool = option(False, "replace the run that is already in the folder")
+    threads: int = option(1, "threads of the framework's own arithmetic")
+    device: str = option("cpu", "device to compute on, as the framework calls it: cpu, cuda, ...")
+
+    def check(self) -> Self:
+        """Return the options; ValueError, naming the flag, if one is out of range."""
+        for name, least in self.at_least().items():
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= least):
+                raise ValueError(f"{flag(name)} {value}: must be at least {least}")
+        if self.seed >= 2**64:
+            raise ValueError(f"--seed {self.seed}: must be below 2^64")
+        if self.out is None and self.resume is None:
+            raise ValueError("--out is missing: name the folder that the run is to write, such as build/runs/first")
+        return self
+
+    def at_least(self) -> dict[str, float]:
+        """The least value of each numeric option."""
+        return {"seed": 0, "threads": 1}
+
+
+@dataclass(frozen=True)
+class GMMOptions(RunOptions):
+    """Fit a mixture of Gaussians by expectation maximisation."""
+
+    data: str = option("old-faithful", f"{', '.join(NAMES)}, or the path of a .csv or .npy file")
+    components: int = option(2, "number of components K")
+    covariance: str = option("full", "form of the covariances", choices=("full", "tied", "diag", "spherical"))
+    init: str = option("kmeans", "where EM starts", choices=("kmeans", "k-means++", "random", "random_from_data"))
+    steps: int = option(1000, "most EM iterations")
+    tol: float = option(1e-10, "stop when the mean log likelihood changes by less (nats per point)")
+    reg_covar: float | None = option(
+        None, "added to the diagonal of every covariance (1e-6; naming it admits constant columns)", type=float
+    )
+
+    def at_least(self) -> dict[str, float]:
+        """The least value of each numeric option."""
+        return super().at_least() | {"components": 1, "steps": 1, "tol": 0, "reg_covar": 0}
+
+
+@dataclass(frozen=True)
+class VAEOptions(RunOptions):
+    """Train a variational autoencoder on images."""
+
+    model: str = option("dense", "kind of network", choices=("dense",))
+    likelihood: str = option(
+        "bernoulli", "of a pixel: bernoulli (pixels above 1/2 become 1) or gaussian", choices=("bernoulli", "gaussian")
+    )
+    variance: float | None = option(None, "fixed variance of a gaussian pixel; learned if not given", type=float)
+    activation: str = option("tanh", "of the hidden layers", choices=("tanh", "relu"))
+    latent_dim: int = option(10, "dimensions L of the code")
+    hidden_dim: int = option(400, "units H of each hidden layer")
+    epochs: int = option(20, "passes over the training data")
+    steps: int | None = option(None, "stop after this many updates, whatever the epochs", type=int)
+    batch_size: int = option(128, "images in a minibatch")
+    learning_rate: float = option(1e-3, "of Adam")
+
+    def at_least(self) -> dict[str, float]:
+        """The least value of each numeric option."""
+        sizes = ("latent_dim", "hidden_dim", "epochs", "steps", "batch_size")
+        return super().at_least() | dict.fromkeys(sizes, 1) | {"variance": 1e-6, "learning_rate": 1e-12}
+
+
+# What --resume takes from the command line; everything else is the earlier run's, and must not be contradicted.
+FREE_ON_RESUME = {"out", "resume", "overwrite", "threads", "device", "data_dir", "epochs", "steps", "tol"}
+
+
+def parse(kind: type[RunOptions], argv: Sequence[str] | None, prog: str) -> tuple[RunOptions, set[str]]:
+    """Options from the command line, and the names of those given there. Wrong ones end in exit code 2, in one line."""
+    parser = _Parser(prog=prog, description=kind.__doc__, allow_abbrev=False)
+    for f in fields(kind):
+        arguments = dict(f.metadata)
+        arguments["help"] += "" if f.default in (None, False) else f" (default: {f.default})"
+        if f.default is False:
+            arguments["action"] = "store_true"
+        elif "choices" not in arguments:
+            arguments.setdefault("type", type(f.default))
+        parser.add_argument(flag(f.name), default=argparse.SUPPRESS, **arguments)
+    given = vars(parser.parse_args(argv))
+    try:
+        return kind(**given).check(), set(given)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def resumed(options: RunOptions, given: set[str], earlier: dict[str, Any]) -> RunOptions:
+    """The earlier run's options with those of this command line that may change; ValueError naming any other."""
+    for name in sorted(given - FREE_ON_RESUME):
+        if getattr(options, name) != earlier.get(name):
+            raise ValueError(
+                f"{flag(name)} {getattr(options, name)}: the run to resume has {earlier.get(name)}; leave the flag out"
+            )
+    names = {f.name for f in fields(options)}
+    if missing := sorted(names - earlier.keys()):
+        raise ValueError(f"--resume {options.resume}: config.json lacks {missing}; is it a run of this script?")
+    changed = {name: getattr(options, name) for name in given & FREE_ON_RESUME}
+    machine = {name: getattr(options, name) for name in ("out", "resume", "overwrite", "threads", "device")}
+    return type(options)(**{name: earlier[name] for name in names} | machine | changed).check()
+
+
+def as_dict(options: RunOptions) -> dict[str, Any]:
+    """The options as config.json holds them."""
+    return asdict(options)
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")

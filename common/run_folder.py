@@ -1,0 +1,178 @@
+"""A run's folder: config.json, metrics.jsonl, checkpoint.safetensors and figures; and what surrounds a training loop.
+
+``config.json`` holds every option and the versions, ``metrics.jsonl`` one object per update, and the checkpoint
+appears whole or not at all. An interrupted run stops between two updates, writes its checkpoint and ends; ``--resume``
+goes on from there, in whichever framework.
+"""
+
+import json
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from common import checkpoint, options
+from common.options import RunOptions
+
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "tensorflow", "keras")
+SECONDS_BETWEEN_SAVES = 10.0
+
+
+class RunFolder:
+    """The folder of one run, opened for a new run or to go on with an earlier one.
+
+    ``start`` is None for a new run, else (arrays, step, architecture) of the checkpoint to go on from; ``history``
+    holds the metrics up to there. Raises ValueError if the folder holds another run, or cannot be written.
+    """
+
+    def __init__(self, chosen: RunOptions, framework: str) -> None:
+        self.options = chosen
+        self.path = Path(chosen.out or chosen.resume)
+        self.interrupted = False
+        self.start: tuple[dict[str, np.ndarray], int, dict[str, Any]] | None = None
+        self.history: list[dict[str, Any]] = []
+        source = None if chosen.resume is None else Path(chosen.resume)
+        if source is not None:
+            self.start = checkpoint.load(source / "checkpoint.safetensors")
+            self.history = [row for row in read_metrics(source) if row["step"] <= self.start[1]]
+        self._make_room(in_place=source is not None and source.resolve() == self.path.resolve())
+        config = options.as_dict(chosen) | {"framework": framework, "versions": versions()}
+        checkpoint.write_atomically(self.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        lines = "".join(json.dumps(row) + "\n" for row in self.history)
+        checkpoint.write_atomically(self.path / "metrics.jsonl", lines.encode())
+        self._log = open(self.path / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+        self._clock = self._saved = time.perf_counter()
+
+    def steps(self, first: int, last: int, unit: str) -> Iterator[int]:
+        """Count from first + 1 to last, with a progress bar on a terminal; ends early if the run is interrupted."""
+        bar = tqdm(range(first + 1, last + 1), initial=first, total=last, unit=unit, disable=not sys.stderr.isatty())
+        for step in bar:
+            if self.interrupted:
+                bar.close()
+                return
+            yield step
+
+    def log(self, step: int, **values: float) -> None:
+        """Append one line to metrics.jsonl: the step, the values and the seconds since the run began."""
+        row = {"step": step, **values, "seconds": round(time.perf_counter() - self._clock, 6)}
+        self.history.append(row)
+        self._log.write(json.dumps(row) + "\n")
+
+    def save(self, arrays: Mapping[str, np.ndarray], step: int, architecture: Mapping[str, Any]) -> None:
+        """Write the checkpoint, after the metrics that lead up to it."""
+        self._log.flush()
+        checkpoint.save(self.path / "checkpoint.safetensors", arrays, step, architecture)
+        self._saved = time.perf_counter()
+
+    def save_is_due(self) -> bool:
+        """Whether the last checkpoint is so old that losing what came after it would hurt."""
+        return time.perf_counter() - self._saved > SECONDS_BETWEEN_SAVES
+
+    def save_figure(self, name: str, draw: Callable[..., Any], *arguments: Any) -> None:
+        """Draw a figure of ``common.figures`` into the folder."""
+        draw(*arguments).savefig(self.path / f"{name}.png")
+
+    def summary(self, **values: Any) -> None:
+        """Print the run's final figures and where its pictures are."""
+        values["checkpoint_sha256"] = checkpoint.digest(self.path / "checkpoint.safetensors")
+        values["pictures"] = ", ".join(str(path) for path in sorted(self.path.glob("*.png")))
+        for name, value in values.items():
+            print(f"  {name.replace('_', ' '):<26}{f'{value:.6f}' if isinstance(value, float) else value}")
+
+    def close(self) -> None:
+        """Flush and close the log."""
+        self._log.close()
+
+    def _make_room(self, in_place: bool) -> None:
+        old = self.path / "checkpoint.safetensors"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if in_place or not old.exists():
+                return
+            if not self.options.overwrite:
+                raise ValueError(f"--out {self.path}: holds a run already; choose another folder or add --overwrite")
+            for file in (*self.path.glob("*.png"), old):
+                file.unlink()
+        except OSError as error:
+            raise ValueError(
+                f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
+            ) from error
+
+
+def main(
+    prog: str,
+    kind: type[RunOptions],
+    prepare: Callable[[Any], Any],
+    train: Callable[[RunFolder, Any], None],
+    argv: Sequence[str] | None,
+) -> int:
+    """One run of a training script; returns the exit code: 0, 2 for bad arguments or input, 130 when interrupted.
+
+    ``prepare(options)`` loads and checks the data before the folder is touched; ``train(run, data)`` does the rest.
+    """
+    chosen, given = options.parse(kind, argv, prog)
+    run = None
+    try:
+        if chosen.resume is not None:
+            chosen = options.resumed(chosen, given, read_config(Path(chosen.resume)))
+        data = prepare(chosen)
+        run = RunFolder(chosen, prog.partition(".")[0])
+        _stop_between_steps(run)
+        print(f"{prog}: {chosen.data}, seed {chosen.seed}, {chosen.precision} -> {run.path}", flush=True)
+        train(run, data)
+        if run.interrupted:
+            print(f"{prog}: interrupted; go on with --resume {run.path}", file=sys.stderr)
+        return 130 if run.interrupted else 0
+    except ValueError as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        if run is not None:
+            run.close()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options of the run in a folder."""
+    try:
+        return dict(json.loads((path / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"--resume {path}: config.json cannot be read ({error}); name a run's folder") from error
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; a last line that was cut short is left out."""
+    try:
+        lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: metrics.jsonl cannot be read ({error}); name a run's folder") from error
+
+
+def versions() -> dict[str, str]:
+    """The versions a result may depend on."""
+    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+
+
+def _stop_between_steps(run: RunFolder) -> None:
+    """Let Ctrl-C and SIGTERM end the run at the next step; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def ask_to_stop(number: int, frame: Any) -> None:
+        if run.interrupted:
+            raise KeyboardInterrupt
+        run.interrupted = True
+
+    signal.signal(signal.SIGINT, ask_to_stop)
+    signal.signal(signal.SIGTERM, ask_to_stop)

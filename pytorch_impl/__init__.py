@@ -1,0 +1,1 @@
+"""From the coin toss to the variational autoencoder, in PyTorch."""

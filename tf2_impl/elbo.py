@@ -1,0 +1,113 @@
+r"""The evidence lower bound: what a variational autoencoder maximises, and every term of it.
+
+We would like to maximise $\log p(x)$, but it is an integral over all latent codes $z$ that could have produced $x$.
+For *any* distribution $q(z)$ it splits into two parts, one of which can be computed:
+
+$$\log p(x) = \underbrace{\mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}(q(z) \,\|\, p(z))}_{\mathrm{ELBO}}
+  + \mathrm{KL}(q(z) \,\|\, p(z \mid x))$$
+
+The last term is never negative, so the first two are a lower bound on $\log p(x)$, tight when $q$ is the posterior.
+The first of them asks the codes to explain the data, the second not to stray from the prior. The network proposes a
+Gaussian $q(z \mid x)$ for each $x$; a draw $z = \mu + \sigma \epsilon$ with $\epsilon$ from a standard normal keeps
+the expectation differentiable in $\mu$ and $\sigma$, and one draw per point is enough.
+
+Shapes: N points of D features with codes of L dimensions; `x` (N, D), `mean`, `log_var`, `noise` and `z` (N, L).
+Every term is summed over features or over code dimensions and keeps all of its constants, so that the ELBO is a bound
+on $\log p(x)$ in nats that can be compared between models. Only `evidence_lower_bound` averages, over the batch.
+
+Source: D. Kingma, M. Welling, "Auto-encoding variational Bayes", ICLR 2014; Bishop (2006), section 9.4.
+"""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+from tensorflow import Tensor
+
+
+class Bound(NamedTuple):
+    """The ELBO and its parts, each with its true sign, in nats per point: elbo = reconstruction - kl."""
+
+    elbo: Tensor  # ()
+    reconstruction: Tensor  # ()
+    kl: Tensor  # ()
+
+
+def gaussian_kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
+    r"""The divergence of a diagonal Gaussian from the standard normal, (N,).
+
+    $$\mathrm{KL}(\mathcal{N}(\mu, \sigma^2) \,\|\, \mathcal{N}(0, I))
+      = \frac{1}{2} \sum_l \left( \mu_l^2 + \sigma_l^2 - 1 - \log \sigma_l^2 \right)$$
+
+    With $\sigma^2 - 1$ as `expm1` of the log variance nothing cancels where $q$ comes close to the prior.
+
+    Source: Kingma and Welling (2014), appendix B.
+    """
+    return 0.5 * tf.reduce_sum(tf.square(mean) + tf.math.expm1(log_var) - log_var, axis=-1)
+
+
+def gaussian_kl(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, log_var_p: Tensor) -> Tensor:
+    r"""The divergence between two diagonal Gaussians, (N,). The order matters: q first.
+
+    $$\mathrm{KL}(q \,\|\, p) = \frac{1}{2} \sum_l \left( \frac{(\mu_{q,l} - \mu_{p,l})^2}{\sigma_{p,l}^2}
+      + \frac{\sigma_{q,l}^2}{\sigma_{p,l}^2} - 1 - \log \frac{\sigma_{q,l}^2}{\sigma_{p,l}^2} \right)$$
+
+    Source: Bishop (2006), equation 1.113 with 2.43.
+    """
+    log_ratio = log_var_q - log_var_p  # (N, L)
+    distance = tf.square(mean_q - mean_p) * tf.exp(-log_var_p)  # (N, L)
+    return 0.5 * tf.reduce_sum(distance + tf.math.expm1(log_ratio) - log_ratio, axis=-1)
+
+
+def reparameterize(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
+    r"""A draw from $q(z \mid x)$ that gradients pass through, (N, L).
+
+    $$z = \mu + \sigma \epsilon, \qquad \epsilon \sim \mathcal{N}(0, I)$$
+
+    Source: Kingma and Welling (2014), section 2.4.
+    """
+    # sigma = exp(1/2 log sigma²)
+    return mean + tf.exp(0.5 * log_var) * noise
+
+
+def gaussian_log_likelihood(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    r"""The log density of x under a diagonal Gaussian, (N,): the reconstruction term of a Gaussian decoder.
+
+    $$\log \mathcal{N}(x \mid \mu, \sigma^2)
+      = -\frac{1}{2} \sum_d \left( \log 2\pi + \log \sigma_d^2 + \frac{(x_d - \mu_d)^2}{\sigma_d^2} \right)$$
+
+    `log_var` is (N, D), (D,) or a scalar. Where it is fixed, this is the squared error times $-1/(2\sigma^2)$, plus
+    constants; where it is learned, the constants are what keeps $\sigma^2$ from growing without end.
+
+    Source: Kingma and Welling (2014), appendix C.2.
+    """
+    squared_error = tf.square(x - mean)  # (N, D)
+    return -0.5 * tf.reduce_sum(math.log(2 * math.pi) + log_var + squared_error * tf.exp(-log_var), axis=-1)
+
+
+def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
+    r"""The log probability of binary x under independent coins with the given log odds, (N,).
+
+    $$\log p(x) = \sum_d x_d \log s_d + (1 - x_d) \log (1 - s_d), \qquad s_d = \frac{1}{1 + e^{-a_d}}$$
+
+    computed from the logits $a$ in the symmetric form, which neither overflows nor cancels, and whose gradient at
+    $a = 0$ is $x - 1/2$ in both frameworks:
+
+    $$\log p(x) = \sum_d \left( x_d - \frac{1}{2} \right) a_d - \frac{|a_d|}{2} - \log \left( 1 + e^{-|a_d|} \right)$$
+
+    Source: Kingma and Welling (2014), appendix C.1.
+    """
+    magnitude = tf.abs(logits)  # (N, D)
+    log_probability = (x - 0.5) * logits - 0.5 * magnitude - tf.math.log1p(tf.exp(-magnitude))  # (N, D)
+    return tf.reduce_sum(log_probability, axis=-1)
+
+
+def evidence_lower_bound(reconstruction: Tensor, kl: Tensor) -> Bound:
+    r"""The ELBO with its parts, averaged over the batch, from the terms of each point, (N,) each.
+
+    $$\mathrm{ELBO} = \frac{1}{N} \sum_n \left( \log p(x_n \mid z_n)
+      - \mathrm{KL}(q(z \mid x_n) \,\|\, p(z)) \right)$$
+
+    Source: Kingma and Welling (2014), equation 7.
+    """
+    return Bound(tf.reduce_mean(reconstruction - kl), tf.reduce_mean(reconstruction), tf.reduce_mean(kl))

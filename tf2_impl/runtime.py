@@ -1,0 +1,23 @@
+"""Where and with how many threads TensorFlow computes."""
+
+from contextlib import AbstractContextManager
+
+import tensorflow as tf
+
+
+def device(name: str, threads: int) -> AbstractContextManager:
+    """A context in which tensors are made on the device called `name`, with full-precision float32 products.
+
+    Raises ValueError if this machine or this build has no such device.
+    """
+    if tf.config.threading.get_intra_op_parallelism_threads() != threads:
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+        except RuntimeError as error:
+            raise ValueError(f"--threads {threads}: TensorFlow has computed already; start a new process") from error
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    kind, _, index = name.partition(":")
+    kind = {"cuda": "GPU"}.get(kind, kind.upper())
+    if not tf.config.list_physical_devices(kind):
+        raise ValueError(f"--device {name}: TensorFlow finds no such device here; use cpu")
+    return tf.device(f"/{kind}:{index or 0}")
