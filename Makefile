@@ -36,8 +36,8 @@ clean:  ## remove everything that was generated, .venv included
 
 # The environment, made anew whenever requirements.txt is newer than the mark.
 $(VENV)/ready: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
-		{ echo "make: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is, such as make PYTHON=python3.12"; exit 1; }
+	$(if $(shell $(PYTHON) -c "import sys; print((3, 11) <= sys.version_info[:2] <= (3, 13) or '')" 2>/dev/null),,\
+		$(error $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is, such as: make PYTHON=python3.12))
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@echo "installing requirements.txt into $(VENV), once"
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt

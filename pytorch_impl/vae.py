@@ -139,7 +139,7 @@ def loss_and_gradients(model: VAE, x: Tensor, noise: Tensor) -> tuple[Bound, dic
 
 
 def canonical(name: str, value: Tensor) -> np.ndarray:
-    """A parameter, gradient or moment in the canonical layout, which is PyTorch's: as it is."""
+    """A parameter, gradient or moment in the canonical layout, PyTorch's: (out, in) where TensorFlow has (in, out)."""
     return value.detach().cpu().numpy().copy()
 
 

@@ -153,7 +153,7 @@ def loss_and_gradients(model: VAE, x: Tensor, noise: Tensor) -> tuple[Bound, dic
 
 
 def canonical(name: str, value: Tensor) -> np.ndarray:
-    """A parameter, gradient or moment in the canonical layout, which is PyTorch's: kernels (in, out) transposed."""
+    """A parameter, gradient or moment in the canonical layout, PyTorch's: (out, in) where TensorFlow has (in, out)."""
     return value.numpy().T.copy() if name.endswith(".weight") else value.numpy()
 
 

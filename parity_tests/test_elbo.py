@@ -1,0 +1,142 @@
+"""Every term of the ELBO: the frameworks agree, and both agree with SciPy, quadrature and central differences."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+from scipy import integrate, stats
+
+import pytorch_impl.elbo as torch_elbo
+import tf2_impl.elbo as tf_elbo
+from common import draws
+from parity_tests.conftest import MODES, Parity
+
+N, D, L = 64, 30, 7
+
+
+def numbers(seed: int) -> dict[str, np.ndarray]:
+    """Arguments by name, with log variances from tight to wide and logits from sure to undecided."""
+    widths = {"mean": L, "mean_p": L, "log_var": L, "log_var_p": L, "noise": L, "target": D, "output": D}
+    normal = {
+        name: draws.normals(seed, "sample", (N, width), step) for step, (name, width) in enumerate(widths.items())
+    }
+    normal["log_var"][0], normal["mean"][0] = 0.0, 0.0  # q is the prior: everything cancels
+    normal["output"] *= 5
+    normal["output"][0], normal["output"][1] = 0.0, 80.0
+    normal["binary"] = (normal["target"] > 0.3).astype(float)
+    normal["scalar"] = np.array(-0.7)
+    normal["grey"] = draws.uniforms(seed, "sample", (N, D))
+    return normal
+
+
+FUNCTIONS = {
+    "gaussian_kl_to_standard_normal": ("mean", "log_var"),
+    "gaussian_kl": ("mean", "log_var", "mean_p", "log_var_p"),
+    "reparameterize": ("mean", "log_var", "noise"),
+    "gaussian_log_likelihood": ("target", "output", "scalar"),
+    "bernoulli_log_likelihood": ("binary", "output"),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_values_and_gradients_agree(parity: Parity, name: str, dtype: str, mode: str, seed: int) -> None:
+    arrays = [numbers(seed)[argument].astype(dtype) for argument in FUNCTIONS[name]]
+    inputs = [torch.tensor(a, requires_grad=True) for a in arrays]
+    value = getattr(torch_elbo, name)(*inputs)
+    gradients = torch.autograd.grad(value.sum(), inputs)
+
+    def with_gradient(*arguments: tf.Tensor) -> tuple:
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            value = getattr(tf_elbo, name)(*arguments)
+        return value, tape.gradient(value, arguments)
+
+    tf_value, tf_gradients = MODES[mode](with_gradient)(*map(tf.constant, arrays))
+    parity.check(name, "loss", value, tf_value, mode=mode)
+    for argument, ours, theirs in zip(FUNCTIONS[name], gradients, tf_gradients, strict=True):
+        parity.check(f"{name} gradient", "gradient", ours, theirs, argument, mode)
+
+
+@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
+def test_against_scipy(module) -> None:
+    a, tensor = numbers(2), torch.tensor if module is torch_elbo else tf.constant
+    t = {name: tensor(value) for name, value in a.items()}
+    gaussian = stats.norm.logpdf(a["target"], a["output"], np.exp(-0.35)).sum(axis=1)
+    np.testing.assert_allclose(module.gaussian_log_likelihood(t["target"], t["output"], t["scalar"]), gaussian, 1e-13)
+    log_one, log_zero = stats.logistic.logcdf(a["output"]), stats.logistic.logsf(a["output"])
+    bernoulli = np.where(a["binary"] == 1, log_one, log_zero).sum(axis=1)
+    np.testing.assert_allclose(module.bernoulli_log_likelihood(t["binary"], t["output"]), bernoulli, 1e-13)
+    # a grey pixel is no outcome of a coin, but the formula must interpolate as the definition does
+    grey = (a["grey"] * log_one + (1 - a["grey"]) * log_zero).sum(axis=1)
+    np.testing.assert_allclose(module.bernoulli_log_likelihood(t["grey"], t["output"]), grey, 1e-13)
+    drawn = module.reparameterize(t["mean"], t["log_var"], t["noise"])
+    np.testing.assert_allclose(
+        (np.asarray(drawn) - a["mean"])[2:] / a["noise"][2:], np.sqrt(np.exp(a["log_var"][2:])), 1e-12
+    )
+
+
+@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
+def test_kl_is_the_integral(module) -> None:
+    tensor = torch.tensor if module is torch_elbo else tf.constant
+    for mean_q, log_var_q, mean_p, log_var_p in [(0.3, -1.0, 0.0, 0.0), (-2.0, 0.7, 1.0, -0.5), (0.0, 1e-4, 0.0, 0.0)]:
+        q, p = stats.norm(mean_q, np.exp(log_var_q / 2)), stats.norm(mean_p, np.exp(log_var_p / 2))
+        low, high = q.ppf(1e-16), q.isf(1e-16)
+        integral, _ = integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), low, high, epsabs=1e-13)  # noqa: B023
+        arguments = [tensor(np.array([[value]])) for value in (mean_q, log_var_q, mean_p, log_var_p)]
+        assert float(module.gaussian_kl(*arguments)[0]) == pytest.approx(integral, rel=1e-9, abs=1e-12)
+        if (mean_p, log_var_p) == (0.0, 0.0):
+            value = float(module.gaussian_kl_to_standard_normal(*arguments[:2])[0])
+            assert value == pytest.approx(integral, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
+def test_kl_near_the_prior_keeps_its_digits(module) -> None:
+    tensor = torch.tensor if module is torch_elbo else tf.constant
+    log_var = np.array([[1e-6]])
+    # 1/2 (e^s - 1 - s) = s²/4 + s³/12 + ...
+    expected = 1e-12 / 4 + 1e-18 / 12
+    value = float(module.gaussian_kl_to_standard_normal(tensor(np.zeros((1, 1))), tensor(log_var))[0])
+    assert value == pytest.approx(expected, rel=2e-4)  # s²/4 is 1e-12 of s: four digits are all that expm1(s) - s has
+
+
+@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
+def test_elbo_plus_kl_to_the_posterior_is_the_evidence(module) -> None:
+    """A linear Gaussian model in one latent dimension: log p(x) = ELBO + KL(q || p(z|x)), all by quadrature."""
+    tensor = torch.tensor if module is torch_elbo else tf.constant
+    slope, offset, log_var, x = np.array([1.3, -0.4, 0.8]), np.array([0.1, 0.2, -0.3]), -0.5, np.array([0.9, 0.4, -1.1])
+    mean_q, log_var_q = 0.2, -0.3
+
+    def log_likelihood(z: np.ndarray) -> np.ndarray:
+        args = np.broadcast_to(x, (len(z), 3)), z[:, None] * slope + offset, np.array(log_var)
+        return np.asarray(module.gaussian_log_likelihood(*map(tensor, args)))
+
+    z = np.linspace(-12, 12, 200_001)
+    joint = log_likelihood(z) + stats.norm.logpdf(z)
+    evidence = np.log(integrate.simpson(np.exp(joint), z))
+    exact = stats.multivariate_normal(offset, np.outer(slope, slope) + np.exp(log_var) * np.eye(3)).logpdf(x)
+    q = stats.norm.pdf(z, mean_q, np.exp(log_var_q / 2))
+    log_q = stats.norm.logpdf(z, mean_q, np.exp(log_var_q / 2))
+    to_posterior = integrate.simpson(q * (log_q - (joint - evidence)), z)
+    kl = module.gaussian_kl_to_standard_normal(*(tensor(np.array([[v]])) for v in (mean_q, log_var_q)))
+    reconstruction = tensor(np.array([integrate.simpson(q * log_likelihood(z), z)]))
+    bound = module.evidence_lower_bound(reconstruction, kl)
+    assert evidence == pytest.approx(exact, abs=1e-12)
+    assert float(bound.elbo) + to_posterior == pytest.approx(exact, abs=1e-10)
+    assert float(bound.elbo) == pytest.approx(float(bound.reconstruction) - float(bound.kl), abs=1e-14)
+
+
+@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
+def test_gradient_at_undecided_logits(module) -> None:
+    """At logit 0 both frameworks must give x - 1/2, the derivative, not a one-sided one."""
+    x, logits = np.array([[0.0, 1.0]]), np.zeros((1, 2))
+    if module is torch_elbo:
+        a = torch.tensor(logits, requires_grad=True)
+        (gradient,) = torch.autograd.grad(module.bernoulli_log_likelihood(torch.tensor(x), a).sum(), a)
+    else:
+        a = tf.constant(logits)
+        with tf.GradientTape() as tape:
+            tape.watch(a)
+            value = module.bernoulli_log_likelihood(tf.constant(x), a)
+        gradient = tape.gradient(value, a)
+    np.testing.assert_array_equal(gradient, x - 0.5)

@@ -1,0 +1,32 @@
+"""Every tolerance of the suite, once, with the reason for its size.
+
+Two frameworks that compute one formula differ because they add in different orders and use different polynomials for
+exp, log and tanh. That is a few machine epsilons (2.2e-16 in float64, 1.2e-7 in float32), relative to the largest
+entry of the tensor ("nmax"), times the condition of the problem. A difference above these is a bug with a cause.
+"""
+
+from typing import NamedTuple
+
+
+class Tolerance(NamedTuple):
+    """The largest admissible nmax by dtype, and why."""
+
+    float64: float
+    float32: float
+    reason: str
+
+
+TOLERANCES = {
+    "elementwise": Tolerance(2e-15, 4e-7, "a few ULP of exp, log, tanh or sqrt"),
+    "loss": Tolerance(2e-15, 1e-6, "a sum of terms of one sign: condition 1, some epsilons of summation order"),
+    "output": Tolerance(1e-14, 4e-6, "inner products of up to 784 terms: sqrt(784) = 28 epsilons"),
+    "gradient": Tolerance(1e-14, 5e-6, "as the outputs, once more through the chain rule"),
+    "optimizer": Tolerance(1e-14, 1e-6, "1,000 updates by the same formula from the same gradients"),
+    "trajectory loss": Tolerance(1e-13, 1e-6, "hundreds of Adam steps: one moves a weight by lr d(g) / (|g| + 1e-8)"),
+    "trajectory weights": Tolerance(1e-12, 1e-5, "as the loss; relative in the Euclidean norm"),
+    "em log likelihood": Tolerance(
+        1e-13, 5e-6, "a sum over the points of log densities: the data's size times epsilon"
+    ),
+    "em parameters": Tolerance(1e-11, 2e-3, "EM is a contraction with a rate near 1 where components overlap"),
+    "em responsibilities": Tolerance(1e-10, 1e-2, "exp of log densities whose size multiplies their relative error"),
+}
