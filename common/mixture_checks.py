@@ -50,7 +50,7 @@ def check_points(estimator: Any, X: Any, reset: bool) -> np.ndarray:
         )
     if getattr(getattr(X, "dtype", None), "kind", "f") == "c":
         raise ValueError(f"X has dtype {X.dtype}. Complex data not supported: give real numbers")
-    x = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
+    x = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
     check_finite("X", x)
     return x
 
@@ -81,9 +81,9 @@ def check_start(estimator: Any, d: int, dtype: np.dtype) -> tuple[np.ndarray | N
     """weights_init, means_init and the covariances of precisions_init, checked, as arrays of ``dtype``, or None."""
     k, kind = estimator.n_components, estimator.covariance_type
     shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
-    weights = _initial("weights_init", estimator.weights_init, (k,), dtype)
-    means = _initial("means_init", estimator.means_init, (k, d), dtype)
-    precisions = _initial("precisions_init", estimator.precisions_init, shapes[kind], dtype)
+    weights = _initial("weights", estimator.weights_init, (k,), dtype)
+    means = _initial("means", estimator.means_init, (k, d), dtype)
+    precisions = _initial("precisions", estimator.precisions_init, shapes[kind], dtype, f"{kind} precision")
     if weights is not None:
         check_weights("weights_init", weights)
     return weights, means, None if precisions is None else _covariances_from(precisions, kind)
@@ -94,7 +94,10 @@ def check_weights(name: str, weights: np.ndarray) -> None:
     if weights.min() < 0 or weights.max() > 1:
         raise ValueError(f"{name} has entries from {weights.min():g} to {weights.max():g}: give values in [0, 1]")
     if abs(weights.sum() - 1) > (1e-6 if weights.dtype == np.float32 else 1e-8):
-        raise ValueError(f"{name} sums to {weights.sum():g}: divide it by its sum so that it sums to 1")
+        raise ValueError(
+            f"{name}: The parameter 'weights' should be normalized, but got sum(weights) = {weights.sum():.5f}; "
+            "divide them by their sum"
+        )
 
 
 def precisions_cholesky(covariances: np.ndarray, covariance_type: str, reg_covar: float) -> np.ndarray:
@@ -124,25 +127,31 @@ def _collapsed(covariances: np.ndarray) -> str:
     return f"component {k} has collapsed (smallest variance {eigenvalues[k]:.3g} in any direction)."
 
 
-def _initial(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+def _initial(
+    name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, called: str | None = None
+) -> np.ndarray | None:
     if value is None:
         return None
     array = np.asarray(as_array(value), dtype=dtype)
     if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}: give one of shape {shape}")
+        raise ValueError(
+            f"The parameter '{called or name}' should have the shape of {shape}, but got {array.shape}: "
+            f"give {name}_init that shape"
+        )
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} has NaN or infinite entries: give finite numbers")
+        raise ValueError(f"{name}_init has NaN or infinite entries: give finite numbers")
     return array
 
 
-def _covariances_from(precisions: np.ndarray, covariance_type: str) -> np.ndarray:
-    if covariance_type in ("diag", "spherical"):
+def _covariances_from(precisions: np.ndarray, kind: str) -> np.ndarray:
+    if kind in ("diag", "spherical"):
         if precisions.min() <= 0:
-            raise ValueError(f"precisions_init has the entry {precisions.min():g}: give positive numbers")
+            raise ValueError(f"precisions_init: '{kind} precision' should be positive, but has {precisions.min():g}")
         return 1 / precisions
+    what = f"precisions_init: '{kind} precision' should be symmetric, positive-definite, but"
     if not np.allclose(precisions, np.swapaxes(precisions, -1, -2)):
-        raise ValueError("precisions_init is not symmetric: give symmetric, positive definite matrices")
+        raise ValueError(f"{what} is not symmetric; average it with its transpose")
     if (least := np.linalg.eigvalsh(precisions).min()) <= 0:
-        raise ValueError(f"precisions_init has the eigenvalue {least:g}: give symmetric, positive definite matrices")
+        raise ValueError(f"{what} has the eigenvalue {least:g}; add to its diagonal")
     covariances = np.linalg.inv(precisions)
     return 0.5 * (covariances + np.swapaxes(covariances, -1, -2))

@@ -124,8 +124,8 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
 
         if not best["converged_"] and self.max_iter > 0:
             warnings.warn(
-                f"EM stopped at max_iter={self.max_iter} before the lower bound changed by less than tol={self.tol}: "
-                "raise max_iter or tol, or use other starting values",
+                "Best performing initialization did not converge. Try different init parameters, or increase max_iter, "
+                f"tol, or check for degenerate data. (max_iter={self.max_iter}, tol={self.tol:g})",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -154,7 +154,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         """Draw points (n_samples, D) from the fitted mixture, and the components that drew them (n_samples,)."""
         check_is_fitted(self)
         if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
-            raise ValueError(f"n_samples={n_samples!r} must be an integer of at least 1")
+            raise ValueError(f"Invalid value for 'n_samples': {n_samples!r}; ask for at least one sample")
         random_state, dtype = check_random_state(self.random_state), self.means_.dtype
         uniforms = random_state.uniform(size=n_samples).astype(dtype)
         noise = random_state.standard_normal((n_samples, self.means_.shape[1])).astype(dtype)
@@ -163,11 +163,11 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
 
     def bic(self, X: Any) -> float:
         """Bayesian information criterion on X, -2 log p(X) + (number of free parameters) log N; lower is better."""
-        return -2 * self.score(X) * len(X) + self._n_free_parameters() * np.log(len(X))
+        return -2 * self.score(X) * len(X) + self._n_parameters() * np.log(len(X))
 
     def aic(self, X: Any) -> float:
         """Akaike information criterion on X, -2 log p(X) + 2 (number of free parameters); lower is better."""
-        return -2 * self.score(X) * len(X) + 2 * self._n_free_parameters()
+        return -2 * self.score(X) * len(X) + 2 * self._n_parameters()
 
     def _run(self, tensors: tuple, parameters: tuple, bound: float, total_weight: float) -> dict[str, Any]:
         x, weight = tensors
@@ -240,7 +240,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
     def _parameters(self) -> tuple:
         return tuple(self._tensor(value) for value in (self.weights_, self.means_, self.covariances_))
 
-    def _n_free_parameters(self) -> int:
+    def _n_parameters(self) -> int:
         k, d = self.means_.shape
         of_covariances = {"full": k * d * (d + 1) // 2, "tied": d * (d + 1) // 2, "diag": k * d, "spherical": k}
         return of_covariances[self.covariance_type] + k * d + k - 1

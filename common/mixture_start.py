@@ -50,5 +50,7 @@ def _kmeans_labels(
     distinct, inverse = np.unique(points, axis=0, return_inverse=True)
     if uniform and len(distinct) == len(points):
         return kmeans.fit(points).predict(x)
+    if len(distinct) < n_components:  # as many clusters as there are places, the others empty
+        kmeans.set_params(n_clusters=len(distinct))
     total = np.bincount(inverse.ravel(), weights=weight).astype(x.dtype)
     return kmeans.fit(distinct, sample_weight=total).predict(x)
