@@ -43,7 +43,7 @@ def _to_float32(x: np.ndarray) -> np.ndarray:
 
 def _to_grid(x: np.ndarray, scale: np.ndarray) -> np.ndarray:
     grid = scale * 2.0**-BITS
-    return np.round(x / grid) * grid
+    return np.round(x / grid) * grid + 0.0  # so that no -0.0 is left, whose bytes are not those of 0.0
 
 
 def _power_of_two(variances: np.ndarray) -> np.ndarray:
