@@ -64,14 +64,14 @@ def check_finite(name: str, x: np.ndarray) -> None:
         raise ValueError(f"{name} contains {what} {where}: remove those rows or fill them in")
 
 
-def check_spread(x: np.ndarray, covariance_type: str, reg_covar: float) -> None:
+def check_spread(name: str, x: np.ndarray, covariance_type: str, reg_covar: float) -> None:
     """A constant column has no variance: an error without ``reg_covar``, a warning with it."""
     constant = np.flatnonzero(x.max(axis=0) == x.min(axis=0))
     if covariance_type == "spherical" and len(constant) < x.shape[1]:
         return
     if len(constant):
         shown = ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else "")
-        what = f"X is constant in column(s) {shown} (value {x[0, constant[0]]:g})"
+        what = f"{name} is constant in column(s) {shown} (value {x[0, constant[0]]:g})"
         if reg_covar == 0:
             raise ValueError(f"{what}: the variance there is zero; remove the column or set reg_covar above 0")
         warnings.warn(f"{what}: the variance there is reg_covar={reg_covar:g} alone", UserWarning, stacklevel=4)

@@ -221,7 +221,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
                 f"X has {x.shape[0]} sample(s) (n_samples={x.shape[0]}), fewer than n_components={self.n_components} "
                 "or than 2: give more points or ask for fewer components"
             )
-        check_spread(x, self.covariance_type, self.reg_covar)
+        check_spread("X", x, self.covariance_type, self.reg_covar)
         if sample_weight is None:
             return x, None
         weight = _check_sample_weight(as_array(sample_weight), x, dtype=x.dtype, ensure_non_negative=True)

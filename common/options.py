@@ -94,6 +94,12 @@ class VAEOptions(RunOptions):
         sizes = ("latent_dim", "hidden_dim", "epochs", "steps", "batch_size")
         return super().at_least() | dict.fromkeys(sizes, 1) | {"variance": 1e-6, "learning_rate": 1e-12}
 
+    def check(self) -> Self:
+        """Return the options; ValueError, naming the flag, if one is out of range or does not go with another."""
+        if self.variance is not None and self.likelihood != "gaussian":
+            raise ValueError(f"--variance {self.variance}: only a gaussian likelihood has one; leave it out")
+        return super().check()
+
 
 # What --resume takes from the command line; everything else is the earlier run's, and must not be contradicted.
 FREE_ON_RESUME = {"out", "resume", "overwrite", "threads", "device", "data_dir", "epochs", "steps", "tol"}

@@ -5,12 +5,16 @@ appears whole or not at all. An interrupted run stops between two updates, write
 goes on from there, in whichever framework.
 """
 
+import contextlib
+import importlib
 import json
+import os
 import platform
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -29,20 +33,24 @@ SECONDS_BETWEEN_SAVES = 10.0
 class RunFolder:
     """The folder of one run, opened for a new run or to go on with an earlier one.
 
-    ``start`` is None for a new run, else (arrays, step, architecture) of the checkpoint to go on from; ``history``
-    holds the metrics up to there. Raises ValueError if the folder holds another run, or cannot be written.
+    ``start`` is None for a new run, else the arrays and the step of the checkpoint to go on from; ``history`` holds the
+    metrics up to there. Raises ValueError, before anything is written, if the folder holds another run, if the
+    checkpoint is not of this ``architecture``, or if the folder cannot be written.
     """
 
-    def __init__(self, chosen: RunOptions, framework: str) -> None:
+    def __init__(self, chosen: RunOptions, framework: str, architecture: Mapping[str, Any]) -> None:
         self.options = chosen
+        self.architecture = architecture
         self.path = Path(chosen.out or chosen.resume)
         self.interrupted = False
-        self.start: tuple[dict[str, np.ndarray], int, dict[str, Any]] | None = None
+        self.start: tuple[dict[str, np.ndarray], int] | None = None
         self.history: list[dict[str, Any]] = []
         source = None if chosen.resume is None else Path(chosen.resume)
         if source is not None:
-            self.start = checkpoint.load(source / "checkpoint.safetensors")
-            self.history = [row for row in read_metrics(source) if row["step"] <= self.start[1]]
+            arrays, step, found = checkpoint.load(source / "checkpoint.safetensors")
+            checkpoint.check_architecture(source / "checkpoint.safetensors", found, architecture)
+            self.start = arrays, step
+            self.history = [row for row in read_metrics(source) if row["step"] <= step]
         self._make_room(in_place=source is not None and source.resolve() == self.path.resolve())
         config = options.as_dict(chosen) | {"framework": framework, "versions": versions()}
         checkpoint.write_atomically(self.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
@@ -66,10 +74,10 @@ class RunFolder:
         self.history.append(row)
         self._log.write(json.dumps(row) + "\n")
 
-    def save(self, arrays: Mapping[str, np.ndarray], step: int, architecture: Mapping[str, Any]) -> None:
+    def save(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
         """Write the checkpoint, after the metrics that lead up to it."""
         self._log.flush()
-        checkpoint.save(self.path / "checkpoint.safetensors", arrays, step, architecture)
+        checkpoint.save(self.path / "checkpoint.safetensors", arrays, step, self.architecture)
         self._saved = time.perf_counter()
 
     def save_is_due(self) -> bool:
@@ -110,34 +118,40 @@ class RunFolder:
 def main(
     prog: str,
     kind: type[RunOptions],
-    prepare: Callable[[Any], Any],
+    prepare: Callable[[Any], tuple[Any, Mapping[str, Any]]],
     train: Callable[[RunFolder, Any], None],
     argv: Sequence[str] | None,
 ) -> int:
     """One run of a training script; returns the exit code: 0, 2 for bad arguments or input, 130 when interrupted.
 
-    ``prepare(options)`` loads and checks the data before the folder is touched; ``train(run, data)`` does the rest.
+    ``prepare(options)`` loads and checks the data, and says what architecture they need, before the folder is touched;
+    ``train(run, data)`` does the rest.
     """
     chosen, given = options.parse(kind, argv, prog)
     run = None
+    show, warnings.showwarning = warnings.showwarning, lambda message, *_: print(f"{prog}: {message}", file=sys.stderr)
     try:
         if chosen.resume is not None:
             chosen = options.resumed(chosen, given, read_config(Path(chosen.resume)))
-        data = prepare(chosen)
-        run = RunFolder(chosen, prog.partition(".")[0])
+        data, architecture = prepare(chosen)
+        package = prog.partition(".")[0]
+        run = RunFolder(chosen, package, architecture)
+        with _without_native_stderr():
+            importlib.import_module(f"{package}.runtime")
         _stop_between_steps(run)
         print(f"{prog}: {chosen.data}, seed {chosen.seed}, {chosen.precision} -> {run.path}", flush=True)
         train(run, data)
         if run.interrupted:
             print(f"{prog}: interrupted; go on with --resume {run.path}", file=sys.stderr)
         return 130 if run.interrupted else 0
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
     finally:
+        warnings.showwarning = show
         if run is not None:
             run.close()
 
@@ -162,6 +176,20 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def versions() -> dict[str, str]:
     """The versions a result may depend on."""
     return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+
+
+@contextlib.contextmanager
+def _without_native_stderr() -> Iterator[None]:
+    """Drop what is written to file descriptor 2: TensorFlow's libraries report there on every start."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _stop_between_steps(run: RunFolder) -> None:

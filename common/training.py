@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from common import datasets, draws, figures
-from common.checkpoint import check_architecture
 from common.datasets import Dataset
 from common.mixture_checks import check_finite, check_spread, precisions_cholesky
 from common.mixture_start import initial_responsibilities
@@ -23,15 +22,16 @@ def dtype_of(precision: str) -> str:
     return "float32" if precision == "float32" else "float64"
 
 
-def mixture_data(options: GMMOptions) -> Dataset:
-    """The data of a mixture run; ValueError, in one line, if no mixture can be fitted to them."""
+def mixture_data(options: GMMOptions) -> tuple[Dataset, dict[str, Any]]:
+    """Data and architecture of a mixture run; ValueError, in one line, if no mixture can be fitted to them."""
     data = datasets.load(options.data, options.data_dir)
     check_finite(f"--data {options.data}", data.x)
     if len(data.x) < max(2, options.components):
         raise ValueError(f"--components {options.components}: the data have only {len(data.x)} rows; ask for fewer")
-    check_spread(data.x, options.covariance, options.reg_covar or 0.0)
+    check_spread(f"--data {options.data}", data.x, options.covariance, options.reg_covar or 0.0)
     x = np.array(data.x, dtype=dtype_of(options.precision))
-    return Dataset(data.name, x, data.labels, data.feature_names, data.image_shape)
+    sizes = {"components": options.components, "covariance": options.covariance, "data_dim": x.shape[1]}
+    return Dataset(data.name, x, data.labels, data.feature_names, data.image_shape), {"model": "gmm"} | sizes
 
 
 def reg_covar(options: GMMOptions) -> float:
@@ -45,17 +45,11 @@ def mixture_start(options: GMMOptions, x: np.ndarray) -> np.ndarray:
     return initial_responsibilities(x, options.components, options.init, np.random.RandomState(seed))
 
 
-def mixture_architecture(options: GMMOptions, x: np.ndarray) -> dict[str, Any]:
-    """What a mixture's checkpoint must have been trained as for its parameters to fit."""
-    return {"model": "gmm", "components": options.components, "covariance": options.covariance, "data_dim": x.shape[1]}
-
-
-def mixture_checkpoint(run: RunFolder, architecture: dict[str, Any]) -> tuple[tuple[np.ndarray, ...] | None, int]:
+def mixture_checkpoint(run: RunFolder) -> tuple[tuple[np.ndarray, ...] | None, int]:
     """Parameters and step of the checkpoint that a run goes on from; None and 0 for a new run."""
     if run.start is None:
         return None, 0
-    arrays, step, found = run.start
-    check_architecture(run.options.resume, found, architecture)
+    arrays, step = run.start
     return tuple(arrays[name] for name in ("weights", "means", "covariances")), step
 
 
@@ -88,8 +82,11 @@ def finish_mixture(run: RunFolder, data: Dataset, parameters: tuple, gamma: np.n
     )
 
 
-def image_data(options: VAEOptions) -> tuple[Dataset, Dataset]:
-    """Training and held-out images as the likelihood needs them; ValueError, in one line, if they are no images."""
+def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, Any]]:
+    """Training and held-out images as the likelihood needs them, and the architecture that fits them.
+
+    Raises ValueError, in one line, if the data are no images.
+    """
     data = datasets.load(options.data, options.data_dir)
     for part in (data, data.held_out):
         if part is not None:
@@ -107,24 +104,19 @@ def image_data(options: VAEOptions) -> tuple[Dataset, Dataset]:
         return Dataset(part.name, x, part.labels, part.feature_names, part.image_shape)
 
     train, held_out = data.split()
-    return ready(train), ready(held_out)
-
-
-def vae_architecture(options: VAEOptions, data_dim: int) -> dict[str, Any]:
-    """What a VAE's checkpoint must have been trained as for its parameters to fit."""
     names = ("model", "likelihood", "variance", "activation", "latent_dim", "hidden_dim")
-    return {name: getattr(options, name) for name in names} | {"data_dim": data_dim}
+    architecture = {name: getattr(options, name) for name in names} | {"data_dim": data.x.shape[1]}
+    return (ready(train), ready(held_out)), architecture
 
 
 def vae_start(
-    run: RunFolder, architecture: dict[str, Any], shapes: dict[str, tuple[int, ...]]
+    run: RunFolder, shapes: dict[str, tuple[int, ...]]
 ) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]], int]:
     """Parameters, both moments and the step that a run starts from: drawn for a new one, read for a resumed one."""
     if run.start is None:
         zeros = [{name: np.zeros(shape) for name, shape in shapes.items()} for _ in MOMENTS]
         return draws.initial_values(run.options.seed, shapes), zeros, 0
-    arrays, step, found = run.start
-    check_architecture(run.options.resume, found, architecture)
+    arrays, step = run.start
     moments = [{k.removeprefix(p): v for k, v in arrays.items() if k.startswith(p)} for p in MOMENTS]
     return {k: v for k, v in arrays.items() if not k.startswith("optimizer.")}, moments, step
 

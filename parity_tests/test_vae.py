@@ -1,4 +1,4 @@
-"""The dense VAE: outputs, every gradient tensor and 200 updates agree; the bound is one; parameters cross frameworks."""
+"""The dense VAE: outputs, every gradient tensor and 200 updates agree; the bound is one; parameters cross over."""
 
 from types import ModuleType
 

@@ -25,7 +25,6 @@ def train(run: run_folder.RunFolder, data: Dataset) -> None:
     from tf2_impl.runtime import device
 
     options, kind, epsilon = run.options, run.options.covariance, training.reg_covar(run.options)
-    architecture = training.mixture_architecture(options, data.x)
 
     def stored(parameters: Sequence[tf.Tensor]) -> tuple[np.ndarray, ...]:
         """The parameters as the checkpoint holds them, rounded if the run is to be reproducible."""
@@ -33,11 +32,11 @@ def train(run: run_folder.RunFolder, data: Dataset) -> None:
         return round_mixture(*arrays, kind) if options.precision == "reproducible" else arrays
 
     def save(parameters: Sequence[tf.Tensor], step: int) -> None:
-        run.save(dict(zip(("weights", "means", "covariances"), stored(parameters), strict=True)), step, architecture)
+        run.save(dict(zip(("weights", "means", "covariances"), stored(parameters), strict=True)), step)
 
     with device(options.device, options.threads):
         x = tf.constant(data.x)  # (N, D)
-        start, done = training.mixture_checkpoint(run, architecture)
+        start, done = training.mixture_checkpoint(run)
         if start is None:
             start = stored(gmm.m_step(x, tf.constant(training.mixture_start(options, data.x)), kind, epsilon))
         parameters = tuple(tf.constant(value) for value in start)

@@ -26,7 +26,6 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
 
     options, (training_set, held_out) = run.options, data
     n, data_dim = training_set.x.shape
-    architecture = training.vae_architecture(options, data_dim)
     dtype = training.dtype_of(options.precision)
 
     with device(options.device, options.threads):
@@ -42,7 +41,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
         parameters = vae.named_parameters(model)
         optimizer = Adam(parameters, options.learning_rate, reproducible=options.precision == "reproducible")
         shapes = {name: value.shape for name, value in vae.export_parameters(model).items()}
-        values, moments, optimizer.step = training.vae_start(run, architecture, shapes)
+        values, moments, optimizer.step = training.vae_start(run, shapes)
         vae.import_parameters(model, values)
         for own, read in zip((optimizer.first_moment, optimizer.second_moment), moments, strict=True):
             own.update({name: vae.native(name, read[name], p) for name, p in parameters.items()})
@@ -53,7 +52,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             own = optimizer.first_moment, optimizer.second_moment
             moments = [{name: vae.canonical(name, value) for name, value in moment.items()} for moment in own]
             state = training.vae_state(options.precision, vae.export_parameters(model), moments)
-            run.save(state, optimizer.step, architecture)
+            run.save(state, optimizer.step)
 
         def noise_for(purpose: str, rows: int, step: int) -> tf.Tensor:
             return tf.constant(draws.normals(options.seed, purpose, (rows, options.latent_dim), step).astype(dtype))

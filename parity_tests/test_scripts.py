@@ -1,0 +1,323 @@
+"""The training scripts, as their users run them: every flag, bit equality across frameworks, resuming, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import pytorch_impl.train_gmm
+import pytorch_impl.train_vae
+import tf2_impl.train_gmm
+import tf2_impl.train_vae
+from common import checkpoint, compare_runs
+from common.options import GMMOptions, VAEOptions
+
+ROOT = Path(__file__).parent.parent
+GMM = {"torch": pytorch_impl.train_gmm.main, "tf2": tf2_impl.train_gmm.main}
+VAE = {"torch": pytorch_impl.train_vae.main, "tf2": tf2_impl.train_vae.main}
+SCRIPTS = {"gmm": GMM, "vae": VAE}
+SMALL = {"gmm": "--steps 5", "vae": "--steps 5 --hidden-dim 20 --latent-dim 3"}
+both = pytest.mark.parametrize("framework", ["torch", "tf2"])
+scripts = pytest.mark.parametrize("script", ["gmm", "vae"])
+
+
+@pytest.fixture(autouse=True)
+def _restore_signals() -> Iterator[None]:
+    """A script changes what Ctrl-C does; put it back for pytest."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGTERM, before[1])
+
+
+def run(main: Callable, arguments: str, out: Path, *more: str) -> int:
+    return main([*arguments.split(), "--out", str(out), *more])
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def digest(folder: Path) -> str:
+    return checkpoint.digest(folder / "checkpoint.safetensors")
+
+
+@both
+@scripts
+def test_a_run_leaves_what_it_promises(
+    tmp_path: Path, framework: str, script: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(SCRIPTS[script][framework], SMALL[script], tmp_path / "run") == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    figures = {"gmm": {"mixture", "log_likelihood"}, "vae": {"losses", "latent_space", "reconstructions", "samples"}}
+    assert {path.stem for path in (tmp_path / "run").glob("*.png")} == figures[script]
+    for path in (tmp_path / "run").glob("*.png"):
+        assert str(path) in told.out
+        assert path.read_bytes()[:4] == b"\x89PNG"
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["seed"] == 0
+    assert {"torch", "tensorflow", "numpy", "python"} <= config["versions"].keys()
+    history = rows(tmp_path / "run")
+    assert [row["step"] for row in history] == [1, 2, 3, 4, 5]
+    expected = {"gmm": {"loss", "log_likelihood"}, "vae": {"loss", "reconstruction", "kl"}}[script]
+    assert expected | {"step", "seconds"} <= history[0].keys()
+    assert digest(tmp_path / "run") in told.out
+    if script == "vae":
+        assert all(row["loss"] == pytest.approx(row["kl"] - row["reconstruction"]) for row in history)
+        assert history[-1]["loss"] < history[0]["loss"]
+    else:
+        assert np.all(np.diff([row["log_likelihood"] for row in history]) > -1e-9)
+
+
+GMM_RUNS = [
+    "--data old-faithful --components 2 --covariance full --seed 0",
+    "--data old-faithful --components 3 --covariance tied --init random --seed 1 --steps 300",
+    "--data synthetic --components 4 --covariance diag --init k-means++ --seed 2 --reg-covar 1e-3",
+    "--data synthetic --components 3 --covariance spherical --init random_from_data --seed 3 --tol 1e-6",
+    "--data digits --components 5 --covariance full --reg-covar 1e-2 --seed 5 --steps 20",
+]
+VAE_RUNS = [
+    "--data digits --model dense --likelihood bernoulli --latent-dim 10 --hidden-dim 400 --steps 200 --seed 7",
+    "--likelihood gaussian --activation relu --latent-dim 2 --hidden-dim 64 --epochs 5 --batch-size 99 --seed 1234567",
+    "--likelihood gaussian --variance 0.05 --hidden-dim 32 --steps 60 --learning-rate 1e-2 --seed 18446744073709551615",
+]
+
+
+@pytest.mark.parametrize(("script", "arguments"), [("gmm", a) for a in GMM_RUNS] + [("vae", a) for a in VAE_RUNS])
+def test_reproducible_checkpoints_are_the_same_bytes(tmp_path: Path, script: str, arguments: str) -> None:
+    for framework, main in SCRIPTS[script].items():
+        assert run(main, arguments + " --precision reproducible", tmp_path / framework) == 0
+    assert digest(tmp_path / "torch") == digest(tmp_path / "tf2")
+    agree, lines = compare_runs.compare(tmp_path / "torch", tmp_path / "tf2")
+    assert agree, lines
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@scripts
+def test_other_precisions_agree_within_theirs(tmp_path: Path, script: str, precision: str) -> None:
+    for framework, main in SCRIPTS[script].items():
+        assert run(main, f"{SMALL[script]} --precision {precision}", tmp_path / framework) == 0
+    a, b = (load_file(tmp_path / framework / "checkpoint.safetensors") for framework in ("torch", "tf2"))
+    assert a.keys() == b.keys()
+    for name in a.keys() - {"step"}:
+        assert a[name].dtype == b[name].dtype == np.dtype(precision)
+        scale = max(np.abs(a[name]).max(), 1e-12)
+        assert np.abs(a[name] - b[name]).max() <= (1e-12 if precision == "float64" else 1e-3) * scale, name
+
+
+@scripts
+def test_a_run_that_crosses_frameworks_ends_in_the_same_bytes(tmp_path: Path, script: str) -> None:
+    more = {"gmm": "--components 3 --init random", "vae": "--hidden-dim 20 --latent-dim 3"}[
+        script
+    ] + " --precision reproducible"
+    mains = SCRIPTS[script]
+    assert run(mains["torch"], f"{more} --steps 20", tmp_path / "whole") == 0
+    assert run(mains["torch"], f"{more} --steps 7", tmp_path / "a") == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    assert run(mains["tf2"], f"--resume {tmp_path / 'a'} --steps 13", tmp_path / "b") == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before, "left untouched"
+    assert mains["torch"](["--resume", str(tmp_path / "b"), "--steps", "20"]) == 0
+    assert digest(tmp_path / "b") == digest(tmp_path / "whole")
+    assert [row["step"] for row in rows(tmp_path / "b")] == list(range(1, 21))
+    for one, two in zip(rows(tmp_path / "b"), rows(tmp_path / "whole"), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-13)
+
+
+@both
+def test_a_converged_mixture_stays_as_it_is(tmp_path: Path, framework: str) -> None:
+    assert run(GMM[framework], "--steps 500", tmp_path / "a") == 0
+    before, steps = digest(tmp_path / "a"), len(rows(tmp_path / "a"))
+    assert steps < 500
+    assert GMM[framework](["--resume", str(tmp_path / "a")]) == 0
+    assert (digest(tmp_path / "a"), len(rows(tmp_path / "a"))) == (before, steps)
+
+
+@both
+def test_runs_are_refused_a_taken_folder_unless_told(
+    tmp_path: Path, framework: str, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "run"
+    assert run(GMM[framework], "--steps 2", out) == 0
+    before = digest(out)
+    assert run(GMM[framework], "--steps 3", out) == 2
+    assert one_line(capsys) == f"error: --out {out}: holds a run already; choose another folder or add --overwrite"
+    assert digest(out) == before
+    assert run(GMM[framework], "--steps 3 --overwrite", out) == 0
+    assert digest(out) != before
+
+
+def one_line(capsys: pytest.CaptureFixture) -> str:
+    """What stderr said, which must be one line without a traceback; the program's name is cut off."""
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line.partition(": ")[2]
+
+
+def csv(path: Path, *lines: str) -> str:
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+BAD = {
+    "unknown data": ("gmm", "--data geyser", "data 'geyser' is unknown: use"),
+    "missing file": ("gmm", "--data no/such.csv", "there is no such file"),
+    "NaN": ("gmm", "--data {nan}", "contains NaN at row 1, column 1"),
+    "constant column": ("gmm", "--data {constant}", "constant in column(s) 1"),
+    "collapse": ("gmm", "--data {point} --reg-covar 0", "has collapsed"),
+    "few points": ("gmm", "--data {nan2} --components 9", "--components 9: the data have only 3 rows"),
+    "no idx files": ("vae", "--data mnist --data-dir {folder}", "train-images-idx3-ubyte[.gz] is missing"),
+    "zero components": ("gmm", "--components 0", "--components 0: must be at least 1"),
+    "negative components": ("gmm", "--components -3", "--components -3: must be at least 1"),
+    "half a component": ("gmm", "--components 2.5", "argument --components: invalid int value: '2.5'"),
+    "negative seed": ("gmm", "--seed -1", "--seed -1: must be at least 0"),
+    "huge seed": ("gmm", "--seed 18446744073709551616", "must be below 2^64"),
+    "zero threads": ("vae", "--threads 0", "--threads 0: must be at least 1"),
+    "negative tol": ("gmm", "--tol -1", "--tol -1.0: must be at least 0"),
+    "nan tol": ("gmm", "--tol nan", "--tol nan: must be at least 0"),
+    "negative reg": ("gmm", "--reg-covar -1", "--reg-covar -1.0: must be at least 0"),
+    "unknown covariance": ("gmm", "--covariance round", "argument --covariance: invalid choice: 'round'"),
+    "unknown init": ("gmm", "--init zeros", "argument --init: invalid choice"),
+    "unknown precision": ("vae", "--precision half", "argument --precision: invalid choice: 'half'"),
+    "unknown flag": ("vae", "--lr 1", "unrecognized arguments: --lr 1"),
+    "zero epochs": ("vae", "--epochs 0", "--epochs 0: must be at least 1"),
+    "zero steps": ("vae", "--steps 0", "--steps 0: must be at least 1"),
+    "zero batch": ("vae", "--batch-size 0", "--batch-size 0: must be at least 1"),
+    "zero rate": ("vae", "--learning-rate 0", "--learning-rate 0.0: must be at least"),
+    "zero latent": ("vae", "--latent-dim 0", "--latent-dim 0: must be at least 1"),
+    "zero hidden": ("vae", "--hidden-dim 0", "--hidden-dim 0: must be at least 1"),
+    "zero variance": ("vae", "--likelihood gaussian --variance 0", "--variance 0.0: must be at least"),
+    "unknown likelihood": ("vae", "--likelihood poisson", "argument --likelihood: invalid choice"),
+    "unknown model": ("vae", "--model big", "argument --model: invalid choice"),
+    "unknown activation": ("vae", "--activation sine", "argument --activation: invalid choice"),
+    "no images": ("vae", "--data old-faithful", "scale pixels to [0, 1]"),
+    "no device": ("vae", "--device warp", "--device warp: "),
+    "no cuda": ("gmm", "--device cuda", "--device cuda: "),
+    "resume nothing": ("gmm", "--resume {folder}", "config.json cannot be read"),
+    "variance of a coin": ("vae", "--variance 0.1", "--variance 0.1: only a gaussian likelihood has one"),
+}
+
+
+@both
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line_and_exit_code_2(
+    tmp_path: Path, framework: str, case: str, capsys: pytest.CaptureFixture
+) -> None:
+    script, arguments, message = BAD[case]
+    files = {
+        "nan": csv(tmp_path / "nan.csv", "1,2", "3,NA", "5,6"),
+        "nan2": csv(tmp_path / "three.csv", "1,2", "3,4", "5,7"),
+        "constant": csv(tmp_path / "constant.csv", "1,2", "3,2", "5,2"),
+        "point": csv(tmp_path / "point.csv", *(f"{i % 5},{i % 7}" for i in range(30)), *["100,100"] * 9),
+        "folder": tmp_path,
+    }
+    try:
+        code = run(SCRIPTS[script][framework], arguments.format(**files), tmp_path / "out")
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert message in one_line(capsys)
+    assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
+
+
+@both
+def test_where_a_run_cannot_be_written(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert run(GMM[framework], "--steps 1", tmp_path / "file" / "run") == 2
+    assert "cannot be written" in one_line(capsys)
+    assert GMM[framework](["--steps", "1", "--out", "/proc/run"]) == 2
+    assert "cannot be written" in one_line(capsys)
+    with pytest.raises(SystemExit) as stop:
+        GMM[framework](["--steps", "1"])
+    assert stop.value.code == 2
+    assert "--out is missing" in one_line(capsys)
+
+
+@both
+def test_a_resume_that_does_not_fit_is_refused_by_name(
+    tmp_path: Path, framework: str, capsys: pytest.CaptureFixture
+) -> None:
+    main, source = VAE[framework], tmp_path / "run"
+    assert run(main, SMALL["vae"], source) == 0
+    before = {path.name: path.read_bytes() for path in source.iterdir()}
+    capsys.readouterr()
+
+    def refused(*arguments: str, by: Callable = main) -> str:
+        assert by(["--resume", str(source), *arguments]) == 2
+        assert {path.name: path.read_bytes() for path in source.iterdir()} == before
+        return one_line(capsys)
+
+    assert "--hidden-dim 30: the run to resume has 20; leave the flag out" in refused("--hidden-dim", "30")
+    assert "--seed 1: the run to resume has 0" in refused("--seed", "1")
+    assert "config.json lacks ['components'" in refused(by=GMM[framework])
+    whole = (source / "checkpoint.safetensors").read_bytes()
+    before["checkpoint.safetensors"] = whole[:-5]
+    (source / "checkpoint.safetensors").write_bytes(whole[:-5])
+    assert "not a whole checkpoint" in refused()
+    other = tmp_path / "other"
+    assert run(main, "--steps 2 --hidden-dim 21 --latent-dim 3", other) == 0
+    capsys.readouterr()
+    before["checkpoint.safetensors"] = (other / "checkpoint.safetensors").read_bytes()
+    (source / "checkpoint.safetensors").write_bytes(before["checkpoint.safetensors"])
+    assert "of another architecture, hidden_dim = 21 where this run has 20" in refused("--steps", "9")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@both
+def test_an_interrupted_run_can_go_on(tmp_path: Path, framework: str, number: int) -> None:
+    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    more = ["--hidden-dim", "20", "--latent-dim", "3", "--precision", "reproducible"]
+    command = [
+        sys.executable,
+        "-m",
+        f"{package}.train_vae",
+        "--epochs",
+        "100000",
+        "--out",
+        str(tmp_path / "run"),
+        *more,
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.time() + 120
+    while not (metrics.exists() and metrics.stat().st_size > 0) and time.time() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "interrupted; go on with --resume" in err
+    assert "Traceback" not in err
+    steps = checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")[1]
+    assert steps == rows(tmp_path / "run")[-1]["step"] > 0
+    arguments = [*more, "--steps", str(steps + 3)]
+    assert VAE[framework](["--resume", str(tmp_path / "run"), "--steps", str(steps + 3)]) == 0
+    assert VAE[framework]([*arguments, "--epochs", "100000", "--out", str(tmp_path / "whole")]) == 0
+    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+
+
+def test_every_flag_is_exercised_here() -> None:
+    from dataclasses import fields
+
+    source = Path(__file__).read_text()
+    for kind in (GMMOptions, VAEOptions):
+        for field in fields(kind):
+            assert f"--{field.name.replace('_', '-')}" in source, f"no test uses --{field.name.replace('_', '-')}"
+
+
+def test_compare_runs_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        assert run(GMM["torch"], f"--steps 3 --init random --seed {seed}", tmp_path / name) == 0
+    capsys.readouterr()
+    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "a")]) == 0
+    assert "agree, float64, after 3 and 3 steps" in capsys.readouterr().out
+    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    assert "DISAGREE" in capsys.readouterr().out
+    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "none")]) == 2
+    assert compare_runs.main([]) == 2
