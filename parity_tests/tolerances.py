@@ -31,4 +31,7 @@ TOLERANCES = {
     ),
     "em parameters": Tolerance(1e-11, 1e-5, "a rate near 1 where components overlap; float32: one step from one state"),
     "em responsibilities": Tolerance(1e-10, 1e-5, "exp of log densities, whose size multiplies their relative error"),
+    "log gamma": Tolerance(
+        1e-13, 5e-5, "log gammas that cancel: epsilons of the largest of them, 5 to 30 times the sum"
+    ),
 }

@@ -28,12 +28,8 @@ import torch
 from torch import Tensor
 
 from common.mixture_estimator import MixtureEstimator
-
-
-def cholesky(covariances: Tensor) -> Tensor:
-    r"""The lower triangular $L$ with $L L^T = \Sigma$, (..., D, D); NaN where $\Sigma$ is not positive definite."""
-    factor, info = torch.linalg.cholesky_ex(covariances)
-    return torch.where((info == 0)[..., None, None], factor, math.nan)
+from pytorch_impl import missing_data
+from pytorch_impl.gaussian import cholesky
 
 
 def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
@@ -63,6 +59,45 @@ def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covar
         squared_length = (torch.square(difference) / variances).sum(dim=-1)  # (N, K)
     # log N(x | mu, Sigma) = -1/2 (D log 2 pi + log|Sigma| + |y|²)
     return -0.5 * (d * math.log(2 * math.pi) + log_determinant + squared_length)  # (N, K)
+
+
+def log_prior_of_choice(z: Tensor, weights: Tensor) -> Tensor:
+    r"""The log probability of the hidden choices, (N,), with z (N, K) in 1-of-K form: a one where the choice is.
+
+    $$\log p(z_n) = \log \prod_k \pi_k^{z_{nk}} = \sum_k z_{nk} \log \pi_k$$
+
+    Source: Bishop (2006), section 9.2, below equation 9.9.
+    """
+    # z log pi, with 0 log 0 = 0
+    return torch.where(z > 0, z * torch.log(weights), 0.0).sum(dim=1)
+
+
+def log_density_given_choice(
+    x: Tensor, z: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full"
+) -> Tensor:
+    r"""The log density of every point given its component, (N,), with z (N, K) in 1-of-K form.
+
+    $$\log p(x_n \mid z_n) = \sum_k z_{nk} \log \mathcal{N}(x_n \mid \mu_k, \Sigma_k)$$
+
+    Source: Bishop (2006), equation 9.11.
+    """
+    log_densities = component_log_densities(x, means, covariances, covariance_type)  # (N, K)
+    return torch.where(z > 0, z * log_densities, 0.0).sum(dim=1)
+
+
+def complete_data_log_likelihood(
+    x: Tensor, z: Tensor, weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full"
+) -> Tensor:
+    r"""The log likelihood if the choices were known too, a scalar: no sum stands inside a logarithm.
+
+    $$\log p(X, Z) = \sum_n \log p(z_n) + \log p(x_n \mid z_n)$$
+
+    Summing $p(X, Z)$ over all choices gives $p(X)$, the mixture.
+
+    Source: Bishop (2006), equation 9.36.
+    """
+    given_choice = log_density_given_choice(x, z, means, covariances, covariance_type)  # (N,)
+    return (log_prior_of_choice(z, weights) + given_choice).sum()
 
 
 def log_joint(x: Tensor, weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
@@ -218,16 +253,23 @@ class GaussianMixture(MixtureEstimator):
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array)
 
-    def _e_step(self, x: Tensor, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        return e_step(x, *parameters, self.covariance_type)
+    def _e_step(self, x: Tensor, observed: Tensor | None, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        if observed is None:
+            return e_step(x, *parameters, self.covariance_type)
+        return missing_data.e_step(x, observed, *parameters)
 
     def _m_step(self, x: Tensor, gamma: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, ...]:
         return m_step(x, gamma, self.covariance_type, self.reg_covar, sample_weight)
 
     def _em_iteration(
-        self, x: Tensor, parameters: tuple[Tensor, ...], sample_weight: Tensor | None
+        self, x: Tensor, observed: Tensor | None, parameters: tuple[Tensor, ...], sample_weight: Tensor | None
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        return em_iteration(x, *parameters, self.covariance_type, self.reg_covar, sample_weight)
+        if observed is None:
+            return em_iteration(x, *parameters, self.covariance_type, self.reg_covar, sample_weight)
+        return missing_data.em_iteration(x, observed, *parameters, self.reg_covar, sample_weight)
 
     def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return sample(*parameters, uniforms, noise, self.covariance_type)
+
+    def _impute(self, x: Tensor, observed: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
+        return missing_data.impute(x, observed, *parameters)

@@ -1,0 +1,244 @@
+r"""The coin toss: maximum likelihood, maximum a posteriori and the whole posterior.
+
+A coin shows heads with an unknown probability $\theta$, and we have seen it tossed. Three answers to the same question
+follow, and the rest of this tutorial is about what becomes of them when part of the data is hidden.
+
+*Maximum likelihood* takes the $\theta$ under which the observed tosses were most probable. That is the share of heads,
+and it asks nothing else of us; but after three tosses and three heads it says that tails can never come. *Maximum a
+posteriori* first states a belief about $\theta$, a density $p(\theta)$, and takes the peak of that belief after the
+tosses. *Full Bayes* takes no single $\theta$ at all: it keeps the posterior density and averages every prediction over
+it.
+
+The belief is a Beta density here, because it has the likelihood's own form: a prior Beta(a, b) acts as $a - 1$ heads
+and $b - 1$ tails seen before the first toss, and seeing tosses turns one Beta density into another. With many tosses
+the three answers agree; with few they do not, and with none the first has nothing to say.
+
+Shapes: N tosses; everything else is a number, or an array of numbers that broadcast.
+
+    tosses        (N,)     1 for heads, 0 for tails
+    heads, tails  ()       how many of each: all that the tosses say about theta
+    theta         (...)    the probability of heads
+    a, b          ()       the parameters of a Beta density, positive
+
+Everything is in log space and in nats. `BetaBernoulli` checks its input and adds what needs no gradient: credible
+intervals and tail probabilities.
+
+Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 2.1, equations 2.1 to 2.20.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.coin_checks import check_count, check_probability, check_tosses
+from common.coin_estimators import BetaBernoulliEstimator
+
+
+def sequence_log_probability(heads: Tensor, tails: Tensor, theta: Tensor) -> Tensor:
+    r"""The log probability of one given order of so many heads and tails, of the arguments' common shape.
+
+    $$\log p(x_1, \ldots, x_N \mid \theta) = h \log \theta + t \log (1 - \theta), \qquad 0 \log 0 = 0$$
+
+    It is $-\infty$ where $\theta$ is 0 and a head was seen, or 1 and a tail. The counts need not be whole or positive:
+    the log of a Beta density has the same form. Where the convention $0 \log 0 = 0$ is used, so is a gradient of 0.
+
+    Source: Bishop (2006), equations 2.5 and 2.6.
+    """
+    # 0 log 0 = 0: where nothing is to be explained, the logarithm is taken of 1
+    chance_of_heads = torch.where((heads == 0) & (theta == 0), 1.0, theta)  # (...)
+    chance_of_tails_less_one = torch.where((tails == 0) & (theta == 1), 0.0, -theta)  # (...)
+    # h log theta + t log(1 - theta)
+    return heads * torch.log(chance_of_heads) + tails * torch.log1p(chance_of_tails_less_one)
+
+
+def sufficient_statistics(tosses: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The numbers of heads and of tails, () each: the likelihood depends on the tosses through them alone.
+
+    $$h = \sum_n x_n, \qquad t = \sum_n (1 - x_n)$$
+
+    Source: Bishop (2006), equation 2.8.
+    """
+    return tosses.sum(), (1 - tosses).sum()
+
+
+def log_likelihood(tosses: Tensor, theta: Tensor) -> Tensor:
+    r"""The log likelihood of the tosses in nats, of the shape of theta.
+
+    $$\log p(x \mid \theta) = \sum_n x_n \log \theta + (1 - x_n) \log (1 - \theta)$$
+
+    Source: Bishop (2006), equation 2.6.
+    """
+    return sequence_log_probability(*sufficient_statistics(tosses), theta)
+
+
+def maximum_likelihood(heads: Tensor, tails: Tensor) -> Tensor:
+    r"""The $\theta$ under which the tosses were most probable, (): the share of heads; NaN without tosses.
+
+    $$\theta_{\mathrm{ML}} = \frac{h}{h + t}$$
+
+    Source: Bishop (2006), equations 2.7 and 2.8.
+    """
+    return heads / (heads + tails)
+
+
+def log_beta(a: Tensor, b: Tensor) -> Tensor:
+    r"""The log of the Beta function, which normalises the Beta density; of the arguments' common shape.
+
+    $$\log B(a, b) = \log \Gamma(a) + \log \Gamma(b) - \log \Gamma(a + b), \qquad
+      B(a, b) = \int_0^1 \theta^{a - 1} (1 - \theta)^{b - 1} \, d\theta$$
+
+    The terms cancel: the error is some machine epsilons of the largest of them, not of the result.
+
+    Source: Bishop (2006), equation 2.14 and exercise 2.5.
+    """
+    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
+
+
+def beta_log_density(theta: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    r"""The log density of Beta(a, b) at theta, of the arguments' common shape.
+
+    $$\log \mathrm{Beta}(\theta \mid a, b) = (a - 1) \log \theta + (b - 1) \log (1 - \theta) - \log B(a, b)$$
+
+    Source: Bishop (2006), equation 2.13.
+    """
+    return sequence_log_probability(a - 1, b - 1, theta) - log_beta(a, b)
+
+
+def posterior(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The parameters of the posterior, which is a Beta density like the prior: the counts are added.
+
+    $$p(\theta \mid x) \propto \theta^h (1 - \theta)^t \cdot \theta^{a - 1} (1 - \theta)^{b - 1}
+      \qquad \Rightarrow \qquad p(\theta \mid x) = \mathrm{Beta}(\theta \mid a + h, b + t)$$
+
+    Source: Bishop (2006), equations 2.17 and 2.18.
+    """
+    return a + heads, b + tails
+
+
+def maximum_a_posteriori(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    r"""The mode of the posterior, (), or NaN if it has none to prefer.
+
+    $$\theta_{\mathrm{MAP}} = \frac{h + a - 1}{h + t + a + b - 2}$$
+
+    The formula needs both posterior parameters, $a + h$ and $b + t$, above 1. One rule covers the rest: a parameter of
+    1 or less counts as no toss, so that if the other is above 1 the mode is at an edge: 0 if $a + h \le 1$, 1 if
+    $b + t \le 1$. With neither above 1 the density is highest at an edge where its parameter is below 1, and that is
+    the mode if there is just one. Beta(1, 1) is flat, and with both below 1 both edges are modes: NaN.
+
+    With the flat prior Beta(1, 1) and at least one toss it is the maximum likelihood estimate.
+
+    Source: Bishop (2006), equation 2.18, at its maximum.
+    """
+    a, b = posterior(heads, tails, a, b)
+    seen_heads, seen_tails = torch.relu(a - 1), torch.relu(b - 1)
+    seen = seen_heads + seen_tails
+    at_zero, at_one = (a < 1) & (b == 1), (a == 1) & (b < 1)
+    one = torch.ones_like(seen)
+    edge = torch.where(at_zero, 0 * one, torch.where(at_one, one, math.nan * one))
+    # theta = (h + a - 1) / (h + t + a + b - 2)
+    return torch.where(seen > 0, seen_heads / torch.where(seen > 0, seen, one), edge)
+
+
+def predictive(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    r"""The probability that the next toss shows heads, (): the posterior mean of theta.
+
+    $$p(x_{N+1} = 1 \mid x) = \int_0^1 \theta \, p(\theta \mid x) \, d\theta = \frac{h + a}{h + t + a + b}$$
+
+    It is the prior's mean before the first toss, and lies between that and the share of heads ever after.
+
+    Source: Bishop (2006), equations 2.19 and 2.20.
+    """
+    a, b = posterior(heads, tails, a, b)
+    return a / (a + b)
+
+
+def predictive_log_probability(new_heads: Tensor, new_tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    r"""The log probability of so many heads and tails, in any order, in tosses to come: the beta-binomial.
+
+    $$\log p(h, t) = \log \frac{\Gamma(h + t + 1)}{\Gamma(h + 1) \, \Gamma(t + 1)}
+      + \log B(a + h, b + t) - \log B(a, b)$$
+
+    `a` and `b` are the parameters of the belief before these tosses: the posterior's if others were seen. The result
+    has the arguments' common shape.
+
+    Source: A. Gelman et al., "Bayesian Data Analysis", 3rd ed. (2013), appendix A.2, table A.2.
+    """
+    # log (h + t choose h) = log Gamma(h + t + 1) - log Gamma(h + 1) - log Gamma(t + 1)
+    log_orders = torch.lgamma(new_heads + new_tails + 1) - torch.lgamma(new_heads + 1) - torch.lgamma(new_tails + 1)
+    return log_orders + log_evidence(new_heads, new_tails, a, b)
+
+
+def log_evidence(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    r"""The log probability of one given order of the tosses under the prior, theta averaged out; in nats.
+
+    $$\log p(x) = \log \int_0^1 p(x \mid \theta) \, p(\theta) \, d\theta = \log B(a + h, b + t) - \log B(a, b)$$
+
+    Where the prior is worth far more tosses than were seen, the two terms cancel; `log_evidence_by_prediction` has no
+    such trouble.
+
+    Source: Bishop (2006), equation 1.45 with 2.14.
+    """
+    return log_beta(a + heads, b + tails) - log_beta(a, b)
+
+
+def log_evidence_by_prediction(tosses: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    r"""The same log evidence, (), as what the tosses cost when each is predicted from those before it.
+
+    $$\log p(x) = \sum_n \log p(x_n \mid x_1, \ldots, x_{n-1}), \qquad
+      p(x_n = 1 \mid x_1, \ldots, x_{n-1}) = \frac{a + h_{n-1}}{a + b + n - 1}$$
+
+    Every term is negative, so that nothing cancels, however strong the prior.
+
+    Source: Bishop (2006), equation 2.20, by the product rule 1.11.
+    """
+    heads_before = torch.cumsum(tosses, dim=0) - tosses  # (N,)
+    tails_before = torch.cumsum(1 - tosses, dim=0) - (1 - tosses)  # (N,)
+    # p(x_n = 1) = (a + h) / (a + b + n - 1), and for tails with b + t above: log p = -log(1 + unlike / alike)
+    alike = torch.where(tosses == 1, a + heads_before, b + tails_before)  # (N,)
+    unlike = torch.where(tosses == 1, b + tails_before, a + heads_before)  # (N,)
+    return -torch.log1p(unlike / alike).sum()
+
+
+class BetaBernoulli(BetaBernoulliEstimator):
+    """A coin with a Beta(a, b) prior on its bias, and what the tosses seen so far say about it.
+
+    `update(tosses)` gives a new one that has seen more. Tosses may be lists, NumPy arrays, PyTorch or TensorFlow
+    tensors; results are floats, in float64. Input is checked here, and a ValueError says what to do. See
+    `common.coin_estimators.BetaBernoulliEstimator` for what needs no tensors: update, posterior, credible intervals
+    and tail probabilities.
+    """
+
+    def mle(self) -> float:
+        """The maximum likelihood estimate of theta from the tosses seen; ValueError if there were none."""
+        self._require_tosses()
+        return float(maximum_likelihood(*self._tensors(self.heads, self.tails)))
+
+    def map(self) -> float:
+        """The mode of the posterior; ValueError if it has none to prefer."""
+        return self._require_mode(float(maximum_a_posteriori(*self._tensors(self.heads, self.tails, self.a, self.b))))
+
+    def predictive(self) -> float:
+        """The probability that the next toss shows heads."""
+        return float(predictive(*self._tensors(self.heads, self.tails, self.a, self.b)))
+
+    def predictive_log_probability(self, new_heads: int, new_tails: int) -> float:
+        """The log probability of so many heads and tails, in any order, in the tosses to come, in nats."""
+        counts = check_count("new_heads", new_heads), check_count("new_tails", new_tails)
+        return float(predictive_log_probability(*self._tensors(*counts, *self.posterior)))
+
+    def log_evidence(self, tosses: Any) -> float:
+        """The log probability of these tosses given those seen before, in nats, theta averaged out."""
+        return float(log_evidence_by_prediction(*self._tensors(check_tosses(tosses), *self.posterior)))
+
+    def log_likelihood(self, tosses: Any, theta: float) -> float:
+        """The log probability of these tosses if the bias is theta, in nats."""
+        return float(log_likelihood(*self._tensors(check_tosses(tosses), check_probability("theta", theta))))
+
+    def log_density(self, theta: float) -> float:
+        """The log of the posterior density at theta."""
+        return float(beta_log_density(*self._tensors(check_probability("theta", theta), *self.posterior)))
+
+    def _tensors(self, *values: Any) -> list[Tensor]:
+        return [torch.tensor(value, dtype=torch.float64) for value in values]
