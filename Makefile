@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train parity lint format clean
+.PHONY: help train parity figures lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -22,6 +22,10 @@ train: $(VENV)/ready  ## train the mixture and the VAE in both frameworks; figur
 
 parity: $(VENV)/ready  ## run the test suite and print the parity table; rows in build/parity.json
 	@$(RUN) -m pytest parity_tests
+
+figures: $(VENV)/ready  ## draw the chapters' figures from both implementations' numbers into build/figures
+	@$(RUN) -m pytorch_impl.draw_figures build/figures/torch
+	@$(RUN) -m tf2_impl.draw_figures build/figures/tf2
 
 lint: $(VENV)/ready  ## check style and formatting with ruff
 	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet "ruff>=0.12,<1"

@@ -1,7 +1,8 @@
 """Data sets by name, as NumPy arrays and what they are. Nothing is downloaded.
 
-``load("old-faithful")``, ``load("digits")``, ``load("synthetic")``, ``load("path/to/table.csv")``,
-``load("path/to/array.npy")``; and ``load("mnist", data_dir=...)`` or ``"fashion-mnist"`` for a folder of IDX files.
+``load("old-faithful")``, ``load("airquality")`` (NaN where a value is missing), ``load("digits")``,
+``load("synthetic")``, ``load("path/to/table.csv")``, ``load("path/to/array.npy")``; and
+``load("mnist", data_dir=...)`` or ``"fashion-mnist"`` for a folder of IDX files.
 """
 
 import csv
@@ -16,8 +17,11 @@ import numpy as np
 from common import draws
 
 SHIPPED = Path(__file__).parent / "data"
-SHA256 = {"old_faithful.csv": "2da9ef67231ab7542d2ec3e5a741a8d53ada92a24103195ce7d1f9b8e36a986d"}
-NAMES = ("old-faithful", "digits", "synthetic", "mnist", "fashion-mnist")
+SHA256 = {
+    "old_faithful.csv": "2da9ef67231ab7542d2ec3e5a741a8d53ada92a24103195ce7d1f9b8e36a986d",
+    "airquality.csv": "2c30fd88f946fb033340b1058465fcf791944d031d3f1c6d653515b7be5a74b3",
+}
+NAMES = ("old-faithful", "airquality", "digits", "synthetic", "mnist", "fashion-mnist")
 IDX_FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
              "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}  # fmt: skip
 HELD_OUT_SHARE = 1 / 6
@@ -57,7 +61,10 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     Raises ValueError, in one line, for an unknown name and for a file that is missing, damaged or not a table.
     """
     if name == "old-faithful":
-        return _old_faithful()
+        return Dataset(name, _shipped("old_faithful.csv"), feature_names=("eruption (minutes)", "waiting (minutes)"))
+    if name == "airquality":
+        features = ("ozone (ppb)", "solar radiation (langleys)", "wind (mph)", "temperature (°F)")
+        return Dataset(name, _shipped("airquality.csv")[:, :4], feature_names=features)  # without month and day
     if name == "digits":
         return _digits()
     if name == "synthetic":
@@ -148,12 +155,11 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(sizes)
 
 
-def _old_faithful() -> Dataset:
-    path = SHIPPED / "old_faithful.csv"
+def _shipped(file_name: str) -> np.ndarray:
+    path = SHIPPED / file_name
     if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[path.name]:
         raise ValueError(f"{path}: the SHA-256 is not the published one; restore the file from the repository")
-    x, _ = read_csv(path)
-    return Dataset("old-faithful", x, feature_names=("eruption (minutes)", "waiting (minutes)"))
+    return read_csv(path)[0]
 
 
 def _digits() -> Dataset:

@@ -15,7 +15,7 @@ from matplotlib.patches import Ellipse
 
 from common.datasets import Dataset
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#000000", "#888888")
 STYLE = {
     "figure.dpi": 120,
     "savefig.dpi": 120,
@@ -37,19 +37,19 @@ def mixture(
     Of data with more than two features the first two are shown; with one feature, the density over a histogram.
     """
     x, k, d = data.x, len(weights), data.x.shape[1]
-    palette = _palette(k)
-    shades = np.clip(responsibilities @ palette, 0, 1)
+    colours = palette(k)
+    shades = np.clip(responsibilities @ colours, 0, 1)
     covariances = _full(covariances, k, d)
     with rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.8))
         axes = figure.subplots()
         if d == 1:
-            _density(axes, x[:, 0], weights, means[:, 0], covariances[:, 0, 0], palette)
+            _density(axes, x[:, 0], weights, means[:, 0], covariances[:, 0, 0], colours)
         else:
             axes.scatter(x[:, 0], x[:, 1], c=shades, s=14, alpha=0.7, linewidths=0)
             for j in range(k):
-                _ellipses(
-                    axes, means[j, :2], covariances[j, :2, :2], palette[j], f"$\\pi_{{{j + 1}}}$ = {weights[j]:.3f}"
+                ellipses(
+                    axes, means[j, :2], covariances[j, :2, :2], colours[j], f"$\\pi_{{{j + 1}}}$ = {weights[j]:.3f}"
                 )
             axes.legend(loc="best", title="components")
         names = data.feature_names or tuple(f"feature {i + 1}" for i in range(d))
@@ -59,14 +59,14 @@ def mixture(
         return figure
 
 
-def log_likelihood(trace: np.ndarray) -> Figure:
+def log_likelihood(trace: np.ndarray, name: str = "log likelihood") -> Figure:
     """The log likelihood by iteration, and how far below its last value it still is, on a logarithmic scale."""
     with rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.6))
         left, right = figure.subplots(1, 2)
         iterations = np.arange(1, len(trace) + 1)
         left.plot(iterations, trace, color=COLOURS[0], marker="." if len(trace) < 60 else None)
-        left.set(title="log likelihood (nats)", xlabel="iteration")
+        left.set(title=f"{name} (nats)", xlabel="iteration")
         left.ticklabel_format(useOffset=False)
         gap = trace[-1] - trace[:-1]
         if np.any(gap > 0):
@@ -140,18 +140,19 @@ def latent_space(codes: np.ndarray, labels: np.ndarray | None) -> Figure:
         if labels is None:
             axes.scatter(*codes.T, color=COLOURS[0], s=14, alpha=0.7, linewidths=0)
         else:
-            palette = _palette(int(labels.max()) + 1)
+            colours = palette(int(labels.max()) + 1)
             for label in np.unique(labels):
                 chosen = codes[labels == label]
-                axes.scatter(*chosen.T, color=palette[label], s=10, alpha=0.5, linewidths=0)
-                axes.annotate(str(label), np.median(chosen, axis=0), color=palette[label] * 0.6, weight="bold",
+                axes.scatter(*chosen.T, color=colours[label], s=10, alpha=0.5, linewidths=0)
+                axes.annotate(str(label), np.median(chosen, axis=0), color=colours[label] * 0.6, weight="bold",
                               fontsize=15, ha="center", va="center")  # fmt: skip
         axes.set(title="latent space, held-out images", xlabel=names[0], ylabel=names[1])
         return figure
 
 
-def _palette(n: int) -> np.ndarray:
-    if n <= len(COLOURS) - 1:
+def palette(n: int) -> np.ndarray:
+    """n colours that stay apart, (n, 3)."""
+    if n <= len(COLOURS):
         return np.array([to_rgb(colour) for colour in COLOURS[:n]])
     return colormaps["tab20"](np.arange(n) % 20)[:, :3]
 
@@ -164,7 +165,10 @@ def _full(covariances: np.ndarray, k: int, d: int) -> np.ndarray:
     return np.broadcast_to(covariances.reshape(k, -1)[:, :, None], (k, d, 1)) * np.eye(d)
 
 
-def _ellipses(axes: Axes, mean: np.ndarray, covariance: np.ndarray, colour: np.ndarray, label: str) -> None:
+def ellipses(
+    axes: Axes, mean: np.ndarray, covariance: np.ndarray, colour: np.ndarray, label: str | None = None
+) -> None:
+    """Ellipses of one and two standard deviations about a mean, and a cross on it."""
     values, vectors = np.linalg.eigh(covariance)
     angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
     for deviations in (1, 2):
@@ -175,12 +179,12 @@ def _ellipses(axes: Axes, mean: np.ndarray, covariance: np.ndarray, colour: np.n
 
 
 def _density(
-    axes: Axes, x: np.ndarray, weights: np.ndarray, means: np.ndarray, variances: np.ndarray, palette: np.ndarray
+    axes: Axes, x: np.ndarray, weights: np.ndarray, means: np.ndarray, variances: np.ndarray, colours: np.ndarray
 ) -> None:
     grid = np.linspace(x.min(), x.max(), 400)[:, None]
     parts = weights * np.exp(-0.5 * (grid - means) ** 2 / variances) / np.sqrt(2 * np.pi * variances)
     axes.hist(x, bins=40, density=True, color="0.85")
-    for part, colour in zip(parts.T, palette, strict=True):
+    for part, colour in zip(parts.T, colours, strict=True):
         axes.plot(grid, part, color=colour, linestyle="--")
     axes.plot(grid, parts.sum(axis=1), color="black")
 

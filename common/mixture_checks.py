@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from sklearn.utils.validation import validate_data
 
+from common.missing_checks import check_missing
 from common.mixture_start import INIT_PARAMS
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
@@ -35,13 +36,21 @@ def check_parameters(estimator: Any) -> None:
         value = getattr(estimator, name)
         if not isinstance(value, numbers.Real) or not 0 <= value < np.inf:
             raise ValueError(f"{name}={value!r} must be a number of at least 0")
-    for name, choices in (("covariance_type", COVARIANCE_TYPES), ("init_params", INIT_PARAMS)):
+    choices_of = {"covariance_type": COVARIANCE_TYPES, "init_params": INIT_PARAMS, "missing": ("error", "em")}
+    for name, choices in choices_of.items():
         if (value := getattr(estimator, name)) not in choices:
             raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")
+    if estimator.missing == "em" and estimator.covariance_type != "full":
+        raise ValueError(
+            f"missing='em' is for covariance_type='full', not {estimator.covariance_type!r}: choose either"
+        )
 
 
-def check_points(estimator: Any, X: Any, reset: bool) -> np.ndarray:
-    """X as a finite float64 or float32 table (N, D); ValueError, in one line, if it is none."""
+def check_points(estimator: Any, X: Any, reset: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """X as a finite float64 or float32 table (N, D), and what was observed of it: None for all.
+
+    Raises ValueError, in one line, if X is no such table; NaN is admitted only by ``missing="em"``.
+    """
     X = as_array(X)
     shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
     if len(shape) != 2:
@@ -51,17 +60,19 @@ def check_points(estimator: Any, X: Any, reset: bool) -> np.ndarray:
     if getattr(getattr(X, "dtype", None), "kind", "f") == "c":
         raise ValueError(f"X has dtype {X.dtype}. Complex data not supported: give real numbers")
     x = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
-    check_finite("X", x)
-    return x
+    if estimator.missing == "em" and np.isnan(x).any():
+        return check_missing(x, "X")
+    check_finite("X", x, "remove those rows, fill them in, or set missing='em'")
+    return x, None
 
 
-def check_finite(name: str, x: np.ndarray) -> None:
+def check_finite(name: str, x: np.ndarray, remedy: str = "remove those rows or fill them in") -> None:
     """ValueError naming the first entry of a table that is NaN or infinite."""
     if not np.isfinite(x.sum()) and len(bad := np.argwhere(~np.isfinite(x))):
         row, column = bad[0]
         what = "NaN" if np.isnan(x[row, column]) else "infinity (inf)"
         where = f"at row {row}, column {column} ({len(bad)} such entries)"
-        raise ValueError(f"{name} contains {what} {where}: remove those rows or fill them in")
+        raise ValueError(f"{name} contains {what} {where}: {remedy}")
 
 
 def check_spread(name: str, x: np.ndarray, covariance_type: str, reg_covar: float) -> None:

@@ -1,7 +1,7 @@
 """The scikit-learn side of the mixture estimators: everything that needs no tensors, once for both frameworks.
 
 Validation of parameters and data, starting values, restarts, the loop with its convergence test, fitted attributes
-and the messages live here; a framework's ``GaussianMixture`` adds only the maths, as five small methods.
+and the messages live here; a framework's ``GaussianMixture`` adds only the maths, as a few small methods.
 """
 
 import numbers
@@ -14,6 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from common.em_driver import run_em
+from common.missing_checks import mean_imputed
 from common.mixture_checks import (
     as_array,
     check_parameters,
@@ -51,6 +53,10 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         Start from the last fit instead of ``init_params``.
     verbose, verbose_interval : int, default 0 and 10
         1 prints the course of every run, 2 the lower bound too, every ``verbose_interval`` iterations.
+    missing : "error" or "em", default "error"
+        What NaN in X means: an error, or an entry that is missing at random, which EM treats as hidden; then every
+        method takes NaN, densities are those of what was observed, and ``impute`` fills the gaps in. The covariances
+        must be "full".
 
     Attributes
     ----------
@@ -79,6 +85,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         warm_start=False,
         verbose=0,
         verbose_interval=10,
+        missing="error",
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -94,6 +101,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         self.warm_start = warm_start
         self.verbose = verbose
         self.verbose_interval = verbose_interval
+        self.missing = missing
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MixtureEstimator":
         """Fit the mixture to X (N, D) by EM, row n counting ``sample_weight[n]`` times; returns self."""
@@ -103,11 +111,11 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Fit the mixture to X (N, D) and return the most probable component of every point, (N,)."""
         check_parameters(self)
-        x, weight = self._training_data(X, sample_weight)
+        x, observed, weight = self._training_data(X, sample_weight)
         start = check_start(self, x.shape[1], x.dtype)
         go_on = self.warm_start and hasattr(self, "converged_")
         random_state = check_random_state(self.random_state)
-        tensors = self._tensor(x), None if weight is None else self._tensor(weight)
+        tensors = tuple(None if array is None else self._tensor(array) for array in (x, observed, weight))
         total_weight = len(x) if weight is None else weight.sum()
 
         best: dict[str, Any] = {"lower_bound_": -np.inf}
@@ -117,7 +125,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
             if go_on:
                 parameters, bound = self._parameters(), self.lower_bound_
             else:
-                parameters, bound = self._starting_parameters(x, weight, tensors, start, random_state), -np.inf
+                parameters, bound = self._starting_parameters(x, observed, weight, start, random_state), -np.inf
             fitted = self._run(tensors, parameters, bound, total_weight)
             if not best.keys() - {"lower_bound_"} or fitted["lower_bound_"] > best["lower_bound_"]:
                 best = fitted
@@ -161,6 +169,13 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         x, z = self._sample(self._parameters(), self._tensor(uniforms), self._tensor(noise))
         return np.asarray(x), np.asarray(z)
 
+    def impute(self, X: Any) -> np.ndarray:
+        """X (N, D) with every NaN replaced by its expectation given the rest of its row; needs ``missing="em"``."""
+        if self.missing != "em":
+            raise ValueError(f"missing={self.missing!r}: only a mixture with missing='em' imputes; set it and fit")
+        x, observed = self._tensors_of(X)
+        return np.asarray(x if observed is None else self._impute(x, observed, self._parameters()))
+
     def bic(self, X: Any) -> float:
         """Bayesian information criterion on X, -2 log p(X) + (number of free parameters) log N; lower is better."""
         return -2 * self.score(X) * len(X) + self._n_parameters() * np.log(len(X))
@@ -170,72 +185,81 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         return -2 * self.score(X) * len(X) + 2 * self._n_parameters()
 
     def _run(self, tensors: tuple, parameters: tuple, bound: float, total_weight: float) -> dict[str, Any]:
-        x, weight = tensors
-        bounds, converged = [], False
-        for iteration in range(1, self.max_iter + 1):
-            previous, before = bound, parameters
-            parameters, total = self._em_iteration(x, parameters, weight)
-            bound = float(total) / total_weight
-            if not np.isfinite(bound):
-                # says which component, or else the data are beyond what the dtype can hold
+        x, observed, weight = tensors
+        previous = [bound]
+
+        def iterate(parameters: tuple) -> tuple[tuple, float]:
+            parameters, total = self._em_iteration(x, observed, parameters, weight)
+            return parameters, float(total) / total_weight
+
+        def report(iteration: int, before: tuple, bound: float) -> None:
+            if not np.isfinite(bound):  # says which component has collapsed, if one has
                 precisions_cholesky(np.asarray(before[2]), self.covariance_type, self.reg_covar)
                 raise ValueError(f"X: the lower bound became {bound} at iteration {iteration}; scale the data")
-            bounds.append(bound)
             if self.verbose and iteration % self.verbose_interval == 0:
-                detail = f": lower bound {bound:.5f}, change {bound - previous:.5e}" if self.verbose >= 2 else ""
+                detail = f": lower bound {bound:.5f}, change {bound - previous[-1]:.5e}" if self.verbose >= 2 else ""
                 print(f"  Iteration {iteration}{detail}")
-            if converged := abs(bound - previous) < self.tol:
-                break
+            previous.append(bound)
+
+        result = run_em(iterate, parameters, tol=self.tol, max_iter=self.max_iter, bound=bound, on_iteration=report)
         if self.verbose:
-            print(f"Initialization {'converged' if converged else 'did not converge'}, lower bound {bound:.5f}")
-        weights, means, covariances = (np.asarray(tensor) for tensor in parameters)
+            what = "converged" if result.converged else "did not converge"
+            print(f"Initialization {what}, lower bound {previous[-1]:.5f}")
+        weights, means, covariances = (np.asarray(tensor) for tensor in result.parameters)
         return {
             "weights_": weights,
             "means_": means,
             "covariances_": covariances,
-            "converged_": converged,
-            "n_iter_": len(bounds),
-            "lower_bound_": bound,
-            "lower_bounds_": bounds,
+            "converged_": result.converged,
+            "n_iter_": result.n_iter,
+            "lower_bound_": previous[-1],
+            "lower_bounds_": result.bounds,
         }
 
     def _starting_parameters(
         self,
         x: np.ndarray,
+        observed: np.ndarray | None,
         weight: np.ndarray | None,
-        tensors: tuple,
         start: tuple[np.ndarray | None, ...],
         random_state: np.random.RandomState,
     ) -> tuple:
         given = [None if value is None else self._tensor(value) for value in start]
         if all(value is not None for value in given):
             return tuple(given)
-        gamma = initial_responsibilities(x, self.n_components, self.init_params, random_state, weight)
-        estimated = self._m_step(tensors[0], self._tensor(gamma), tensors[1])
+        filled = x if observed is None else mean_imputed(x, observed)
+        gamma = initial_responsibilities(filled, self.n_components, self.init_params, random_state, weight)
+        weight = None if weight is None else self._tensor(weight)
+        estimated = self._m_step(self._tensor(filled), self._tensor(gamma), weight)
         return tuple(g if g is not None else e for g, e in zip(given, estimated, strict=True))
 
-    def _training_data(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        x = check_points(self, X, reset=True)
+    def _training_data(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        x, observed = check_points(self, X, reset=True)
         if x.shape[0] < max(2, self.n_components):
             raise ValueError(
                 f"X has {x.shape[0]} sample(s) (n_samples={x.shape[0]}), fewer than n_components={self.n_components} "
                 "or than 2: give more points or ask for fewer components"
             )
-        check_spread("X", x, self.covariance_type, self.reg_covar)
+        filled = x if observed is None else mean_imputed(x, observed)
+        check_spread("X", filled, self.covariance_type, self.reg_covar)
         if sample_weight is None:
-            return x, None
+            return x, observed, None
         weight = _check_sample_weight(as_array(sample_weight), x, dtype=x.dtype, ensure_non_negative=True)
         if np.count_nonzero(weight) < max(2, self.n_components):
             raise ValueError(
                 f"sample_weight leaves {np.count_nonzero(weight)} points of positive weight, fewer than "
                 f"n_components={self.n_components} or than 2: give weight to more points"
             )
-        return x, weight
+        return x, observed, weight
 
     def _posterior(self, X: Any) -> tuple:
+        return self._e_step(*self._tensors_of(X), self._parameters())
+
+    def _tensors_of(self, X: Any) -> tuple:
         check_is_fitted(self)
-        x = check_points(self, X, reset=False)
-        return self._e_step(self._tensor(x.astype(self.means_.dtype, copy=False)), self._parameters())
+        x, observed = check_points(self, X, reset=False)
+        x = self._tensor(x.astype(self.means_.dtype, copy=False))
+        return x, None if observed is None else self._tensor(observed)
 
     def _parameters(self) -> tuple:
         return tuple(self._tensor(value) for value in (self.weights_, self.means_, self.covariances_))
@@ -245,19 +269,27 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         of_covariances = {"full": k * d * (d + 1) // 2, "tied": d * (d + 1) // 2, "diag": k * d, "spherical": k}
         return of_covariances[self.covariance_type] + k * d + k - 1
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "em"
+        return tags
+
     # What a framework adds.
 
     def _tensor(self, array: np.ndarray) -> Any:
         raise NotImplementedError
 
-    def _e_step(self, x: Any, parameters: tuple) -> tuple:
+    def _e_step(self, x: Any, observed: Any, parameters: tuple) -> tuple:
         raise NotImplementedError
 
     def _m_step(self, x: Any, gamma: Any, sample_weight: Any) -> tuple:
         raise NotImplementedError
 
-    def _em_iteration(self, x: Any, parameters: tuple, sample_weight: Any) -> tuple:
+    def _em_iteration(self, x: Any, observed: Any, parameters: tuple, sample_weight: Any) -> tuple:
         raise NotImplementedError
 
     def _sample(self, parameters: tuple, uniforms: Any, noise: Any) -> tuple:
+        raise NotImplementedError
+
+    def _impute(self, x: Any, observed: Any, parameters: tuple) -> Any:
         raise NotImplementedError

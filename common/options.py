@@ -60,6 +60,8 @@ class GMMOptions(RunOptions):
     data: str = option("old-faithful", f"{', '.join(NAMES)}, or the path of a .csv or .npy file")
     components: int = option(2, "number of components K")
     covariance: str = option("full", "form of the covariances", choices=("full", "tied", "diag", "spherical"))
+    method: str = option("em", "maximum likelihood (em) or maximum a posteriori (map)", choices=("em", "map"))
+    missing: str = option("error", "what an empty cell is: an error, or hidden data for EM", choices=("error", "em"))
     init: str = option("kmeans", "where EM starts", choices=("kmeans", "k-means++", "random", "random_from_data"))
     steps: int = option(1000, "most EM iterations")
     tol: float = option(1e-10, "stop when the mean log likelihood changes by less (nats per point)")
@@ -70,6 +72,17 @@ class GMMOptions(RunOptions):
     def at_least(self) -> dict[str, float]:
         """The least value of each numeric option."""
         return super().at_least() | {"components": 1, "steps": 1, "tol": 0, "reg_covar": 0}
+
+    def check(self) -> Self:
+        """Return the options; ValueError, naming the flag, if one is out of range or does not go with another."""
+        for name, value in (("method", "map"), ("missing", "em")):
+            if getattr(self, name) == value and self.covariance != "full":
+                raise ValueError(f"{flag(name)} {value}: needs --covariance full, not {self.covariance}")
+        if self.method == "map" and self.missing == "em":
+            raise ValueError("--method map: cannot be had with --missing em; choose one of them")
+        if self.method == "map" and self.reg_covar is not None:
+            raise ValueError(f"--reg-covar {self.reg_covar}: --method map has its prior instead; leave it out")
+        return super().check()
 
 
 @dataclass(frozen=True)

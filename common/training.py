@@ -2,18 +2,23 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from common import datasets, draws, figures
 from common.datasets import Dataset
+from common.em_driver import run_em
+from common.missing_checks import check_missing, mean_imputed
 from common.mixture_checks import check_finite, check_spread, precisions_cholesky
+from common.mixture_prior import MixturePrior, default_prior
 from common.mixture_start import initial_responsibilities
 from common.options import GMMOptions, VAEOptions
 from common.run_folder import RunFolder
 
 DEFAULT_REG_COVAR = 1e-6
+OBJECTIVE = {"em": "log_likelihood", "map": "log_posterior"}
 MOMENTS = ("optimizer.first_moment.", "optimizer.second_moment.")
 
 
@@ -22,16 +27,34 @@ def dtype_of(precision: str) -> str:
     return "float32" if precision == "float32" else "float64"
 
 
-def mixture_data(options: GMMOptions) -> tuple[Dataset, dict[str, Any]]:
+class MixtureData(NamedTuple):
+    """What a mixture is fitted to: ``x`` has zeros where ``observed`` is False; None if everything was observed."""
+
+    dataset: Dataset
+    x: np.ndarray
+    observed: np.ndarray | None
+    prior: MixturePrior | None
+
+
+def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
     """Data and architecture of a mixture run; ValueError, in one line, if no mixture can be fitted to them."""
-    data = datasets.load(options.data, options.data_dir)
-    check_finite(f"--data {options.data}", data.x)
-    if len(data.x) < max(2, options.components):
-        raise ValueError(f"--components {options.components}: the data have only {len(data.x)} rows; ask for fewer")
-    check_spread(f"--data {options.data}", data.x, options.covariance, options.reg_covar or 0.0)
-    x = np.array(data.x, dtype=dtype_of(options.precision))
+    dataset, name = datasets.load(options.data, options.data_dir), f"--data {options.data}"
+    x, observed = np.array(dataset.x, dtype=dtype_of(options.precision)), None
+    if options.missing == "em" and np.isnan(x).any():
+        x, observed = check_missing(x, name)
+    check_finite(name, x, "remove those rows, fill them in, or add --missing em")
+    if len(x) < max(2, options.components):
+        raise ValueError(f"--components {options.components}: the data have only {len(x)} rows; ask for fewer")
+    # without an explicit --reg-covar, a constant column is refused
+    check_spread(name, filled(x, observed), options.covariance, options.reg_covar or 0.0)
     sizes = {"components": options.components, "covariance": options.covariance, "data_dim": x.shape[1]}
-    return Dataset(data.name, x, data.labels, data.feature_names, data.image_shape), {"model": "gmm"} | sizes
+    prior = default_prior(x, options.components) if options.method == "map" else None
+    return MixtureData(dataset, x, observed, prior), {"model": "gmm"} | sizes
+
+
+def filled(x: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
+    """The data with gaps at their column's mean, for starting values."""
+    return x if observed is None else mean_imputed(x, observed)
 
 
 def reg_covar(options: GMMOptions) -> float:
@@ -40,43 +63,70 @@ def reg_covar(options: GMMOptions) -> float:
 
 
 def mixture_start(options: GMMOptions, x: np.ndarray) -> np.ndarray:
-    """The responsibilities (N, K) from which a new run's first M step starts."""
+    """The responsibilities (N, K) from which a new run's first M step starts, on data without gaps."""
     seed = int(draws.uniforms(options.seed, "start", (1,))[0] * 2**32)
     return initial_responsibilities(x, options.components, options.init, np.random.RandomState(seed))
 
 
-def mixture_checkpoint(run: RunFolder) -> tuple[tuple[np.ndarray, ...] | None, int]:
-    """Parameters and step of the checkpoint that a run goes on from; None and 0 for a new run."""
-    if run.start is None:
-        return None, 0
-    arrays, step = run.start
-    return tuple(arrays[name] for name in ("weights", "means", "covariances")), step
+def mixture_parameters(run: RunFolder) -> tuple[np.ndarray, ...] | None:
+    """The parameters of the checkpoint that a run goes on from; None for a new run."""
+    return None if run.start is None else tuple(run.start[0][name] for name in ("weights", "means", "covariances"))
 
 
-def mixture_converged(run: RunFolder, n: int) -> bool:
-    """Whether the mean log likelihood changed by less than --tol between the last two iterations."""
-    last = [row["log_likelihood"] for row in run.history[-2:]]
-    return len(last) == 2 and abs(last[1] - last[0]) < run.options.tol * n
+def run_mixture(run: RunFolder, iterate: Callable[[Any], tuple[Any, float]], save: Callable[[Any, int], None],
+                start: Any, n: int) -> Any:  # fmt: skip
+    """EM from ``start``, or from where the run was left, until it converges, --steps are done or it is interrupted.
+
+    ``iterate(parameters)`` gives the new parameters and the objective at the old ones. Returns the last parameters.
+    """
+    done = run.start[1] if run.start else 0
+    steps = run.steps(done, run.options.steps, "iteration")
+    latest = [start]
+
+    def one_step(parameters: Any) -> tuple[Any, float]:
+        latest[0], objective = iterate(parameters)
+        return latest[0], float(objective) / n
+
+    def record(iteration: int, before: Any, objective: float) -> None:
+        check_mixture(run, objective, before[2])
+        run.log(done + iteration, loss=-objective, **{OBJECTIVE[run.options.method]: objective * n})
+        if run.save_is_due():
+            save(latest[0], done + iteration)
+
+    if not mixture_converged(run):
+        last = -run.history[-1]["loss"] if run.history else -math.inf
+        run_em(one_step, start, tol=run.options.tol, max_iter=run.options.steps - done, bound=last,
+               on_iteration=record, go_on=lambda: next(steps, None) is not None)  # fmt: skip
+    save(latest[0], run.history[-1]["step"] if run.history else done)
+    return latest[0]
 
 
-def check_mixture_step(run: RunFolder, log_likelihood: float, covariances: np.ndarray) -> None:
-    """ValueError naming the component that collapsed, if the log likelihood stopped being a number."""
-    if not math.isfinite(log_likelihood):
-        precisions_cholesky(covariances, run.options.covariance, reg_covar(run.options))
-        raise ValueError(f"--data {run.options.data}: the log likelihood became {log_likelihood}; scale the data")
+def mixture_converged(run: RunFolder) -> bool:
+    """Whether the objective per point changed by less than --tol between the last two iterations."""
+    last = [row["loss"] for row in run.history[-2:]]
+    return len(last) == 2 and abs(last[1] - last[0]) < run.options.tol
 
 
-def finish_mixture(run: RunFolder, data: Dataset, parameters: tuple, gamma: np.ndarray, log_likelihood: float) -> None:
+def check_mixture(run: RunFolder, objective: float, covariances: Any) -> None:
+    """ValueError naming the component that collapsed, if the objective stopped being a number."""
+    if not math.isfinite(objective):
+        precisions_cholesky(np.asarray(covariances), run.options.covariance, reg_covar(run.options))
+        raise ValueError(f"--data {run.options.data}: the objective became {objective}; scale the data")
+
+
+def finish_mixture(run: RunFolder, data: MixtureData, parameters: tuple, gamma: np.ndarray, objective: float) -> None:
     """Figures and summary of a mixture run."""
     weights, means, covariances = parameters
-    trace = np.array([row["log_likelihood"] for row in run.history])
-    run.save_figure("mixture", figures.mixture, data, weights, means, covariances, gamma)
-    run.save_figure("log_likelihood", figures.log_likelihood, trace)
+    what = OBJECTIVE[run.options.method]
+    trace = np.array([row[what] for row in run.history])
+    shown = replace(data.dataset, x=filled(data.x, data.observed))
+    run.save_figure("mixture", figures.mixture, shown, weights, means, covariances, gamma)
+    run.save_figure("log_likelihood", figures.log_likelihood, trace, what.replace("_", " "))
     order = np.argsort(-weights)
     run.summary(
         iterations=len(trace),
-        converged=mixture_converged(run, len(data.x)),
-        log_likelihood=log_likelihood,
+        converged=mixture_converged(run),
+        **{what: objective},
         weights=" ".join(f"{w:.6f}" for w in weights[order]),
         means=" ".join(f"({', '.join(f'{m:.4f}' for m in mean[:4])})" for mean in means[order]),
     )

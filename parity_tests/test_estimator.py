@@ -254,3 +254,57 @@ def test_a_failed_fit_leaves_the_last_one_in_place(Mixture: type) -> None:
         model.fit(NAN)
     np.testing.assert_array_equal(model.means_, means)
     np.testing.assert_array_equal(model.predict(X), Mixture(2, random_state=0).fit_predict(X))
+
+
+GAPS = X.copy()
+GAPS[draws.uniforms(9, "sample", X.shape) < 0.2] = np.nan
+GAPS[np.all(np.isnan(GAPS), axis=1), 0] = 0.0
+HOLE = GAPS.copy()
+HOLE[7] = np.nan
+
+
+def test_missing_entries_agree(parity: Parity) -> None:
+    arguments = dict(n_components=3, missing="em", tol=1e-7, max_iter=300, random_state=1)
+    ours, theirs = (C(**arguments).fit(GAPS) for C in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture))
+    for name in FITTED:
+        parity.check(f"fitted with gaps, {name}", "em parameters", getattr(ours, name), getattr(theirs, name))
+    parity.check("imputed", "em parameters", ours.impute(GAPS), theirs.impute(GAPS))
+    np.testing.assert_array_equal(ours.predict(GAPS), theirs.predict(GAPS))
+    assert np.all(np.diff(ours.lower_bounds_) > -1e-10)
+
+
+@both
+def test_missing_entries_are_filled_in(Mixture: type) -> None:
+    model = Mixture(3, missing="em", tol=1e-6, max_iter=300, random_state=1).fit(GAPS)
+    imputed, gaps = model.impute(GAPS), np.isnan(GAPS)
+    np.testing.assert_array_equal(imputed[~gaps], GAPS[~gaps])
+    error = np.abs(imputed - X)[gaps].mean()
+    by_column = np.abs(np.broadcast_to(np.nanmean(GAPS, axis=0), X.shape) - X)[gaps].mean()
+    assert error < 0.6 * by_column, "better than the column's mean"
+    whole, plain = (Mixture(3, missing=m, random_state=1).fit(X) for m in ("em", "error"))
+    np.testing.assert_array_equal(whole.means_, plain.means_)
+    np.testing.assert_array_equal(whole.impute(X), X)
+
+
+@both
+@pytest.mark.parametrize(
+    ("x", "arguments", "message"),
+    [
+        (GAPS, {}, "X contains NaN at row .*set missing='em'"),
+        (HOLE, {"missing": "em"}, "X has nothing but NaN in row 7"),
+        (np.column_stack([X, np.full(len(X), np.nan)]), {"missing": "em"}, "nothing but NaN in column 3"),
+        (INF, {"missing": "em"}, r"infinity|inf"),
+        (GAPS, {"missing": "em", "covariance_type": "diag"}, "missing='em' is for covariance_type='full', not 'diag'"),
+        (GAPS, {"missing": "drop"}, "missing='drop' must be one of error, em"),
+    ],
+)
+def test_gaps_that_cannot_be_filled(Mixture: type, x: np.ndarray, arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        Mixture(2, **arguments).fit(x)
+    assert "\n" not in str(error.value)
+
+
+@both
+def test_only_a_mixture_that_takes_gaps_imputes(Mixture: type) -> None:
+    with pytest.raises(ValueError, match="only a mixture with missing='em' imputes"):
+        Mixture(2, random_state=0).fit(X).impute(GAPS)

@@ -275,3 +275,130 @@ def test_a_planted_sign_is_caught(parity: Parity, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ValueError, match="not finite"):
         recorder.check("planted", "output", ours, theirs)
     assert TOLERANCES["output"].float64 < 1e-12
+
+
+def one_of_k(seed: int, dtype: str = "float64") -> np.ndarray:
+    return np.eye(K, dtype=dtype)[np.floor(draws.uniforms(seed, "component", (N,), step=9) * K).astype(int)]
+
+
+@all_types
+@pytest.mark.parametrize("name", ["log_prior_of_choice", "log_density_given_choice", "complete_data_log_likelihood"])
+def test_the_latent_variable_form_agrees(parity: Parity, name: str, kind: str, dtype: str, mode: str) -> None:
+    x, weights, means, covariances = problem(kind, dtype=dtype)
+    z = one_of_k(0, dtype)
+    arrays = {"x": x, "weights": weights, "means": means, "covariances": covariances}
+    if name == "log_prior_of_choice":
+        arrays = {"weights": weights}
+    elif name == "log_density_given_choice":
+        del arrays["weights"]
+
+    def call(module: ModuleType, tensors: list, z: torch.Tensor | tf.Tensor):
+        head, tail = (tensors[:1], tensors[1:]) if "x" in arrays else ([], tensors)
+        more = [] if name == "log_prior_of_choice" else [kind]
+        return getattr(module, name)(*head, z, *tail, *more)
+
+    inputs = [torch.tensor(a, requires_grad=True) for a in arrays.values()]
+    value = call(torch_gmm, inputs, torch.tensor(z))
+    gradients = torch.autograd.grad(value.sum(), inputs)
+
+    def with_gradient(*tensors: tf.Tensor) -> tuple:
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = call(tf_gmm, list(tensors), tf.constant(z))
+        return value, tape.gradient(value, tensors)
+
+    tf_value, tf_gradients = MODES[mode](with_gradient)(*map(tf.constant, arrays.values()))
+    parity.check(name, "output", value, tf_value, kind, mode)
+    for argument, ours, theirs in zip(arrays, gradients, tf_gradients, strict=True):
+        parity.check(f"{name} gradient", "gradient through a solve", ours, theirs, f"{kind} {argument}", mode)
+
+
+@both
+@all_types
+def test_summing_out_the_choices_gives_the_mixture(module: ModuleType, kind: str) -> None:
+    """p(x) = sum_z p(z) p(x|z), each z by enumeration; and p(X, Z) is the product of both over the points."""
+    arrays = problem(kind, 6)
+    x, weights, means, covariances = (tensor(module, a) for a in arrays)
+    joint = []
+    for k in range(K):
+        z = tensor(module, np.tile(np.eye(K)[k], (N, 1)))
+        log_prior = np.asarray(module.log_prior_of_choice(z, weights))
+        joint.append(log_prior + np.asarray(module.log_density_given_choice(x, z, means, covariances, kind)))
+        np.testing.assert_allclose(log_prior, np.log(arrays[1][k]), rtol=1e-15)
+    total = np.logaddexp.reduce(joint, axis=0).sum()
+    assert float(module.log_likelihood(x, weights, means, covariances, kind)) == pytest.approx(total, rel=1e-14)
+    z = one_of_k(1)
+    chosen = np.array(joint)[z.argmax(axis=1), np.arange(N)].sum()
+    complete = module.complete_data_log_likelihood(x, tensor(module, z), weights, means, covariances, kind)
+    assert float(complete) == pytest.approx(chosen, rel=1e-14)
+
+
+@both
+def test_a_component_of_weight_zero_costs_nothing_unless_chosen(module: ModuleType) -> None:
+    weights = tensor(module, np.array([1.0, 0.0]))
+    z = tensor(module, np.eye(2))
+    np.testing.assert_array_equal(module.log_prior_of_choice(z, weights), [0.0, -np.inf])
+
+
+@both
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_em_stops_where_the_likelihood_is_stationary(module: ModuleType, kind: str) -> None:
+    """At the fixed point the gradients for means and covariances vanish, and that for the weights is -lambda = N."""
+    x = datasets.load("old-faithful").x
+    fit = module.GaussianMixture(2, covariance_type=kind, tol=0, reg_covar=0, max_iter=400, random_state=0)
+    with pytest.warns(UserWarning, match="converge"):
+        fit.fit(x)
+    arrays = [fit.weights_, fit.means_, fit.covariances_]
+    if module is torch_gmm:
+        inputs = [torch.tensor(a, requires_grad=True) for a in arrays]
+        gradients = torch.autograd.grad(torch_gmm.log_likelihood(torch.tensor(x), *inputs, kind), inputs)
+    else:
+        inputs = list(map(tf.constant, arrays))
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            value = tf_gmm.log_likelihood(tf.constant(x), *inputs, kind)
+        gradients = tape.gradient(value, inputs)
+    for_weights, for_means, for_covariances = map(np.asarray, gradients)
+    # d log p / d pi_k + lambda = 0 with lambda = -N
+    np.testing.assert_allclose(for_weights, len(x), rtol=1e-10)
+    assert np.abs(for_means).max() < 1e-7
+    assert np.abs(for_covariances).max() < 1e-6
+    # 0 = sum_n gamma_nk Sigma_k^-1 (x_n - mu_k): the inverse belongs there
+    gamma = np.asarray(module.responsibilities(*(tensor(module, a) for a in (x, *arrays)), kind))
+    for k, covariance in enumerate(full_covariances(kind, fit.covariances_, 2, 2)):
+        pull = np.linalg.solve(covariance, (gamma[:, k, None] * (x - fit.means_[k])).sum(axis=0))
+        assert np.abs(pull).max() < 1e-7
+        # and away from it, the gradient of the log likelihood is this sum, with its sign
+        moved = fit.means_ + np.eye(2)[k][:, None] * 0.1
+        gamma_moved = np.asarray(
+            module.responsibilities(*(tensor(module, a) for a in (x, arrays[0], moved, arrays[2])), kind)
+        )
+        formula = np.linalg.solve(covariance, (gamma_moved[:, k, None] * (x - moved[k])).sum(axis=0))
+        for axis in range(2):
+            ends = []
+            for h in (1e-5, -1e-5):
+                shifted = moved.copy()
+                shifted[k, axis] += h
+                ends.append(
+                    float(module.log_likelihood(*(tensor(module, a) for a in (x, arrays[0], shifted, arrays[2])), kind))
+                )
+            assert formula[axis] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
+
+
+@both
+def test_a_mixture_explains_two_humps_better_than_one_gaussian(module: ModuleType) -> None:
+    x = datasets.load("old-faithful").x[:, 1:]
+    one, two = (module.GaussianMixture(k, reg_covar=0, tol=1e-12, max_iter=2000, random_state=0).fit(x) for k in (1, 2))
+    assert two.score(x) > one.score(x) + 0.2
+    assert two.bic(x) < one.bic(x) - 50
+    middle = np.array([[x.mean()]])
+    assert two.score_samples(middle)[0] < one.score_samples(middle)[0], "the mean of two humps is where nothing is"
+
+
+@both
+def test_restarts_end_in_different_maxima(module: ModuleType) -> None:
+    x = datasets.load("old-faithful").x
+    arguments = dict(n_components=4, init_params="random_from_data", tol=1e-4, max_iter=300)
+    scores = np.array([module.GaussianMixture(random_state=s, **arguments).fit(x).score(x) for s in range(4)])
+    assert np.ptp(scores) > 1e-3
+    assert module.GaussianMixture(random_state=0, n_init=4, **arguments).fit(x).score(x) >= scores[0] - 1e-9

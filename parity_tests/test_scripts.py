@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import pytorch_impl.draw_figures
 import pytorch_impl.train_gmm
 import pytorch_impl.train_vae
+import tf2_impl.draw_figures
 import tf2_impl.train_gmm
 import tf2_impl.train_vae
 from common import checkpoint, compare_runs
@@ -83,6 +85,8 @@ GMM_RUNS = [
     "--data old-faithful --components 3 --covariance tied --init random --seed 1 --steps 300",
     "--data synthetic --components 4 --covariance diag --init k-means++ --seed 2 --reg-covar 1e-3",
     "--data synthetic --components 3 --covariance spherical --init random_from_data --seed 3 --tol 1e-6",
+    "--method map --components 5 --init random --seed 4 --steps 120",
+    "--data airquality --missing em --components 2 --seed 6",
     "--data digits --components 5 --covariance full --reg-covar 1e-2 --seed 5 --steps 20",
 ]
 VAE_RUNS = [
@@ -186,6 +190,15 @@ BAD = {
     "unknown covariance": ("gmm", "--covariance round", "argument --covariance: invalid choice: 'round'"),
     "unknown init": ("gmm", "--init zeros", "argument --init: invalid choice"),
     "unknown precision": ("vae", "--precision half", "argument --precision: invalid choice: 'half'"),
+    "unknown method": ("gmm", "--method mle", "argument --method: invalid choice: 'mle'"),
+    "map of diag": ("gmm", "--method map --covariance diag", "--method map: needs --covariance full, not diag"),
+    "missing of tied": ("gmm", "--missing em --covariance tied", "--missing em: needs --covariance full, not tied"),
+    "map and missing": ("gmm", "--method map --missing em", "--method map: cannot be had with --missing em"),
+    "map and reg": ("gmm", "--method map --reg-covar 1e-3", "--method map has its prior instead"),
+    "map of a line": ("gmm", "--method map --data {line}", "singular covariance"),
+    "gaps": ("gmm", "--data airquality", "contains NaN at row 4, column 0"),
+    "empty row": ("gmm", "--data {hole} --missing em", "has nothing but NaN in row 1"),
+    "empty column": ("gmm", "--data {gap} --missing em", "has nothing but NaN in column 1"),
     "unknown flag": ("vae", "--lr 1", "unrecognized arguments: --lr 1"),
     "zero epochs": ("vae", "--epochs 0", "--epochs 0: must be at least 1"),
     "zero steps": ("vae", "--steps 0", "--steps 0: must be at least 1"),
@@ -216,6 +229,9 @@ def test_bad_input_gets_one_line_and_exit_code_2(
         "nan2": csv(tmp_path / "three.csv", "1,2", "3,4", "5,7"),
         "constant": csv(tmp_path / "constant.csv", "1,2", "3,2", "5,2"),
         "point": csv(tmp_path / "point.csv", *(f"{i % 5},{i % 7}" for i in range(30)), *["100,100"] * 9),
+        "line": csv(tmp_path / "line.csv", *(f"{i},{2 * i}" for i in range(9))),
+        "hole": csv(tmp_path / "hole.csv", "1,2", "NA,NA", "3,4", "5,7"),
+        "gap": csv(tmp_path / "gap.csv", "1,NA", "2,NA", "4,NA"),
         "folder": tmp_path,
     }
     try:
@@ -321,3 +337,15 @@ def test_compare_runs_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
     assert "DISAGREE" in capsys.readouterr().out
     assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "none")]) == 2
     assert compare_runs.main([]) == 2
+
+
+@both
+def test_the_chapters_figures_are_drawn(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
+    main = {"torch": pytorch_impl.draw_figures.main, "tf2": tf2_impl.draw_figures.main}[framework]
+    assert main(str(tmp_path / "figures")) == 0
+    told = capsys.readouterr().out.split()
+    assert sorted(told) == sorted(map(str, (tmp_path / "figures").iterdir()))
+    names = {"coin", "mixture_density", "em_snapshots", "decomposition", "lower_bounds", "singularity", "plates"}
+    assert {Path(path).stem for path in told} == names
+    assert main("/proc/figures") == 2
+    assert "cannot be written" in one_line(capsys)

@@ -9,54 +9,63 @@ from collections.abc import Sequence
 import numpy as np
 
 from common import run_folder, training
-from common.datasets import Dataset
+from common.mixture_prior import MixturePrior
 from common.options import GMMOptions
 from common.rounding import round_mixture
 
 PROGRAM = "pytorch_impl.train_gmm"
 
 
-def train(run: run_folder.RunFolder, data: Dataset) -> None:
-    """Iterate EM until the log likelihood stands still, or --steps."""
+def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
+    """Iterate EM, plain, with missing entries or with a prior, until the objective stands still, or --steps."""
     # Imported here, so that a wrong option is answered at once.
     import torch
 
-    from pytorch_impl import gmm
+    from pytorch_impl import em, gmm, missing_data
     from pytorch_impl.runtime import device
 
     options, kind, epsilon = run.options, run.options.covariance, training.reg_covar(run.options)
+    Parameters = tuple[torch.Tensor, ...]  # weights, means, covariances
 
-    def stored(parameters: Sequence[torch.Tensor]) -> tuple[np.ndarray, ...]:
+    def step(parameters: Parameters) -> tuple[Parameters, torch.Tensor]:
+        if options.method == "map":
+            return em.map_em_iteration(x, *parameters, prior)
+        if observed is not None:
+            return missing_data.em_iteration(x, observed, *parameters, epsilon)
+        return gmm.em_iteration(x, *parameters, kind, epsilon)
+
+    def stored(parameters: Parameters) -> tuple[np.ndarray, ...]:
         """The parameters as the checkpoint holds them, rounded if the run is to be reproducible."""
         arrays = tuple(value.cpu().numpy() for value in parameters)
         return round_mixture(*arrays, kind) if options.precision == "reproducible" else arrays
 
-    def save(parameters: Sequence[torch.Tensor], step: int) -> None:
-        run.save(dict(zip(("weights", "means", "covariances"), stored(parameters), strict=True)), step)
+    def iterate(parameters: Parameters) -> tuple[Parameters, torch.Tensor]:
+        updated, objective = step(parameters)
+        return tuple(torch.tensor(value) for value in stored(updated)), objective
+
+    def save(parameters: Parameters, iteration: int) -> None:
+        run.save(dict(zip(("weights", "means", "covariances"), stored(parameters), strict=True)), iteration)
 
     with device(options.device, options.threads):
         x = torch.tensor(data.x)  # (N, D)
-        start, done = training.mixture_checkpoint(run)
+        observed = None if data.observed is None else torch.tensor(data.observed)  # (N, D)
+        prior = MixturePrior(*(torch.tensor(field) for field in data.prior)) if options.method == "map" else None
+        start = training.mixture_parameters(run)
         if start is None:
-            start = stored(gmm.m_step(x, torch.tensor(training.mixture_start(options, data.x)), kind, epsilon))
-        parameters = tuple(torch.tensor(value) for value in start)
+            filled = training.filled(data.x, data.observed)  # (N, D)
+            gamma = training.mixture_start(options, filled)  # (N, K)
+            start = stored(gmm.m_step(torch.tensor(filled), torch.tensor(gamma), kind, epsilon))
+        start = tuple(torch.tensor(value) for value in start)
 
-        for step in run.steps(done, options.steps, "iteration"):
-            if training.mixture_converged(run, len(x)):
-                break
-            updated, total = gmm.em_iteration(x, *parameters, kind, epsilon)
-            log_likelihood = float(total)
-            training.check_mixture_step(run, log_likelihood, parameters[2].cpu().numpy())
-            parameters = tuple(torch.tensor(value) for value in stored(updated))
-            done = step
-            run.log(step, loss=-log_likelihood / len(x), log_likelihood=log_likelihood)
-            if run.save_is_due():
-                save(parameters, step)
+        parameters = training.run_mixture(run, iterate, save, start, len(data.x))
 
-        log_density, gamma = gmm.e_step(x, *parameters, kind)
-        training.check_mixture_step(run, float(log_density.sum()), parameters[2].cpu().numpy())
-        save(parameters, done)
-    training.finish_mixture(run, data, stored(parameters), gamma.cpu().numpy(), float(log_density.sum()))
+        _, objective = step(parameters)
+        training.check_mixture(run, float(objective), stored(parameters)[2])
+        if observed is None:
+            gamma = gmm.responsibilities(x, *parameters, kind)  # (N, K)
+        else:
+            gamma = missing_data.e_step(x, observed, *parameters)[1]  # (N, K)
+    training.finish_mixture(run, data, stored(parameters), gamma.cpu().numpy(), float(objective))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,181 @@
+"""The figures that the chapters describe, from arrays only, in the style of ``common.figures``."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+
+from common.figures import COLOURS, STYLE, ellipses, palette
+
+
+def coin(theta: np.ndarray, beliefs: Sequence[tuple[str, np.ndarray]], estimates: Sequence[dict[str, float]]) -> Figure:
+    """Densities of theta (T,) after more and more tosses, with what each school makes of them."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3.4 * len(beliefs), 3.4))
+        every = figure.subplots(1, len(beliefs), sharex=True)
+        marks = {"MLE": (":", COLOURS[1]), "MAP": ("--", COLOURS[2]), "predictive": ("-", COLOURS[3])}
+        for axes, (title, density), found in zip(every, beliefs, estimates, strict=True):
+            axes.fill_between(theta, density, color=COLOURS[0], alpha=0.25, linewidth=0)
+            axes.plot(theta, density, color=COLOURS[0])
+            for name, value in found.items():
+                line, colour = marks[name]
+                axes.axvline(value, linestyle=line, color=colour, label=f"{name} {value:.2f}")
+            axes.set(title=title, xlabel="θ, probability of heads", ylim=(0, None))
+            if found:
+                axes.legend(fontsize=9, loc="upper left")
+        every[0].set_ylabel("density")
+        return figure
+
+
+def mixture_density(
+    axes_names: tuple[str, str],
+    grid: tuple[np.ndarray, np.ndarray],
+    log_density: np.ndarray,
+    samples: np.ndarray,
+    responsibilities: np.ndarray,
+) -> Figure:
+    """Contours of a mixture's density, (H, W) over the grid, and points drawn from it, coloured by responsibility."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 4.2))
+        left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+        density = np.exp(log_density)
+        filled = left.contourf(*grid, density, levels=12, cmap="viridis")
+        figure.colorbar(filled, ax=left, label="density")
+        left.set_title("density")
+        shades = np.clip(responsibilities @ palette(responsibilities.shape[1]), 0, 1)
+        right.scatter(*samples.T, c=shades, s=12, alpha=0.7, linewidths=0)
+        right.contour(*grid, density, levels=6, colors="0.6", linewidths=0.7)
+        right.set_title("samples, coloured by responsibility")
+        left.set(xlabel=axes_names[0], ylabel=axes_names[1])
+        right.set_xlabel(axes_names[0])
+        return figure
+
+
+def em_snapshots(x: np.ndarray, snapshots: Sequence[tuple[int, np.ndarray, np.ndarray, np.ndarray, float]]) -> Figure:
+    """EM at work: (iteration, means, covariances, responsibilities, log likelihood) a panel."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.9 * len(snapshots), 3.3))
+        every = figure.subplots(1, len(snapshots), sharex=True, sharey=True)
+        colours = palette(snapshots[0][1].shape[0])
+        for axes, (iteration, means, covariances, gamma, objective) in zip(every, snapshots, strict=True):
+            axes.scatter(*x.T, c=np.clip(gamma @ colours, 0, 1), s=8, alpha=0.6, linewidths=0)
+            for mean, covariance, colour in zip(means, covariances, colours, strict=True):
+                ellipses(axes, mean, covariance, colour)
+            axes.set_title(f"iteration {iteration}\nlog p = {objective:.1f}", fontsize=11)
+        every[0].set(xlim=(1.2, 5.6), ylim=(36, 102), ylabel="waiting (minutes)")
+        figure.supxlabel("eruption (minutes)", fontsize=11)
+        return figure
+
+
+def decomposition(steps: Sequence[tuple[str, float, float]]) -> Figure:
+    """log p(X) = L + KL before and after E and M steps: (step, lower bound, divergence) a column."""
+    names, bounds, divergences = zip(*steps, strict=True)
+    position, bounds, divergences = np.arange(len(steps)), np.array(bounds), np.array(divergences)
+    floor = bounds.min() - 0.25 * np.ptp(bounds + divergences)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 4.2))
+        axes = figure.subplots()
+        axes.bar(position, bounds - floor, bottom=floor, width=0.6, color=COLOURS[0], label="lower bound $L(q, θ)$")
+        axes.bar(position, divergences, bottom=bounds, width=0.6, color=COLOURS[4], label="$KL(q \\| p)$")
+        for p, total in zip(position, bounds + divergences, strict=True):
+            axes.plot([p - 0.38, p + 0.38], [total, total], color="black", linewidth=2,
+                      label="log likelihood" if p == 0 else None)  # fmt: skip
+        axes.set_xticks(position, names)
+        axes.set(ylim=(floor, None), ylabel="nats", title="the E step closes the gap, the M step lifts both")
+        axes.legend(loc="upper left", ncols=3, bbox_to_anchor=(0, -0.1))
+        return figure
+
+
+def lower_bounds(
+    parameter: np.ndarray, objective: np.ndarray, bounds: Sequence[np.ndarray], visited: Sequence[tuple[float, float]]
+) -> Figure:
+    """The log likelihood over one parameter (T,), the lower bound (T,) of each E step, and the points visited.
+
+    Each bound touches the curve where its E step was taken and lies below it elsewhere. Here the parameter is the mean
+    of a Gaussian, and every bound is a parabola, concave: for exponential families Q is concave in the natural
+    parameters. In general a lower bound in parameter space is neither concave nor convex.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 4.4))
+        axes = figure.subplots()
+        axes.plot(parameter, objective, color="black", linewidth=2, label="log likelihood")
+        low = objective.min() - 0.15 * np.ptp(objective)
+        for i, (bound, (place, value)) in enumerate(zip(bounds, visited, strict=False)):
+            inside = bound > low
+            colour = COLOURS[i % 8]
+            axes.plot(parameter[inside], bound[inside], color=colour, label=f"lower bound after E step {i + 1}")
+            axes.plot(place, value, marker="o", color=colour, zorder=3)
+        axes.set(xlabel="mean of the first component, μ₁ (minutes)", ylabel="nats", ylim=(low, None))
+        axes.set_title("each M step climbs to the top of the bound that the E step raised", fontsize=11)
+        axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+
+def singularity(deviations: np.ndarray, curves: dict[str, np.ndarray]) -> Figure:
+    """Objectives against the width of a component that sits on one point, log sigma to the left without end."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 4.0))
+        left, right = figure.subplots(1, 2)
+        for (name, values), colour in zip(curves.items(), COLOURS, strict=False):
+            axes = left if name == "one Gaussian" else right
+            axes.semilogx(deviations, values, color=colour, label=name)
+        one, plain, *_, penalised = curves.values()
+        left.set(xlim=(0.05, 3), ylim=(one.max() - 3e4, one.max() + 1e3))
+        right.set_ylim(min(plain.min(), penalised.max()) - 60, plain.max() + 10)
+        left.set(title="one Gaussian cannot collapse", ylabel="log likelihood (nats)")
+        right.set(title="a component of a mixture can", ylabel="objective (nats)")
+        for axes in (left, right):
+            axes.set_xlabel("σ, the width of the component on one point")
+            axes.legend(fontsize=9)
+        return figure
+
+
+def plates() -> Figure:
+    """The graphical models of the text: coin, mixture, Bayesian mixture, variational autoencoder."""
+    with rc_context(STYLE | {"figure.constrained_layout.use": False}):
+        figure = Figure(figsize=(11, 3.6))
+        every = figure.subplots(1, 4)
+        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.86, wspace=0.06)
+        _graph(every[0], "coin", {"θ": (0.5, 0.75), "x": (0.5, 0.3)}, ["θ>x"], {"N": "x"})
+        places = {"·π": (0.2, 0.85), "z": (0.5, 0.6), "x": (0.5, 0.25), "·μ": (0.08, 0.38), "·Σ": (0.08, 0.14)}
+        _graph(every[1], "mixture of Gaussians", places, ["·π>z", "z>x", "·μ>x", "·Σ>x"], {"N": "zx"})
+        places = {"π": (0.2, 0.85), "z": (0.56, 0.6), "x": (0.56, 0.25), "μ": (0.16, 0.42), "Λ": (0.16, 0.14)}
+        _graph(every[2], "Bayesian mixture", places, ["π>z", "z>x", "μ>x", "Λ>x", "Λ>μ"], {"N": "zx", "K": "μΛ"})
+        places = {"z": (0.5, 0.65), "x": (0.5, 0.25), "·θ": (0.9, 0.45), "·φ": (0.1, 0.45)}
+        _graph(every[3], "variational autoencoder", places, ["z>x", "·θ>x", "·φ~z", "x~z"], {"N": "zx"})
+        return figure
+
+
+def _graph(
+    axes: Axes, title: str, nodes: dict[str, tuple[float, float]], edges: list[str], groups: dict[str, str]
+) -> None:
+    """Circles for random variables (grey if observed), dots for parameters; dashed arrows are those of q."""
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], aspect="equal", title=title)
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for name, (x, y) in nodes.items():
+        dot = name.startswith("·")
+        radius = 0.018 if dot else 0.085
+        face = "black" if dot else ("0.8" if name == "x" else "white")
+        axes.add_patch(Circle((x, y), radius, facecolor=face, edgecolor="black", zorder=3))
+        offset = (0.045 if x > 0.15 or "φ" not in name else -0.05, 0.045) if dot else (0, 0)
+        axes.text(x + offset[0], y + offset[1], name.lstrip("·"), ha="center", va="center", fontsize=14, zorder=4)
+    for edge in edges:
+        kind = ">" if ">" in edge else "~"
+        start, end = edge.split(kind)
+        bend = "arc3,rad=0.45" if edge == "x~z" else "arc3"
+        gaps = [3 if name.startswith("·") else 15 for name in (start, end)]
+        axes.add_patch(FancyArrowPatch(nodes[start], nodes[end], arrowstyle="-|>", mutation_scale=14, shrinkA=gaps[0],
+                                       shrinkB=gaps[1], linestyle="-" if kind == ">" else "--", connectionstyle=bend,
+                                       color="black", zorder=2))  # fmt: skip
+    for count, members in groups.items():
+        places = np.array([nodes[name] for name in members])
+        low, high = places.min(axis=0) - 0.12, places.max(axis=0) + 0.12
+        width, height = high - low
+        axes.add_patch(FancyBboxPatch(low, width, height, boxstyle="round,pad=0,rounding_size=0.03", fill=False,
+                                      edgecolor="0.4"))  # fmt: skip
+        axes.text(high[0] - 0.02, low[1] + 0.015, count, ha="right", va="bottom", fontsize=11, color="0.3")

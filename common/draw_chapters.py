@@ -1,0 +1,138 @@
+"""The chapters' figures, drawn from one implementation's own numbers: what to compute, and where the pictures go."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from common import chapter_figures, datasets, draws
+from common.mixture_prior import MixturePrior, default_prior
+
+WEIGHTS = np.array([0.5, 0.5])
+
+
+def draw_all(maths: SimpleNamespace, evaluate: Callable[..., Any], out: Path) -> list[Path]:
+    """Draw every figure into the folder ``out``; returns the files.
+
+    ``maths`` holds an implementation's modules by name; ``evaluate(function, *arrays)`` calls one of their functions
+    with its tensors and gives NumPy arrays back.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
+    written = []
+    for function in (coin, mixture_density, em_snapshots, decomposition, lower_bounds, singularity, plates):
+        path = out / f"{function.__name__}.png"
+        function(maths, evaluate).savefig(path)
+        written.append(path)
+    return written
+
+
+def coin(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """Prior to posterior for a prior Beta(2, 2) and a coin that shows heads seven times in ten."""
+    theta, tosses = np.linspace(0.001, 0.999, 400), (draws.uniforms(4, "sample", (100,)) < 0.7).astype(float)
+    beliefs, estimates = [], []
+    for n in (0, 3, 10, 100):
+        seen = maths.coin.BetaBernoulli(2, 2).update(tosses[:n])
+        a, b = seen.posterior
+        log_density = evaluate(maths.coin.beta_log_density, theta, np.array(a), np.array(b))
+        beliefs.append((f"{seen.heads} heads in {n} tosses" if n else "prior, Beta(2, 2)", np.exp(log_density)))
+        found = {"MAP": seen.map(), "predictive": seen.predictive()}
+        estimates.append(({"MLE": seen.mle()} if n else {}) | found)
+    return chapter_figures.coin(theta, beliefs, estimates)
+
+
+def mixture_density(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """The mixture of two Gaussians fitted to Old Faithful: its density, and 400 samples from it."""
+    data = datasets.load("old-faithful")
+    fit = maths.gmm.GaussianMixture(2, tol=1e-10, max_iter=500, random_state=0).fit(data.x)
+    grid = np.meshgrid(np.linspace(1.2, 5.8, 160), np.linspace(38, 100, 160))
+    points = np.stack([axis.ravel() for axis in grid], axis=1)
+    parameters = fit.weights_, fit.means_, fit.covariances_
+    log_density, _ = evaluate(maths.gmm.e_step, points, *parameters)
+    uniforms, noise = draws.uniforms(0, "component", (400,)), draws.normals(0, "sample", (400, 2))
+    samples, _ = evaluate(maths.gmm.sample, *parameters, uniforms, noise)
+    gamma = evaluate(maths.gmm.responsibilities, samples, *parameters)
+    return chapter_figures.mixture_density(
+        data.feature_names, tuple(grid), log_density.reshape(grid[0].shape), samples, gamma
+    )
+
+
+def em_snapshots(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """EM on Old Faithful from a poor start, after 0, 1, 2, 5 and 20 iterations."""
+    x = datasets.load("old-faithful").x
+    parameters = WEIGHTS, np.array([[2.5, 82.0], [4.5, 56.0]]), np.array([np.diag([0.15, 100.0])] * 2)
+    snapshots = []
+    for iteration in range(21):
+        log_density, gamma = evaluate(maths.gmm.e_step, x, *parameters)
+        if iteration in (0, 1, 2, 5, 20):
+            snapshots.append((iteration, parameters[1], parameters[2], gamma, float(log_density.sum())))
+        parameters = evaluate(maths.gmm.m_step, x, gamma)
+    return chapter_figures.em_snapshots(x, snapshots)
+
+
+def decomposition(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """L and KL on the waiting times, from a q that knows nothing through two rounds of EM."""
+    x = datasets.load("old-faithful").x[:, 1:]
+    q, parameters = np.full((len(x), 2), 0.5), (WEIGHTS, np.array([[60.0], [75.0]]), np.full((2, 1, 1), 90.0))
+    steps = []
+
+    def note(name: str) -> None:
+        joint = evaluate(maths.gmm.log_joint, x, *parameters)
+        divergence = evaluate(maths.em.kl_divergence, q, evaluate(maths.em.log_posterior, joint))
+        steps.append((name, float(evaluate(maths.em.lower_bound, q, joint)), float(divergence)))
+
+    note("start")
+    for round_ in (1, 2):
+        q = evaluate(maths.em.posterior, evaluate(maths.gmm.log_joint, x, *parameters))
+        note(f"E step {round_}")
+        parameters = evaluate(maths.gmm.m_step, x, q)
+        note(f"M step {round_}")
+    return chapter_figures.decomposition(steps)
+
+
+def lower_bounds(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """The log likelihood of the waiting times over the mean of one component, and the bounds that EM climbs."""
+    x = datasets.load("old-faithful").x[:, 1:]
+    place, trial = 82.0, np.linspace(40, 88, 240)
+
+    def joint(mean: float) -> np.ndarray:
+        return evaluate(maths.gmm.log_joint, x, WEIGHTS, np.array([[mean], [80.0]]), np.full((2, 1, 1), 70.0))
+
+    joints = [joint(mean) for mean in trial]
+    objective = np.array([float(evaluate(maths.em.log_evidence, j)) for j in joints])
+    bounds, visited = [], []
+    for _ in range(5):
+        q = evaluate(maths.em.posterior, joint(place))
+        visited.append((place, float(evaluate(maths.em.log_evidence, joint(place)))))
+        bounds.append(np.array([float(evaluate(maths.em.lower_bound, q, j)) for j in joints]))
+        place = float((q[:, 0] @ x[:, 0]) / q[:, 0].sum())
+    return chapter_figures.lower_bounds(trial, objective, bounds, visited)
+
+
+def singularity(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """What becomes of four objectives when a component shrinks onto one point of Old Faithful (standardised)."""
+    x = datasets.load("old-faithful").x
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    deviations = np.geomspace(1e-36, 3, 300)
+    prior = default_prior(x, 2)
+
+    def penalised(x: Any, deviations: Any, *fields: Any) -> Any:
+        return maths.singularity.penalised_curve(x, deviations, MixturePrior(*fields))
+
+    curves = {
+        "one Gaussian": evaluate(maths.singularity.single_gaussian_curve, x, deviations),
+        "log likelihood": evaluate(maths.singularity.mixture_curve, x, deviations),
+        "with reg_covar = 1e-6": evaluate(maths.singularity.regularised_curve, x, deviations, 1e-6),
+        "log posterior (MAP)": evaluate(penalised, x, deviations, *prior),
+    }
+    return chapter_figures.singularity(deviations, curves)
+
+
+def plates(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """The graphical models; nothing is computed."""
+    return chapter_figures.plates()

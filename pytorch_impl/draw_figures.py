@@ -1,0 +1,38 @@
+"""Draw the chapters' figures from this implementation's numbers.
+
+python -m pytorch_impl.draw_figures build/figures/torch
+"""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.draw_chapters import draw_all
+from pytorch_impl import coin, em, gmm, singularity
+
+
+def evaluate(function: Any, *arguments: Any) -> Any:
+    """Call a function of the maths with arrays as tensors; its tensors come back as arrays."""
+    result = function(*(torch.tensor(a) if isinstance(a, np.ndarray) else a for a in arguments))
+    return tuple(t.numpy() for t in result) if isinstance(result, tuple) else result.numpy()
+
+
+def main(folder: str = "build/figures/torch") -> int:
+    """Draw every figure into the folder and print where."""
+    try:
+        for path in draw_all(
+            SimpleNamespace(coin=coin, em=em, gmm=gmm, singularity=singularity), evaluate, Path(folder)
+        ):
+            print(path)
+    except ValueError as error:
+        print(f"pytorch_impl.draw_figures: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2]))

@@ -1,0 +1,242 @@
+r"""The mixture of Gaussians when entries of the data are missing.
+
+A station was down for a day, a question was left unanswered: the row has a gap. To drop the row throws away what it
+does say; to fill the gap with the column's mean makes the data look less spread out and less correlated than they
+are. EM needs neither. The missing entries are hidden variables like the component, and the E step treats them so.
+
+Two things are asked of it. What is the probability of a row's *observed* part? A part of a Gaussian vector is
+Gaussian, with the matching part of the mean and of the covariance, so the responsibilities come from those alone. And
+what would the missing part be? Given the observed part, it is Gaussian again: its mean is a linear regression on what
+was observed, and its covariance is what the regression leaves unexplained. The M step then takes means and
+covariances over the completed rows, and adds the unexplained covariance, for a guess does not scatter as the truth
+would. Each round raises the likelihood of the data that were observed, and of nothing else.
+
+This is right when entries are *missing at random*: whether an entry is missing may depend on what was observed, but
+not on the missing value itself. If a sensor fails in the heat that it would have measured, no formula here helps.
+
+Shapes: N points of D features, K components; covariances of type full. For one Gaussian, K is 1.
+
+    x                           (N, D)      zero where missing (or any finite number: it is not used)
+    observed                    (N, D)      True where x was seen
+    weights, means, covariances (K,), (K, D), (K, D, D)
+
+All patterns of gaps are computed in one batch. Each point takes from $\Sigma_k$ the rows and columns that it observed
+and from the identity all others, so that every matrix is D by D. An entry with a row of the identity and no difference
+from its mean adds nothing, neither to the determinant nor to the quadratic form. The price is N times K Cholesky
+factors. No NaN enters the arithmetic: `common.missing_checks` turns a table with NaN into `x` and `observed`. Where a
+covariance is not positive definite, its densities are NaN, as in `gmm`. Everything is in nats.
+
+Source: Z. Ghahramani and M. Jordan, "Supervised learning from incomplete data via an EM approach", NIPS 6 (1994);
+R. Little and D. Rubin, "Statistical Analysis with Missing Data" (2nd edition, 2002), sections 8.2 and 11.2.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pytorch_impl.gaussian import cholesky
+
+
+class ExpectedStatistics(NamedTuple):
+    """What the E step knows of the hidden variables: of the component, and of the missing entries given each one."""
+
+    log_density: Tensor  # log p(observed part of x_n)  (N,)
+    responsibilities: Tensor  # p(z_n = k | observed part of x_n)  (N, K)
+    completed: Tensor  # E[x_n | observed part, z_n = k]: x_n where it was observed  (N, K, D)
+    unexplained: Tensor  # Cov[x_n | observed part, z_n = k]: zero where x_n was observed  (N, K, D, D)
+
+
+def _whitening(x: Tensor, observed: Tensor, means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor]:
+    # The Cholesky factor of every row's observed covariance, (N, K, D, D), and y = L^-1 (x - mu), (N, K, D).
+    both = observed[:, None, :, None] & observed[:, None, None, :]  # (N, 1, D, D)
+    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)  # (D, D)
+    factor = cholesky(torch.where(both, covariances, identity))  # (N, K, D, D)
+    difference = torch.where(observed[:, None, :], x[:, None, :] - means, 0.0)  # (N, K, D)
+    return factor, torch.linalg.solve_triangular(factor, difference[..., None], upper=False)[..., 0]
+
+
+def component_log_densities(x: Tensor, observed: Tensor, means: Tensor, covariances: Tensor) -> Tensor:
+    r"""The log density of the observed part $o$ of every point under every component, (N, K).
+
+    $$\log \mathcal{N}(x_n^o \mid \mu_k^o, \Sigma_k^{oo}) = -\frac{1}{2} \left( D_n^o \log 2\pi
+      + \log |\Sigma_k^{oo}| + (x_n^o - \mu_k^o)^T (\Sigma_k^{oo})^{-1} (x_n^o - \mu_k^o) \right)$$
+
+    $D_n^o$ is the number of entries that row n observed. Of a row that observed nothing it is zero.
+
+    Source: Bishop (2006), equations 2.43 and 2.98.
+    """
+    factor, y = _whitening(x, observed, means, covariances)  # (N, K, D, D), (N, K, D)
+    # log|Sigma_oo| = 2 sum_i log L_ii, where the unobserved i have L_ii = 1
+    log_determinant = 2 * torch.log(torch.diagonal(factor, dim1=-2, dim2=-1)).sum(dim=-1)  # (N, K)
+    n_observed = observed.to(x.dtype).sum(dim=1, keepdim=True)  # (N, 1)
+    squared_length = torch.square(y).sum(dim=-1)  # (N, K)
+    # log N(x_o | mu_o, Sigma_oo) = -1/2 (D_o log 2 pi + log|Sigma_oo| + |y|²)
+    return -0.5 * (n_observed * math.log(2 * math.pi) + log_determinant + squared_length)  # (N, K)
+
+
+def log_joint(x: Tensor, observed: Tensor, weights: Tensor, means: Tensor, covariances: Tensor) -> Tensor:
+    r"""The log of the joint density of a point's observed part and its component, (N, K).
+
+    $$\log p(x_n^o, z_n = k) = \log \pi_k + \log \mathcal{N}(x_n^o \mid \mu_k^o, \Sigma_k^{oo})$$
+
+    Source: Ghahramani and Jordan (1994), section 3.
+    """
+    return torch.log(weights) + component_log_densities(x, observed, means, covariances)  # (N, K)
+
+
+def log_likelihood(x: Tensor, observed: Tensor, weights: Tensor, means: Tensor, covariances: Tensor) -> Tensor:
+    r"""The log likelihood of all that was observed, a scalar.
+
+    $$\log p(X^o) = \sum_n \log \sum_k \pi_k \, \mathcal{N}(x_n^o \mid \mu_k^o, \Sigma_k^{oo})$$
+
+    Source: Little and Rubin (2002), section 8.2.
+    """
+    return e_step(x, observed, weights, means, covariances)[0].sum()
+
+
+def e_step(x: Tensor, observed: Tensor, weights: Tensor, means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The log density of every point's observed part, (N,), and the responsibilities that follow from it, (N, K).
+
+    $$\log p(x_n^o) = \log \sum_k p(x_n^o, z_n = k), \qquad
+      \gamma(z_{nk}) = \exp \left( \log p(x_n^o, z_n = k) - \log p(x_n^o) \right)$$
+
+    Source: Ghahramani and Jordan (1994), section 3.
+    """
+    joint = log_joint(x, observed, weights, means, covariances)  # (N, K)
+    log_density = torch.logsumexp(joint, dim=1)  # (N,)
+    return log_density, torch.exp(joint - log_density[:, None])  # (N,), (N, K)
+
+
+def conditional_moments(x: Tensor, observed: Tensor, means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Mean, (N, K, D), and covariance, (N, K, D, D), of every row given its observed part $o$ and its component.
+
+    $$\mathbb{E}[x_n^m \mid x_n^o, k] = \mu_k^m + \Sigma_k^{mo} (\Sigma_k^{oo})^{-1} (x_n^o - \mu_k^o)$$
+
+    $$\mathrm{Cov}[x_n^m \mid x_n^o, k] = \Sigma_k^{mm} - \Sigma_k^{mo} (\Sigma_k^{oo})^{-1} \Sigma_k^{om}$$
+
+    for the missing entries $m$. The observed ones are what they are: their mean is $x_n^o$, their covariance zero.
+    With $\Sigma^{oo} = L L^T$ and $W = L^{-1} \Sigma^{o \cdot}$ the regression is $W^T y$, and $W^T W$ is explained.
+
+    Source: Bishop (2006), equations 2.81 and 2.82.
+    """
+    factor, y = _whitening(x, observed, means, covariances)  # (N, K, D, D), (N, K, D)
+    rows = torch.where(observed[:, None, :, None], covariances, 0.0)  # (N, K, D, D)
+    w = torch.linalg.solve_triangular(factor, rows, upper=False)  # (N, K, D, D)
+    # mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o)
+    regression = means + (w.mT @ y[..., None])[..., 0]  # (N, K, D)
+    # Sigma_mm - Sigma_mo Sigma_oo^-1 Sigma_om
+    remainder = covariances - w.mT @ w  # (N, K, D, D)
+    completed = torch.where(observed[:, None, :], x[:, None, :], regression)
+    both_missing = ~(observed[:, None, :, None] | observed[:, None, None, :])  # (N, 1, D, D)
+    return completed, torch.where(both_missing, 0.5 * (remainder + remainder.mT), 0.0)
+
+
+def expected_statistics(
+    x: Tensor, observed: Tensor, weights: Tensor, means: Tensor, covariances: Tensor
+) -> ExpectedStatistics:
+    r"""E step: the distribution of all that is hidden, component and missing entries, under these parameters.
+
+    $$p(z_n, x_n^m \mid x_n^o) = p(z_n \mid x_n^o) \, p(x_n^m \mid x_n^o, z_n)$$
+
+    Source: Ghahramani and Jordan (1994), section 3.
+    """
+    log_density, gamma = e_step(x, observed, weights, means, covariances)
+    return ExpectedStatistics(log_density, gamma, *conditional_moments(x, observed, means, covariances))
+
+
+def m_step(
+    statistics: ExpectedStatistics, reg_covar: float = 0.0, sample_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""M step: the weights, means and covariances that maximise the expected complete-data log likelihood.
+
+    $$\pi_k = \frac{N_k}{N}, \qquad \mu_k = \frac{1}{N_k} \sum_n \gamma(z_{nk}) \, \hat{x}_{nk}$$
+
+    $$\Sigma_k = \frac{1}{N_k} \sum_n \gamma(z_{nk}) \left( (\hat{x}_{nk} - \mu_k)(\hat{x}_{nk} - \mu_k)^T
+      + C_{nk} \right) + \epsilon I$$
+
+    $\hat{x}_{nk}$ is the completed row and $C_{nk}$ the covariance that the completion leaves unexplained. `reg_covar`,
+    `sample_weight` and the ten machine epsilons in $N_k$ are those of `gmm.m_step`, which this is when nothing is
+    missing.
+
+    Source: Ghahramani and Jordan (1994), section 3; Little and Rubin (2002), section 11.2.
+    """
+    gamma, completed = statistics.responsibilities, statistics.completed  # (N, K), (N, K, D)
+    if sample_weight is not None:
+        gamma = gamma * sample_weight[:, None]
+    # N_k = sum_n gamma_nk
+    counts = gamma.sum(dim=0) + 10 * torch.finfo(gamma.dtype).eps  # (K,)
+    # pi_k = N_k / N
+    weights = counts / counts.sum()  # (K,)
+    # mu_k = 1/N_k sum_n gamma_nk xhat_nk
+    means = (gamma[:, :, None] * completed).sum(dim=0) / counts[:, None]  # (K, D)
+    # sum_n gamma_nk ((xhat_nk - mu_k)(xhat_nk - mu_k)' + C_nk)
+    difference = (completed - means).transpose(0, 1)  # (K, N, D)
+    weighted = gamma.T[:, :, None] * difference  # (K, N, D)
+    unexplained = (gamma[:, :, None, None] * statistics.unexplained).sum(dim=0)  # (K, D, D)
+    scatter = weighted.mT @ difference + unexplained  # (K, D, D)
+    scatter = 0.5 * (scatter + scatter.mT)
+    regularisation = reg_covar * torch.eye(means.shape[1], dtype=means.dtype, device=means.device)  # (D, D)
+    return weights, means, scatter / counts[:, None, None] + regularisation
+
+
+def em_iteration(
+    x: Tensor,
+    observed: Tensor,
+    weights: Tensor,
+    means: Tensor,
+    covariances: Tensor,
+    reg_covar: float = 0.0,
+    sample_weight: Tensor | None = None,
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    r"""One E step and one M step: the new parameters, and the log likelihood of what was observed under the *old* ones.
+
+    $$\log p(X^o \mid \theta^{\mathrm{new}}) \ge \log p(X^o \mid \theta^{\mathrm{old}})$$
+
+    Source: Little and Rubin (2002), section 8.2.
+    """
+    statistics = expected_statistics(x, observed, weights, means, covariances)
+    log_density = statistics.log_density  # (N,)
+    total = (log_density if sample_weight is None else sample_weight * log_density).sum()
+    return m_step(statistics, reg_covar, sample_weight), total
+
+
+def impute(x: Tensor, observed: Tensor, weights: Tensor, means: Tensor, covariances: Tensor) -> Tensor:
+    r"""The data with every missing entry at its mean given the observed part of its row, (N, D).
+
+    $$\mathbb{E}[x_n^m \mid x_n^o] = \sum_k \gamma(z_{nk}) \, \mathbb{E}[x_n^m \mid x_n^o, k]$$
+
+    The best guess of each entry, but a table of best guesses varies too little; `impute_draw` does not.
+
+    Source: Ghahramani and Jordan (1994), section 3.
+    """
+    statistics = expected_statistics(x, observed, weights, means, covariances)
+    expected = (statistics.responsibilities[:, :, None] * statistics.completed).sum(dim=1)  # (N, D)
+    return torch.where(observed, x, expected)
+
+
+def impute_draw(
+    x: Tensor, observed: Tensor, weights: Tensor, means: Tensor, covariances: Tensor, uniforms: Tensor, noise: Tensor
+) -> Tensor:
+    r"""The data with the missing entries drawn from their distribution given the observed part of their row, (N, D).
+
+    $$z_n = \min \left\{ k : u_n < \sum_{j \le k} \gamma(z_{nj}) \right\}, \qquad
+      x_n^m = \mathbb{E}[x_n^m \mid x_n^o, z_n] + L_n \epsilon_n^m$$
+
+    $L_n L_n^T$ is the covariance of $x_n^m$ given $x_n^o$ and $z_n$. The randomness is given: `uniforms` $u$, (N,), in
+    (0, 1) and standard normal `noise` $\epsilon$, (N, D). Several such tables show what the gaps leave uncertain.
+
+    Source: Little and Rubin (2002), section 5.4, on multiple imputation.
+    """
+    statistics = expected_statistics(x, observed, weights, means, covariances)
+    # z = the first component whose cumulative responsibility exceeds u
+    exceeded = torch.cumsum(statistics.responsibilities, dim=1) <= uniforms[:, None]  # (N, K)
+    z = exceeded.sum(dim=1).clamp(max=means.shape[0] - 1)  # (N,)
+    rows = torch.arange(len(z), device=z.device)  # (N,)
+    completed = statistics.completed[rows, z]  # (N, D)
+    unexplained = statistics.unexplained[rows, z]  # (N, D, D)
+    # the observed entries get the identity, so that the factor exists, and no noise
+    factor = cholesky(unexplained + torch.diag_embed(observed.to(x.dtype)))  # (N, D, D)
+    drawn = completed + (factor @ noise[:, :, None])[:, :, 0]  # (N, D)
+    return torch.where(observed, x, drawn)
