@@ -21,11 +21,11 @@ train: $(VENV)/ready  ## train the mixture and the VAE in both frameworks; figur
 	@$(RUN) -m common.compare_runs $(RUNS)/vae-torch $(RUNS)/vae-tf2
 
 parity: $(VENV)/ready  ## run the test suite and print the parity table; rows in build/parity.json
-	@$(RUN) -m pytest parity_tests
+	@$(RUN) -m pytest --numprocesses 2 parity_tests
 
 figures: $(VENV)/ready  ## draw the chapters' figures from both implementations' numbers into build/figures
-	@$(RUN) -m pytorch_impl.draw_figures build/figures/torch
-	@$(RUN) -m tf2_impl.draw_figures build/figures/tf2
+	@$(RUN) -m common.draw_chapters pytorch_impl build/figures/torch
+	@$(RUN) -m common.draw_chapters tf2_impl build/figures/tf2
 
 lint: $(VENV)/ready  ## check style and formatting with ruff
 	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet "ruff>=0.12,<1"

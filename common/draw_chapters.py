@@ -1,6 +1,11 @@
-"""The chapters' figures, drawn from one implementation's own numbers: what to compute, and where the pictures go."""
+"""The chapters' figures, drawn from one implementation's own numbers.
 
-from collections.abc import Callable
+python -m common.draw_chapters pytorch_impl build/figures/torch
+"""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +15,26 @@ from matplotlib.figure import Figure
 
 from common import chapter_figures, datasets, draws
 from common.mixture_prior import MixturePrior, default_prior
+from common.run_folder import without_native_stderr
 
+CHAPTERS = ("coin", "em", "gmm", "singularity")
 WEIGHTS = np.array([0.5, 0.5])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Draw every figure with the implementation and into the folder named; the exit code is 0, or 2 for bad input."""
+    try:
+        if len(argv) != 2 or argv[0] not in ("pytorch_impl", "tf2_impl"):
+            raise ValueError(f"{' '.join(argv)!r}: name an implementation, pytorch_impl or tf2_impl, and a folder")
+        with without_native_stderr():
+            evaluate = importlib.import_module(f"{argv[0]}.runtime").evaluate
+        maths = SimpleNamespace(**{name: importlib.import_module(f"{argv[0]}.{name}") for name in CHAPTERS})
+        for path in draw_all(maths, evaluate, Path(argv[1])):
+            print(path)
+    except ValueError as error:
+        print(f"common.draw_chapters: error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def draw_all(maths: SimpleNamespace, evaluate: Callable[..., Any], out: Path) -> list[Path]:
@@ -23,7 +46,7 @@ def draw_all(maths: SimpleNamespace, evaluate: Callable[..., Any], out: Path) ->
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
+        raise ValueError(f"{out}: cannot be written ({error.strerror}); choose another folder") from error
     written = []
     for function in (coin, mixture_density, em_snapshots, decomposition, lower_bounds, singularity, plates):
         path = out / f"{function.__name__}.png"
@@ -136,3 +159,7 @@ def singularity(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
 def plates(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """The graphical models; nothing is computed."""
     return chapter_figures.plates()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -136,7 +136,7 @@ def main(
         data, architecture = prepare(chosen)
         package = prog.partition(".")[0]
         run = RunFolder(chosen, package, architecture)
-        with _without_native_stderr():
+        with without_native_stderr():
             importlib.import_module(f"{package}.runtime")
         _stop_between_steps(run)
         print(f"{prog}: {chosen.data}, seed {chosen.seed}, {chosen.precision} -> {run.path}", flush=True)
@@ -179,7 +179,7 @@ def versions() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _without_native_stderr() -> Iterator[None]:
+def without_native_stderr() -> Iterator[None]:
     """Drop what is written to file descriptor 2: TensorFlow's libraries report there on every start."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

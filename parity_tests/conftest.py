@@ -33,8 +33,8 @@ def pytest_configure() -> None:
 class Parity:
     """What a test uses to hold a PyTorch value against a TensorFlow value and to enter both in the table."""
 
-    def __init__(self, chapter: str) -> None:
-        self.chapter = chapter
+    def __init__(self, chapter: str, rows: list[tuple[str, Any]]) -> None:
+        self.chapter, self.rows = chapter, rows
 
     def check(
         self, quantity: str, kind: str, a: Any, b: Any, tensor: str = "", mode: str = "eager", steps: int = 1
@@ -55,7 +55,7 @@ class Parity:
         row = dict(chapter=self.chapter, quantity=quantity, tensor=tensor, dtype=str(a.dtype), mode=mode, steps=steps)
         row |= apart._asdict() | dict(tolerance=tolerance, headroom=tolerance / max(apart.nmax, 1e-300))
         row["passed"] = apart.nmax <= tolerance
-        ROWS.append(row)
+        self.rows.append(("parity", row))
         assert row["passed"], (
             f"{self.chapter}: {quantity} {tensor} ({a.dtype}, {mode}, step {steps}): PyTorch and TensorFlow differ by "
             f"{apart.nmax:.2e} of its scale, {apart.max_ulp} ULP; {tolerance:.0e} is allowed for '{kind}'"
@@ -64,8 +64,8 @@ class Parity:
 
 @pytest.fixture
 def parity(request: pytest.FixtureRequest) -> Parity:
-    """The recorder, for the chapter that the test module is named after."""
-    return Parity(request.module.__name__.rpartition("test_")[2])
+    """The recorder, for the chapter that the test module is named after; its rows travel with the test's report."""
+    return Parity(request.module.__name__.rpartition("test_")[2], request.node.user_properties)
 
 
 MODES: dict[str, Callable[[Callable], Callable]] = {
@@ -87,10 +87,17 @@ def dtype(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collect the rows of every test, in whichever process it ran."""
+    if report.when == "call":
+        ROWS.extend(row for name, row in report.user_properties if name == "parity")
+
+
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
     """Print a line per quantity, the worst of its tensors, and leave a row per tensor in build/parity.json."""
     if not ROWS:
         return
+    ROWS.sort(key=lambda row: [str(row[c]) for c in ("chapter", "quantity", "tensor", "dtype", "mode", "steps")])
     REPORT.parent.mkdir(exist_ok=True)
     passed = exitstatus == 0 and all(row["passed"] for row in ROWS)
     REPORT.write_text(json.dumps({"versions": versions(), "passed": passed, "rows": ROWS}, indent=1) + "\n")

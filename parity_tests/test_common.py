@@ -11,6 +11,7 @@ from scipy import stats
 from common import checkpoint, datasets, draws
 from common.metrics import difference, ulp_distance
 from common.rounding import round_mixture
+from parity_tests.conftest import Parity
 
 
 def test_old_faithful_is_the_published_table() -> None:
@@ -249,16 +250,12 @@ def test_rounding_hides_noise_and_keeps_the_mixture(kind: str) -> None:
         np.testing.assert_allclose(one, two, rtol=1e-7, atol=0)
 
 
-def test_the_report_is_json(tmp_path: Path) -> None:
+def test_the_report_is_json() -> None:
     """What make parity leaves behind: the documented keys, for whoever reads it by machine."""
-    from parity_tests import conftest
-
-    recorder = conftest.Parity("report")
-    rows, conftest.ROWS = conftest.ROWS, []
-    try:
-        recorder.check("one", "loss", np.ones(2), np.ones(2), "tensor")
-        (row,) = json.loads(json.dumps(conftest.ROWS))
-    finally:
-        conftest.ROWS = rows
-    assert list(row) == ["chapter", "quantity", "tensor", "dtype", "mode", "steps", "max_abs", "nmax", "max_ulp",
-                         "bit_equal", "tolerance", "headroom", "passed"]  # fmt: skip
+    rows: list[tuple[str, dict]] = []
+    Parity("report", rows).check("one", "loss", np.ones(2), np.ones(2), "tensor")
+    ((_, row),) = json.loads(json.dumps(rows))
+    assert list(row) == [
+        *("chapter", "quantity", "tensor", "dtype", "mode", "steps"),
+        *("max_abs", "nmax", "max_ulp", "bit_equal", "tolerance", "headroom", "passed"),
+    ]

@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-import pytorch_impl.draw_figures
 import pytorch_impl.train_gmm
 import pytorch_impl.train_vae
-import tf2_impl.draw_figures
 import tf2_impl.train_gmm
 import tf2_impl.train_vae
-from common import checkpoint, compare_runs
+from common import checkpoint, compare_runs, draw_chapters
 from common.options import GMMOptions, VAEOptions
 
 ROOT = Path(__file__).parent.parent
@@ -341,11 +339,13 @@ def test_compare_runs_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
 
 @both
 def test_the_chapters_figures_are_drawn(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
-    main = {"torch": pytorch_impl.draw_figures.main, "tf2": tf2_impl.draw_figures.main}[framework]
-    assert main(str(tmp_path / "figures")) == 0
+    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    assert draw_chapters.main([package, str(tmp_path / "figures")]) == 0
     told = capsys.readouterr().out.split()
     assert sorted(told) == sorted(map(str, (tmp_path / "figures").iterdir()))
     names = {"coin", "mixture_density", "em_snapshots", "decomposition", "lower_bounds", "singularity", "plates"}
     assert {Path(path).stem for path in told} == names
-    assert main("/proc/figures") == 2
+    assert draw_chapters.main([package, "/proc/figures"]) == 2
     assert "cannot be written" in one_line(capsys)
+    assert draw_chapters.main(["jax_impl", str(tmp_path)]) == 2
+    assert "name an implementation" in one_line(capsys)

@@ -1,7 +1,9 @@
-"""Where and with how many threads PyTorch computes."""
+"""Where and with how many threads PyTorch computes, and how NumPy calls it."""
 
 from contextlib import AbstractContextManager
+from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -18,3 +20,9 @@ def device(name: str, threads: int) -> AbstractContextManager:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {name}: PyTorch finds no such device here; use cpu") from error
     return torch.device(name)
+
+
+def evaluate(function: Any, *arguments: Any) -> Any:
+    """Call a function of the maths with its arrays as tensors; its tensors come back as arrays."""
+    result = function(*(torch.tensor(a) if isinstance(a, np.ndarray) else a for a in arguments))
+    return tuple(np.asarray(value) for value in result) if isinstance(result, tuple) else np.asarray(result)

@@ -1,7 +1,9 @@
-"""Where and with how many threads TensorFlow computes."""
+"""Where and with how many threads TensorFlow computes, and how NumPy calls it."""
 
 from contextlib import AbstractContextManager
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -21,3 +23,9 @@ def device(name: str, threads: int) -> AbstractContextManager:
     if not tf.config.list_physical_devices(kind):
         raise ValueError(f"--device {name}: TensorFlow finds no such device here; use cpu")
     return tf.device(f"/{kind}:{index or 0}")
+
+
+def evaluate(function: Any, *arguments: Any) -> Any:
+    """Call a function of the maths with its arrays as tensors; its tensors come back as arrays."""
+    result = function(*(tf.constant(a) if isinstance(a, np.ndarray) else a for a in arguments))
+    return tuple(np.asarray(value) for value in result) if isinstance(result, tuple) else np.asarray(result)
