@@ -70,6 +70,20 @@ def em_snapshots(x: np.ndarray, snapshots: Sequence[tuple[int, np.ndarray, np.nd
         return figure
 
 
+def restarts(final: np.ndarray, single: float) -> Figure:
+    """The log likelihood that each random start ends at, sorted, with that of a single Gaussian for comparison."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.6))
+        axes = figure.subplots()
+        ordered = np.sort(final)
+        axes.plot(np.arange(1, len(final) + 1), ordered, "o", color=COLOURS[0], label="mixture, one start each")
+        axes.axhline(ordered[-1], color=COLOURS[2], linewidth=1, label=f"best of all, {ordered[-1]:.1f}")
+        axes.axhline(single, color=COLOURS[1], linestyle="--", label=f"one Gaussian, {single:.1f}")
+        axes.set(xlabel="random starts, worst to best", ylabel="log likelihood (nats)", title="local maxima of EM")
+        axes.legend(fontsize=9, loc="center right")
+        return figure
+
+
 def decomposition(steps: Sequence[tuple[str, float, float]]) -> Figure:
     """log p(X) = L + KL before and after E and M steps: (step, lower bound, divergence) a column."""
     names, bounds, divergences = zip(*steps, strict=True)

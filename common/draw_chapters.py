@@ -48,7 +48,7 @@ def draw_all(maths: SimpleNamespace, evaluate: Callable[..., Any], out: Path) ->
     except OSError as error:
         raise ValueError(f"{out}: cannot be written ({error.strerror}); choose another folder") from error
     written = []
-    for function in (coin, mixture_density, em_snapshots, decomposition, lower_bounds, singularity, plates):
+    for function in (coin, mixture_density, em_snapshots, restarts, decomposition, lower_bounds, singularity, plates):
         path = out / f"{function.__name__}.png"
         function(maths, evaluate).savefig(path)
         written.append(path)
@@ -96,6 +96,15 @@ def em_snapshots(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure
             snapshots.append((iteration, parameters[1], parameters[2], gamma, float(log_density.sum())))
         parameters = evaluate(maths.gmm.m_step, x, gamma)
     return chapter_figures.em_snapshots(x, snapshots)
+
+
+def restarts(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """Where EM for four components ends on Old Faithful from sixteen random starts, against a single Gaussian."""
+    x = datasets.load("old-faithful").x
+    arguments = {"init_params": "random_from_data", "tol": 1e-5, "max_iter": 1000}
+    fits = [maths.gmm.GaussianMixture(4, random_state=seed, **arguments).fit(x) for seed in range(16)]
+    single = maths.gmm.GaussianMixture(1).fit(x)
+    return chapter_figures.restarts(np.array([fit.score(x) for fit in fits]) * len(x), single.score(x) * len(x))
 
 
 def decomposition(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:

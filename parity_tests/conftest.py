@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 # isort: off
-import tf2_impl  # noqa: F401  (quietens TensorFlow before its first import)
-import tensorflow as tf
+from common.run_folder import versions, without_native_stderr
+
+with without_native_stderr():
+    import tf2_impl  # noqa: F401  (silences TensorFlow's log before its first import)
+    import tensorflow as tf
 import torch
 # isort: on
 
 from common.metrics import difference
 from common.mixture_checks import as_array
-from common.run_folder import versions
 from parity_tests.tolerances import TOLERANCES
 
 ROWS: list[dict[str, Any]] = []

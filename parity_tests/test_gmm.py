@@ -106,12 +106,15 @@ def test_samples_agree(parity: Parity, kind: str, dtype: str, mode: str) -> None
     parity.check("sample", "output", ours, theirs, kind, mode)
 
 
-@all_types
-@pytest.mark.parametrize("separation", [6.0, 1.0], ids=["apart", "overlapping"])
-def test_em_for_100_iterations_agrees(parity: Parity, kind: str, dtype: str, separation: float) -> None:
+TRAJECTORIES = [("function", kind, separation) for kind in COVARIANCE_TYPES for separation in (6.0, 1.0)]
+TRAJECTORIES += [(mode, kind, 1.0) for mode in ("eager", "xla") for kind in ("full", "diag")]
+
+
+@pytest.mark.parametrize(("mode", "kind", "separation"), TRAJECTORIES)
+def test_em_for_100_iterations_agrees(parity: Parity, kind: str, dtype: str, separation: float, mode: str) -> None:
     x, *start = problem(kind, 1, dtype, separation)
     ours, theirs = tuple(map(torch.tensor, start)), tuple(map(tf.constant, start))
-    iterate = tf.function(lambda *p: tf_gmm.em_iteration(tf.constant(x), *p, kind, 1e-3))
+    iterate = MODES[mode](lambda *p: tf_gmm.em_iteration(tf.constant(x), *p, kind, 1e-3))
     teacher_forced = dtype == "float32"  # where trajectories part by rounding alone, each step starts from one state
     label = f"{kind} {'apart' if separation > 3 else 'overlapping'}"
     worst: dict[str, tuple] = {}
@@ -123,11 +126,11 @@ def test_em_for_100_iterations_agrees(parity: Parity, kind: str, dtype: str, sep
             worst[name] = max(worst.get(name, entry), entry, key=lambda entry: entry[0])
         if teacher_forced:
             theirs = tuple(tf.constant(a.numpy()) for a in ours)
-    parity.check("EM log likelihood", "em log likelihood", *worst.pop("log likelihood")[1:], label, "function", 100)
+    parity.check("EM log likelihood", "em log likelihood", *worst.pop("log likelihood")[1:], label, mode, 100)
     for name, (_, a, b) in worst.items():
-        parity.check("EM parameters", "em parameters", a, b, f"{label} {name}", "function", 100)
+        parity.check("EM parameters", "em parameters", a, b, f"{label} {name}", mode, 100)
     a, b = torch_gmm.e_step(torch.tensor(x), *ours, kind)[1], tf_gmm.e_step(tf.constant(x), *theirs, kind)[1]
-    parity.check("EM responsibilities", "em responsibilities", a, b, label, "function", 100)
+    parity.check("EM responsibilities", "em responsibilities", a, b, label, mode, 100)
 
 
 @both

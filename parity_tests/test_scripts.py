@@ -343,7 +343,16 @@ def test_the_chapters_figures_are_drawn(tmp_path: Path, framework: str, capsys: 
     assert draw_chapters.main([package, str(tmp_path / "figures")]) == 0
     told = capsys.readouterr().out.split()
     assert sorted(told) == sorted(map(str, (tmp_path / "figures").iterdir()))
-    names = {"coin", "mixture_density", "em_snapshots", "decomposition", "lower_bounds", "singularity", "plates"}
+    names = {
+        "coin",
+        "mixture_density",
+        "em_snapshots",
+        "restarts",
+        "decomposition",
+        "lower_bounds",
+        "singularity",
+        "plates",
+    }
     assert {Path(path).stem for path in told} == names
     assert draw_chapters.main([package, "/proc/figures"]) == 2
     assert "cannot be written" in one_line(capsys)

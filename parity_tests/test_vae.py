@@ -76,9 +76,11 @@ def test_outputs_and_every_gradient_tensor_agree(
         )
 
 
-@cases
-@activations
-@pytest.mark.parametrize("mode", ["function", "xla"])
+TRAJECTORIES = [("function", case, activation) for case in CASES for activation in ("tanh", "relu")]
+TRAJECTORIES += [("xla", case, "tanh") for case in CASES] + [("eager", "bernoulli", "tanh")]
+
+
+@pytest.mark.parametrize(("mode", "case", "activation"), TRAJECTORIES)
 def test_200_updates_agree(parity: Parity, case: str, activation: str, mode: str) -> None:
     a, b = pair("float64", activation=activation, **CASES[case])
     ours, theirs = TorchAdam(torch_vae.named_parameters(a)), TFAdam(tf_vae.named_parameters(b))
@@ -209,3 +211,23 @@ def test_parameters_that_do_not_fit_are_refused(module: ModuleType) -> None:
     wrong = values | {"encoder.mean.bias": np.zeros(7)}
     with pytest.raises(ValueError, match=r"encoder.mean.bias has shape \(7,\), not \(6,\)"):
         module.import_parameters(model, wrong)
+
+
+@pytest.mark.parametrize("module", [torch_vae, tf_vae], ids=["torch", "tf2"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"data_dim": 0}, "data_dim=0 must be an integer of at least 1"),
+        ({"latent_dim": -2}, "latent_dim=-2 must be"),
+        ({"hidden_dim": 2.5}, "hidden_dim=2.5 must be"),
+        ({"activation": "sine"}, "activation='sine' must be one of tanh, relu"),
+        ({"likelihood": "poisson"}, "likelihood='poisson' must be one of bernoulli, gaussian"),
+        ({"dtype": "float16"}, "dtype='float16' must be one of float32, float64"),
+        ({"variance": 0.1}, "variance=0.1: only a gaussian likelihood has one"),
+        ({"likelihood": "gaussian", "variance": 0.0}, "variance=0.0 must be a positive number"),
+    ],
+)
+def test_models_that_cannot_be_built(module: ModuleType, arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        module.VAE(**({"data_dim": 64} | arguments))
+    assert "\n" not in str(error.value)

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.vae_checks import check_vae
 from pytorch_impl.elbo import (
     Bound,
     bernoulli_log_likelihood,
@@ -81,7 +82,7 @@ class VAE(nn.Module):
     r"""Encoder, decoder and the bound that trains them.
 
     `likelihood` is "bernoulli" (binary data) or "gaussian"; `variance` is that of a Gaussian decoder, None to learn
-    it. `dtype` is "float32" or "float64".
+    it. `dtype` is "float32" or "float64". Raises ValueError, in one line, for an argument out of its range.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class VAE(nn.Module):
         variance: float | None = None,
         dtype: str = "float32",
     ) -> None:
+        check_vae(data_dim, latent_dim, hidden_dim, activation, likelihood, variance, dtype)
         super().__init__()
         self.encoder = Encoder(data_dim, hidden_dim, latent_dim, activation, dtype)
         self.decoder = Decoder(latent_dim, hidden_dim, data_dim, activation, dtype)

@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
+from common.vae_checks import check_vae
 from tf2_impl.elbo import (
     Bound,
     bernoulli_log_likelihood,
@@ -84,7 +85,7 @@ class VAE(keras.Model):
     r"""Encoder, decoder and the bound that trains them.
 
     `likelihood` is "bernoulli" (binary data) or "gaussian"; `variance` is that of a Gaussian decoder, None to learn
-    it. `dtype` is "float32" or "float64".
+    it. `dtype` is "float32" or "float64". Raises ValueError, in one line, for an argument out of its range.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class VAE(keras.Model):
         variance: float | None = None,
         dtype: str = "float32",
     ) -> None:
+        check_vae(data_dim, latent_dim, hidden_dim, activation, likelihood, variance, dtype)
         super().__init__(dtype=dtype)
         self.encoder = Encoder(data_dim, hidden_dim, latent_dim, activation, dtype)
         self.decoder = Decoder(latent_dim, hidden_dim, data_dim, activation, dtype)
