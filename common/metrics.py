@@ -40,6 +40,15 @@ def difference(a: np.ndarray, b: np.ndarray) -> Difference:
     )
 
 
+def importance_standard_error(log_weights: np.ndarray) -> np.ndarray:
+    """Standard error of log mean_s w_s, (N,), from the log weights (S, N): sd(w) / (mean(w) sqrt(S)), the delta method.
+
+    It is to be trusted only where it is small: a proposal that misses part of the posterior hides its own error.
+    """
+    weights = np.exp(log_weights - log_weights.max(axis=0))
+    return weights.std(axis=0, ddof=1) / (weights.mean(axis=0) * np.sqrt(len(weights)))
+
+
 def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Number of steps from a to b in the ordered list of floating-point numbers; +0 and -0 are the same number."""
     # Floats of one sign are ordered like their bits read as an integer; zero lies between the two signs.

@@ -9,6 +9,7 @@ from scipy import integrate, stats
 import pytorch_impl.elbo as torch_elbo
 import tf2_impl.elbo as tf_elbo
 from common import draws
+from common.metrics import importance_standard_error
 from parity_tests.conftest import MODES, Parity
 
 N, D, L = 64, 30, 7
@@ -24,6 +25,8 @@ def numbers(seed: int) -> dict[str, np.ndarray]:
     normal["output"] *= 5
     normal["output"][0], normal["output"][1] = 0.0, 80.0
     normal["binary"] = (normal["target"] > 0.3).astype(float)
+    normal["log_likelihood"] = draws.normals(seed, "sample", (N,), step=8) * 10 - 90
+    normal["log_weights"] = draws.normals(seed, "sample", (50, N), step=9) * 3 - 90
     normal["scalar"] = np.array(-0.7)
     normal["grey"] = draws.uniforms(seed, "sample", (N, D))
     return normal
@@ -35,6 +38,8 @@ FUNCTIONS = {
     "reparameterize": ("mean", "log_var", "noise"),
     "gaussian_log_likelihood": ("target", "output", "scalar"),
     "bernoulli_log_likelihood": ("binary", "output"),
+    "log_importance_weights": ("log_likelihood", "noise", "mean", "log_var"),
+    "importance_weighted_bound": ("log_weights",),
 }
 
 
@@ -55,7 +60,8 @@ def test_values_and_gradients_agree(parity: Parity, name: str, dtype: str, mode:
     tf_value, tf_gradients = MODES[mode](with_gradient)(*map(tf.constant, arrays))
     parity.check(name, "loss", value, tf_value, mode=mode)
     for argument, ours, theirs in zip(FUNCTIONS[name], gradients, tf_gradients, strict=True):
-        parity.check(f"{name} gradient", "gradient", ours, theirs, argument, mode)
+        kind = "share of weights" if argument == "log_weights" else "gradient"
+        parity.check(f"{name} gradient", kind, ours, theirs, argument, mode)
 
 
 @pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
@@ -140,3 +146,29 @@ def test_gradient_at_undecided_logits(module) -> None:
             value = module.bernoulli_log_likelihood(tf.constant(x), a)
         gradient = tape.gradient(value, a)
     np.testing.assert_array_equal(gradient, x - 0.5)
+
+
+@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
+def test_importance_weighting_finds_a_known_evidence(module) -> None:
+    """A linear Gaussian model, whose log p(x) is known: the estimate reaches it within its own standard error."""
+    tensor = torch.tensor if module is torch_elbo else tf.constant
+    d, latent, points, log_var_x = 5, 2, 20, -0.8
+    loadings, offset = draws.normals(0, "sample", (d, latent), 11), draws.normals(0, "sample", (d,), 12)
+    covariance = loadings @ loadings.T + np.exp(log_var_x) * np.eye(d)
+    x = stats.multivariate_normal(offset, covariance).rvs(points, random_state=0)
+    exact = stats.multivariate_normal(offset, covariance).logpdf(x)
+    # a proposal that is near the posterior but neither its mean, its variances nor its correlations
+    precision = np.eye(latent) + loadings.T @ loadings / np.exp(log_var_x)
+    mean = (x - offset) @ loadings @ np.linalg.inv(precision) / np.exp(log_var_x) + 0.2
+    log_var = np.broadcast_to(np.log(1.5 * np.diag(np.linalg.inv(precision))), mean.shape)
+    bounds = []
+    for s in (1, 10, 5000):
+        z = mean + np.exp(log_var / 2) * draws.normals(1, "noise", (s * points, latent), s).reshape(s, points, latent)
+        log_likelihood = stats.norm.logpdf(x, z @ loadings.T + offset, np.exp(log_var_x / 2)).sum(axis=-1)
+        arguments = log_likelihood, z, np.broadcast_to(mean, z.shape), np.broadcast_to(log_var, z.shape)
+        log_weights = np.asarray(module.log_importance_weights(*map(tensor, arguments)))
+        bounds.append(np.asarray(module.importance_weighted_bound(tensor(log_weights))))
+    error = importance_standard_error(log_weights)
+    assert error.max() < 0.05
+    assert np.all(np.abs(bounds[-1] - exact) < 5 * error)
+    assert bounds[0].mean() < bounds[1].mean() < exact.mean() + 0.02

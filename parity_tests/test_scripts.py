@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 from safetensors.numpy import load_file
 
 import pytorch_impl.train_gmm
@@ -19,6 +20,7 @@ import tf2_impl.train_gmm
 import tf2_impl.train_vae
 from common import checkpoint, compare_runs, draw_chapters
 from common.options import GMMOptions, VAEOptions
+from pytorch_impl.vae import VAE as TorchVAE
 
 ROOT = Path(__file__).parent.parent
 GMM = {"torch": pytorch_impl.train_gmm.main, "tf2": tf2_impl.train_gmm.main}
@@ -132,6 +134,20 @@ def test_a_run_that_crosses_frameworks_ends_in_the_same_bytes(tmp_path: Path, sc
     assert [row["step"] for row in rows(tmp_path / "b")] == list(range(1, 21))
     for one, two in zip(rows(tmp_path / "b"), rows(tmp_path / "whole"), strict=True):
         assert one["loss"] == pytest.approx(two["loss"], rel=1e-13)
+
+
+@both
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_a_checkpoint_is_a_state_dict(tmp_path: Path, framework: str, likelihood: str) -> None:
+    """Whichever framework trained it, PyTorch users load it as they load anything."""
+    assert (
+        run(VAE[framework], f"{SMALL['vae']} --likelihood {likelihood} --precision reproducible", tmp_path / "run") == 0
+    )
+    arrays = safetensors.torch.load_file(tmp_path / "run" / "checkpoint.safetensors")
+    moments = {"step"} | {name for name in arrays if name.startswith("optimizer.")}
+    model = TorchVAE(64, latent_dim=3, hidden_dim=20, likelihood=likelihood)
+    model.load_state_dict({name: value for name, value in arrays.items() if name not in moments})
+    assert all(np.array_equal(value.numpy(), arrays[name].numpy()) for name, value in model.state_dict().items())
 
 
 @both

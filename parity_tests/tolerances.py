@@ -23,6 +23,7 @@ TOLERANCES = {
     "gradient": Tolerance(1e-14, 5e-6, "as the outputs, once more through the chain rule"),
     "gradient through a solve": Tolerance(1e-13, 5e-5, "the gradient once more through a triangular solve: cond(L)"),
     "gradient that cancels": Tolerance(1e-13, 5e-5, "one number, a sum of terms of both signs: sum|t| / |sum t|"),
+    "share of weights": Tolerance(1e-13, 5e-5, "exp of differences of log weights near -100: a hundred epsilons"),
     "optimizer": Tolerance(1e-14, 1e-6, "1,000 updates by the same formula from the same gradients"),
     "trajectory loss": Tolerance(1e-13, 1e-6, "hundreds of Adam steps: one moves a weight by lr d(g) / (|g| + 1e-8)"),
     "trajectory weights": Tolerance(1e-12, 1e-5, "as the loss; relative in the Euclidean norm"),

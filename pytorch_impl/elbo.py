@@ -111,3 +111,30 @@ def evidence_lower_bound(reconstruction: Tensor, kl: Tensor) -> Bound:
     Source: Kingma and Welling (2014), equation 7.
     """
     return Bound((reconstruction - kl).mean(), reconstruction.mean(), kl.mean())
+
+
+def log_importance_weights(log_likelihood: Tensor, z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    r"""The log of what a draw z from $q(z \mid x)$ says about $p(x)$, (...), from $\log p(x \mid z)$, (...).
+
+    $$\log w = \log p(x \mid z) + \log p(z) - \log q(z \mid x)$$
+
+    Its expectation under q is the ELBO, and that of $w$ itself is $p(x)$.
+
+    Source: Y. Burda, R. Grosse, R. Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, section 3.
+    """
+    zeros = torch.zeros_like(log_var)  # log variance and mean of the prior
+    return log_likelihood + gaussian_log_likelihood(z, zeros, zeros) - gaussian_log_likelihood(z, mean, log_var)
+
+
+def importance_weighted_bound(log_weights: Tensor) -> Tensor:
+    r"""The log of the mean weight of S draws for every point, (N,), from `log_weights` (S, N).
+
+    $$\mathcal{L}_S = \mathbb{E} \left[ \log \frac{1}{S} \sum_s w_s \right],
+      \qquad \mathrm{ELBO} = \mathcal{L}_1 \le \mathcal{L}_S \le \log p(x)$$
+
+    A lower bound on the average, which rises to $\log p(x)$ with the number of draws; a single estimate may lie above.
+
+    Source: Burda et al. (2016), equation 8 and theorem 1.
+    """
+    # log 1/S sum_s w_s = logsumexp_s log w_s - log S
+    return torch.logsumexp(log_weights, dim=0) - math.log(log_weights.shape[0])  # (N,)
