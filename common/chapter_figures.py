@@ -23,7 +23,7 @@ def coin(theta: np.ndarray, beliefs: Sequence[tuple[str, np.ndarray]], estimates
             for name, value in found.items():
                 line, colour = marks[name]
                 axes.axvline(value, linestyle=line, color=colour, label=f"{name} {value:.2f}")
-            axes.set(title=title, xlabel="θ, probability of heads", ylim=(0, None))
+            axes.set(title=title, xlabel="θ, probability of heads", ylim=(0, 1.35 * density.max()))
             if found:
                 axes.legend(fontsize=9, loc="upper left")
         every[0].set_ylabel("density")
