@@ -47,7 +47,7 @@ class Dataset:
         if self.held_out is not None:
             return self, self.held_out
         order = draws.permutation(0, "split", len(self.x))
-        cut = len(order) - round(len(order) * HELD_OUT_SHARE)
+        cut = len(order) - max(1, round(len(order) * HELD_OUT_SHARE))
         return self._rows(order[:cut]), self._rows(order[cut:])
 
     def _rows(self, rows: np.ndarray) -> "Dataset":
@@ -107,7 +107,7 @@ def synthetic_mixture(
 def read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """A comma-separated table of numbers, with or without a header line; empty cells and NA become NaN."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             lines = [(number, cells) for number, cells in enumerate(csv.reader(file), start=1) if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as CSV ({error}); give a UTF-8 text table of numbers") from error
@@ -136,6 +136,8 @@ def read_npy(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind not in "fiub":
         what = f"shape {x.shape}, dtype {x.dtype}" if isinstance(x, np.ndarray) else "an archive"
         raise ValueError(f"{path}: holds {what}; a table of real numbers (N, D) is needed")
+    if x.size == 0:
+        raise ValueError(f"{path}: holds a table of shape {x.shape}; give at least one row and one column")
     return x if x.dtype.kind == "f" else x.astype(np.float64), ()
 
 

@@ -132,8 +132,8 @@ def latent_space(codes: np.ndarray, labels: np.ndarray | None) -> Figure:
         codes = centred @ axes_of_spread[:2].T
         names = ("first principal component of the code", "second")
     else:
-        codes = np.column_stack([codes, np.zeros(len(codes))])[:, :2]
         names = ("code, dimension 1", "dimension 2")
+    codes = np.column_stack([codes, np.zeros(len(codes))])[:, :2]  # one dimension, or one image, has no second axis
     with rc_context(STYLE):
         figure = Figure(figsize=(6.2, 4.8))
         axes = figure.subplots()

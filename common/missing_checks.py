@@ -5,10 +5,11 @@ import numpy as np
 from common.mixture_start import initial_responsibilities
 
 
-def check_missing(x: np.ndarray, name: str = "X") -> tuple[np.ndarray, np.ndarray]:
+def check_missing(x: np.ndarray, name: str = "X", to_fit: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """A table (N, D) with NaN for missing entries, as (x with zeros there, a boolean table of what was observed).
 
-    Raises ValueError, in one line, for infinity, and for a row or a column of which nothing was observed.
+    Raises ValueError, in one line, for infinity, and for a row or a column of which nothing was observed, if a model is
+    to be fitted to the table; to a fitted one, such a row is a point of which nothing is known.
     """
     if len(infinite := np.argwhere(np.isinf(x))):
         row, column = infinite[0]
@@ -17,7 +18,7 @@ def check_missing(x: np.ndarray, name: str = "X") -> tuple[np.ndarray, np.ndarra
             "give finite numbers, or NaN for a missing entry"
         )
     observed = ~np.isnan(x)
-    for axis, what in ((1, "row"), (0, "column")):
+    for axis, what in ((1, "row"), (0, "column")) if to_fit else ():
         if len(empty := np.flatnonzero(~observed.any(axis=axis))):
             raise ValueError(f"{name} has nothing but NaN in {what} {empty[0]} ({len(empty)} such): remove it")
     return np.where(observed, x, x.dtype.type(0)), observed

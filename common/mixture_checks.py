@@ -30,7 +30,7 @@ def check_parameters(estimator: Any) -> None:
     """ValueError naming the first constructor argument that is out of its range."""
     for name, least in (("n_components", 1), ("n_init", 1), ("max_iter", 0), ("verbose", 0), ("verbose_interval", 1)):
         value = getattr(estimator, name)
-        if not isinstance(value, numbers.Integral) or value < least:
+        if not isinstance(value, numbers.Integral) or (name != "verbose" and isinstance(value, bool)) or value < least:
             raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
     for name in ("tol", "reg_covar"):
         value = getattr(estimator, name)
@@ -38,7 +38,7 @@ def check_parameters(estimator: Any) -> None:
             raise ValueError(f"{name}={value!r} must be a number of at least 0")
     choices_of = {"covariance_type": COVARIANCE_TYPES, "init_params": INIT_PARAMS, "missing": ("error", "em")}
     for name, choices in choices_of.items():
-        if (value := getattr(estimator, name)) not in choices:
+        if not isinstance(value := getattr(estimator, name), str) or value not in choices:
             raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")
     if estimator.missing == "em" and estimator.covariance_type != "full":
         raise ValueError(
@@ -61,18 +61,30 @@ def check_points(estimator: Any, X: Any, reset: bool) -> tuple[np.ndarray, np.nd
         raise ValueError(f"X has dtype {X.dtype}. Complex data not supported: give real numbers")
     x = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
     if estimator.missing == "em" and np.isnan(x).any():
-        return check_missing(x, "X")
+        return check_missing(x, "X", to_fit=reset)
     check_finite("X", x, "remove those rows, fill them in, or set missing='em'")
     return x, None
 
 
 def check_finite(name: str, x: np.ndarray, remedy: str = "remove those rows or fill them in") -> None:
     """ValueError naming the first entry of a table that is NaN or infinite."""
-    if not np.isfinite(x.sum()) and len(bad := np.argwhere(~np.isfinite(x))):
+    with np.errstate(over="ignore"):
+        suspicious = not np.isfinite(x.sum())
+    if suspicious and len(bad := np.argwhere(~np.isfinite(x))):
         row, column = bad[0]
         what = "NaN" if np.isnan(x[row, column]) else "infinity (inf)"
         where = f"at row {row}, column {column} ({len(bad)} such entries)"
         raise ValueError(f"{name} contains {what} {where}: {remedy}")
+
+
+LARGEST = 1e150  # its square, which a variance needs, is still a number
+
+
+def check_size(name: str, x: np.ndarray) -> None:
+    """ValueError if squares of the entries are beyond what the dtype can hold."""
+    largest = float(np.abs(x).max())
+    if largest > (LARGEST if x.dtype == np.float64 else 1e18):
+        raise ValueError(f"{name} has entries as large as {largest:.3g}, whose squares overflow; scale the data")
 
 
 def check_spread(name: str, x: np.ndarray, covariance_type: str, reg_covar: float) -> None:
@@ -143,7 +155,10 @@ def _initial(
 ) -> np.ndarray | None:
     if value is None:
         return None
-    array = np.asarray(as_array(value), dtype=dtype)
+    try:
+        array = np.asarray(as_array(value), dtype=dtype)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}_init={value!r} holds no numbers: give an array of shape {shape}") from None
     if array.shape != shape:
         raise ValueError(
             f"The parameter '{called or name}' should have the shape of {shape}, but got {array.shape}: "

@@ -15,11 +15,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from common.em_driver import run_em
-from common.missing_checks import mean_imputed
+from common.missing_checks import check_missing, mean_imputed
 from common.mixture_checks import (
     as_array,
     check_parameters,
     check_points,
+    check_size,
     check_spread,
     check_start,
     precisions,
@@ -123,7 +124,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
             if self.verbose:
                 print(f"Initialization {run}")
             if go_on:
-                parameters, bound = self._parameters(), self.lower_bound_
+                parameters, bound = self._last_parameters(x), self.lower_bound_
             else:
                 parameters, bound = self._starting_parameters(x, observed, weight, start, random_state), -np.inf
             fitted = self._run(tensors, parameters, bound, total_weight)
@@ -137,9 +138,9 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+        best["precisions_cholesky_"] = precisions_cholesky(best["covariances_"], self.covariance_type, self.reg_covar)
+        best["precisions_"] = precisions(best["precisions_cholesky_"], self.covariance_type)
         vars(self).update(best)
-        self.precisions_cholesky_ = precisions_cholesky(self.covariances_, self.covariance_type, self.reg_covar)
-        self.precisions_ = precisions(self.precisions_cholesky_, self.covariance_type)
         return self.predict(X)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -167,7 +168,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         uniforms = random_state.uniform(size=n_samples).astype(dtype)
         noise = random_state.standard_normal((n_samples, self.means_.shape[1])).astype(dtype)
         x, z = self._sample(self._parameters(), self._tensor(uniforms), self._tensor(noise))
-        return np.asarray(x), np.asarray(z)
+        return np.asarray(x), np.asarray(z).astype(np.int64)
 
     def impute(self, X: Any) -> np.ndarray:
         """X (N, D) with every NaN replaced by its expectation given the rest of its row; needs ``missing="em"``."""
@@ -240,9 +241,8 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
                 f"X has {x.shape[0]} sample(s) (n_samples={x.shape[0]}), fewer than n_components={self.n_components} "
                 "or than 2: give more points or ask for fewer components"
             )
-        filled = x if observed is None else mean_imputed(x, observed)
-        check_spread("X", filled, self.covariance_type, self.reg_covar)
         if sample_weight is None:
+            self._check_filled(x, observed)
             return x, observed, None
         weight = _check_sample_weight(as_array(sample_weight), x, dtype=x.dtype, ensure_non_negative=True)
         if np.count_nonzero(weight) < max(2, self.n_components):
@@ -250,7 +250,17 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
                 f"sample_weight leaves {np.count_nonzero(weight)} points of positive weight, fewer than "
                 f"n_components={self.n_components} or than 2: give weight to more points"
             )
-        return x, observed, weight
+        # rows of weight zero are not there; only ratios of weights matter, and a mean of 1 keeps N_k away from rounding
+        seen = weight > 0
+        x, weight = x[seen], weight[seen]
+        if observed is not None:
+            x, observed = check_missing(np.where(observed[seen], x, np.nan), "X")
+        self._check_filled(x, observed)
+        return x, observed, weight / weight.mean()
+
+    def _check_filled(self, x: np.ndarray, observed: np.ndarray | None) -> None:
+        check_size("X", x)
+        check_spread("X", x if observed is None else mean_imputed(x, observed), self.covariance_type, self.reg_covar)
 
     def _posterior(self, X: Any) -> tuple:
         return self._e_step(*self._tensors_of(X), self._parameters())
@@ -260,6 +270,16 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         x, observed = check_points(self, X, reset=False)
         x = self._tensor(x.astype(self.means_.dtype, copy=False))
         return x, None if observed is None else self._tensor(observed)
+
+    def _last_parameters(self, x: np.ndarray) -> tuple:
+        k, d, kind = self.n_components, x.shape[1], self.covariance_type
+        shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[kind]
+        if self.means_.shape != (k, d) or self.covariances_.shape != shape:
+            raise ValueError(
+                f"warm_start=True: the last fit has means {self.means_.shape}, covariances {self.covariances_.shape}, where "
+                f"{(k, d)} and {shape} are needed; set warm_start=False"
+            )
+        return tuple(self._tensor(v.astype(x.dtype)) for v in (self.weights_, self.means_, self.covariances_))
 
     def _parameters(self) -> tuple:
         return tuple(self._tensor(value) for value in (self.weights_, self.means_, self.covariances_))

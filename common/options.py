@@ -6,6 +6,7 @@ what a run writes to ``config.json``. Fields with underscores are flags with das
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NoReturn, Self
@@ -44,6 +45,10 @@ class RunOptions:
                 raise ValueError(f"{flag(name)} {value}: must be at least {least}")
         if self.seed >= 2**64:
             raise ValueError(f"--seed {self.seed}: must be below 2^64")
+        if "" in (self.out, self.resume):
+            raise ValueError("--out and --resume: an empty name is no folder; name one, such as build/runs/first")
+        if self.threads > (most := 8 * (os.cpu_count() or 1)):
+            raise ValueError(f"--threads {self.threads}: must be at most {most} on this machine")
         if self.out is None and self.resume is None:
             raise ValueError("--out is missing: name the folder that the run is to write, such as build/runs/first")
         return self
@@ -146,7 +151,13 @@ def resumed(options: RunOptions, given: set[str], earlier: dict[str, Any]) -> Ru
     names = {f.name for f in fields(options)}
     if missing := sorted(names - earlier.keys()):
         raise ValueError(f"--resume {options.resume}: config.json lacks {missing}; is it a run of this script?")
+    for f in fields(options):
+        value = earlier[f.name]
+        if value is not None and f.default is not None and not isinstance(value, (type(f.default), int)):
+            raise ValueError(f"--resume {options.resume}: config.json has {f.name} = {value!r}; restore the file")
     changed = {name: getattr(options, name) for name in given & FREE_ON_RESUME}
+    if "epochs" in given and "steps" not in given:
+        changed["steps"] = None  # more epochs are meant, wherever the earlier run was told to stop
     machine = {name: getattr(options, name) for name in ("out", "resume", "overwrite", "threads", "device")}
     return type(options)(**{name: earlier[name] for name in names} | machine | changed).check()
 

@@ -34,8 +34,9 @@ class RunFolder:
     """The folder of one run, opened for a new run or to go on with an earlier one.
 
     ``start`` is None for a new run, else the arrays and the step of the checkpoint to go on from; ``history`` holds the
-    metrics up to there. Raises ValueError, before anything is written, if the folder holds another run, if the
-    checkpoint is not of this ``architecture``, or if the folder cannot be written.
+    metrics up to there. What the folder held before stays as it was until the first checkpoint is written; a run that
+    ends without one leaves nothing. Raises ValueError if the folder holds another run, if the checkpoint to go on from
+    is not of this ``architecture``, or if the folder cannot be written.
     """
 
     def __init__(self, chosen: RunOptions, framework: str, architecture: Mapping[str, Any]) -> None:
@@ -51,12 +52,15 @@ class RunFolder:
             checkpoint.check_architecture(source / "checkpoint.safetensors", found, architecture)
             self.start = arrays, step
             self.history = [row for row in read_metrics(source) if row["step"] <= step]
-        self._make_room(in_place=source is not None and source.resolve() == self.path.resolve())
+        self._in_place = source is not None and source.resolve() == self.path.resolve()
+        self._made_folder = not self.path.exists()
+        self._check_room()
         config = options.as_dict(chosen) | {"framework": framework, "versions": versions()}
-        checkpoint.write_atomically(self.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        checkpoint.write_atomically(self._pending("config.json"), (json.dumps(config, indent=2) + "\n").encode())
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
-        checkpoint.write_atomically(self.path / "metrics.jsonl", lines.encode())
-        self._log = open(self.path / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+        checkpoint.write_atomically(self._pending("metrics.jsonl"), lines.encode())
+        self._log = open(self._pending("metrics.jsonl"), "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+        self._has_saved = False
         self._clock = self._saved = time.perf_counter()
 
     def steps(self, first: int, last: int, unit: str) -> Iterator[int]:
@@ -72,11 +76,13 @@ class RunFolder:
         """Append one line to metrics.jsonl: the step, the values and the seconds since the run began."""
         row = {"step": step, **values, "seconds": round(time.perf_counter() - self._clock, 6)}
         self.history.append(row)
-        self._log.write(json.dumps(row) + "\n")
+        self._log.write(json.dumps(row, allow_nan=False) + "\n")
 
     def save(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
         """Write the checkpoint, after the metrics that lead up to it."""
         self._log.flush()
+        if not self._has_saved:
+            self._take_place()
         checkpoint.save(self.path / "checkpoint.safetensors", arrays, step, self.architecture)
         self._saved = time.perf_counter()
 
@@ -96,19 +102,32 @@ class RunFolder:
             print(f"  {name.replace('_', ' '):<26}{f'{value:.6f}' if isinstance(value, float) else value}")
 
     def close(self) -> None:
-        """Flush and close the log."""
+        """Close the log; if no checkpoint was written, leave the folder as it was found."""
         self._log.close()
+        if not self._has_saved:
+            for name in ("config.json", "metrics.jsonl"):
+                self._pending(name).unlink(missing_ok=True)
+            if self._made_folder:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
 
-    def _make_room(self, in_place: bool) -> None:
-        old = self.path / "checkpoint.safetensors"
+    def _pending(self, name: str) -> Path:
+        return self.path / f".{name}.pending"
+
+    def _take_place(self) -> None:
+        if not self._in_place:
+            for old in (*self.path.glob("*.png"), self.path / "checkpoint.safetensors"):
+                old.unlink(missing_ok=True)
+        for name in ("config.json", "metrics.jsonl"):
+            os.replace(self._pending(name), self.path / name)
+        self._has_saved = True
+
+    def _check_room(self) -> None:
+        held = (self.path / "checkpoint.safetensors").exists()
+        if held and not self._in_place and not self.options.overwrite:
+            raise ValueError(f"--out {self.path}: holds a run already; choose another folder or add --overwrite")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if in_place or not old.exists():
-                return
-            if not self.options.overwrite:
-                raise ValueError(f"--out {self.path}: holds a run already; choose another folder or add --overwrite")
-            for file in (*self.path.glob("*.png"), old):
-                file.unlink()
         except OSError as error:
             raise ValueError(
                 f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
@@ -135,9 +154,10 @@ def main(
             chosen = options.resumed(chosen, given, read_config(Path(chosen.resume)))
         data, architecture = prepare(chosen)
         package = prog.partition(".")[0]
-        run = RunFolder(chosen, package, architecture)
         with without_native_stderr():
-            importlib.import_module(f"{package}.runtime")
+            runtime = importlib.import_module(f"{package}.runtime")
+        runtime.device(chosen.device, chosen.threads)  # refused here, before the folder is touched
+        run = RunFolder(chosen, package, architecture)
         _stop_between_steps(run)
         print(f"{prog}: {chosen.data}, seed {chosen.seed}, {chosen.precision} -> {run.path}", flush=True)
         train(run, data)
@@ -168,7 +188,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl; a last line that was cut short is left out."""
     try:
         lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
+            raise ValueError("a line is no object with a step")
+        return rows
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: metrics.jsonl cannot be read ({error}); name a run's folder") from error
 

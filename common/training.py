@@ -11,7 +11,7 @@ from common import datasets, draws, figures
 from common.datasets import Dataset
 from common.em_driver import run_em
 from common.missing_checks import check_missing, mean_imputed
-from common.mixture_checks import check_finite, check_spread, precisions_cholesky
+from common.mixture_checks import check_finite, check_size, check_spread, precisions_cholesky
 from common.mixture_prior import MixturePrior, default_prior
 from common.mixture_start import initial_responsibilities
 from common.options import GMMOptions, VAEOptions
@@ -43,8 +43,11 @@ def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
     if options.missing == "em" and np.isnan(x).any():
         x, observed = check_missing(x, name)
     check_finite(name, x, "remove those rows, fill them in, or add --missing em")
-    if len(x) < max(2, options.components):
+    if len(x) < 2:
+        raise ValueError(f"{name}: {len(x)} row(s) have no spread to fit; give at least 2")
+    if len(x) < options.components:
         raise ValueError(f"--components {options.components}: the data have only {len(x)} rows; ask for fewer")
+    check_size(name, x)
     # without an explicit --reg-covar, a constant column is refused
     check_spread(name, filled(x, observed), options.covariance, options.reg_covar or 0.0)
     sizes = {"components": options.components, "covariance": options.covariance, "data_dim": x.shape[1]}
@@ -70,7 +73,12 @@ def mixture_start(options: GMMOptions, x: np.ndarray) -> np.ndarray:
 
 def mixture_parameters(run: RunFolder) -> tuple[np.ndarray, ...] | None:
     """The parameters of the checkpoint that a run goes on from; None for a new run."""
-    return None if run.start is None else tuple(run.start[0][name] for name in ("weights", "means", "covariances"))
+    if run.start is None:
+        return None
+    names = ("weights", "means", "covariances")
+    if missing := set(names) - run.start[0].keys():
+        raise ValueError(f"--resume {run.options.resume}: the checkpoint lacks {sorted(missing)}; use one a run wrote")
+    return tuple(run.start[0][name] for name in names)
 
 
 def run_mixture(run: RunFolder, iterate: Callable[[Any], tuple[Any, float]], save: Callable[[Any, int], None],
@@ -167,6 +175,11 @@ def vae_start(
         zeros = [{name: np.zeros(shape) for name, shape in shapes.items()} for _ in MOMENTS]
         return draws.initial_values(run.options.seed, shapes), zeros, 0
     arrays, step = run.start
+    needed = {f"{prefix}{name}" for prefix in ("", *MOMENTS) for name in shapes}
+    if arrays.keys() != needed:
+        raise ValueError(
+            f"--resume {run.options.resume}: the checkpoint's names differ in {sorted(needed ^ arrays.keys())}"
+        )
     moments = [{k.removeprefix(p): v for k, v in arrays.items() if k.startswith(p)} for p in MOMENTS]
     return {k: v for k, v in arrays.items() if not k.startswith("optimizer.")}, moments, step
 
@@ -186,6 +199,14 @@ def last_step(options: VAEOptions, n: int) -> int:
     """The update at which a run ends."""
     whole = options.epochs * draws.batches_per_epoch(n, options.batch_size)
     return whole if options.steps is None else options.steps
+
+
+def check_loss(run: RunFolder, step: int, loss: float) -> float:
+    """The loss; ValueError if training has diverged."""
+    if not math.isfinite(loss):
+        rate = run.options.learning_rate
+        raise ValueError(f"--learning-rate {rate:g}: the loss became {loss} at update {step}; lower the rate")
+    return loss
 
 
 def finish_vae(

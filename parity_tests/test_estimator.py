@@ -308,3 +308,68 @@ def test_gaps_that_cannot_be_filled(Mixture: type, x: np.ndarray, arguments: dic
 def test_only_a_mixture_that_takes_gaps_imputes(Mixture: type) -> None:
     with pytest.raises(ValueError, match="only a mixture with missing='em' imputes"):
         Mixture(2, random_state=0).fit(X).impute(GAPS)
+
+
+@both
+def test_a_fitted_mixture_takes_single_rows_with_gaps(Mixture: type) -> None:
+    model = Mixture(3, missing="em", random_state=1).fit(GAPS)
+    one = np.array([[np.nan, X[0, 1], X[0, 2]]])
+    assert np.all(np.isfinite(model.impute(one)))
+    nothing = np.full((1, 3), np.nan)
+    np.testing.assert_allclose(model.predict_proba(nothing)[0], model.weights_, rtol=1e-12)
+    np.testing.assert_allclose(model.impute(nothing)[0], model.weights_ @ model.means_, rtol=1e-12)
+
+
+@both
+@pytest.mark.parametrize("gaps", [False, True])
+def test_rows_of_weight_zero_are_not_there(Mixture: type, gaps: bool) -> None:
+    x, weight = (GAPS if gaps else X).copy(), np.ones(len(X))
+    weight[::3] = 0
+    kept = x[weight > 0]
+    x[::3] *= 1e3
+    x[0] = 1e200
+    arguments = dict(n_components=3, missing="em", random_state=1, tol=1e-9, max_iter=500)
+    weighted, removed = Mixture(**arguments).fit(x, sample_weight=weight), Mixture(**arguments).fit(kept)
+    np.testing.assert_allclose(weighted.means_, removed.means_, rtol=1e-9)
+    assert weighted.lower_bound_ == pytest.approx(removed.lower_bound_, rel=1e-12)
+
+
+@both
+def test_only_ratios_of_weights_matter(Mixture: type) -> None:
+    weight = draws.uniforms(0, "sample", (len(X),)) + 0.1
+    fits = [Mixture(3, random_state=1).fit(X, sample_weight=weight * scale) for scale in (1.0, 1e-16, 1e12)]
+    for other in fits[1:]:
+        np.testing.assert_allclose(other.means_, fits[0].means_, rtol=1e-9)
+        assert other.lower_bound_ == pytest.approx(fits[0].lower_bound_, rel=1e-12)
+
+
+def test_weights_and_gaps_together_agree(parity: Parity) -> None:
+    weight = draws.uniforms(5, "sample", (len(X),)) + 0.1
+    # with the default reg_covar one component nearly collapses here, and its precision has a condition of 3e5
+    arguments = dict(n_components=3, missing="em", tol=1e-7, max_iter=300, random_state=1, reg_covar=1e-2)
+    ours, theirs = (
+        C(**arguments).fit(GAPS, sample_weight=weight) for C in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture)
+    )
+    for name in FITTED:
+        parity.check(
+            f"fitted with gaps and weights, {name}", "em parameters", getattr(ours, name), getattr(theirs, name)
+        )
+
+
+@both
+def test_a_warm_start_that_does_not_fit_is_refused(Mixture: type) -> None:
+    model = Mixture(2, warm_start=True, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="warm_start=True: the last fit has means"):
+        model.fit(X[:, :2])
+    with pytest.raises(ValueError, match="warm_start=True: the last fit has means"):
+        model.set_params(n_components=3).fit(X)
+    with pytest.raises(ValueError, match="warm_start=True: the last fit has means"):
+        model.set_params(n_components=2, covariance_type="diag").fit(X)
+    assert model.set_params(covariance_type="full").fit(X.astype(np.float32)).means_.dtype == np.float32
+
+
+@both
+@pytest.mark.parametrize("scale", [1e154, 1e307])
+def test_data_whose_squares_overflow_are_refused(Mixture: type, scale: float) -> None:
+    with pytest.raises(ValueError, match="whose squares overflow; scale the data"):
+        Mixture(2, random_state=0).fit(X * scale / np.abs(X).max())

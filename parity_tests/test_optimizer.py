@@ -135,3 +135,6 @@ def test_a_moment_dies_at_the_same_step(module: ModuleType) -> None:
     adam.update({"w": tensor(module, np.zeros(2))})
     np.testing.assert_array_equal(adam.first_moment["w"], [0.0, 0.0])
     assert np.all(np.asarray(adam.second_moment["w"]) > 0)
+    adam.second_moment["w"] = tensor(module, np.array([2.0**-960, 2.0**-961]))
+    adam.update({"w": tensor(module, np.zeros(2))})
+    np.testing.assert_array_equal(adam.second_moment["w"], [0.0, 0.0])

@@ -254,7 +254,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(
         code = stop.code
     assert code == 2
     assert message in one_line(capsys)
-    assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "out").exists(), "nothing is half-written"
 
 
 @both
@@ -315,7 +315,7 @@ def test_an_interrupted_run_can_go_on(tmp_path: Path, framework: str, number: in
         *more,
     ]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics = tmp_path / "run" / ".metrics.jsonl.pending"
     deadline = time.time() + 120
     while not (metrics.exists() and metrics.stat().st_size > 0) and time.time() < deadline:
         time.sleep(0.1)
@@ -374,3 +374,53 @@ def test_the_chapters_figures_are_drawn(tmp_path: Path, framework: str, capsys: 
     assert "cannot be written" in one_line(capsys)
     assert draw_chapters.main(["jax_impl", str(tmp_path)]) == 2
     assert "name an implementation" in one_line(capsys)
+
+
+@both
+@pytest.mark.parametrize("arguments", ["--device cuda", "--data {point} --reg-covar 0", "--threads 100000000"])
+def test_a_run_that_fails_leaves_the_old_one(tmp_path: Path, framework: str, arguments: str) -> None:
+    out, point = tmp_path / "run", csv(tmp_path / "p.csv", *(f"{i % 5},{i % 7}" for i in range(30)), *["100,100"] * 9)
+    assert run(GMM[framework], "--steps 2", out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    try:
+        code = run(GMM[framework], f"{arguments.format(point=point)} --overwrite", out)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@both
+def test_a_diverged_vae_is_an_error(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
+    arguments = "--likelihood gaussian --learning-rate 1e30 --steps 20 --hidden-dim 8"
+    assert run(VAE[framework], arguments, tmp_path / "run") == 2
+    assert "--learning-rate 1e+30: the loss became" in one_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@both
+def test_more_epochs_on_resume_are_more_updates(tmp_path: Path, framework: str) -> None:
+    out = tmp_path / "run"
+    assert run(VAE[framework], f"{SMALL['vae']} --batch-size 500", out) == 0
+    assert VAE[framework](["--resume", str(out), "--epochs", "3"]) == 0
+    assert rows(out)[-1]["step"] == 9
+    metrics = out / "metrics.jsonl"
+    metrics.write_text("[1]\n")
+    assert VAE[framework](["--resume", str(out)]) == 2
+    config = json.loads((out / "config.json").read_text()) | {"latent_dim": "x"}
+    (out / "config.json").write_text(json.dumps(config))
+    assert VAE[framework](["--resume", str(out)]) == 2
+
+
+@both
+def test_small_and_odd_files(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
+    np.save(tmp_path / "few.npy", np.eye(4)[:2])
+    assert run(VAE[framework], f"--data {tmp_path / 'few.npy'} --steps 2 --hidden-dim 4", tmp_path / "few") == 0
+    for name, array in (("rows", np.zeros((0, 4))), ("columns", np.zeros((5, 0)))):
+        np.save(tmp_path / f"{name}.npy", array)
+        for script in SCRIPTS.values():
+            capsys.readouterr()
+            assert run(script[framework], f"--data {tmp_path / name}.npy", tmp_path / "none") == 2
+            assert "give at least one row and one column" in one_line(capsys)
+    (tmp_path / "excel.csv").write_bytes(b"\xef\xbb\xbf1,2\n3,5\n4,4\n8,1\n")
+    assert run(GMM[framework], f"--data {tmp_path / 'excel.csv'} --components 1", tmp_path / "excel") == 0

@@ -61,6 +61,8 @@ def test_outputs_and_every_gradient_tensor_agree(
     tf_outputs = MODES[mode](lambda *t: b(*t))(tf.constant(x), tf.constant(noise))
     for name, ours, theirs in zip(("output", "mean", "log_var"), outputs, tf_outputs, strict=True):
         parity.check("VAE outputs", "output", ours, theirs, f"{case} {activation} {name}", mode)
+    shown = a.expected_data(outputs[0]), b.expected_data(tf_outputs[0])
+    parity.check("VAE expected data", "output", *shown, f"{case} {activation}", mode)
     bound, gradients = torch_vae.loss_and_gradients(a, torch.tensor(x), torch.tensor(noise))
     step = MODES[mode](lambda *t: tf_vae.loss_and_gradients(b, *t))
     tf_bound, tf_gradients = step(tf.constant(x), tf.constant(noise))

@@ -66,7 +66,7 @@ def log_prior_of_choice(z: Tensor, weights: Tensor) -> Tensor:
 
     $$\log p(z_n) = \log \prod_k \pi_k^{z_{nk}} = \sum_k z_{nk} \log \pi_k$$
 
-    Source: Bishop (2006), section 9.2, below equation 9.9.
+    Source: Bishop (2006), equation 9.10.
     """
     # z log pi, with 0 log 0 = 0
     return torch.where(z > 0, z * torch.log(weights), 0.0).sum(dim=1)

@@ -16,7 +16,7 @@ def device(name: str, threads: int) -> AbstractContextManager:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).cpu()  # a device that holds no numbers, such as meta, is none
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {name}: PyTorch finds no such device here; use cpu") from error
     return torch.device(name)

@@ -64,9 +64,10 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             rows = draws.minibatch(options.seed, step - 1, n, options.batch_size)
             x, noise = torch.tensor(training_set.x[rows]), noise_for("noise", len(rows), step)
             bound, gradients = vae.loss_and_gradients(model, x, noise)
+            loss = training.check_loss(run, step, -float(bound.elbo))
             optimizer.update(gradients)
             end_of_epoch = {"held_out_loss": -float(held_out_bound().elbo)} if step % batches == 0 else {}
-            run.log(step, loss=-float(bound.elbo), reconstruction=float(bound.reconstruction), kl=float(bound.kl),
+            run.log(step, loss=loss, reconstruction=float(bound.reconstruction), kl=float(bound.kl),
                     **end_of_epoch)  # fmt: skip
             if run.save_is_due():
                 save()

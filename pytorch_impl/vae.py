@@ -160,8 +160,9 @@ def import_parameters(model: VAE, arrays: dict[str, np.ndarray]) -> None:
     own = named_parameters(model)
     if own.keys() != arrays.keys():
         raise ValueError(f"parameters {sorted(own.keys() ^ arrays.keys())} are not in both: use the same architecture")
-    for name, parameter in own.items():
-        value = native(name, arrays[name], parameter)
-        if value.shape != parameter.shape:
-            raise ValueError(f"parameter {name} has shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
-        parameter.data.copy_(value)
+    values = {name: native(name, arrays[name], parameter) for name, parameter in own.items()}
+    for name, value in values.items():
+        if value.shape != own[name].shape:
+            raise ValueError(f"parameter {name} has shape {tuple(value.shape)}, not {tuple(own[name].shape)}")
+    for name, value in values.items():
+        own[name].data.copy_(value)
