@@ -87,7 +87,9 @@ def check_size(name: str, x: np.ndarray) -> None:
         raise ValueError(f"{name} has entries as large as {largest:.3g}, whose squares overflow; scale the data")
 
 
-def check_spread(name: str, x: np.ndarray, covariance_type: str, reg_covar: float) -> None:
+def check_spread(
+    name: str, x: np.ndarray, covariance_type: str, reg_covar: float, remedy: str = "or set reg_covar above 0"
+) -> None:
     """A constant column has no variance: an error without ``reg_covar``, a warning with it."""
     constant = np.flatnonzero(x.max(axis=0) == x.min(axis=0))
     if covariance_type == "spherical" and len(constant) < x.shape[1]:
@@ -96,7 +98,7 @@ def check_spread(name: str, x: np.ndarray, covariance_type: str, reg_covar: floa
         shown = ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else "")
         what = f"{name} is constant in column(s) {shown} (value {x[0, constant[0]]:g})"
         if reg_covar == 0:
-            raise ValueError(f"{what}: the variance there is zero; remove the column or set reg_covar above 0")
+            raise ValueError(f"{what}: the variance there is zero; remove the column {remedy}".rstrip())
         warnings.warn(f"{what}: the variance there is reg_covar={reg_covar:g} alone", UserWarning, stacklevel=4)
 
 

@@ -49,7 +49,8 @@ def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
         raise ValueError(f"--components {options.components}: the data have only {len(x)} rows; ask for fewer")
     check_size(name, x)
     # without an explicit --reg-covar, a constant column is refused
-    check_spread(name, filled(x, observed), options.covariance, options.reg_covar or 0.0)
+    remedy = "or name a --reg-covar above 0" if options.method == "em" else ""
+    check_spread(name, filled(x, observed), options.covariance, options.reg_covar or 0.0, remedy)
     sizes = {"components": options.components, "covariance": options.covariance, "data_dim": x.shape[1]}
     prior = default_prior(x, options.components) if options.method == "map" else None
     return MixtureData(dataset, x, observed, prior), {"model": "gmm"} | sizes
