@@ -276,7 +276,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[kind]
         if self.means_.shape != (k, d) or self.covariances_.shape != shape:
             raise ValueError(
-                f"warm_start=True: the last fit has means {self.means_.shape} and covariances {self.covariances_.shape}; "
+                f"warm_start=True: the last fit: means {self.means_.shape} and covariances {self.covariances_.shape}; "
                 f"{(k, d)} and {shape} are needed: set warm_start=False"
             )
         return tuple(self._tensor(v.astype(x.dtype)) for v in (self.weights_, self.means_, self.covariances_))
