@@ -8,13 +8,16 @@ import tensorflow as tf
 import torch
 from scipy import integrate, stats
 
+import pytorch_impl.networks as torch_networks
 import pytorch_impl.vae as torch_vae
+import tf2_impl.networks as tf_networks
 import tf2_impl.vae as tf_vae
 from common import datasets, draws
 from parity_tests.conftest import MODES, Parity
 from pytorch_impl.optimizer import Adam as TorchAdam
 from tf2_impl.optimizer import Adam as TFAdam
 
+NETWORKS = {torch_vae: torch_networks, tf_vae: tf_networks}
 N, DIGITS = 96, datasets.load("digits").x
 CASES = {
     "bernoulli": {"likelihood": "bernoulli"},
@@ -28,9 +31,9 @@ activations = pytest.mark.parametrize("activation", ["tanh", "relu"])
 def pair(dtype: str, seed: int = 0, latent_dim: int = 6, hidden_dim: int = 50, **arguments) -> tuple:
     """The same model in both frameworks: weights drawn once, copied, and the copy asserted."""
     models = [v.VAE(64, latent_dim, hidden_dim, dtype=dtype, **arguments) for v in (torch_vae, tf_vae)]
-    shapes = {name: value.shape for name, value in torch_vae.export_parameters(models[0]).items()}
+    shapes = {name: value.shape for name, value in torch_networks.export_parameters(models[0]).items()}
     values = draws.initial_values(seed, shapes)
-    for module, model in zip((torch_vae, tf_vae), models, strict=True):
+    for module, model in zip((torch_networks, tf_networks), models, strict=True):
         module.import_parameters(model, values)
         exported = module.export_parameters(model)
         assert list(exported) == list(values)
@@ -68,8 +71,8 @@ def test_outputs_and_every_gradient_tensor_agree(
     tf_bound, tf_gradients = step(tf.constant(x), tf.constant(noise))
     for name, ours, theirs in zip(bound._fields, bound, tf_bound, strict=True):
         parity.check("ELBO and its parts", "loss", ours, theirs, f"{case} {activation} {name}", mode)
-    ours, theirs = canonical(torch_vae, gradients), canonical(tf_vae, tf_gradients)
-    assert list(ours) == list(theirs) == list(torch_vae.named_parameters(a))
+    ours, theirs = canonical(torch_networks, gradients), canonical(tf_networks, tf_gradients)
+    assert list(ours) == list(theirs) == list(torch_networks.named_parameters(a))
     for name in ours:
         assert np.any(ours[name] != 0), f"{name} has no gradient"
         part = name.partition(".")[0]
@@ -85,7 +88,7 @@ TRAJECTORIES += [("xla", case, "tanh") for case in CASES] + [("eager", "bernoull
 @pytest.mark.parametrize(("mode", "case", "activation"), TRAJECTORIES)
 def test_200_updates_agree(parity: Parity, case: str, activation: str, mode: str) -> None:
     a, b = pair("float64", activation=activation, **CASES[case])
-    ours, theirs = TorchAdam(torch_vae.named_parameters(a)), TFAdam(tf_vae.named_parameters(b))
+    ours, theirs = TorchAdam(torch_networks.named_parameters(a)), TFAdam(tf_networks.named_parameters(b))
     step_of_b = MODES[mode](lambda *t: tf_vae.loss_and_gradients(b, *t))
     losses = []
     for step in range(200):
@@ -100,7 +103,7 @@ def test_200_updates_agree(parity: Parity, case: str, activation: str, mode: str
     worst = np.argmax(np.abs(losses[:, 0] / losses[:, 1] - 1))
     parity.check("loss, worst of 200 updates", "trajectory loss", *losses[worst], label, mode, 200)
     assert losses[-1, 0] > losses[0, 0] + 5, "the bound has risen"
-    values, tf_values = torch_vae.export_parameters(a), tf_vae.export_parameters(b)
+    values, tf_values = torch_networks.export_parameters(a), tf_networks.export_parameters(b)
     parity.check("weights after 200 updates", "trajectory weights", values, tf_values, "", mode, 200)
 
 
@@ -108,12 +111,12 @@ def test_200_updates_agree(parity: Parity, case: str, activation: str, mode: str
 def test_200_updates_in_float32_step_by_step(parity: Parity, mode: str) -> None:
     """Each step starts from PyTorch's state, so that what is compared is one step and not what chaos makes of it."""
     a, b = pair("float32")
-    ours, theirs = TorchAdam(torch_vae.named_parameters(a)), TFAdam(tf_vae.named_parameters(b))
+    ours, theirs = TorchAdam(torch_networks.named_parameters(a)), TFAdam(tf_networks.named_parameters(b))
     step_of_b = MODES[mode](lambda *t: tf_vae.loss_and_gradients(b, *t))
     worst = (0.0, 0.0, 0.0)
     for step in range(200):
         x, noise = batch("bernoulli", "float32", step)
-        tf_vae.import_parameters(b, torch_vae.export_parameters(a))
+        tf_networks.import_parameters(b, torch_networks.export_parameters(a))
         bound, gradients = torch_vae.loss_and_gradients(a, torch.tensor(x), torch.tensor(noise))
         tf_bound, tf_gradients = step_of_b(tf.constant(x), tf.constant(noise))
         apart = abs(float(bound.elbo) / float(tf_bound.elbo) - 1)
@@ -121,8 +124,8 @@ def test_200_updates_in_float32_step_by_step(parity: Parity, mode: str) -> None:
         ours.update(gradients)
         if step % 50 == 49:
             label = f"after {step + 1}"
-            for name, value in canonical(torch_vae, gradients).items():
-                theirs_now = tf_vae.canonical(name, tf_gradients[name])
+            for name, value in canonical(torch_networks, gradients).items():
+                theirs_now = tf_networks.canonical(name, tf_gradients[name])
                 parity.check("gradients, teacher forced", "gradient", value, theirs_now, f"{label} {name}", mode, 200)
     parity.check("loss, teacher forced", "loss", *worst[1:], "worst", mode, 200)
     assert theirs.step == 0
@@ -132,16 +135,16 @@ def test_200_updates_in_float32_step_by_step(parity: Parity, mode: str) -> None:
 @cases
 def test_reproducible_training_is_bit_equal(case: str, seed: int) -> None:
     a, b = pair("float64", seed, activation="relu", **CASES[case])
-    ours = TorchAdam(torch_vae.named_parameters(a), reproducible=True)
-    theirs = TFAdam(tf_vae.named_parameters(b), reproducible=True)
+    ours = TorchAdam(torch_networks.named_parameters(a), reproducible=True)
+    theirs = TFAdam(tf_networks.named_parameters(b), reproducible=True)
     step_of_b = tf.function(lambda *t: tf_vae.loss_and_gradients(b, *t))
     for step in range(100):
         x, noise = batch(case, "float64", step)
         ours.update(torch_vae.loss_and_gradients(a, torch.tensor(x), torch.tensor(noise))[1])
         theirs.update(step_of_b(tf.constant(x), tf.constant(noise))[1])
-    pairs = ((torch_vae.export_parameters(a), tf_vae.export_parameters(b)),
-             (canonical(torch_vae, ours.first_moment), canonical(tf_vae, theirs.first_moment)),
-             (canonical(torch_vae, ours.second_moment), canonical(tf_vae, theirs.second_moment)))  # fmt: skip
+    pairs = ((torch_networks.export_parameters(a), tf_networks.export_parameters(b)),
+             (canonical(torch_networks, ours.first_moment), canonical(tf_networks, theirs.first_moment)),
+             (canonical(torch_networks, ours.second_moment), canonical(tf_networks, theirs.second_moment)))  # fmt: skip
     for values, tf_values in pairs:
         for name, value in values.items():
             assert value.tobytes() == tf_values[name].tobytes(), name
@@ -153,15 +156,15 @@ def test_gradients_are_central_differences(module: ModuleType, case: str) -> Non
     model = pair("float64", 3, **CASES[case])[module is tf_vae]
     make = torch.tensor if module is torch_vae else tf.constant
     x, noise = map(make, batch(case, "float64"))
-    gradients = canonical(module, module.loss_and_gradients(model, x, noise)[1])
-    values = module.export_parameters(model)
+    gradients = canonical(NETWORKS[module], module.loss_and_gradients(model, x, noise)[1])
+    values = NETWORKS[module].export_parameters(model)
     for index, (name, gradient) in enumerate(gradients.items()):
         direction = draws.normals(1, "sample", (gradient.size or 1,), index).reshape(gradient.shape)
         losses = []
         for h in (1e-6, -1e-6):
-            module.import_parameters(model, values | {name: values[name] + h * direction})
+            NETWORKS[module].import_parameters(model, values | {name: values[name] + h * direction})
             losses.append(-float(as_numpy(model.elbo(x, noise).elbo)))
-        module.import_parameters(model, values)
+        NETWORKS[module].import_parameters(model, values)
         numeric = (losses[0] - losses[1]) / 2e-6
         assert np.sum(gradient * direction) == pytest.approx(numeric, rel=1e-6, abs=1e-7), name
 
@@ -195,7 +198,7 @@ def as_numpy(value: torch.Tensor | tf.Tensor) -> np.ndarray:
 
 def test_names_and_layouts_are_state_dicts() -> None:
     a, b = pair("float32", likelihood="gaussian")
-    exported = tf_vae.export_parameters(b)
+    exported = tf_networks.export_parameters(b)
     fresh = torch_vae.VAE(64, 6, 50, likelihood="gaussian")
     fresh.load_state_dict({name: torch.tensor(value) for name, value in exported.items()})
     x, noise = map(torch.tensor, batch("gaussian learned", "float32"))
@@ -207,12 +210,12 @@ def test_names_and_layouts_are_state_dicts() -> None:
 @pytest.mark.parametrize("module", [torch_vae, tf_vae], ids=["torch", "tf2"])
 def test_parameters_that_do_not_fit_are_refused(module: ModuleType) -> None:
     model = module.VAE(64, 6, 50, dtype="float64")
-    values = module.export_parameters(model)
+    values = NETWORKS[module].export_parameters(model)
     with pytest.raises(ValueError, match=r"\['log_var'\] are not in both"):
-        module.import_parameters(model, values | {"log_var": np.zeros(())})
+        NETWORKS[module].import_parameters(model, values | {"log_var": np.zeros(())})
     wrong = values | {"encoder.mean.bias": np.zeros(7)}
     with pytest.raises(ValueError, match=r"encoder.mean.bias has shape \(7,\), not \(6,\)"):
-        module.import_parameters(model, wrong)
+        NETWORKS[module].import_parameters(model, wrong)
 
 
 @pytest.mark.parametrize("module", [torch_vae, tf_vae], ids=["torch", "tf2"])

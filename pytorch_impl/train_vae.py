@@ -20,7 +20,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
     # Imported here, so that a wrong option is answered at once.
     import torch
 
-    from pytorch_impl import vae
+    from pytorch_impl import networks, vae
     from pytorch_impl.optimizer import Adam
     from pytorch_impl.runtime import device
 
@@ -38,18 +38,18 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             options.variance,
             dtype,
         )
-        parameters = vae.named_parameters(model)
+        parameters = networks.named_parameters(model)
         optimizer = Adam(parameters, options.learning_rate, reproducible=options.precision == "reproducible")
-        shapes = {name: value.shape for name, value in vae.export_parameters(model).items()}
+        shapes = {name: value.shape for name, value in networks.export_parameters(model).items()}
         values, moments, optimizer.step = training.vae_start(run, shapes)
-        vae.import_parameters(model, values)
+        networks.import_parameters(model, values)
         for own, read in zip((optimizer.first_moment, optimizer.second_moment), moments, strict=True):
-            own.update({name: vae.native(name, read[name], p) for name, p in parameters.items()})
+            own.update({name: networks.native(name, read[name], p) for name, p in parameters.items()})
 
         def save() -> None:
             own = optimizer.first_moment, optimizer.second_moment
-            moments = [{name: vae.canonical(name, value) for name, value in moment.items()} for moment in own]
-            state = training.vae_state(options.precision, vae.export_parameters(model), moments)
+            moments = [{name: networks.canonical(name, value) for name, value in moment.items()} for moment in own]
+            state = training.vae_state(options.precision, networks.export_parameters(model), moments)
             run.save(state, optimizer.step)
 
         def noise_for(purpose: str, rows: int, step: int) -> torch.Tensor:

@@ -11,15 +11,13 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
     encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)
     decoder   z (N, L) -> hidden (N, H) -> output (N, D), the logits of a Bernoulli or the mean of a Gaussian
 
-A Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it. Parameters have one name and
-one layout in both frameworks, PyTorch's `state_dict`; the TensorFlow side transposes the kernels of its dense layers.
+A Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it.
 
 Source: Kingma and Welling (2014), section 3 and appendix C.
 """
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,50 +30,7 @@ from pytorch_impl.elbo import (
     gaussian_log_likelihood,
     reparameterize,
 )
-
-ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
-
-
-def dense(in_dim: int, out_dim: int, dtype: str) -> nn.Linear:
-    r"""The affine map $h \mapsto W h + b$, its parameters yet to be set by `import_parameters`."""
-    return nn.Linear(in_dim, out_dim, dtype=getattr(torch, dtype))
-
-
-class Encoder(nn.Module):
-    r"""Mean and log variance of $q(z \mid x)$ from one hidden layer.
-
-    $$h = f(W x + b), \qquad \mu = W_\mu h + b_\mu, \qquad \log \sigma^2 = W_\sigma h + b_\sigma$$
-    """
-
-    def __init__(self, data_dim: int, hidden_dim: int, latent_dim: int, activation: str, dtype: str) -> None:
-        super().__init__()
-        self.hidden = dense(data_dim, hidden_dim, dtype)
-        self.mean = dense(hidden_dim, latent_dim, dtype)
-        self.log_var = dense(hidden_dim, latent_dim, dtype)
-        self.activation = ACTIVATIONS[activation]
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (N, D) -> mean (N, L), log_var (N, L)."""
-        hidden = self.activation(self.hidden(x))  # (N, H)
-        return self.mean(hidden), self.log_var(hidden)  # (N, L), (N, L)
-
-
-class Decoder(nn.Module):
-    r"""Logits or mean of $p(x \mid z)$ from one hidden layer.
-
-    $$h = f(W z + b), \qquad \mathrm{output} = W_o h + b_o$$
-    """
-
-    def __init__(self, latent_dim: int, hidden_dim: int, data_dim: int, activation: str, dtype: str) -> None:
-        super().__init__()
-        self.hidden = dense(latent_dim, hidden_dim, dtype)
-        self.out = dense(hidden_dim, data_dim, dtype)
-        self.activation = ACTIVATIONS[activation]
-
-    def forward(self, z: Tensor) -> Tensor:
-        """z (N, L) -> output (N, D)."""
-        hidden = self.activation(self.hidden(z))  # (N, H)
-        return self.out(hidden)  # (N, D)
+from pytorch_impl.networks import Decoder, Encoder, named_parameters
 
 
 class VAE(nn.Module):
@@ -127,42 +82,9 @@ class VAE(nn.Module):
         return torch.sigmoid(output) if self.likelihood == "bernoulli" else output
 
 
-def named_parameters(model: VAE) -> dict[str, nn.Parameter]:
-    """The trainable parameters by canonical name, in canonical order."""
-    return dict(sorted(model.named_parameters()))
-
-
 def loss_and_gradients(model: VAE, x: Tensor, noise: Tensor) -> tuple[Bound, dict[str, Tensor]]:
     """The bound of a batch, and the gradient of the loss, -ELBO, with respect to every parameter, by name."""
     parameters = named_parameters(model)
     bound = model.elbo(x, noise)
     gradients = torch.autograd.grad(-bound.elbo, list(parameters.values()))
     return Bound(*(term.detach() for term in bound)), dict(zip(parameters, gradients, strict=True))
-
-
-def canonical(name: str, value: Tensor) -> np.ndarray:
-    """A parameter, gradient or moment in the canonical layout, PyTorch's: (out, in) where TensorFlow has (in, out)."""
-    return value.detach().cpu().numpy().copy()
-
-
-def native(name: str, array: np.ndarray, like: Tensor) -> Tensor:
-    """An array of canonical layout as a tensor of this framework's layout, with the dtype of `like`."""
-    return torch.tensor(array).to(like)
-
-
-def export_parameters(model: VAE) -> dict[str, np.ndarray]:
-    """All parameters in the canonical layout."""
-    return {name: canonical(name, parameter) for name, parameter in named_parameters(model).items()}
-
-
-def import_parameters(model: VAE, arrays: dict[str, np.ndarray]) -> None:
-    """Set all parameters from arrays in the canonical layout; ValueError if a name or a shape does not fit."""
-    own = named_parameters(model)
-    if own.keys() != arrays.keys():
-        raise ValueError(f"parameters {sorted(own.keys() ^ arrays.keys())} are not in both: use the same architecture")
-    values = {name: native(name, arrays[name], parameter) for name, parameter in own.items()}
-    for name, value in values.items():
-        if value.shape != own[name].shape:
-            raise ValueError(f"parameter {name} has shape {tuple(value.shape)}, not {tuple(own[name].shape)}")
-    for name, value in values.items():
-        own[name].data.copy_(value)

@@ -1,0 +1,108 @@
+r"""Encoder and decoder: the networks that an autoencoder and a variational autoencoder share.
+
+A network is a chain of affine maps with a bend in between, $h \mapsto f(W h + b)$, and nothing in it is random. What
+makes it a statistical model is how its output is read: as a point, as the parameters of a distribution over codes, or
+as those of a distribution over pixels. The reading is the business of `autoencoder.py` and `vae.py`.
+
+Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
+
+    encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)
+    decoder   z (N, L) -> hidden (N, H) -> output (N, D)
+
+Parameters have one name and one layout in both frameworks, PyTorch's `state_dict`; the TensorFlow side transposes the
+kernels of its dense layers.
+
+Source: Kingma and Welling (2014), appendix C.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow import Tensor
+
+ACTIVATIONS = {"tanh": tf.tanh, "relu": tf.nn.relu}
+
+
+def dense(in_dim: int, out_dim: int, dtype: str) -> keras.layers.Dense:
+    r"""The affine map $h \mapsto W h + b$, its parameters yet to be set by `import_parameters`."""
+    layer = keras.layers.Dense(out_dim, dtype=dtype)
+    layer.build((None, in_dim))
+    return layer
+
+
+class Encoder(keras.Model):
+    r"""Mean and log variance of $q(z \mid x)$ from one hidden layer.
+
+    $$h = f(W x + b), \qquad \mu = W_\mu h + b_\mu, \qquad \log \sigma^2 = W_\sigma h + b_\sigma$$
+    """
+
+    def __init__(self, data_dim: int, hidden_dim: int, latent_dim: int, activation: str, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.hidden = dense(data_dim, hidden_dim, dtype)
+        self.mean = dense(hidden_dim, latent_dim, dtype)
+        self.log_var = dense(hidden_dim, latent_dim, dtype)
+        self.activation = ACTIVATIONS[activation]
+
+    def call(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (N, D) -> mean (N, L), log_var (N, L)."""
+        hidden = self.activation(self.hidden(x))  # (N, H)
+        return self.mean(hidden), self.log_var(hidden)  # (N, L), (N, L)
+
+
+class Decoder(keras.Model):
+    r"""Logits or mean of $p(x \mid z)$ from one hidden layer.
+
+    $$h = f(W z + b), \qquad \mathrm{output} = W_o h + b_o$$
+    """
+
+    def __init__(self, latent_dim: int, hidden_dim: int, data_dim: int, activation: str, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.hidden = dense(latent_dim, hidden_dim, dtype)
+        self.out = dense(hidden_dim, data_dim, dtype)
+        self.activation = ACTIVATIONS[activation]
+
+    def call(self, z: Tensor) -> Tensor:
+        """z (N, L) -> output (N, D)."""
+        hidden = self.activation(self.hidden(z))  # (N, H)
+        return self.out(hidden)  # (N, D)
+
+
+def named_parameters(model: keras.Model) -> dict[str, tf.Variable]:
+    """The trainable parameters by canonical name, in canonical order."""
+    table = {}
+    for part in ("encoder", "decoder"):
+        for name, layer in vars(getattr(model, part)).items():
+            if isinstance(layer, keras.layers.Layer):
+                table[f"{part}.{name}.weight"] = layer.kernel.value
+                table[f"{part}.{name}.bias"] = layer.bias.value
+    if isinstance(getattr(model, "log_var", None), keras.Variable):
+        table["log_var"] = model.log_var.value
+    return dict(sorted(table.items()))
+
+
+def canonical(name: str, value: Tensor) -> np.ndarray:
+    """A parameter, gradient or moment in the canonical layout, PyTorch's: (out, in) where TensorFlow has (in, out)."""
+    return value.numpy().T.copy() if name.endswith(".weight") else value.numpy()
+
+
+def native(name: str, array: np.ndarray, like: Tensor) -> Tensor:
+    """An array of canonical layout as a tensor of this framework's layout, with the dtype of `like`."""
+    return tf.constant(array.T if name.endswith(".weight") else array, like.dtype)
+
+
+def export_parameters(model: keras.Model) -> dict[str, np.ndarray]:
+    """All parameters in the canonical layout."""
+    return {name: canonical(name, parameter) for name, parameter in named_parameters(model).items()}
+
+
+def import_parameters(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
+    """Set all parameters from arrays in the canonical layout; ValueError if a name or a shape does not fit."""
+    own = named_parameters(model)
+    if own.keys() != arrays.keys():
+        raise ValueError(f"parameters {sorted(own.keys() ^ arrays.keys())} are not in both: use the same architecture")
+    values = {name: native(name, arrays[name], parameter) for name, parameter in own.items()}
+    for name, value in values.items():
+        if value.shape != own[name].shape:
+            raise ValueError(f"parameter {name} has shape {tuple(value.shape)}, not {tuple(own[name].shape)}")
+    for name, value in values.items():
+        own[name].assign(value)
