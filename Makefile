@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train parity figures lint format clean
+.PHONY: help train parity divergences figures lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ train: $(VENV)/ready  ## train the mixture and the VAE in both frameworks; figur
 
 parity: $(VENV)/ready  ## run the test suite and print the parity table; rows in build/parity.json
 	@$(RUN) -m pytest --numprocesses 2 parity_tests
+
+divergences: $(VENV)/ready  ## measure where the frameworks differ by default, and the remedies; in full in build/divergences.md
+	@$(RUN) -m parity_tests.divergences
 
 figures: $(VENV)/ready  ## draw the chapters' figures from both implementations' numbers into build/figures
 	@$(RUN) -m common.draw_chapters pytorch_impl build/figures/torch

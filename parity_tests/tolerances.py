@@ -17,14 +17,21 @@ class Tolerance(NamedTuple):
 
 
 TOLERANCES = {
+    "exact": Tolerance(
+        0.0, 0.0, "the same to the last bit: dtypes, shapes, integers, NaN or not, one and the same array"
+    ),
+    "float32 constant": Tolerance(5e-7, 5e-7, "TensorFlow's side keeps a constant or a result in single precision"),
+    "sampling error": Tolerance(5e-3, 5e-3, "three standard errors of the spread of 200,000 draws"),
     "elementwise": Tolerance(2e-15, 4e-7, "a few ULP of exp, log, tanh or sqrt"),
     "loss": Tolerance(2e-15, 1e-6, "a sum of terms of one sign: condition 1, some epsilons of summation order"),
     "output": Tolerance(1e-14, 4e-6, "inner products of up to 784 terms: sqrt(784) = 28 epsilons"),
     "gradient": Tolerance(1e-14, 5e-6, "as the outputs, once more through the chain rule"),
     "gradient through a solve": Tolerance(1e-13, 5e-5, "the gradient once more through a triangular solve: cond(L)"),
     "gradient that cancels": Tolerance(1e-13, 5e-5, "one number, a sum of terms of both signs: sum|t| / |sum t|"),
+    "ill-conditioned": Tolerance(1e-9, 1e-2, "a least squares problem of condition 6e5: some epsilons times that"),
     "share of weights": Tolerance(1e-13, 5e-5, "exp of differences of log weights near -100: a hundred epsilons"),
     "optimizer": Tolerance(1e-14, 1e-6, "1,000 updates by the same formula from the same gradients"),
+    "learning rates": Tolerance(1e-13, 1e-5, "as the optimizer's; parameters 50 rates from zero, in units of the rate"),
     "trajectory loss": Tolerance(1e-13, 1e-6, "hundreds of Adam steps: one moves a weight by lr d(g) / (|g| + 1e-8)"),
     "trajectory weights": Tolerance(1e-12, 1e-5, "as the loss; relative in the Euclidean norm"),
     "em log likelihood": Tolerance(

@@ -1,0 +1,33 @@
+"""The divergence catalogue: where PyTorch and TensorFlow 2 or Keras differ by default, how much, and what to do.
+
+Read the pages before porting a model. Each entry is a function that measures the difference twice, with the defaults
+of both frameworks and with the remedy, and states the band that the first lies in and what the second may not exceed:
+
+    optimizers          O    settings, formulas, schedules
+    layers              L    initial values, layouts, padding, normalisation
+    activations         L    slopes, approximations
+    losses              S    reductions, clipping, logits or probabilities
+    random_numbers      R    seeds, number types, tracing, TF32, tapes
+    linear_algebra      G    factorisations, eigenvectors, norms
+    edge_gradients      G    kinks, ties, zeros and infinities
+    tensor_functions    T    one name, two functions
+
+Entries named "no divergence" show that the frameworks agree where one might fear otherwise. `make divergences`
+measures all of it and prints the table; `test_catalogue.py` asserts it.
+"""
+
+from parity_tests.divergences import (
+    activations,
+    edge_gradients,
+    layers,
+    linear_algebra,
+    losses,
+    optimizers,
+    random_numbers,
+    tensor_functions,
+)
+from parity_tests.divergences.catalogue import CATALOGUE
+
+PAGES = (optimizers, layers, activations, losses, random_numbers, linear_algebra, edge_gradients, tensor_functions)
+# In the order of the pages, whatever the order of imports.
+ENTRIES = tuple(entry for page in PAGES for entry in CATALOGUE if entry.function.__module__ == page.__name__)

@@ -1,0 +1,109 @@
+"""Activation functions."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+import torch
+import torch.nn.functional as F
+
+from parity_tests.divergences.catalogue import absolute, agreement, divergence, relative, tf_gradient, torch_gradient
+
+X = np.linspace(-6, 6, 1001)
+
+
+@divergence(
+    "L8",
+    "LeakyReLU's slope",
+    pytorch="0.01",
+    tensorflow="0.3 in keras.layers; 0.2 in keras.activations and tf.nn",
+    remedy="keras.layers.LeakyReLU(negative_slope=0.01)",
+    size=(0.28, 0.3),
+    unit="absolute",
+    after="float32 constant",
+)
+def leaky_relu():
+    """Three defaults in two frameworks: f(-1) is -0.01, -0.3 or -0.2."""
+    x = np.array([-1.0])
+    ours = F.leaky_relu(torch.tensor(x))
+    remedied = keras.layers.LeakyReLU(negative_slope=0.01)(x)
+    assert absolute(tf.nn.leaky_relu(x), keras.activations.leaky_relu(x)) < 1e-8
+    assert 0.18 < absolute(ours, tf.nn.leaky_relu(x)) < 0.2
+    return absolute(ours, keras.layers.LeakyReLU()(x)), absolute(ours, remedied)
+
+
+@divergence(
+    "L9",
+    "GELU, the exact form, in float64",
+    pytorch="exact",
+    tensorflow="the root of two passes through float32",
+    remedy="0.5 * x * (1 + tf.math.erf(x / math.sqrt(2)))",
+    size=(4.8e-9, 5.3e-9),
+    unit="absolute",
+    after="elementwise",
+)
+def exact_gelu():
+    """The worst of -6 to 6, in tf.nn.gelu and keras.activations.gelu alike."""
+    ours, x = F.gelu(torch.tensor(X)), tf.constant(X)
+    assert absolute(tf.nn.gelu(x), keras.activations.gelu(x)) == 0
+    remedied = 0.5 * x * (1 + tf.math.erf(x / math.sqrt(2)))
+    return absolute(ours, tf.nn.gelu(x)), absolute(ours, remedied)
+
+
+@divergence(
+    "L9b",
+    "GELU by default",
+    pytorch="exact: x times the normal distribution function",
+    tensorflow="keras.ops.gelu: the approximation by a tanh",
+    remedy="keras.ops.gelu(x, approximate=False)",
+    size=(4.5e-4, 5e-4),
+    unit="absolute",
+    after="float32 constant",
+)
+def gelu_default():
+    """keras.activations.gelu and tf.nn.gelu default to the exact form (but see L9)."""
+    ours, x = F.gelu(torch.tensor(X)), tf.constant(X)
+    return absolute(ours, keras.ops.gelu(x)), absolute(ours, keras.ops.gelu(x, approximate=False))
+
+
+@divergence(
+    "L10",
+    "softplus above 20",
+    pytorch="returns x",
+    tensorflow="log(1 + exp(x))",
+    remedy="F.softplus(x, threshold=40)",
+    size=(1.7e-9, 2.1e-9),
+    unit="absolute",
+    after="elementwise",
+)
+def softplus():
+    """At 20.1, in value and in gradient. In float32 both are x."""
+    array = np.array([20.1])
+    theirs, gradient = tf.nn.softplus(tf.constant(array)), tf_gradient(tf.nn.softplus, array)
+    x = torch.tensor(array)
+    assert 1e-9 < absolute(torch_gradient(F.softplus, array), gradient) < 3e-9
+    assert absolute(torch_gradient(lambda x: F.softplus(x, threshold=40), array), gradient) < 1e-15
+    return absolute(F.softplus(x), theirs), absolute(F.softplus(x, threshold=40), theirs)
+
+
+@agreement(
+    "L11",
+    "ELU, SELU, CELU, SiLU, Mish, log and hard sigmoid, softsign, ReLU6",
+    both="one function each",
+    after="elementwise",
+)
+def other_activations():
+    """With their defaults, from -6 to 6, in float64."""
+    pairs = [
+        (F.elu, tf.nn.elu),
+        (F.selu, tf.nn.selu),
+        (F.celu, keras.activations.celu),
+        (F.silu, tf.nn.silu),
+        (F.mish, keras.activations.mish),
+        (F.logsigmoid, tf.math.log_sigmoid),
+        (F.hardsigmoid, keras.activations.hard_sigmoid),
+        (F.softsign, tf.nn.softsign),
+        (F.relu6, tf.nn.relu6),
+    ]
+    return max(relative(ours(torch.tensor(X)), theirs(tf.constant(X))) for ours, theirs in pairs)

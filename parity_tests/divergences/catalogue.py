@@ -1,0 +1,186 @@
+"""What an entry of the catalogue is, how it is measured, and the register that all of them stand in."""
+
+import ast
+import inspect
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+import torch
+
+from common.metrics import difference
+from common.mixture_checks import as_array
+from parity_tests.tolerances import TOLERANCES
+
+CATALOGUE: list["Entry"] = []
+
+
+class Measured(NamedTuple):
+    """How far the two frameworks are apart, with their defaults and after the remedy."""
+
+    default: float
+    remedied: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One divergence, or one proof that there is none: then ``size`` is None and the remedy is empty."""
+
+    row: str  # O1: optimizer, L: layer, S: loss, R: random numbers and arithmetic, G: gradient or algebra, T: tensors
+    title: str
+    pytorch: str
+    tensorflow: str
+    remedy: str  # code, which stands in the function's body too
+    size: tuple[float, float] | None  # the band that the default difference lies in, float64
+    float32: tuple[float, float] | None  # the same, for entries that are shown in float32 as well
+    unit: str  # "relative" to the largest entry, "absolute", a share "of entries", or a noun
+    after: str  # a row of parity_tests/tolerances.py
+    function: Callable[..., Any]
+
+    @property
+    def theme(self) -> str:
+        """The title of the page that the entry stands on."""
+        return inspect.getmodule(self.function).__doc__.partition("\n")[0].rstrip(".")
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The precisions that the entry is shown in."""
+        return ("float64", "float32") if "dtype" in inspect.signature(self.function).parameters else ("float64",)
+
+    def band(self, dtype: str = "float64") -> tuple[float, float] | None:
+        """Lower and upper bound of the default difference."""
+        return self.size if dtype == "float64" else self.float32
+
+    def tolerance(self, dtype: str = "float64") -> float:
+        """What may be left after the remedy, or, if there is no divergence, at all."""
+        return getattr(TOLERANCES[self.after], dtype)
+
+    def measure(self, dtype: str = "float64") -> Measured:
+        """Run the entry, and leave the process as it was before."""
+        arguments = {"dtype": dtype} if len(self.dtypes) > 1 else {}
+        with untouched_settings(), tf.device("CPU"):
+            found = self.function(**arguments)
+        if self.size is None:
+            return Measured(float(found), float(found))
+        default, remedied = found
+        return Measured(float(default), float(remedied))
+
+    def holds(self, dtype: str, measured: Measured) -> bool:
+        """Whether what was measured is what the entry states."""
+        in_band = self.size is None or self.band(dtype)[0] <= measured.default <= self.band(dtype)[1]
+        return in_band and measured.remedied <= self.tolerance(dtype)
+
+    def shown(self, value: float) -> str:
+        """A measured size in words."""
+        if self.unit == "of entries":
+            return "every entry" if value == 1 else f"{value:.0%} of entries"
+        return f"{value:.3g}" if self.unit in ("relative", "absolute") else f"{value:.3g} {self.unit}"
+
+    def remedy_is_in_the_code(self) -> bool:
+        """Whether every statement of the remedy is one that the entry runs, itself or through a function it calls."""
+        page = vars(inspect.getmodule(self.function))
+        called = [page[name] for name in self.function.__code__.co_names if inspect.isfunction(page.get(name))]
+        trees = [ast.parse(inspect.getsource(function)).body[0] for function in (self.function, *called)]
+        for tree in trees:
+            tree.decorator_list.clear()
+        code = "\n".join(map(ast.unparse, trees))
+        return all(ast.unparse(statement) in code for statement in ast.parse(self.remedy).body)
+
+
+def divergence(
+    row: str,
+    title: str,
+    *,
+    pytorch: str,
+    tensorflow: str,
+    remedy: str,
+    size: tuple[float, float],
+    float32: tuple[float, float] | None = None,
+    unit: str = "relative",
+    after: str = "exact",
+) -> Callable[[Callable], Callable]:
+    """Enter a function that returns two differences, first with both defaults, then with the remedy.
+
+    A function with an argument ``dtype`` is run in float64 and in float32, and needs a band for either.
+    """
+
+    def enter(function: Callable) -> Callable:
+        CATALOGUE.append(Entry(row, title, pytorch, tensorflow, remedy, size, float32, unit, after, function))
+        return function
+
+    return enter
+
+
+def agreement(
+    row: str, title: str, *, both: str, unit: str = "relative", after: str = "exact"
+) -> Callable[[Callable], Callable]:
+    """Enter a function that returns one difference, which is none: what a porter need not worry about."""
+
+    def enter(function: Callable) -> Callable:
+        CATALOGUE.append(Entry(row, title, both, both, "", None, None, unit, after, function))
+        return function
+
+    return enter
+
+
+def relative(a: Any, b: Any) -> float:
+    """The largest difference, of the largest entry of a. Shapes are equal; dtypes need not be."""
+    return difference(np.asarray(as_array(a), np.float64), np.asarray(as_array(b), np.float64)).nmax
+
+
+def absolute(a: Any, b: Any) -> float:
+    """The largest difference."""
+    return difference(np.asarray(as_array(a), np.float64), np.asarray(as_array(b), np.float64)).max_abs
+
+
+def unequal(a: Any, b: Any) -> float:
+    """The share of entries that are not the same; NaN is NaN, and None (no gradient) is not zero."""
+    a, b = (np.array(None if value is None else as_array(value), dtype=object) for value in (a, b))
+    if a.shape != b.shape:
+        return 1.0
+    pairs = list(zip(a.ravel(), b.ravel(), strict=True))
+    return float(np.mean([x is not y and not (x == y or (x != x and y != y)) for x, y in pairs]))
+
+
+def dtype_name(value: torch.Tensor | tf.Tensor) -> str:
+    """float32, int64, ... in either framework."""
+    return str(value.dtype).removeprefix("torch.") if isinstance(value, torch.Tensor) else value.dtype.name
+
+
+def torch_gradient(function: Callable, *arrays: np.ndarray) -> torch.Tensor:
+    """The gradient of the sum of a function's values with respect to its first argument."""
+    tensors = [torch.tensor(array) for array in arrays]
+    return torch.autograd.grad(function(tensors[0].requires_grad_(), *tensors[1:]).sum(), tensors[0])[0]
+
+
+def tf_gradient(function: Callable, *arrays: np.ndarray) -> tf.Tensor | None:
+    """The gradient of the sum of a function's values with respect to its first argument."""
+    tensors = [tf.constant(array) for array in arrays]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors[0])
+        value = tf.reduce_sum(function(*tensors))
+    return tape.gradient(value, tensors[0])
+
+
+@contextmanager
+def untouched_settings() -> Iterator[None]:
+    """Whatever an entry sets, and whatever random numbers it draws: afterwards all is as it was."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    tensorflow_tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(pytorch)
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+        tf.config.experimental.enable_tensor_float_32_execution(tensorflow_tf32)

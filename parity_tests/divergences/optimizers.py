@@ -1,0 +1,538 @@
+"""Optimizers.
+
+`torch.optim` and `keras.optimizers` share names and differ in defaults, in formulas and in the precision that their
+settings are kept in. The remedy is one Adam that is the same in both: `pytorch_impl/optimizer.py` and
+`tf2_impl/optimizer.py`. Where stock optimizers have to stay, O2 makes Keras's exact.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+import torch
+
+import pytorch_impl.networks as torch_networks
+import pytorch_impl.optimizer as torch_optimizer
+import pytorch_impl.vae as torch_vae
+import tf2_impl.networks as tf_networks
+import tf2_impl.optimizer as tf_optimizer
+import tf2_impl.vae as tf_vae
+from common import datasets, draws
+from parity_tests.divergences.catalogue import absolute, agreement, divergence, relative, tf_gradient
+
+GRADIENTS = draws.normals(0, "sample", (50, 20))  # of 50 steps, for 20 parameters that start at one
+RATE = 0.125  # exact in single precision too, in which Keras keeps it
+
+
+def torch_run(optimizer: type, gradients: np.ndarray = GRADIENTS, **settings) -> torch.Tensor:
+    """Where the parameters end."""
+    parameter = torch.ones(gradients.shape[1:], dtype=torch.float64, requires_grad=True)
+    stepper = optimizer([parameter], **settings)
+    for gradient in gradients:
+        parameter.grad = torch.tensor(gradient)
+        stepper.step()
+    return parameter.detach()
+
+
+def keras_run(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: np.ndarray = GRADIENTS,
+    before: Callable[[int], None] | None = None,
+) -> tf.Tensor:
+    """Where the parameters end; ``before(t)`` is called before step t = 1, 2, ..."""
+    parameter = keras.Variable(np.ones(gradients.shape[1:]), dtype="float64")
+    for t, gradient in enumerate(gradients, start=1):
+        if before is not None:
+            before(t)
+        optimizer.apply([tf.constant(gradient)], [parameter])
+    return parameter.value
+
+
+def own_runs(gradients: np.ndarray = GRADIENTS, **settings: float) -> tuple[torch.Tensor, tf.Tensor]:
+    """Where the parameters end under the project's Adam, in both frameworks."""
+    ours = {"w": torch.nn.Parameter(torch.ones(gradients.shape[1:], dtype=torch.float64))}
+    theirs = {"w": tf.Variable(np.ones(gradients.shape[1:]))}
+    ours_adam, theirs_adam = torch_optimizer.Adam(ours, **settings), tf_optimizer.Adam(theirs, **settings)
+    for gradient in gradients:
+        ours_adam.update({"w": torch.tensor(gradient)})
+        theirs_adam.update({"w": tf.constant(gradient)})
+    return ours["w"].detach(), theirs["w"].value()
+
+
+def rates_apart(a: torch.Tensor, b: tf.Tensor) -> float:
+    """The largest difference of a parameter, in units of the learning rate."""
+    return absolute(a, b) / RATE
+
+
+@divergence(
+    "O1",
+    "Adam's epsilon, by default",
+    pytorch="1e-8, added after the bias correction",
+    tensorflow="1e-7, added before it (the paper's epsilon-hat)",
+    remedy="torch_optimizer.Adam(ours, **settings); tf_optimizer.Adam(theirs, **settings)",
+    size=(0.99, 0.997),
+    after="optimizer",
+)
+def adam_defaults():
+    """A gradient of 1e-8 moves a parameter by half a learning rate in PyTorch and by 1/160 of that in Keras."""
+    gradient = np.full((1, 3), 1e-8)
+    default = relative(1 - torch_run(torch.optim.Adam, gradient), 1 - keras_run(keras.optimizers.Adam(), gradient))
+    remedied = relative(*own_runs(gradient))
+    return default, remedied
+
+
+@divergence(
+    "O1b",
+    "Adam with one and the same epsilon",
+    pytorch="sqrt(v) / sqrt(1 - beta_2^t) + epsilon",
+    tensorflow="sqrt(v) + epsilon: at first 1/sqrt(1 - beta_2) = 32 times as large",
+    remedy="torch_optimizer.Adam(ours, **settings); tf_optimizer.Adam(theirs, **settings)",
+    size=(0.93, 0.945),
+    after="optimizer",
+)
+def adam_epsilon_hat():
+    """Passing the same number does not help: it stands in another place of the formula."""
+    gradient = np.full((1, 3), 1e-8)
+    ours = torch_run(torch.optim.Adam, gradient, lr=1e-3, eps=1e-8)
+    theirs = keras_run(keras.optimizers.Adam(1e-3, epsilon=1e-8), gradient)
+    return relative(1 - ours, 1 - theirs), relative(*own_runs(gradient))
+
+
+@divergence(
+    "O2",
+    "Adam's betas in float64",
+    pytorch="Python's doubles",
+    tensorflow="pass through float32, whatever floatx is: 1 - beta_2 is off by 1.3e-5",
+    remedy="adam.beta_1, adam.beta_2 = tf.constant(0.9, tf.float64), tf.constant(0.999, tf.float64)",
+    size=(3.5e-6, 5.5e-6),
+    after="optimizer",
+)
+def float32_betas():
+    """6e-6 of the first step, half of what 1 - beta_2 is off by. Shown: after 50 steps, with epsilon out of the way."""
+    keras.config.set_floatx("float64")
+    ours = torch_run(torch.optim.Adam, lr=RATE, eps=0.0)
+    stock = keras_run(keras.optimizers.Adam(RATE, epsilon=0.0))
+    adam = keras.optimizers.Adam(RATE, epsilon=0.0)
+    adam.beta_1, adam.beta_2 = tf.constant(0.9, tf.float64), tf.constant(0.999, tf.float64)
+    return relative(ours, stock), relative(ours, keras_run(adam))
+
+
+@divergence(
+    "O2b",
+    "the learning rate",
+    pytorch="a Python double",
+    tensorflow="a float32 variable: 1e-3 is 0.0010000000474974513",
+    remedy='keras.config.set_floatx("float64")',
+    size=(4e-8, 6e-8),
+    after="optimizer",
+)
+def float32_learning_rate():
+    """Plain gradient descent in float64 is off by the rounding of its learning rate."""
+    ours = torch_run(torch.optim.SGD, lr=1e-3)
+    theirs = keras_run(keras.optimizers.SGD(1e-3))
+    keras.config.set_floatx("float64")
+    return relative(1 - ours, 1 - theirs), relative(ours, keras_run(keras.optimizers.SGD(1e-3)))
+
+
+@divergence(
+    "O2c",
+    "momentum in float64",
+    pytorch="a Python double",
+    tensorflow="passes through float32, whatever floatx is",
+    remedy="sgd.momentum = tf.constant(0.9, tf.float64)",
+    size=(1.7e-7, 2.7e-7),
+    after="optimizer",
+)
+def float32_momentum():
+    """0.9 has no short binary form, so that 24 bits of it are another number than 53 bits."""
+    keras.config.set_floatx("float64")
+    ours = torch_run(torch.optim.SGD, lr=RATE, momentum=0.9)
+    stock = keras_run(keras.optimizers.SGD(RATE, momentum=0.9))
+    sgd = keras.optimizers.SGD(RATE, momentum=0.9)
+    sgd.momentum = tf.constant(0.9, tf.float64)
+    return relative(1 - ours, 1 - stock), relative(ours, keras_run(sgd))
+
+
+@divergence(
+    "O3",
+    "a VAE trained by both stock Adams, epsilon 1e-8 in both",
+    pytorch="torch.optim.Adam(lr=1e-3, eps=1e-8)",
+    tensorflow="keras.optimizers.Adam(1e-3, epsilon=1e-8)",
+    remedy="torch_optimizer.Adam(ours, 1e-3); tf_optimizer.Adam(theirs, 1e-3)",
+    size=(5.8e-6, 9.2e-6),
+    float32=(5.8e-6, 9.2e-6),
+    after="optimizer",
+)
+def vae_by_stock_adams(dtype: str = "float64"):
+    """Matched settings are not matched optimizers: five steps on, the weights have parted."""
+    images = datasets.load("digits").x[:96].astype(dtype)
+
+    def weights_apart(stock: bool) -> float:
+        models = [vae.VAE(64, 6, 50, likelihood="gaussian", dtype=dtype) for vae in (torch_vae, tf_vae)]
+        ours, theirs = torch_networks.named_parameters(models[0]), tf_networks.named_parameters(models[1])
+        values = draws.initial_values(0, {name: tuple(p.shape) for name, p in ours.items()})
+        torch_networks.import_parameters(models[0], values)
+        tf_networks.import_parameters(models[1], values)
+        if stock:
+            adams = torch.optim.Adam(ours.values(), lr=1e-3, eps=1e-8), keras.optimizers.Adam(1e-3, epsilon=1e-8)
+        else:
+            adams = torch_optimizer.Adam(ours, 1e-3), tf_optimizer.Adam(theirs, 1e-3)
+        for step in range(5):
+            noise = draws.normals(0, "noise", (96, 6), step).astype(dtype)
+            gradients = torch_vae.loss_and_gradients(models[0], torch.tensor(images), torch.tensor(noise))[1]
+            tf_gradients = tf_vae.loss_and_gradients(models[1], tf.constant(images), tf.constant(noise))[1]
+            if stock:
+                for name, parameter in ours.items():
+                    parameter.grad = gradients[name]
+                adams[0].step()
+                adams[1].apply([tf_gradients[name] for name in theirs], list(theirs.values()))
+            else:
+                adams[0].update(gradients)
+                adams[1].update(tf_gradients)
+        exports = torch_networks.export_parameters(models[0]), tf_networks.export_parameters(models[1])
+        a, b = (np.concatenate([value.ravel() for value in export.values()]) for export in exports)
+        return float(np.linalg.norm(a - b) / np.linalg.norm(a))
+
+    return weights_apart(stock=True), weights_apart(stock=False)
+
+
+@divergence(
+    "O4",
+    "AMSGrad",
+    pytorch="epsilon after the bias correction",
+    tensorflow="epsilon before it",
+    remedy="adam.epsilon = 1e-8 * math.sqrt(1 - 0.999**t)",
+    size=(1.3, 2.1),
+    unit="learning rates",
+    after="learning rates",
+)
+def amsgrad():
+    """As O1 and O2; the way to have stock Keras follow torch.optim, for gradients near 1e-6."""
+    gradients = 1e-6 * GRADIENTS
+    keras.config.set_floatx("float64")
+    ours = torch_run(torch.optim.Adam, gradients, lr=RATE, amsgrad=True)
+    stock = keras_run(keras.optimizers.Adam(RATE, epsilon=1e-8, amsgrad=True), gradients)
+    adam = keras.optimizers.Adam(RATE, epsilon=1e-8, amsgrad=True)
+    adam.beta_1, adam.beta_2 = tf.constant(0.9, tf.float64), tf.constant(0.999, tf.float64)
+
+    def correct(t: int) -> None:
+        adam.epsilon = 1e-8 * math.sqrt(1 - 0.999**t)
+
+    return rates_apart(ours, stock), rates_apart(ours, keras_run(adam, gradients, correct))
+
+
+@divergence(
+    "O5",
+    "Adam(weight_decay=0.1)",
+    pytorch="adds 0.1 w to the gradient, which Adam then rescales",
+    tensorflow="decoupled: shrinks w by 0.1 times the learning rate, which is AdamW",
+    remedy="torch.optim.AdamW; adam.weight_decay = tf.constant(0.1, tf.float64)",
+    size=(0.9, 1.4),
+    unit="learning rates",
+    after="learning rates",
+)
+def weight_decay():
+    """One argument, two methods. Keras's Adam(weight_decay) is AdamW in both worlds."""
+    keras.config.set_floatx("float64")
+    adam = keras.optimizers.Adam(RATE, epsilon=0.0, weight_decay=0.1)
+    default = rates_apart(torch_run(torch.optim.Adam, lr=RATE, eps=0.0, weight_decay=0.1), keras_run(adam))
+    adam = keras.optimizers.Adam(RATE, epsilon=0.0, weight_decay=0.1)
+    adam.weight_decay = tf.constant(0.1, tf.float64)
+    adam.beta_1, adam.beta_2 = tf.constant(0.9, tf.float64), tf.constant(0.999, tf.float64)
+    remedied = rates_apart(torch_run(torch.optim.AdamW, lr=RATE, eps=0.0, weight_decay=0.1), keras_run(adam))
+    return default, remedied
+
+
+@divergence(
+    "O5b",
+    "AdamW's weight decay, by default",
+    pytorch="0.01",
+    tensorflow="0.004",
+    remedy="keras.optimizers.AdamW(RATE, weight_decay=0.01, epsilon=0.0)",
+    size=(0.5, 0.8),
+    unit="learning rates",
+    after="learning rates",
+)
+def adamw_defaults():
+    """The remedy is to write it down in both (and O2)."""
+    keras.config.set_floatx("float64")
+    ours = torch_run(torch.optim.AdamW, lr=RATE, eps=0.0)
+    theirs = keras_run(keras.optimizers.AdamW(RATE, epsilon=0.0))
+    adam = keras.optimizers.AdamW(RATE, weight_decay=0.01, epsilon=0.0)
+    adam.weight_decay = tf.constant(0.01, tf.float64)
+    adam.beta_1, adam.beta_2 = tf.constant(0.9, tf.float64), tf.constant(0.999, tf.float64)
+    return rates_apart(ours, theirs), rates_apart(ours, keras_run(adam))
+
+
+@divergence(
+    "O6",
+    "momentum, when the learning rate falls to an eighth half way",
+    pytorch="velocity = 0.5 velocity + g; the rate multiplies the velocity",
+    tensorflow="velocity = 0.5 velocity - rate g: old steps keep the old rate",
+    remedy="velocity.assign(velocity.value / 8)",
+    size=(0.074, 0.12),
+    after="optimizer",
+)
+def momentum_and_schedule():
+    """Equal as long as the rate is constant, Nesterov too; with a schedule Keras coasts on at the old speed."""
+    parameter = torch.ones(20, dtype=torch.float64, requires_grad=True)
+    ours = torch.optim.SGD([parameter], lr=RATE, momentum=0.5)
+    for t, gradient in enumerate(GRADIENTS, start=1):
+        ours.param_groups[0]["lr"] = RATE if t <= 25 else RATE / 8
+        parameter.grad = torch.tensor(gradient)
+        ours.step()
+
+    def run(rescale: bool) -> tf.Tensor:
+        sgd = keras.optimizers.SGD(RATE, momentum=0.5)
+
+        def before(t: int) -> None:
+            if t == 26:
+                sgd.learning_rate = RATE / 8
+                for velocity in sgd.momentums if rescale else ():
+                    velocity.assign(velocity.value / 8)
+
+        return keras_run(sgd, before=before)
+
+    return relative(parameter, run(rescale=False)), relative(parameter, run(rescale=True))
+
+
+@agreement("O6b", "momentum at a constant learning rate, Nesterov's too", both="the same path", after="optimizer")
+def momentum():
+    """The two conventions of O6 differ by the rate, which here is one factor."""
+    return max(
+        relative(
+            torch_run(torch.optim.SGD, lr=RATE, momentum=0.5, nesterov=nesterov),
+            keras_run(keras.optimizers.SGD(RATE, momentum=0.5, nesterov=nesterov)),
+        )
+        for nesterov in (False, True)
+    )
+
+
+@divergence(
+    "O6c",
+    "SGD's learning rate, by default",
+    pytorch="1e-3",
+    tensorflow="1e-2",
+    remedy="keras.optimizers.SGD(2.0**-10)",
+    size=(8.9, 9.1),
+    after="optimizer",
+)
+def sgd_defaults():
+    """Ten times the step. RMSprop's default is 1e-2 in PyTorch and 1e-3 in Keras: the other way round."""
+    default = relative(1 - torch_run(torch.optim.SGD), 1 - keras_run(keras.optimizers.SGD()))
+    return default, relative(torch_run(torch.optim.SGD, lr=2.0**-10), keras_run(keras.optimizers.SGD(2.0**-10)))
+
+
+@divergence(
+    "O7",
+    "RMSprop with one and the same epsilon",
+    pytorch="g / (sqrt(v) + epsilon)",
+    tensorflow="g / sqrt(v + epsilon)",
+    remedy="position = position - RATE * gradient / (tf.sqrt(average) + 1e-8)",
+    size=(25, 36),
+    unit="learning rates",
+    after="learning rates",
+)
+def rmsprop():
+    """Inside the root, 1e-8 counts as 1e-4 does outside. The remedy is the formula, written out."""
+    gradients = 1e-4 * GRADIENTS
+    keras.config.set_floatx("float64")
+    ours = torch_run(torch.optim.RMSprop, gradients, lr=RATE, alpha=0.99, eps=1e-8)
+    theirs = keras_run(keras.optimizers.RMSprop(RATE, rho=0.99, epsilon=1e-8), gradients)
+    position, average = tf.ones(20, tf.float64), tf.zeros(20, tf.float64)
+    for gradient in gradients:
+        average = 0.99 * average + (1 - 0.99) * tf.square(gradient)
+        position = position - RATE * gradient / (tf.sqrt(average) + 1e-8)
+    return rates_apart(ours, theirs), rates_apart(ours, position)
+
+
+@divergence(
+    "O8",
+    "clipping a gradient by its norm",
+    pytorch="multiplies by max / (norm + 1e-6), if that is below one",
+    tensorflow="multiplies by max / norm",
+    remedy="gradient * (1.0 / torch.linalg.vector_norm(gradient).clamp(min=1.0))",
+    size=(9e-7, 1.1e-6),
+    after="elementwise",
+)
+def clip_by_norm():
+    """Even a gradient that is just short enough is shortened by PyTorch."""
+    direction = GRADIENTS[0] / np.linalg.norm(GRADIENTS[0]) * (1 - 1e-9)
+    parameter, gradient = torch.zeros(20, dtype=torch.float64), torch.tensor(direction)
+    parameter.grad = gradient.clone()
+    torch.nn.utils.clip_grad_norm_([parameter], 1.0)
+    theirs = tf.clip_by_global_norm([tf.constant(direction)], 1.0)[0][0]
+    ours = gradient * (1.0 / torch.linalg.vector_norm(gradient).clamp(min=1.0))
+    return relative(parameter.grad, theirs), relative(ours, theirs)
+
+
+@divergence(
+    "O8b",
+    "which norm is clipped",
+    pytorch="clip_grad_norm_: that of all gradients together",
+    tensorflow="clipnorm: that of each tensor by itself",
+    remedy="keras.optimizers.SGD(1.0, global_clipnorm=1.0)",
+    size=(0.31, 0.5),
+    after="elementwise",
+)
+def global_norm():
+    """clipnorm changes the direction of the step, since large tensors are shortened and small ones are not."""
+    gradients = [GRADIENTS[0], 0.1 * GRADIENTS[1]]
+
+    def step(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
+        variables = [keras.Variable(np.zeros(20), dtype="float64") for _ in gradients]
+        optimizer.apply([tf.constant(g) for g in gradients], variables)
+        return -np.concatenate([v.numpy() for v in variables])
+
+    ours = torch.tensor(np.concatenate(gradients))
+    ours = ours / torch.linalg.vector_norm(ours)  # O8
+    default = relative(ours, step(keras.optimizers.SGD(1.0, clipnorm=1.0)))
+    return default, relative(ours, step(keras.optimizers.SGD(1.0, global_clipnorm=1.0)))
+
+
+def cosine_rates(epochs: int) -> np.ndarray:
+    """The learning rates that PyTorch's schedule gives to epochs 0 to ``epochs``."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=100)
+    rates = []
+    for _ in range(epochs + 1):
+        rates += schedule.get_last_lr()
+        optimizer.step()
+        schedule.step()
+    return np.array(rates)
+
+
+@divergence(
+    "O9",
+    "the cosine schedule beyond its end",
+    pytorch="CosineAnnealingLR comes up again",
+    tensorflow="CosineDecay stays down",
+    remedy="rates = 0.05 * (1 + np.cos(np.pi * np.minimum(steps, 100) / 100))",
+    size=(0.4, 0.6),
+    after="exact",
+)
+def schedule_beyond_its_end():
+    """Half way back up at step 150 of 100. A table of rates in NumPy, set before each step, is the same in both."""
+    steps = np.arange(151)
+    theirs = np.array([float(keras.optimizers.schedules.CosineDecay(0.1, 100)(150))])
+    ours = cosine_rates(150)
+    rates = 0.05 * (1 + np.cos(np.pi * np.minimum(steps, 100) / 100))
+    keras.config.set_floatx("float64")
+    sgd = torch.optim.SGD([torch.zeros(1)]), keras.optimizers.SGD()
+    sgd[0].param_groups[0]["lr"], sgd[1].learning_rate = rates[30], rates[30]
+    return absolute(ours[-1:], theirs) / 0.1, relative(rates[30:31], [sgd[1].learning_rate.numpy()])
+
+
+@divergence(
+    "O9b",
+    "the precision of a schedule",
+    pytorch="Python's doubles",
+    tensorflow="float32, even with floatx float64",
+    remedy="rates = 0.05 * (1 + np.cos(np.pi * np.arange(100) / 100))",
+    size=(4.4e-5, 6.9e-5),
+    after="output",
+)
+def schedule_precision():
+    """Rates that fall towards zero have no more digits than float32 leaves them."""
+    keras.config.set_floatx("float64")
+    decay, ours = keras.optimizers.schedules.CosineDecay(0.1, 100), cosine_rates(99)
+    theirs = np.array([float(decay(step)) for step in range(100)])
+    rates = 0.05 * (1 + np.cos(np.pi * np.arange(100) / 100))
+    return np.max(np.abs(theirs / ours - 1)), relative(ours, rates)
+
+
+@agreement("O10", "an exponential moving average of the weights", both="starts from a copy of the first", after="loss")
+def weight_averages():
+    """AveragedModel with get_ema_avg_fn is Keras's use_ema."""
+    model = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    averaged = torch.optim.swa_utils.AveragedModel(model, avg_fn=torch.optim.swa_utils.get_ema_avg_fn(0.5))
+    parameter = keras.Variable(np.zeros((1, 1)), dtype="float64")
+    optimizer = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5)
+    for value in (1.0, 2.0, 4.0):
+        model.weight.data.fill_(value)
+        averaged.update_parameters(model)
+        optimizer.apply([parameter.value - value], [parameter])
+    optimizer.finalize_variable_values([parameter])
+    return relative(averaged.module.weight, parameter.value)
+
+
+@divergence(
+    "O11",
+    "the L2 penalty of one and the same strength",
+    pytorch="weight_decay=c adds c w to the gradient",
+    tensorflow="L2(c) adds c |w|² to the loss, hence 2 c w to the gradient",
+    remedy="keras.regularizers.L2(0.125 / 2)",
+    size=(0.99, 1.01),
+    after="elementwise",
+)
+def l2_penalty():
+    """A factor of two in the strength of the prior: its precision is c in one and 2 c in the other."""
+    ones = np.ones(20)
+    ours = 1 - torch_run(torch.optim.SGD, np.zeros((1, 20)), lr=1.0, weight_decay=0.125)
+    default = relative(ours, tf_gradient(keras.regularizers.L2(0.125), ones))
+    remedied = relative(ours, tf_gradient(keras.regularizers.L2(0.125 / 2), ones))
+    return default, remedied
+
+
+def first_drop_of_torch(patience: int) -> int:
+    """After how many epochs without progress ReduceLROnPlateau lowers the rate."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=patience)
+    for epoch in range(20):
+        plateau.step(1.0)
+        if plateau.get_last_lr() != [1.0]:
+            return epoch
+    raise AssertionError("the rate never fell")
+
+
+def first_drop_of_keras(patience: int) -> int:
+    """After how many epochs without progress ReduceLROnPlateau lowers the rate."""
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1.0))
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", patience=patience)
+    plateau.set_model(model)
+    plateau.on_train_begin()
+    for epoch in range(20):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras asks NumPy for what NumPy will no longer do
+            plateau.on_epoch_end(epoch, {"loss": 1.0})
+        if float(model.optimizer.learning_rate) < 1:
+            return epoch
+    raise AssertionError("the rate never fell")
+
+
+@divergence(
+    "O12",
+    "ReduceLROnPlateau(patience=3)",
+    pytorch="lowers the rate after 4 epochs without progress",
+    tensorflow="after 3",
+    remedy="first_drop_of_keras(patience=3 + 1)",
+    size=(1, 1),
+    unit="epoch",
+)
+def plateau_patience():
+    """One has patience *for* three epochs, the other *until* the third. Progress: 1e-4 relative, or absolute."""
+    ours = [first_drop_of_torch(patience=3)]
+    return absolute(ours, [first_drop_of_keras(patience=3)]), absolute(ours, [first_drop_of_keras(patience=3 + 1)])
+
+
+@divergence(
+    "O13",
+    "Adagrad's sum of squares",
+    pytorch="starts at 0, epsilon 1e-10 outside the root",
+    tensorflow="starts at 0.1, epsilon 1e-7 inside the root",
+    remedy="keras.optimizers.Adagrad(RATE, initial_accumulator_value=0.0, epsilon=0.0)",
+    size=(1, 1.6),
+    unit="learning rates",
+    after="learning rates",
+)
+def adagrad():
+    """The first step of PyTorch is a full learning rate whatever the gradient; Keras's grows with the gradient."""
+    ours = torch_run(torch.optim.Adagrad, lr=RATE)
+    theirs = keras_run(keras.optimizers.Adagrad(RATE))
+    remedied = keras_run(keras.optimizers.Adagrad(RATE, initial_accumulator_value=0.0, epsilon=0.0))
+    ours_remedied = torch_run(torch.optim.Adagrad, lr=RATE, eps=0.0)
+    return rates_apart(ours, theirs), rates_apart(ours_remedied, remedied)
