@@ -15,6 +15,7 @@ class Difference(NamedTuple):
 
     max_abs: float  # max |a - b|
     nmax: float  # max |a - b| / max |a|
+    l2: float  # ||a - b|| / ||a||, in the Euclidean norm
     max_ulp: int  # floating-point numbers between the two entries that are furthest apart
     bit_equal: float  # share of the entries whose bits agree
 
@@ -31,13 +32,23 @@ def difference(a: np.ndarray, b: np.ndarray) -> Difference:
         if not np.all(np.isfinite(value)):
             raise ValueError(f"{name} has {np.sum(~np.isfinite(value))} entries that are not finite: find their cause")
     if a.size == 0:
-        return Difference(0.0, 0.0, 0, 1.0)
-    max_abs = float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64))))
-    scale = float(np.max(np.abs(a)))
-    nmax = max_abs / scale if scale > 0 else (0.0 if max_abs == 0 else np.inf)
-    return Difference(
-        max_abs, nmax, int(ulp_distance(a, b).max()), float(np.mean(a.view(_bits(a)) == b.view(_bits(b))))
-    )
+        return Difference(0.0, 0.0, 0.0, 0, 1.0)
+    apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    max_abs, scale = float(apart.max()), float(np.max(np.abs(a)))
+    if scale == 0:
+        nmax = l2 = 0.0 if max_abs == 0 else np.inf
+    else:
+        # divided by the scale first: the square of a number of 1e-200 is zero
+        nmax, l2 = max_abs / scale, float(np.linalg.norm(apart / scale) / np.linalg.norm(a.astype(np.float64) / scale))
+    bit_equal = float(np.mean(a.view(_bits(a)) == b.view(_bits(b))))
+    return Difference(max_abs, nmax, l2, int(ulp_distance(a, b).max()), bit_equal)
+
+
+def ulp_histogram(a: np.ndarray, b: np.ndarray) -> list[int]:
+    """How many entries are how far apart, by powers of two: 0 ULP, 1, 2 to 3, 4 to 7, ...; the last is the farthest."""
+    distance = np.atleast_1d(ulp_distance(np.array(a, order="C"), np.array(b, order="C")))
+    # frexp gives the exponent e with 2^(e-1) <= distance < 2^e, and 0 for 0; that e is the place in the histogram
+    return np.bincount(np.frexp(distance.ravel().astype(np.float64))[1]).tolist()
 
 
 def importance_standard_error(log_weights: np.ndarray) -> np.ndarray:

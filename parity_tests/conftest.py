@@ -1,7 +1,7 @@
 """The parity table: collects what the tests measured, prints it and writes build/parity.json."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ with without_native_stderr():
 import torch
 # isort: on
 
-from common.metrics import difference
+from common.metrics import difference, ulp_histogram
 from common.mixture_checks import as_array
-from parity_tests.tolerances import TOLERANCES
+from parity_tests.relational import NOISE_FLOOR_RATIO, noise_floor_ratio
+from parity_tests.tolerances import LIMITS, TOLERANCES
 
-ROWS: list[dict[str, Any]] = []
-COLUMNS = ("chapter", "quantity", "dtype", "steps", "modes", "nmax", "ULP", "bit-equal", "tolerance", "headroom")
+COLLECTED: dict[str, list[dict[str, Any]]] = {"parity": [], "trajectory": []}
+COLUMNS = ("chapter", "quantity", "dtype", "steps", "modes", "apart", "ULP", "bit-equal", "noise floors", "tolerance",
+           "headroom")  # fmt: skip
 REPORT = Path(__file__).parent.parent / "build" / "parity.json"
 
 
@@ -39,29 +41,70 @@ class Parity:
         self.chapter, self.rows = chapter, rows
 
     def check(
-        self, quantity: str, kind: str, a: Any, b: Any, tensor: str = "", mode: str = "eager", steps: int = 1
+        self,
+        quantity: str,
+        kind: str,
+        a: Any,
+        b: Any,
+        tensor: str = "",
+        mode: str = "eager",
+        steps: int = 1,
+        perturbed: Sequence[Any] = (),
     ) -> None:
         """Fail unless the two values are finite, of one shape and dtype, and within the tolerance of ``kind``.
 
-        ``a`` and ``b`` may be dictionaries or named tuples of tensors; each is then a row of its own.
+        ``a`` and ``b`` may be dictionaries or named tuples of tensors; each is then a row of its own. ``perturbed``
+        are one framework's values from weights moved by one unit in the last place: the difference must then also be
+        no more than ten times what these are apart from ``a``.
         """
         if hasattr(a, "_asdict"):
             a, b = a._asdict(), b._asdict()
         if isinstance(a, Mapping):
             assert a.keys() == b.keys(), f"{quantity}: {sorted(a)} here, {sorted(b)} there"
             for name in a:
-                self.check(quantity, kind, a[name], b[name], name, mode, steps)
+                self.check(quantity, kind, a[name], b[name], name, mode, steps, [p[name] for p in perturbed])
             return
         a, b = np.asarray(as_array(a)), np.asarray(as_array(b))
-        apart, tolerance = difference(a, b), getattr(TOLERANCES[kind], str(a.dtype))
-        row = dict(chapter=self.chapter, quantity=quantity, tensor=tensor, dtype=str(a.dtype), mode=mode, steps=steps)
-        row |= apart._asdict() | dict(tolerance=tolerance, headroom=tolerance / max(apart.nmax, 1e-300))
-        row["passed"] = apart.nmax <= tolerance
-        self.rows.append(("parity", row))
-        assert row["passed"], (
-            f"{self.chapter}: {quantity} {tensor} ({a.dtype}, {mode}, step {steps}): PyTorch and TensorFlow differ by "
-            f"{apart.nmax:.2e} of its scale, {apart.max_ulp} ULP; {tolerance:.0e} is allowed for '{kind}'"
+        apart, tolerance, measure = difference(a, b), TOLERANCES[kind].of(str(a.dtype)), TOLERANCES[kind].measure
+        ratio = noise_floor_ratio(a, b, [np.asarray(as_array(p)) for p in perturbed]) if perturbed else None
+        self._enter(
+            dict(quantity=quantity, tensor=tensor, dtype=str(a.dtype), mode=mode, steps=steps, measure=measure),
+            apart._asdict() | dict(ulp_histogram=ulp_histogram(a, b), noise_floor_ratio=ratio),
+            getattr(apart, measure),
+            tolerance,
+            f"PyTorch and TensorFlow differ by {getattr(apart, measure):.2e} of its scale, {apart.max_ulp} ULP; "
+            f"{tolerance:.0e} is allowed for '{kind}'",
         )
+        assert ratio is None or ratio <= NOISE_FLOOR_RATIO, (
+            f"{self.chapter}: {quantity} {tensor} ({a.dtype}, {mode}, step {steps}): PyTorch and TensorFlow differ "
+            f"{ratio:.1f} times as much as weights that are moved by one unit in the last place"
+        )
+
+    def measure(self, quantity: str, kind: str, value: float, tensor: str = "", mode: str = "eager",
+                steps: int = 1) -> None:  # fmt: skip
+        """Enter a number that is no difference of two tensors; fail if it is above the limit of ``kind``."""
+        limit = LIMITS[kind].value
+        self._enter(
+            dict(quantity=quantity, tensor=tensor, dtype="float64", mode=mode, steps=steps, measure="value"),
+            dict(max_abs=value, nmax=value, l2=value, max_ulp=None, bit_equal=None, ulp_histogram=None,
+                 noise_floor_ratio=None),
+            value, limit, f"{value:.2e}; {limit:.0e} is allowed: {LIMITS[kind].reason}",
+        )  # fmt: skip
+
+    def trajectory(self, case: str, quantity: str, dtype: str, steps: Sequence[int], apart: Sequence[float],
+                   perturbed: Sequence[float]) -> None:  # fmt: skip
+        """Leave the course of a training in the report: how far PyTorch is from TensorFlow, and from PyTorch with
+        weights moved by one unit in the last place, at every step."""
+        series = dict(steps=list(steps), torch_tf2=list(map(float, apart)), torch_perturbed=list(map(float, perturbed)))
+        row = dict(chapter=self.chapter, case=case, quantity=quantity, dtype=dtype)
+        self.rows.append(("trajectory", row | series))
+
+    def _enter(self, key: dict, measured: dict, value: float, allowed: float, complaint: str) -> None:
+        row = dict(chapter=self.chapter) | key | measured
+        row |= dict(tolerance=allowed, headroom=allowed / max(value, 1e-300), passed=bool(value <= allowed))
+        self.rows.append(("parity", row))
+        where = f"{key['quantity']} {key['tensor']} ({key['dtype']}, {key['mode']}, step {key['steps']})"
+        assert row["passed"], f"{self.chapter}: {where}: {complaint}"
 
 
 @pytest.fixture
@@ -92,31 +135,39 @@ def dtype(request: pytest.FixtureRequest) -> str:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Collect the rows of every test, in whichever process it ran."""
     if report.when == "call":
-        ROWS.extend(row for name, row in report.user_properties if name == "parity")
+        for name, row in report.user_properties:
+            if name in COLLECTED:
+                COLLECTED[name].append(row)
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
     """Print a line per quantity, the worst of its tensors, and leave a row per tensor in build/parity.json."""
-    if not ROWS:
+    found = COLLECTED["parity"]
+    if not found:
         return
-    ROWS.sort(key=lambda row: [str(row[c]) for c in ("chapter", "quantity", "tensor", "dtype", "mode", "steps")])
+    found.sort(key=lambda row: [str(row[c]) for c in ("chapter", "quantity", "tensor", "dtype", "mode", "steps")])
     REPORT.parent.mkdir(exist_ok=True)
-    passed = exitstatus == 0 and all(row["passed"] for row in ROWS)
-    REPORT.write_text(json.dumps({"versions": versions(), "passed": passed, "rows": ROWS}, indent=1) + "\n")
+    passed = exitstatus == 0 and all(row["passed"] for row in found)
+    report = {"versions": versions(), "passed": passed, "rows": found, "trajectories": COLLECTED["trajectory"]}
+    REPORT.write_text(json.dumps(report, indent=1) + "\n")
     groups: dict[tuple, list[dict[str, Any]]] = {}
-    for row in ROWS:
+    for row in found:
         groups.setdefault(tuple(row[c] for c in COLUMNS[:4]), []).append(row)
     lines = [COLUMNS]
     for key, rows in sorted(groups.items()):
-        worst = max(rows, key=lambda row: row["nmax"] / row["tolerance"])
-        share = min(row["bit_equal"] for row in rows)
+        worst = min(rows, key=lambda row: row["headroom"])
+        share = min((row["bit_equal"] for row in rows if row["bit_equal"] is not None), default=None)
         headroom = f"{worst['headroom']:.0f}" if worst["headroom"] < 1e6 else "exact"
-        ulp = max(row["max_ulp"] for row in rows)
+        ulp = max((row["max_ulp"] for row in rows if row["max_ulp"] is not None), default=None)
+        ratio = max((row["noise_floor_ratio"] for row in rows if row["noise_floor_ratio"] is not None), default=None)
         modes = " ".join(mode for mode in MODES if any(row["mode"] == mode for row in rows))
-        lines.append((*map(str, key), modes, f"{worst['nmax']:.1e}", f"{ulp if ulp < 1e6 else f'{ulp:.0e}'}",
-                      f"{share:.0%}", f"{worst['tolerance']:.0e}", headroom))  # fmt: skip
+        apart = worst["nmax"] if worst["measure"] == "value" else worst[worst["measure"]]
+        lines.append((*map(str, key), modes, f"{apart:.1e}",
+                      "" if ulp is None else f"{ulp}" if ulp < 1e6 else f"{ulp:.0e}",
+                      "" if share is None else f"{share:.0%}", "" if ratio is None else f"{ratio:.1f}",
+                      f"{worst['tolerance']:.0e}", headroom))  # fmt: skip
     widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
     terminalreporter.section("parity of PyTorch and TensorFlow")
     for line in lines:
         terminalreporter.line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    terminalreporter.line(f"{len(ROWS)} tensors compared; a row each in {REPORT.relative_to(REPORT.parents[1])}")
+    terminalreporter.line(f"{len(found)} tensors compared; a row each in {REPORT.relative_to(REPORT.parents[1])}")

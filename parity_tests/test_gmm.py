@@ -276,7 +276,7 @@ def test_a_planted_sign_is_caught() -> None:
     theirs[0, 0] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         recorder.check("planted", "output", ours, theirs)
-    assert TOLERANCES["output"].float64 < 1e-12
+    assert TOLERANCES["output"].of("float64") < 1e-12
 
 
 def one_of_k(seed: int, dtype: str = "float64") -> np.ndarray:

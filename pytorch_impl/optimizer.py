@@ -6,9 +6,10 @@ below is Algorithm 1 of the paper, written out.
 
 The frameworks' gradients agree to about $10^{-15}$, and no better: sums are added in different orders. In
 `reproducible` training, all arithmetic is in double precision and the differences are rounded away before they can
-grow: each gradient to a fixed grid, from there on the moments by additions and multiplications alone, which IEEE 754
-makes equal everywhere, and each parameter to single precision after the update. What reaches the checkpoint is the
-same bytes, unless a value falls within $10^{-15}$ of the boundary between two grid points.
+grow: each gradient is rounded to a fixed grid. From there on the update takes sums, products and quotients alone, which
+IEEE 754 makes equal everywhere, and a square root that is built of them, since libraries' own differ in the last bit.
+What reaches the checkpoint is the same bytes, unless a gradient falls within $10^{-15}$ of the boundary between two
+grid points. Parameters are rounded to single precision too, so that the model is one that either precision can hold.
 
 Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, Algorithm 1.
 """
@@ -20,6 +21,8 @@ GRADIENT_BITS = 11
 _EXPONENT = 0x7FF0000000000000  # the bits of a double that hold its exponent
 _LEAST_GRADIENT = 2.0**-400  # so that its square, and what decays from it, is still a normal number
 _LEAST_MOMENT = 2.0**-960
+_LEAST_FLOAT32 = 2.0**-126  # the least normal number of single precision
+_SPLITTER = 2.0**27 + 1  # splits the 53 digits of a double into halves of 26, whose products are exact
 
 
 def round_to_grid(gradient: Tensor, bits: int = GRADIENT_BITS) -> Tensor:
@@ -37,8 +40,26 @@ def round_to_grid(gradient: Tensor, bits: int = GRADIENT_BITS) -> Tensor:
 
 
 def round_to_float32(parameter: Tensor) -> Tensor:
-    """The nearest single-precision number, kept in double precision."""
-    return parameter.to(torch.float32).to(torch.float64)
+    """The nearest single-precision number, kept in double precision; zero where that is subnormal, without a sign."""
+    rounded = parameter.to(torch.float32).to(torch.float64)
+    return torch.where(parameter.abs() < _LEAST_FLOAT32, 0.0, rounded)
+
+
+def square_root(x: Tensor) -> Tensor:
+    r"""The double nearest to $\sqrt{x}$, whatever the library's own square root gives: one Newton step from there.
+
+    $$y' = y + \frac{x - y^2}{2 y}$$
+
+    The residual is exact: $y = h + l$ in two halves, so that $x - y^2 = ((x - h^2) - 2 h l) - l^2$ loses no digit.
+
+    Source: T. Dekker, "A floating-point technique for extending the available precision", Numerische Mathematik 18
+    (1971), section 5.
+    """
+    y = torch.sqrt(x)
+    high = _SPLITTER * y - (_SPLITTER * y - y)
+    low = y - high
+    residual = ((x - high * high) - 2.0 * high * low) - low * low
+    return torch.where(y > 0, y + residual / (2.0 * y), y)
 
 
 def adam_update(
@@ -51,6 +72,7 @@ def adam_update(
     beta_1: float = 0.9,
     beta_2: float = 0.999,
     epsilon: float = 1e-8,
+    reproducible: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""One update of one tensor, at step 1, 2, ...: the new parameter and its two moments.
 
@@ -59,6 +81,7 @@ def adam_update(
     $$\theta_t = \theta_{t-1} - \alpha \, \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}$$
 
     The moments take products and sums only, each rounded on its own: a fused form would differ in the last bit.
+    `reproducible` (float64 only) takes the square root that is the same everywhere.
 
     Source: Kingma and Ba (2015), Algorithm 1.
     """
@@ -68,16 +91,18 @@ def adam_update(
     second_moment = beta_2 * second_moment + (1 - beta_2) * (gradient * gradient)
     corrected_first = first_moment / (1 - beta_1**step)
     corrected_second = second_moment / (1 - beta_2**step)
+    root = square_root(corrected_second) if reproducible else torch.sqrt(corrected_second)
     # theta = theta - alpha m_hat / (sqrt(v_hat) + epsilon)
-    parameter = parameter - learning_rate * corrected_first / (torch.sqrt(corrected_second) + epsilon)
+    parameter = parameter - learning_rate * corrected_first / (root + epsilon)
     return parameter, first_moment, second_moment
 
 
 class Adam:
     """Adam over named parameters, updated in place.
 
-    `reproducible` (float64 only) rounds each gradient to its grid, each parameter to single precision, and moments
-    below 2^-960 to zero, since TensorFlow computes with subnormal numbers as if they were zero and PyTorch does not.
+    `reproducible` (float64 only) rounds each gradient to its grid, takes the square root that is the same everywhere,
+    rounds each parameter to single precision, and parameters below 2^-126 and moments below 2^-960 to zero, since
+    TensorFlow computes with subnormal numbers as if they were zero and PyTorch does not.
     """
 
     def __init__(
@@ -102,8 +127,9 @@ class Adam:
         self.step += 1
         for name, parameter in self.parameters.items():
             gradient = round_to_grid(gradients[name]) if self.reproducible else gradients[name]
+            moments = self.first_moment[name], self.second_moment[name]
             updated, first, second = adam_update(
-                parameter, gradient, self.first_moment[name], self.second_moment[name], self.step, *self.settings
+                parameter, gradient, *moments, self.step, *self.settings, self.reproducible
             )
             if self.reproducible:
                 updated = round_to_float32(updated)

@@ -58,7 +58,7 @@ class Entry:
 
     def tolerance(self, dtype: str = "float64") -> float:
         """What may be left after the remedy, or, if there is no divergence, at all."""
-        return getattr(TOLERANCES[self.after], dtype)
+        return TOLERANCES[self.after].of(dtype)
 
     def measure(self, dtype: str = "float64") -> Measured:
         """Run the entry, and leave the process as it was before."""

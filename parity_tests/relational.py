@@ -1,0 +1,105 @@
+r"""Checks that need no tolerance: what a difference is compared with is measured, on the same machine, in the same run.
+
+A tolerance is a number somebody chose; a reader has to trust it, and on another machine it may be wrong. These ask
+instead: is the difference between the frameworks larger than what one of them makes of a change in the last bit of its
+input? Is either further from the truth than it can help, or than the other? And, where both are rounded, how many
+entries are expected to fall on different sides of a rounding boundary?
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from common import draws
+from common.training import MOMENTS
+from parity_tests.numpy_oracle import grid_of, on_grid
+
+Arrays = dict[str, np.ndarray]
+NOISE_FLOOR_RATIO = 10  # how many times the noise floor two frameworks may be apart
+TRUTH_RATIO = 4  # how many times the other's error one framework's may be
+
+
+def one_ulp_away(arrays: Arrays, seed: int) -> Arrays:
+    """The arrays with each entry moved to the next floating-point number, up or down by a coin toss."""
+    moved = {}
+    for step, (name, value) in enumerate(arrays.items()):
+        up = draws.uniforms(seed, "sample", (value.size or 1,), 1000 + step)[: value.size].reshape(value.shape) < 0.5
+        moved[name] = np.nextafter(value, np.where(up, np.inf, -np.inf).astype(value.dtype))
+    return moved
+
+
+def noise_floor_ratio(a: np.ndarray, b: np.ndarray, perturbed: Sequence[np.ndarray]) -> float:
+    """|a - b| over how far the same computation moves when its weights move by one unit in the last place.
+
+    `perturbed` are results of one framework from perturbed weights; the largest movement counts. No entry can move by
+    less than the spacing of numbers at the size of the result, so the floor is never below that.
+    """
+    floor = max(float(np.max(np.abs(a - p), initial=0)) for p in perturbed)
+    floor = max(floor, float(np.spacing(np.max(np.abs(a), initial=np.finfo(a.dtype).tiny))))
+    return float(np.max(np.abs(a - b), initial=0)) / floor
+
+
+def errors_against_truth(a: np.ndarray, b: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """The errors of two float32 results against the float64 one, each in float32 epsilons of the truth's scale."""
+    scale = np.max(np.abs(truth)) * np.finfo(np.float32).eps
+    return tuple(float(np.max(np.abs(value.astype(np.float64) - truth)) / scale) for value in (a, b))
+
+
+def check_against_truth(what: str, a: np.ndarray, b: np.ndarray, truth: np.ndarray, condition: float) -> None:
+    """Fail where either error is above 8 epsilon times the condition, or one is more than four times the other.
+
+    Two errors that are both below an epsilon of the scale are rounding of the result itself, and are not divided.
+    """
+    errors = errors_against_truth(a, b, truth)
+    assert max(errors) <= 8 * condition, (
+        f"{what}: PyTorch is {errors[0]:.1f} and TensorFlow {errors[1]:.1f} float32 epsilons from the float64 result; "
+        f"8 times the condition {condition:.0f} is allowed"
+    )
+    assert max(errors) <= TRUTH_RATIO * max(min(errors), 1.0), (
+        f"{what}: PyTorch's error is {errors[0]:.2f} epsilons and TensorFlow's {errors[1]:.2f}: one loses digits that "
+        "the other keeps"
+    )
+
+
+def check_masks(what: str, a: np.ndarray, b: np.ndarray, condition: float) -> int:
+    """Fail if a ReLU is on in one framework and off in the other, unless its input is zero but for rounding.
+
+    `a` and `b` are the pre-activations; returns the number of such units.
+    """
+    flipped = (a > 0) != (b > 0)
+    allowed = 32 * np.finfo(a.dtype).eps * condition * np.max(np.abs(a))
+    assert np.all(np.abs(a[flipped]) <= allowed), f"{what}: ReLUs differ at inputs of {np.abs(a[flipped]).max():.1e}"
+    return int(flipped.sum())
+
+
+def expected_flips(learners: tuple, x: np.ndarray, noise: np.ndarray, state: Arrays, step: int) -> dict[str, float]:
+    r"""The expected number of entries of the next state that rounding lets differ, by kind: gradients and parameters.
+
+    Both learners, whose own rounding is off, start from one `state` after `step` updates. An entry that differs by
+    $\delta$ before it is rounded to a grid of spacing $h$ falls on two sides of a boundary with probability
+    $|\delta| / h$, the boundary's position being independent of the framework; so the sum over all entries of
+    $|\delta| / h$ is the expected number that differ after rounding. It is measured twice: for the gradients, and, from
+    gradients rounded alike, for the parameters, whose grid is that of single precision. The moments, computed from
+    gradients rounded alike by products and sums, must not differ at all.
+    """
+    for learner in learners:
+        learner.set_state(state, step)
+    ours, theirs = (learner.loss_and_gradients(x, noise)[1] for learner in learners)
+    of_gradients = sum(float(np.abs(ours[name] - theirs[name]).sum()) / grid_of(ours[name]) for name in ours)
+    rounded = {name: on_grid(gradient) for name, gradient in ours.items()}
+    for learner in learners:
+        learner.update(rounded)
+    ours, theirs = (learner.state() for learner in learners)
+    of_parameters = 0.0
+    for name, value in ours.items():
+        if name.startswith(MOMENTS):
+            assert value.tobytes() == theirs[name].tobytes(), f"step {step + 1}: {name} differs from equal gradients"
+        else:
+            spacing = np.spacing(np.abs(value).astype(np.float32)).astype(np.float64)
+            of_parameters += float((np.abs(value - theirs[name]) / spacing).sum())
+    return {"gradients": of_gradients, "parameters": of_parameters}
+
+
+def first_difference(a: Arrays, b: Arrays, apart: Callable[[np.ndarray, np.ndarray], bool]) -> str | None:
+    """The name of the first array in which two states are apart; None if there is none."""
+    return next((name for name in a if apart(a[name], b[name])), None)
