@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train parity divergences figures lint format clean
+.PHONY: help train parity parity-long divergences figures lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ parity: $(VENV)/ready  ## run the test suite and print the parity table; rows in
 
 divergences: $(VENV)/ready  ## measure where the frameworks differ by default, and the remedies; in full in build/divergences.md
 	@$(RUN) -m parity_tests.divergences
+
+parity-long: $(VENV)/ready  ## 10,000 updates, and 1,000 of a VAE of MNIST's size: agreement, equal bytes, their odds
+	@$(RUN) -m pytest --numprocesses 2 -m long parity_tests
 
 figures: $(VENV)/ready  ## draw the chapters' figures from both implementations' numbers into build/figures
 	@$(RUN) -m common.draw_chapters pytorch_impl build/figures/torch

@@ -44,7 +44,7 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("mode", "seed"), [("eager", 0), ("function", 1), ("xla", 0)])
 def test_values_and_gradients_agree(parity: Parity, name: str, dtype: str, mode: str, seed: int) -> None:
     arrays = [numbers(seed)[argument].astype(dtype) for argument in FUNCTIONS[name]]
     inputs = [torch.tensor(a, requires_grad=True) for a in arrays]
@@ -98,12 +98,25 @@ def test_kl_is_the_integral(module) -> None:
 
 @pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
 def test_kl_near_the_prior_keeps_its_digits(module) -> None:
-    tensor = torch.tensor if module is torch_elbo else tf.constant
-    log_var = np.array([[1e-6]])
-    # 1/2 (e^s - 1 - s) = s²/4 + s³/12 + ...
-    expected = 1e-12 / 4 + 1e-18 / 12
-    value = float(module.gaussian_kl_to_standard_normal(tensor(np.zeros((1, 1))), tensor(log_var))[0])
-    assert value == pytest.approx(expected, rel=2e-4)  # s²/4 is 1e-12 of s: four digits are all that expm1(s) - s has
+    """1/2 (e^s - 1 - s) = s²/4 + s³/12 + s⁴/48 + ...: expm1(s) - s keeps s / eps of the digits, exp(s) - 1 - s none."""
+    for dtype, exponents in (("float64", range(-24, -14)), ("float32", range(-10, -5))):
+        for exponent in exponents:
+            for sign in (1, -1):
+                s = sign * 1.25 * 2.0**exponent  # with a p of log variance 1/2, s is still exact
+                expected = s**2 / 4 + s**3 / 12 + s**4 / 48 + s**5 / 240
+                zero, s_of_q, s_of_p = (np.full((1, 1), value, dtype) for value in (0.0, 0.5 + s, 0.5))
+                arguments = zero, np.full((1, 1), s, dtype), zero, s_of_q, zero, s_of_p
+                zero, s_alone, _, s_of_q, _, s_of_p = map(tensor_of(module), arguments)
+                allowed = 4 * np.finfo(dtype).eps / abs(s)
+                for value in (
+                    module.gaussian_kl_to_standard_normal(zero, s_alone),
+                    module.gaussian_kl(zero, s_of_q, zero, s_of_p),
+                ):
+                    assert float(value[0]) == pytest.approx(expected, rel=allowed), (dtype, s)
+
+
+def tensor_of(module):
+    return torch.tensor if module is torch_elbo else tf.constant
 
 
 @pytest.mark.parametrize("module", [torch_elbo, tf_elbo])

@@ -402,3 +402,13 @@ def test_border_and_start(dtype: str) -> None:
     expected = initial_responsibilities(start, 3, "kmeans", np.random.RandomState(0))
     np.testing.assert_array_equal(gamma, expected)
     np.testing.assert_allclose(start.mean(axis=0), np.nanmean(table, axis=0), 1e-5)
+
+
+@both
+def test_a_uniform_number_on_a_boundary_draws_from_the_component_above(module: ModuleType, mode: str) -> None:
+    """A row that observed nothing has the weights as responsibilities; u = 1/4 is no longer in the first of them."""
+    weights, means, covariances = np.array([0.25, 0.5, 0.25]), np.array([[0.0], [10.0], [20.0]]), np.ones((3, 1, 1))
+    uniforms = np.array([np.nextafter(0.25, 0), 0.25, np.nextafter(0.75, 0), 0.75])
+    arrays = np.zeros((4, 1)), np.zeros((4, 1), bool), weights, means, covariances, uniforms, np.zeros((4, 1))
+    draw = module.impute_draw if module is torch_missing else MODES[mode](module.impute_draw)
+    np.testing.assert_allclose(np.asarray(draw(*tensors(module, *arrays)))[:, 0], [0.0, 10.0, 10.0, 20.0], atol=1e-12)

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import safetensors.torch
 from safetensors.numpy import load_file
+from scipy import stats
 
 import pytorch_impl.train_gmm
 import pytorch_impl.train_vae
 import tf2_impl.train_gmm
 import tf2_impl.train_vae
-from common import checkpoint, compare_runs, draw_chapters
+from common import checkpoint, compare_runs, datasets, draw_chapters, draws, training
 from common.options import GMMOptions, VAEOptions
+from parity_tests import numpy_oracle
 from pytorch_impl.vae import VAE as TorchVAE
 
 ROOT = Path(__file__).parent.parent
@@ -424,3 +426,61 @@ def test_small_and_odd_files(tmp_path: Path, framework: str, capsys: pytest.Capt
             assert "give at least one row and one column" in one_line(capsys)
     (tmp_path / "excel.csv").write_bytes(b"\xef\xbb\xbf1,2\n3,5\n4,4\n8,1\n")
     assert run(GMM[framework], f"--data {tmp_path / 'excel.csv'} --components 1", tmp_path / "excel") == 0
+
+
+@both
+def test_logged_losses_are_those_of_the_noise_that_was_drawn(
+    tmp_path: Path, framework: str, capsys: pytest.CaptureFixture
+) -> None:
+    """Every number of a run once more from the checkpoint and the draws, by NumPy: rows, noise, step, held-out data.
+
+    An epoch is one update here, so that the held-out loss that a row holds is that of the checkpoint after it.
+    """
+    arguments = (
+        "--hidden-dim 12 --latent-dim 3 --likelihood gaussian --batch-size 2000 --seed 5 --precision reproducible"
+    )
+    train, held_out = datasets.load("digits").split()
+    held_out_noise = draws.normals(5, "held-out", (len(held_out.x), 3), 0)
+    losses = []
+    for steps in (1, 2, 3):
+        out = tmp_path / str(steps)
+        assert run(VAE[framework], f"{arguments} --steps {steps}", out) == 0
+        told = dict(line.strip().rsplit("  ", 1) for line in capsys.readouterr().out.splitlines() if line[:3] != "  p")
+        arrays = load_file(out / "checkpoint.safetensors")
+        parameters = {n: np.float64(a) for n, a in arrays.items() if n != "step" and not n.startswith("optimizer.")}
+        expected, _ = numpy_oracle.vae_loss_and_gradients(parameters, held_out.x, held_out_noise, "tanh", "gaussian")
+        history = rows(out)
+        assert history[-1]["held_out_loss"] == pytest.approx(expected, rel=1e-13)
+        assert {k.strip(): v for k, v in told.items()}["held out elbo"] == f"{-expected:.6f}"
+        if losses:  # the update after the last checkpoint began from that checkpoint
+            assert history[steps - 1]["loss"] == pytest.approx(losses[-1], rel=1e-13)
+        x = train.x[draws.minibatch(5, steps, len(train.x), 2000)]
+        noise = draws.normals(5, "noise", (len(x), 3), steps + 1)
+        losses.append(numpy_oracle.vae_loss_and_gradients(parameters, x, noise, "tanh", "gaussian")[0])
+
+
+@both
+@pytest.mark.parametrize("data", ["old-faithful", "airquality --missing em"])
+def test_what_a_mixture_run_shows_is_of_its_last_parameters(
+    tmp_path: Path, framework: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log likelihood of the summary and the figure's responsibilities, far from convergence, by SciPy."""
+    shown, finish = [], training.finish_mixture
+    monkeypatch.setattr(training, "finish_mixture", lambda *arguments: (shown.extend(arguments), finish(*arguments)))
+    assert run(GMM[framework], f"--data {data} --components 3 --init random --steps 4", tmp_path / "run") == 0
+    _, _, parameters, gamma, objective = shown
+    arrays = load_file(tmp_path / "run" / "checkpoint.safetensors")
+    weights, means, covariances = (arrays[name] for name in ("weights", "means", "covariances"))
+    for value, name in zip(parameters, ("weights", "means", "covariances"), strict=True):
+        np.testing.assert_array_equal(value, arrays[name])
+    joint = np.zeros((len(gamma), 3))
+    for n, row in enumerate(datasets.load(data.split()[0]).x):
+        o = ~np.isnan(row)
+        for k in range(3):
+            component = stats.multivariate_normal(means[k][o], covariances[k][np.ix_(o, o)])
+            joint[n, k] = np.log(weights[k]) + component.logpdf(row[o])
+    log_density = np.logaddexp.reduce(joint, axis=1)
+    assert objective == pytest.approx(log_density.sum(), rel=1e-12)
+    np.testing.assert_allclose(gamma, np.exp(joint - log_density[:, None]), rtol=1e-9, atol=1e-13)
+    before = rows(tmp_path / "run")[-1]["log_likelihood"]
+    assert abs(objective - before) > 1e-6 * abs(before), "an iteration behind would show"

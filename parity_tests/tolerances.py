@@ -69,7 +69,7 @@ TOLERANCES: dict[str, "Tolerance | SamplingError"] = {
     "loss": Tolerance(8, 1, "a sum of terms of one sign: condition 1, some epsilons of summation order"),
     "output": Tolerance(1.2, INNER_PRODUCT, "inner products of up to 784 terms"),
     "gradient": Tolerance(1.5, INNER_PRODUCT, "as the outputs, once more through the chain rule"),
-    "conv gradient": Tolerance(
+    "convolution gradient": Tolerance(
         1.5, 600, "a scalar output bias: a sum over all pixels of all images, both signs", (1.5, 110)
     ),
     "gradient through a solve": Tolerance(1.5, INNER_PRODUCT * FACTOR, "the gradient, through a triangular solve"),
