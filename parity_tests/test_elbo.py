@@ -104,19 +104,14 @@ def test_kl_near_the_prior_keeps_its_digits(module) -> None:
             for sign in (1, -1):
                 s = sign * 1.25 * 2.0**exponent  # with a p of log variance 1/2, s is still exact
                 expected = s**2 / 4 + s**3 / 12 + s**4 / 48 + s**5 / 240
-                zero, s_of_q, s_of_p = (np.full((1, 1), value, dtype) for value in (0.0, 0.5 + s, 0.5))
-                arguments = zero, np.full((1, 1), s, dtype), zero, s_of_q, zero, s_of_p
-                zero, s_alone, _, s_of_q, _, s_of_p = map(tensor_of(module), arguments)
-                allowed = 4 * np.finfo(dtype).eps / abs(s)
+                values = (np.full((1, 1), value, dtype) for value in (0.0, s, 0.5 + s, 0.5))
+                zero, s_alone, s_of_q, s_of_p = map(torch.tensor if module is torch_elbo else tf.constant, values)
+                allowed = 4 * float(np.finfo(dtype).eps) / abs(s)
                 for value in (
                     module.gaussian_kl_to_standard_normal(zero, s_alone),
                     module.gaussian_kl(zero, s_of_q, zero, s_of_p),
                 ):
                     assert float(value[0]) == pytest.approx(expected, rel=allowed), (dtype, s)
-
-
-def tensor_of(module):
-    return torch.tensor if module is torch_elbo else tf.constant
 
 
 @pytest.mark.parametrize("module", [torch_elbo, tf_elbo])

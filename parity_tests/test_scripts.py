@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -442,16 +443,16 @@ def test_logged_losses_are_those_of_the_noise_that_was_drawn(
     train, held_out = datasets.load("digits").split()
     held_out_noise = draws.normals(5, "held-out", (len(held_out.x), 3), 0)
     losses = []
-    for steps in (1, 2, 3):
+    for steps in (1, 2):
         out = tmp_path / str(steps)
         assert run(VAE[framework], f"{arguments} --steps {steps}", out) == 0
-        told = dict(line.strip().rsplit("  ", 1) for line in capsys.readouterr().out.splitlines() if line[:3] != "  p")
+        shown = re.search(r"held out elbo +(\S+)", capsys.readouterr().out)[1]
         arrays = load_file(out / "checkpoint.safetensors")
         parameters = {n: np.float64(a) for n, a in arrays.items() if n != "step" and not n.startswith("optimizer.")}
         expected, _ = numpy_oracle.vae_loss_and_gradients(parameters, held_out.x, held_out_noise, "tanh", "gaussian")
         history = rows(out)
         assert history[-1]["held_out_loss"] == pytest.approx(expected, rel=1e-13)
-        assert {k.strip(): v for k, v in told.items()}["held out elbo"] == f"{-expected:.6f}"
+        assert shown == f"{-expected:.6f}"
         if losses:  # the update after the last checkpoint began from that checkpoint
             assert history[steps - 1]["loss"] == pytest.approx(losses[-1], rel=1e-13)
         x = train.x[draws.minibatch(5, steps, len(train.x), 2000)]
