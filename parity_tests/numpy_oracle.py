@@ -76,7 +76,7 @@ class Adam:
         """One step down the gradients, in place."""
         self.step += 1
         for name, gradient in gradients.items():
-            g = on_grid(gradient) if self.reproducible else gradient
+            g = on_grid(gradient, self.second_moment[name]) if self.reproducible else gradient
             m = 0.9 * self.first_moment[name] + (1 - 0.9) * g
             v = 0.999 * self.second_moment[name] + (1 - 0.999) * (g * g)
             m_hat, v_hat = m / (1 - 0.9**self.step), v / (1 - 0.999**self.step)
@@ -87,14 +87,19 @@ class Adam:
             self.parameters[name], self.first_moment[name], self.second_moment[name] = p, m, v
 
 
-def grid_of(gradient: np.ndarray, bits: int = 11) -> float:
-    """The spacing on which a gradient tensor is rounded: `bits` binary digits, the first that of its largest entry."""
-    return 2.0 ** (np.frexp(max(np.abs(gradient).max(), 2.0**-400))[1] - bits)
+def grid_of(gradient: np.ndarray, second_moment: np.ndarray, bits: int = 11) -> float:
+    """The spacing on which a gradient tensor is rounded: `bits` binary digits, the first that of its largest entry,
+
+    or of the largest root mean square that its second moments remember, if that is larger.
+    """
+    largest = max(np.abs(gradient).max(), np.sqrt(second_moment.max()), 2.0**-400)
+    return 2.0 ** (np.frexp(largest)[1] - bits)
 
 
-def on_grid(gradient: np.ndarray) -> np.ndarray:
+def on_grid(gradient: np.ndarray, second_moment: np.ndarray) -> np.ndarray:
     """The nearest point of the gradient's own grid, a tie going to the even one."""
-    return np.rint(gradient / grid_of(gradient)) * grid_of(gradient)
+    grid = grid_of(gradient, second_moment)
+    return np.rint(gradient / grid) * grid
 
 
 def em_iteration(

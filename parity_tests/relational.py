@@ -85,8 +85,9 @@ def expected_flips(learners: tuple, x: np.ndarray, noise: np.ndarray, state: Arr
     for learner in learners:
         learner.set_state(state, step)
     ours, theirs = (learner.loss_and_gradients(x, noise)[1] for learner in learners)
-    of_gradients = sum(float(np.abs(ours[name] - theirs[name]).sum()) / grid_of(ours[name]) for name in ours)
-    rounded = {name: on_grid(gradient) for name, gradient in ours.items()}
+    second = {name: state[f"{MOMENTS[1]}{name}"] for name in ours}
+    of_gradients = sum(float(np.abs(g - theirs[name]).sum()) / grid_of(g, second[name]) for name, g in ours.items())
+    rounded = {name: on_grid(gradient, second[name]) for name, gradient in ours.items()}
     for learner in learners:
         learner.update(rounded)
     ours, theirs = (learner.state() for learner in learners)

@@ -223,7 +223,7 @@ HARD = {
     "negative zeros": np.array([-0.0, 0.0, -0.0]),
     "subnormal numbers": np.array([5e-324, -1e-310, 2e-308]),
     "below single precision": np.array([1e-35, -1e-36, 3e-38, -1e-45]),
-    "one large and many small": np.array([1e200, 1e-200, -1.0, 1e190]),
+    "one large and many small": np.array([1e150, 1e-200, -1.0, 1e140]),
     "ties of the grid": np.array([1.0, 2.0**-11, -(2.0**-11), 3 * 2.0**-11, 5 * 2.0**-11]),
 }
 
@@ -254,20 +254,20 @@ def test_hard_gradients_end_in_the_same_bytes(name: str) -> None:
 def test_gradients_that_cancel_are_rounded_alike(parity: Parity) -> None:
     """A learned variance at its optimum: the scalar gradient is a sum of both signs that all but vanishes.
 
-    The rounding's grid shrinks with the gradient, so this is where equality could break first; the expected number of
-    flips, from the optimum of the variance under the batch, counts the chance.
+    A grid that shrinks with the gradient would be missed here: by 4.6e-3 flips an update, 1e-9 from the optimum.
     """
     probes = learners("gaussian learned", "relu", 5)
-    x, noise = Batches("gaussian learned", 5)[0]
-    state = probes[0].state()
-    # at log_var = log mean squared error the gradient is zero; from there to its last bit, and 1e-6 beside it
-    probes[0].set_state(state | {"log_var": np.array(0.0)}, 0)
-    excess = probes[0].loss_and_gradients(x, noise)[1]["log_var"]  # D/2 (1 - mean squared error)
-    optimum = np.log(1 - 2 * float(excess) / x.shape[1])
-    for beside in (1e-6, 1e-9):
-        flips = expected_flips(probes, x, noise, state | {"log_var": np.array(optimum + beside)}, 0)
-        parity.measure("expected flips of one update at a cancelling gradient", "expected flips",
-                       sum(flips.values()), f"log_var {beside:.0e} from its optimum")  # fmt: skip
+    batches = Batches("gaussian learned", 5)
+    for step in range(3):
+        probes[0].update(probes[0].loss_and_gradients(*batches[step])[1])
+    (x, noise), state = batches[3], probes[0].state()
+    # at log_var = log mean squared error the gradient, D/2 (1 - mean squared error e^-log_var), is zero
+    excess = float(probes[0].loss_and_gradients(x, noise)[1]["log_var"])
+    optimum = float(state["log_var"]) + np.log(1 - 2 * excess / x.shape[1])
+    for beside in (1e-6, 1e-9, 0.0):
+        flips = expected_flips(probes, x, noise, state | {"log_var": np.array(optimum + beside)}, 3)
+        parity.measure("expected flips where a gradient cancels, of 1,000 such updates", "expected flips",
+                       1000 * sum(flips.values()), f"log_var {beside:.0e} from its optimum")  # fmt: skip
 
 
 def test_dead_units_stay_dead_alike() -> None:

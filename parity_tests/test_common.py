@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from common import checkpoint, datasets, draws
-from common.metrics import difference, ulp_distance
+from common.metrics import difference, ulp_distance, ulp_histogram
 from common.rounding import round_mixture
 from parity_tests.conftest import Parity
 
@@ -205,7 +205,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 def test_differences_are_counted() -> None:
     a = np.array([1.0, -2.0, 0.0, 4.0])
     b = np.array([1.0, np.nextafter(-2.0, 0), -0.0, 4.0])
-    assert difference(a, b) == (2**-52, 2**-54, 1, 0.5)
+    assert difference(a, b) == (2**-52, 2**-54, pytest.approx(2**-52 / np.sqrt(21)), 1, 0.5)
+    assert ulp_histogram(a, b) == [3, 1]
+    far = np.array([1.0, 1 + 7 * 2**-52, 1 + 8 * 2**-52])
+    assert ulp_histogram(np.ones(3), far) == [1, 0, 0, 1, 1]
+    assert difference(a * 1e-200, b * 1e-200).l2 == pytest.approx(2**-52 / np.sqrt(21), rel=0.1)
     np.testing.assert_array_equal(ulp_distance(np.array([-5e-324]), np.array([5e-324])), [2])
     assert difference(np.float32([1]), np.nextafter(np.float32([1]), np.float32(2))).max_ulp == 1
     assert difference(np.zeros(0), np.zeros(0)).bit_equal == 1
@@ -256,6 +260,7 @@ def test_the_report_is_json() -> None:
     Parity("report", rows).check("one", "loss", np.ones(2), np.ones(2), "tensor")
     ((_, row),) = json.loads(json.dumps(rows))
     assert list(row) == [
-        *("chapter", "quantity", "tensor", "dtype", "mode", "steps"),
-        *("max_abs", "nmax", "max_ulp", "bit_equal", "tolerance", "headroom", "passed"),
+        *("chapter", "quantity", "tensor", "dtype", "mode", "steps", "measure"),
+        *("max_abs", "nmax", "l2", "max_ulp", "bit_equal", "ulp_histogram", "noise_floor_ratio"),
+        *("tolerance", "headroom", "passed"),
     ]

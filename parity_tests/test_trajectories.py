@@ -179,9 +179,10 @@ def test_gradients_are_those_written_by_hand(parity: Parity, case: str, activati
     moved = [copy.loss_and_gradients(x, noise)[1] for copy in copies]
     assert list(gradients) == list(tf_gradients) == sorted(by_hand)
     for name, gradient in gradients.items():
-        kind = "gradient that cancels" if name == "log_var" else "gradient"
+        # the learned variance's gradient is D/2 less a sum of squares; the last bit of a weight does not move the D/2
+        kind, floor = ("gradient that cancels", ()) if name == "log_var" else ("gradient", [m[name] for m in moved])
         parity.check("gradients against the last bit of the weights", kind, gradient, tf_gradients[name],
-                     f"{case} {activation} {name}", "function", perturbed=[m[name] for m in moved])  # fmt: skip
+                     f"{case} {activation} {name}", "function", perturbed=floor)  # fmt: skip
         for theirs_too in (gradient, tf_gradients[name]):
             assert difference(by_hand[name], theirs_too).nmax <= TOLERANCES[kind].of("float64"), name
     assert by_hand_loss == pytest.approx(loss, rel=2e-15)

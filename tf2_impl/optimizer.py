@@ -25,15 +25,21 @@ _LEAST_FLOAT32 = 2.0**-126  # the least normal number of single precision
 _SPLITTER = 2.0**27 + 1  # splits the 53 digits of a double into halves of 26, whose products are exact
 
 
-def round_to_grid(gradient: Tensor, bits: int = GRADIENT_BITS) -> Tensor:
+def round_to_grid(gradient: Tensor, second_moment: Tensor | None = None, bits: int = GRADIENT_BITS) -> Tensor:
     r"""A gradient tensor rounded to a grid of its own: `bits` binary digits below its largest entry.
 
-    $$\hat g = h \, \mathrm{round}(g / h), \qquad h = 2^{1-b} \, 2^{\lfloor \log_2 \max |g| \rfloor}$$
+    $$\hat g = h \, \mathrm{round}(g / h), \qquad h = 2^{1-b} \, 2^{\lfloor \log_2 s \rfloor},
+      \qquad s = \max \left( \max |g|, \sqrt{\max v} \right)$$
 
-    The power of two is read from the bits of the largest entry, float64, since a computed logarithm may fall short.
+    Where all of a gradient nearly cancels, as that of a single parameter does at its optimum, few of its digits agree,
+    and a grid by its own size would look at the others. So the grid is no finer than what the second moments $v$ have
+    seen: they are what Adam will divide by. The power of two is read from the bits of s, float64, since a computed
+    logarithm may fall short.
     """
     largest = tf.maximum(tf.reduce_max(tf.abs(gradient)), _LEAST_GRADIENT)  # ()
-    # 2^floor(log2 max|g|): the double with the mantissa cleared
+    if second_moment is not None:
+        largest = tf.maximum(largest, tf.sqrt(tf.reduce_max(second_moment)))
+    # 2^floor(log2 s): the double with the mantissa cleared
     power = tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(largest, tf.int64), _EXPONENT), tf.float64)  # ()
     grid = power * 2.0 ** (1 - bits)  # ()
     return tf.round(gradient / grid) * grid
@@ -125,8 +131,8 @@ class Adam:
         """Take one step down the gradients, which have the parameters' names."""
         self.step += 1
         for name, parameter in self.parameters.items():
-            gradient = round_to_grid(gradients[name]) if self.reproducible else gradients[name]
             moments = self.first_moment[name], self.second_moment[name]
+            gradient = round_to_grid(gradients[name], moments[1]) if self.reproducible else gradients[name]
             updated, first, second = adam_update(
                 parameter, gradient, *moments, self.step, *self.settings, self.reproducible
             )
