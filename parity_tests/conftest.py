@@ -83,7 +83,7 @@ class Parity:
     def measure(self, quantity: str, kind: str, value: float, tensor: str = "", mode: str = "eager",
                 steps: int = 1) -> None:  # fmt: skip
         """Enter a number that is no difference of two tensors; fail if it is above the limit of ``kind``."""
-        limit = LIMITS[kind].value
+        limit, value = LIMITS[kind].value, float(value)
         self._enter(
             dict(quantity=quantity, tensor=tensor, dtype="float64", mode=mode, steps=steps, measure="value"),
             dict(max_abs=value, nmax=value, l2=value, max_ulp=None, bit_equal=None, ulp_histogram=None,
