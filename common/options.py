@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NoReturn, Self
 
 from common.datasets import NAMES
+from common.vae_checks import MODELS
 
 
 def option(default: Any, help: str, **argparse_arguments: Any) -> Any:
@@ -94,14 +95,17 @@ class GMMOptions(RunOptions):
 class VAEOptions(RunOptions):
     """Train a variational autoencoder on images."""
 
-    model: str = option("dense", "kind of network", choices=("dense",))
+    model: str = option("dense", "kind of network; conv needs images", choices=MODELS)
     likelihood: str = option(
         "bernoulli", "of a pixel: bernoulli (pixels above 1/2 become 1) or gaussian", choices=("bernoulli", "gaussian")
     )
     variance: float | None = option(None, "fixed variance of a gaussian pixel; learned if not given", type=float)
     activation: str = option("tanh", "of the hidden layers", choices=("tanh", "relu"))
     latent_dim: int = option(10, "dimensions L of the code")
-    hidden_dim: int = option(400, "units H of each hidden layer")
+    hidden_dim: int = option(400, "units H of each dense hidden layer")
+    channels: int | None = option(
+        None, "channels of a conv model's first convolution, half those of its second (32 if not given)", type=int
+    )
     epochs: int = option(20, "passes over the training data")
     steps: int | None = option(None, "stop after this many updates, whatever the epochs", type=int)
     batch_size: int = option(128, "images in a minibatch")
@@ -109,13 +113,17 @@ class VAEOptions(RunOptions):
 
     def at_least(self) -> dict[str, float]:
         """The least value of each numeric option."""
-        sizes = ("latent_dim", "hidden_dim", "epochs", "steps", "batch_size")
+        sizes = ("latent_dim", "hidden_dim", "channels", "epochs", "steps", "batch_size")
         return super().at_least() | dict.fromkeys(sizes, 1) | {"variance": 1e-6, "learning_rate": 1e-12}
 
     def check(self) -> Self:
         """Return the options; ValueError, naming the flag, if one is out of range or does not go with another."""
         if self.variance is not None and self.likelihood != "gaussian":
             raise ValueError(f"--variance {self.variance}: only a gaussian likelihood has one; leave it out")
+        if self.channels is not None and self.model != "conv":
+            raise ValueError(
+                f"--channels {self.channels}: only a conv model has them; leave it out or add --model conv"
+            )
         return super().check()
 
 

@@ -18,6 +18,8 @@ from common.options import GMMOptions, VAEOptions
 from common.run_folder import RunFolder
 
 DEFAULT_REG_COVAR = 1e-6
+DEFAULT_CHANNELS = 32
+ROWS_AT_ONCE = 500  # a convolution's activations are many times as large as its images
 OBJECTIVE = {"em": "log_likelihood", "map": "log_posterior"}
 MOMENTS = ("optimizer.first_moment.", "optimizer.second_moment.")
 
@@ -144,7 +146,7 @@ def finish_mixture(run: RunFolder, data: MixtureData, parameters: tuple, gamma: 
 def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, Any]]:
     """Training and held-out images as the likelihood needs them, and the architecture that fits them.
 
-    Raises ValueError, in one line, if the data are no images.
+    Raises ValueError, in one line, if the data are no images, or images of unknown shape and the model is a conv one.
     """
     data = datasets.load(options.data, options.data_dir)
     for part in (data, data.held_out):
@@ -154,6 +156,9 @@ def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, 
                 raise ValueError(
                     f"--data {options.data}: values from {part.x.min():g} to {part.x.max():g}; scale pixels to [0, 1]"
                 )
+    if options.model == "conv" and data.image_shape is None:
+        raise ValueError(f"--model conv: --data {options.data} has rows of {data.x.shape[1]} numbers, which are not "
+                         "square images; use --model dense")  # fmt: skip
     if len(data.x) < 2:
         raise ValueError(f"--data {options.data}: {len(data.x)} row is too few to train and to hold out; give more")
 
@@ -165,7 +170,14 @@ def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, 
     train, held_out = data.split()
     names = ("model", "likelihood", "variance", "activation", "latent_dim", "hidden_dim")
     architecture = {name: getattr(options, name) for name in names} | {"data_dim": data.x.shape[1]}
+    if options.model == "conv":
+        architecture |= {"image_shape": list(data.image_shape), "channels": channels(options)}
     return (ready(train), ready(held_out)), architecture
+
+
+def channels(options: VAEOptions) -> int:
+    """The channels of a conv model's first convolution: the default, unless the command line names them."""
+    return DEFAULT_CHANNELS if options.channels is None else options.channels
 
 
 def vae_start(
@@ -196,6 +208,17 @@ def vae_state(
     return parameters | dict(zip(named, values, strict=True))
 
 
+def chunks(n: int) -> list[slice]:
+    """Rows 0 to n - 1 in pieces, so that memory does not grow with the number of images."""
+    return [slice(first, min(first + ROWS_AT_ONCE, n)) for first in range(0, n, ROWS_AT_ONCE)]
+
+
+def mean_bound(bound_of: Callable[[slice], tuple[Any, Any, Any]], n: int) -> tuple[float, float, float]:
+    """The ELBO and its parts, averaged over n rows, from ``bound_of(rows)``, their averages over a slice."""
+    bounds = [[float(term) for term in bound_of(rows)] for rows in chunks(n)]
+    return tuple(np.average(bounds, axis=0, weights=[(rows.stop - rows.start) / n for rows in chunks(n)]).tolist())
+
+
 def last_step(options: VAEOptions, n: int) -> int:
     """The update at which a run ends."""
     whole = options.epochs * draws.batches_per_epoch(n, options.batch_size)
@@ -218,7 +241,7 @@ def finish_vae(
     decode: Callable[[np.ndarray], np.ndarray],
 ) -> None:
     """Figures and summary of a VAE run, from the codes' means ``encode(x)`` and the expected pixels ``decode(z)``."""
-    codes = encode(held_out.x)
+    codes = np.concatenate([encode(held_out.x[rows]) for rows in chunks(len(held_out.x))])
     prior = draws.normals(run.options.seed, "prior", (100, codes.shape[1])).astype(held_out.x.dtype)
     run.save_figure("losses", figures.losses, run.history)
     run.save_figure("latent_space", figures.latent_space, codes, held_out.labels)

@@ -4,6 +4,8 @@ import math
 import numbers
 from typing import Any
 
+MODELS = ("dense", "conv")
+
 
 def check_vae(
     data_dim: Any, latent_dim: Any, hidden_dim: Any, activation: Any, likelihood: Any, variance: Any, dtype: Any
@@ -22,3 +24,26 @@ def check_vae(
         raise ValueError(f"variance={variance!r}: only a gaussian likelihood has one; leave it out")
     if not isinstance(variance, numbers.Real) or not 0 < variance < math.inf:
         raise ValueError(f"variance={variance!r} must be a positive number, or None to learn it")
+
+
+def check_network(model: Any, data_dim: int, image_shape: Any, channels: Any) -> None:
+    """ValueError if ``model`` is unknown, or the shape of the images is missing or is not that of the data."""
+    if model not in MODELS:
+        raise ValueError(f"model={model!r} must be one of {', '.join(MODELS)}")
+    if not isinstance(channels, numbers.Integral) or channels < 1:
+        raise ValueError(f"channels={channels!r} must be an integer of at least 1")
+    if image_shape is None:
+        if model == "conv":
+            raise ValueError("image_shape=None: a conv model needs (height, width); give it, or use model='dense'")
+        return
+    is_pair = isinstance(image_shape, (tuple, list)) and len(image_shape) == 2
+    if not is_pair or not all(isinstance(n, numbers.Integral) and n >= 1 for n in image_shape):
+        raise ValueError(f"image_shape={image_shape!r} must be (height, width), two integers of at least 1")
+    if math.prod(image_shape) != data_dim:
+        raise ValueError(f"image_shape={image_shape!r} has {math.prod(image_shape)} pixels, but data_dim={data_dim}")
+
+
+def halved(shape: tuple[int, int]) -> tuple[int, int]:
+    """The shape of an image after a convolution of stride 2: half of each size, rounded up."""
+    height, width = shape
+    return -(-height // 2), -(-width // 2)

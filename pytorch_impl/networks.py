@@ -9,8 +9,17 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
     encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)
     decoder   z (N, L) -> hidden (N, H) -> output (N, D)
 
-Parameters have one name and one layout in both frameworks, PyTorch's `state_dict`; the TensorFlow side transposes the
-kernels of its dense layers.
+Parameters have one name and one layout in both frameworks, PyTorch's `state_dict`. The TensorFlow side permutes the
+axes of its own, and only here; kernels are not flipped in either. I and O are a layer's inputs and outputs, c channels,
+h and w the height and width of a map of features, and [c h w] is one flattened axis:
+
+    layer                                   PyTorch           TensorFlow
+    dense                   weight          (O, I)            (I, O)
+    convolution             weight          (O, I, 3, 3)      (3, 3, I, O)
+    transposed convolution  weight          (I, O, 3, 3)      (3, 3, O, I)
+    dense, of a map         hidden.weight   (O, [c h w])      (h, w, c, O)
+    dense, to a map         features.weight ([c h w], I)      (I, h, w, c)
+                            features.bias   ([c h w])         (h, w, c)
 
 Source: Kingma and Welling (2014), appendix C.
 """
@@ -89,9 +98,9 @@ def import_parameters(model: nn.Module, arrays: dict[str, np.ndarray]) -> None:
     own = named_parameters(model)
     if own.keys() != arrays.keys():
         raise ValueError(f"parameters {sorted(own.keys() ^ arrays.keys())} are not in both: use the same architecture")
-    values = {name: native(name, arrays[name], parameter) for name, parameter in own.items()}
-    for name, value in values.items():
-        if value.shape != own[name].shape:
-            raise ValueError(f"parameter {name} has shape {tuple(value.shape)}, not {tuple(own[name].shape)}")
-    for name, value in values.items():
-        own[name].data.copy_(value)
+    for name, parameter in own.items():
+        shape = canonical(name, parameter).shape
+        if arrays[name].shape != shape:
+            raise ValueError(f"parameter {name} has shape {arrays[name].shape}, not {shape}")
+    for name, parameter in own.items():
+        parameter.data.copy_(native(name, arrays[name], parameter))

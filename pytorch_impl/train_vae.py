@@ -37,6 +37,9 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             options.likelihood,
             options.variance,
             dtype,
+            options.model,
+            training_set.image_shape,
+            training.channels(options),
         )
         parameters = networks.named_parameters(model)
         optimizer = Adam(parameters, options.learning_rate, reproducible=options.precision == "reproducible")
@@ -56,8 +59,11 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             return torch.tensor(draws.normals(options.seed, purpose, (rows, options.latent_dim), step).astype(dtype))
 
         @torch.no_grad()
-        def held_out_bound() -> vae.Bound:
-            return model.elbo(torch.tensor(held_out.x), noise_for("held-out", len(held_out.x), 0))
+        def held_out_bound() -> tuple[float, float, float]:
+            noise = noise_for("held-out", len(held_out.x), 0)
+            return training.mean_bound(
+                lambda rows: model.elbo(torch.tensor(held_out.x[rows]), noise[rows]), len(held_out.x)
+            )
 
         batches = draws.batches_per_epoch(n, options.batch_size)
         for step in run.steps(optimizer.step, training.last_step(options, n), "update"):
@@ -66,7 +72,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             bound, gradients = vae.loss_and_gradients(model, x, noise)
             loss = training.check_loss(run, step, -float(bound.elbo))
             optimizer.update(gradients)
-            end_of_epoch = {"held_out_loss": -float(held_out_bound().elbo)} if step % batches == 0 else {}
+            end_of_epoch = {"held_out_loss": -held_out_bound()[0]} if step % batches == 0 else {}
             run.log(step, loss=loss, reconstruction=float(bound.reconstruction), kl=float(bound.kl),
                     **end_of_epoch)  # fmt: skip
             if run.save_is_due():
@@ -81,7 +87,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
         def decode(z: np.ndarray) -> np.ndarray:
             return model.expected_data(model.decoder(torch.tensor(z))).cpu().numpy()
 
-        training.finish_vae(run, held_out, tuple(map(float, held_out_bound())), encode, decode)
+        training.finish_vae(run, held_out, held_out_bound(), encode, decode)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

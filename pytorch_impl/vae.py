@@ -11,7 +11,8 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
     encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)
     decoder   z (N, L) -> hidden (N, H) -> output (N, D), the logits of a Bernoulli or the mean of a Gaussian
 
-A Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it.
+These are the dense networks of `networks.py`; those of `convolution.py` take their place if `model` is "conv". A
+Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it.
 
 Source: Kingma and Welling (2014), section 3 and appendix C.
 """
@@ -21,7 +22,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from common.vae_checks import check_vae
+from common.vae_checks import check_network, check_vae
+from pytorch_impl.convolution import ConvDecoder, ConvEncoder
 from pytorch_impl.elbo import (
     Bound,
     bernoulli_log_likelihood,
@@ -37,7 +39,9 @@ class VAE(nn.Module):
     r"""Encoder, decoder and the bound that trains them.
 
     `likelihood` is "bernoulli" (binary data) or "gaussian"; `variance` is that of a Gaussian decoder, None to learn
-    it. `dtype` is "float32" or "float64". Raises ValueError, in one line, for an argument out of its range.
+    it. `dtype` is "float32" or "float64". `model` is "dense" or "conv"; the latter needs the `image_shape` (H, W), with
+    H W = `data_dim`, and has `channels` in its first convolution and twice as many in its second. Raises ValueError,
+    in one line, for an argument out of its range.
     """
 
     def __init__(
@@ -49,11 +53,19 @@ class VAE(nn.Module):
         likelihood: str = "bernoulli",
         variance: float | None = None,
         dtype: str = "float32",
+        model: str = "dense",
+        image_shape: tuple[int, int] | None = None,
+        channels: int = 32,
     ) -> None:
         check_vae(data_dim, latent_dim, hidden_dim, activation, likelihood, variance, dtype)
+        check_network(model, data_dim, image_shape, channels)
         super().__init__()
-        self.encoder = Encoder(data_dim, hidden_dim, latent_dim, activation, dtype)
-        self.decoder = Decoder(latent_dim, hidden_dim, data_dim, activation, dtype)
+        if model == "conv":
+            self.encoder = ConvEncoder(image_shape, channels, hidden_dim, latent_dim, activation, dtype)
+            self.decoder = ConvDecoder(latent_dim, hidden_dim, channels, image_shape, activation, dtype)
+        else:
+            self.encoder = Encoder(data_dim, hidden_dim, latent_dim, activation, dtype)
+            self.decoder = Decoder(latent_dim, hidden_dim, data_dim, activation, dtype)
         self.likelihood = likelihood
         if likelihood == "gaussian" and variance is None:
             self.log_var = nn.Parameter(torch.zeros((), dtype=getattr(torch, dtype)))

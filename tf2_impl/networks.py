@@ -9,11 +9,22 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
     encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)
     decoder   z (N, L) -> hidden (N, H) -> output (N, D)
 
-Parameters have one name and one layout in both frameworks, PyTorch's `state_dict`; the TensorFlow side transposes the
-kernels of its dense layers.
+Parameters have one name and one layout in both frameworks, PyTorch's `state_dict`. The TensorFlow side permutes the
+axes of its own, and only here; kernels are not flipped in either. I and O are a layer's inputs and outputs, c channels,
+h and w the height and width of a map of features, and [c h w] is one flattened axis:
+
+    layer                                   PyTorch           TensorFlow
+    dense                   weight          (O, I)            (I, O)
+    convolution             weight          (O, I, 3, 3)      (3, 3, I, O)
+    transposed convolution  weight          (I, O, 3, 3)      (3, 3, O, I)
+    dense, of a map         hidden.weight   (O, [c h w])      (h, w, c, O)
+    dense, to a map         features.weight ([c h w], I)      (I, h, w, c)
+                            features.bias   ([c h w])         (h, w, c)
 
 Source: Kingma and Welling (2014), appendix C.
 """
+
+import math
 
 import keras
 import numpy as np
@@ -21,6 +32,18 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 ACTIVATIONS = {"tanh": tf.tanh, "relu": tf.nn.relu}
+CONVOLUTION = ((3,), (2,), (0,), (1,))
+# This framework's axes in PyTorch's order, by parameter and rank; PyTorch has one axis for those within a bracket.
+LAYOUTS = {
+    ("conv1.weight", 4): CONVOLUTION,
+    ("conv2.weight", 4): CONVOLUTION,
+    ("conv_transpose1.weight", 4): CONVOLUTION,
+    ("conv_transpose2.weight", 4): CONVOLUTION,
+    ("hidden.weight", 4): ((3,), (2, 0, 1)),
+    ("features.weight", 4): ((3, 1, 2), (0,)),
+    ("features.bias", 3): ((2, 0, 1),),
+}
+DEFAULT = {0: (), 1: ((0,),), 2: ((1,), (0,))}  # scalars, biases and dense weights
 
 
 def dense(in_dim: int, out_dim: int, dtype: str) -> keras.layers.Dense:
@@ -82,12 +105,16 @@ def named_parameters(model: keras.Model) -> dict[str, tf.Variable]:
 
 def canonical(name: str, value: Tensor) -> np.ndarray:
     """A parameter, gradient or moment in the canonical layout, PyTorch's: (out, in) where TensorFlow has (in, out)."""
-    return value.numpy().T.copy() if name.endswith(".weight") else value.numpy()
+    groups = LAYOUTS.get((name.partition(".")[2], len(value.shape))) or DEFAULT[len(value.shape)]
+    shape = [math.prod(value.shape[axis] for axis in group) for group in groups]
+    return value.numpy().transpose(sum(groups, ())).reshape(shape).copy()
 
 
 def native(name: str, array: np.ndarray, like: Tensor) -> Tensor:
     """An array of canonical layout as a tensor of this framework's layout, with the dtype of `like`."""
-    return tf.constant(array.T if name.endswith(".weight") else array, like.dtype)
+    groups = LAYOUTS.get((name.partition(".")[2], len(like.shape))) or DEFAULT[len(like.shape)]
+    axes = sum(groups, ())
+    return tf.constant(array.reshape([like.shape[axis] for axis in axes]).transpose(np.argsort(axes)), like.dtype)
 
 
 def export_parameters(model: keras.Model) -> dict[str, np.ndarray]:
@@ -100,9 +127,9 @@ def import_parameters(model: keras.Model, arrays: dict[str, np.ndarray]) -> None
     own = named_parameters(model)
     if own.keys() != arrays.keys():
         raise ValueError(f"parameters {sorted(own.keys() ^ arrays.keys())} are not in both: use the same architecture")
-    values = {name: native(name, arrays[name], parameter) for name, parameter in own.items()}
-    for name, value in values.items():
-        if value.shape != own[name].shape:
-            raise ValueError(f"parameter {name} has shape {tuple(value.shape)}, not {tuple(own[name].shape)}")
-    for name, value in values.items():
-        own[name].assign(value)
+    for name, parameter in own.items():
+        shape = canonical(name, parameter).shape
+        if arrays[name].shape != shape:
+            raise ValueError(f"parameter {name} has shape {arrays[name].shape}, not {shape}")
+    for name, parameter in own.items():
+        parameter.assign(native(name, arrays[name], parameter))

@@ -37,6 +37,9 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             options.likelihood,
             options.variance,
             dtype,
+            options.model,
+            training_set.image_shape,
+            training.channels(options),
         )
         parameters = networks.named_parameters(model)
         optimizer = Adam(parameters, options.learning_rate, reproducible=options.precision == "reproducible")
@@ -57,8 +60,11 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
         def noise_for(purpose: str, rows: int, step: int) -> tf.Tensor:
             return tf.constant(draws.normals(options.seed, purpose, (rows, options.latent_dim), step).astype(dtype))
 
-        def held_out_bound() -> vae.Bound:
-            return model.elbo(tf.constant(held_out.x), noise_for("held-out", len(held_out.x), 0))
+        def held_out_bound() -> tuple[float, float, float]:
+            noise = noise_for("held-out", len(held_out.x), 0)
+            return training.mean_bound(
+                lambda rows: model.elbo(tf.constant(held_out.x[rows]), noise[rows]), len(held_out.x)
+            )
 
         batches = draws.batches_per_epoch(n, options.batch_size)
         for step in run.steps(optimizer.step, training.last_step(options, n), "update"):
@@ -67,7 +73,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             bound, gradients = compiled(x, noise)
             loss = training.check_loss(run, step, -float(bound.elbo))
             optimizer.update(gradients)
-            end_of_epoch = {"held_out_loss": -float(held_out_bound().elbo)} if step % batches == 0 else {}
+            end_of_epoch = {"held_out_loss": -held_out_bound()[0]} if step % batches == 0 else {}
             run.log(step, loss=loss, reconstruction=float(bound.reconstruction), kl=float(bound.kl),
                     **end_of_epoch)  # fmt: skip
             if run.save_is_due():
@@ -80,7 +86,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
         def decode(z: np.ndarray) -> np.ndarray:
             return model.expected_data(model.decoder(tf.constant(z))).numpy()
 
-        training.finish_vae(run, held_out, tuple(map(float, held_out_bound())), encode, decode)
+        training.finish_vae(run, held_out, held_out_bound(), encode, decode)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
