@@ -96,6 +96,7 @@ VAE_RUNS = [
     "--data digits --model dense --likelihood bernoulli --latent-dim 10 --hidden-dim 400 --steps 200 --seed 7",
     "--likelihood gaussian --activation relu --latent-dim 2 --hidden-dim 64 --epochs 5 --batch-size 99 --seed 1234567",
     "--likelihood gaussian --variance 0.05 --hidden-dim 32 --steps 60 --learning-rate 1e-2 --seed 18446744073709551615",
+    "--model conv --channels 4 --hidden-dim 16 --latent-dim 3 --activation relu --batch-size 16 --steps 1000 --seed 8",
 ]
 
 
@@ -140,15 +141,14 @@ def test_a_run_that_crosses_frameworks_ends_in_the_same_bytes(tmp_path: Path, sc
 
 
 @both
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_a_checkpoint_is_a_state_dict(tmp_path: Path, framework: str, likelihood: str) -> None:
+@pytest.mark.parametrize(("likelihood", "model"), [("bernoulli", "dense"), ("gaussian", "dense"), ("gaussian", "conv")])
+def test_a_checkpoint_is_a_state_dict(tmp_path: Path, framework: str, likelihood: str, model: str) -> None:
     """Whichever framework trained it, PyTorch users load it as they load anything."""
-    assert (
-        run(VAE[framework], f"{SMALL['vae']} --likelihood {likelihood} --precision reproducible", tmp_path / "run") == 0
-    )
+    arguments = f"{SMALL['vae']} --likelihood {likelihood} --model {model} --precision reproducible"
+    assert run(VAE[framework], arguments, tmp_path / "run") == 0
     arrays = safetensors.torch.load_file(tmp_path / "run" / "checkpoint.safetensors")
     moments = {"step"} | {name for name in arrays if name.startswith("optimizer.")}
-    model = TorchVAE(64, latent_dim=3, hidden_dim=20, likelihood=likelihood)
+    model = TorchVAE(64, latent_dim=3, hidden_dim=20, likelihood=likelihood, model=model, image_shape=(8, 8))
     model.load_state_dict({name: value for name, value in arrays.items() if name not in moments})
     assert all(np.array_equal(value.numpy(), arrays[name].numpy()) for name, value in model.state_dict().items())
 
@@ -231,6 +231,9 @@ BAD = {
     "no device": ("vae", "--device warp", "--device warp: "),
     "no cuda": ("gmm", "--device cuda", "--device cuda: "),
     "resume nothing": ("gmm", "--resume {folder}", "config.json cannot be read"),
+    "conv of no image": ("vae", "--model conv --data {rows}", "--model conv: --data"),
+    "channels of dense": ("vae", "--channels 4", "--channels 4: only a conv model has them; leave it out or add"),
+    "zero channels": ("vae", "--model conv --channels 0", "--channels 0: must be at least 1"),
     "variance of a coin": ("vae", "--variance 0.1", "--variance 0.1: only a gaussian likelihood has one"),
 }
 
@@ -249,6 +252,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(
         "line": csv(tmp_path / "line.csv", *(f"{i},{2 * i}" for i in range(9))),
         "hole": csv(tmp_path / "hole.csv", "1,2", "NA,NA", "3,4", "5,7"),
         "gap": csv(tmp_path / "gap.csv", "1,NA", "2,NA", "4,NA"),
+        "rows": csv(tmp_path / "rows.csv", "0,1,0", "1,0,1", "0,0.5,0.25"),
         "folder": tmp_path,
     }
     try:

@@ -79,7 +79,7 @@ def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def canonical(name: str, value: Tensor) -> np.ndarray:
-    """A parameter, gradient or moment in the canonical layout, PyTorch's: (out, in) where TensorFlow has (in, out)."""
+    """A parameter, gradient or moment in the canonical layout, PyTorch's, by the table above."""
     return value.detach().cpu().numpy().copy()
 
 

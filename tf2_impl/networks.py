@@ -104,10 +104,10 @@ def named_parameters(model: keras.Model) -> dict[str, tf.Variable]:
 
 
 def canonical(name: str, value: Tensor) -> np.ndarray:
-    """A parameter, gradient or moment in the canonical layout, PyTorch's: (out, in) where TensorFlow has (in, out)."""
+    """A parameter, gradient or moment in the canonical layout, PyTorch's, by the table above."""
     groups = LAYOUTS.get((name.partition(".")[2], len(value.shape))) or DEFAULT[len(value.shape)]
     shape = [math.prod(value.shape[axis] for axis in group) for group in groups]
-    return value.numpy().transpose(sum(groups, ())).reshape(shape).copy()
+    return np.array(value.numpy().transpose(sum(groups, ())).reshape(shape), order="C")
 
 
 def native(name: str, array: np.ndarray, like: Tensor) -> Tensor:
