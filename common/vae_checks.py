@@ -1,4 +1,7 @@
-"""What a VAE checks before it is built: one clear line for each argument out of its range, once for both frameworks."""
+"""What a VAE checks before it is built, once for both frameworks; and the sizes of a conv model's images.
+
+Each argument out of its range gets one clear line.
+"""
 
 import math
 import numbers

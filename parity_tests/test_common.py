@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from common import checkpoint, datasets, draws
+from common import checkpoint, datasets, draws, training
 from common.metrics import difference, ulp_distance, ulp_histogram
 from common.rounding import round_mixture
 from parity_tests.conftest import Parity
@@ -264,3 +264,15 @@ def test_the_report_is_json() -> None:
         *("max_abs", "nmax", "l2", "max_ulp", "bit_equal", "ulp_histogram", "noise_floor_ratio"),
         *("tolerance", "headroom", "passed"),
     ]
+
+
+def test_a_bound_in_pieces_is_the_bound_of_the_whole() -> None:
+    terms = draws.normals(0, "sample", (1201, 3))
+    pieces = training.chunks(len(terms))
+    assert sum(rows.stop - rows.start for rows in pieces) == len(terms)
+    assert max(rows.stop - rows.start for rows in pieces) == training.ROWS_AT_ONCE
+    averaged = training.mean_bound(lambda rows: tuple(terms[rows].mean(axis=0)), len(terms))
+    np.testing.assert_allclose(averaged, terms.mean(axis=0), rtol=1e-12)
+    assert training.mean_bound(lambda rows: tuple(terms[:300][rows].mean(axis=0)), 300) == tuple(
+        terms[:300].mean(axis=0)
+    )

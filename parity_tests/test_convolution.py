@@ -198,7 +198,7 @@ def test_100_updates_agree(parity: Parity, mode: str, size: tuple[int, int], cas
     label = f"{case} {activation}"
     worst = np.argmax(np.abs(losses[:, 0] - losses[:, 1]) / np.abs(losses[:, 0]))
     parity.check("loss, worst of 100 updates", "trajectory loss", *losses[worst], label, mode, 100)
-    assert losses[-1, 0] > losses[0, 0] + 5, "the bound has risen"
+    assert losses[-1, 0] > losses[0, 0] + 3, "the bound has risen"
     values, tf_values = torch_networks.export_parameters(a), tf_networks.export_parameters(b)
     parity.check("weights after 100 updates", "trajectory weights", values, tf_values, "", mode, 100)
 

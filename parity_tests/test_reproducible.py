@@ -12,8 +12,8 @@ import pytorch_impl.vae as torch_vae
 import tf2_impl.networks as tf_networks
 import tf2_impl.vae as tf_vae
 from common import checkpoint, datasets, draws, run_folder
-from common.metrics import difference
 from common.run_folder import read_metrics
+from parity_tests.conftest import Parity
 from parity_tests.test_scripts import GMM, VAE, digest, run
 from pytorch_impl.optimizer import GRADIENT_BITS
 from pytorch_impl.optimizer import Adam as TorchAdam
@@ -21,9 +21,9 @@ from pytorch_impl.optimizer import Adam as TorchAdam
 RUNS = {
     "dense": (VAE, "--hidden-dim 20 --latent-dim 3 --activation relu"),
     "conv": (VAE, "--model conv --channels 3 --hidden-dim 12 --latent-dim 3 --likelihood gaussian --batch-size 99"),
-    "em": (GMM, "--components 3 --init random --seed 1"),
-    "map": (GMM, "--method map --components 4 --init random --seed 2"),
-    "missing": (GMM, "--data airquality --missing em --components 2 --seed 3"),
+    "em": (GMM, "--components 3 --init random --seed 1 --tol 0"),
+    "map": (GMM, "--method map --components 4 --init random --seed 2 --tol 0"),
+    "missing": (GMM, "--data airquality --missing em --components 2 --seed 3 --tol 0"),
 }
 LEGS = (("torch", 5), ("tf2", 9), ("torch", 17), ("tf2", 23))  # 12 to 16 updates are an epoch: crossings within it
 
@@ -64,23 +64,15 @@ def test_a_run_with_three_crossings_ends_in_the_same_bytes(tmp_path: Path, kind:
             assert one["loss"] == pytest.approx(two["loss"], rel=1e-13)
 
 
-# float32: 23 updates or EM iterations on one's own, not one step from one state
-WITHIN = {"float64": 1e-12, "float32": 1e-4}
-
-
-@pytest.mark.parametrize("precision", WITHIN)
+@pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("kind", RUNS)
-def test_in_other_precisions_it_ends_within_their_tolerance(tmp_path: Path, kind: str, precision: str) -> None:
+def test_in_other_precisions_it_ends_close_by(parity: Parity, tmp_path: Path, kind: str, precision: str) -> None:
     crossed = checkpoint.load(cross(kind, precision, tmp_path, 1) / "checkpoint.safetensors")
     alone = checkpoint.load(whole(kind, precision, tmp_path / "alone", "torch") / "checkpoint.safetensors")
     assert crossed[1:] == alone[1:]
-    assert crossed[0].keys() == alone[0].keys()
-    worst = {}
-    for name, value in alone[0].items():
-        assert value.dtype == np.dtype(precision)
-        worst[name] = difference(crossed[0][name], value).nmax
-    print({k: f"{v:.1e}" for k, v in worst.items() if v == max(worst.values())})
-    assert max(worst.values()) <= WITHIN[precision], worst
+    assert {value.dtype for value in crossed[0].values()} == {np.dtype(precision)}
+    tolerance = "crossed mixture" if RUNS[kind][0] is GMM else "crossed VAE"
+    parity.check(f"{kind}, three crossings against none", tolerance, crossed[0], alone[0], steps=LEGS[-1][1])
 
 
 @pytest.mark.parametrize("model", ["dense", "conv"])
