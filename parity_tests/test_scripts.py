@@ -96,7 +96,7 @@ VAE_RUNS = [
     "--data digits --model dense --likelihood bernoulli --latent-dim 10 --hidden-dim 400 --steps 200 --seed 7",
     "--likelihood gaussian --activation relu --latent-dim 2 --hidden-dim 64 --epochs 5 --batch-size 99 --seed 1234567",
     "--likelihood gaussian --variance 0.05 --hidden-dim 32 --steps 60 --learning-rate 1e-2 --seed 18446744073709551615",
-    "--model conv --channels 4 --hidden-dim 16 --latent-dim 3 --activation relu --batch-size 16 --steps 1000 --seed 8",
+    "--model conv --channels 4 --hidden-dim 16 --latent-dim 3 --activation relu --batch-size 16 --steps 300 --seed 8",
 ]
 
 
