@@ -133,19 +133,6 @@ def test_rounding_hides_what_frameworks_differ_by() -> None:
     assert np.all(tf_optimizer.round_to_float32(tf.constant(other)).numpy() == other.astype(np.float32))
 
 
-@both
-def test_the_reproducible_root_is_a_root(module: ModuleType) -> None:
-    """Over 600 orders of magnitude, and where the root has few digits, as at the first update, where it is |g|."""
-    x = 10.0 ** (600 * draws.uniforms(0, "start", (50_000,)) - 300)
-    few_digits = np.arange(1.0, 3000.0)
-    for values in (x, few_digits**2, np.array(0.25)):
-        roots = np.asarray(module.reproducible_sqrt(tensor(module, values)))
-        np.testing.assert_allclose(roots, np.sqrt(values), rtol=1e-15, atol=0)
-    np.testing.assert_array_equal(module.reproducible_sqrt(tensor(module, few_digits**2)), few_digits)
-    smallest = np.asarray(module.reproducible_sqrt(tensor(module, np.array([0.0, 5e-324, 1e-310]))))
-    assert np.all((smallest > 0) & (smallest < 1e-150)), "what epsilon stands beside"
-
-
 @pytest.mark.parametrize("step", [1, 2, 1000])
 def test_a_reproducible_update_has_the_same_bits_before_it_is_rounded(step: int) -> None:
     """So the gradients' rounding is all that the equality of two checkpoints hangs on."""
