@@ -6,6 +6,8 @@ mean and let it shrink: that point's density grows as $\sigma^{-D}$, while all t
 the other component. The log likelihood then grows without bound, and the "best" mixture is a spike on one point,
 which has learned nothing. This is no fault of EM: it climbs faithfully, and now and then it climbs one of these.
 
+![Left: one Gaussian falls as it shrinks onto a point. Right: a component of a mixture rises.](singularity.png)
+
 Three remedies appear in this project. Adding $\epsilon$ to the diagonal of each covariance (`reg_covar`) puts a floor
 under the width: the spike remains, but it is finite. A prior that finds tiny covariances improbable (MAP, see `em.py`)
 removes it: the penalised objective falls again as $\sigma$ goes to zero. And starting again elsewhere helps, since the

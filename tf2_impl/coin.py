@@ -13,6 +13,9 @@ The belief is a Beta density here, because it has the likelihood's own form: a p
 and $b - 1$ tails seen before the first toss, and seeing tosses turns one Beta density into another. With many tosses
 the three answers agree; with few they do not, and with none the first has nothing to say.
 
+![The belief about the bias of a coin, from the prior Beta(2, 2) to a hundred tosses, and what each answer makes of
+it. The tosses drown the prior, and the three answers meet.](coin.png)
+
 Shapes: N tosses; everything else is a number, or an array of numbers that broadcast.
 
     tosses        (N,)     1 for heads, 0 for tails

@@ -13,6 +13,10 @@ likelihood. The M step moves $\theta$ with $q$ held: the bound rises, and the lo
 rises at least as much. Seen so, neither step has to go all the way. A better $q$ for a single point, or a $\theta$
 that is merely better, still raises the bound; that is the licence for incremental and for generalised EM.
 
+![The decomposition at work: the E step closes the gap KL, the M step lifts both parts.](decomposition.png)
+
+![The log likelihood as a function of one mean, and the bounds that EM climbs.](lower_bounds.png)
+
 Add a log prior $\log p(\theta)$ to the bound, and the same two steps climb to the most probable parameters (MAP). The
 E step stays as it is; only the M step sees the prior. For a mixture of Gaussians this is more than taste. The
 likelihood has no maximum: a component that shrinks onto one point makes it as large as you like. A prior that finds
@@ -25,7 +29,7 @@ Shapes: N points of D features, K choices (components).
     weights, means, covariances   (K,), (K, D), (K, D, D): MAP is for covariances of type full
     prior                         concentration (K,), mean (D,), mean_precision (), scale (D, D), degrees_of_freedom ()
 
-The first half serves any model through its `log_joint`; `tf2_impl.gmm` makes one. The loop around the two steps,
+The first half serves any model through its `log_joint`; `gmm.py` makes one. The loop around the two steps,
 which needs no tensors, is `common.em_driver.run_em`. All values are sums over the points, in nats.
 
 Source: Bishop (2006), sections 9.3 and 9.4; R. Neal and G. Hinton, "A view of the EM algorithm that justifies

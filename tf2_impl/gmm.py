@@ -7,6 +7,12 @@ covariance of each heap. If we knew the Gaussians, guessing $z$ would be easy: B
 starts from a guess and does the two in turn. Since the guesses are probabilities (the *responsibilities*), every
 point counts for every component, by a fraction; and each round can only raise the likelihood.
 
+![Eruptions of the geyser Old Faithful: the density that EM fitted, and points drawn from it.](mixture_density.png)
+
+![EM from a poor start. Colours are responsibilities, ellipses the components; no iteration lowers log p.](em_snapshots.png)
+
+![Where EM for four components ends from sixteen random starts: a likelihood with many maxima.](restarts.png)
+
 Shapes: N points of D features, K components.
 
     x                 (N, D)

@@ -1,0 +1,185 @@
+"""The book: an index and a page per chapter, from the sources, the parity table and the figures.
+
+python -m common.book build/book
+"""
+
+import ast
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from html import escape, unescape
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from common.book.chapters import NOT_CHAPTERS, PARTS
+from common.book.pairs import FOLDERS, ROOT, Pair, read_pair
+from common.book.prose import BookError, Prose
+from common.book.side_by_side import side_by_side
+
+HERE = Path(__file__).parent
+DRAWING = HERE.parent / "draw_chapters.py"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the book into the folder named; the exit code is 0, or 2 if something is missing or does not match."""
+    try:
+        if len(argv) != 1:
+            raise BookError(f"{' '.join(argv)!r}: name the one folder to write to, such as build/book")
+        print(build(Path(argv[0])))
+    except (BookError, OSError) as error:
+        print(f"common.book: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def titles() -> dict[str, str]:
+    """The chapters' titles by module name, in reading order."""
+    return {name: title for part in PARTS.values() for name, title in part.items()}
+
+
+def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Path | None = None) -> Path:
+    """Write the book into ``out``; returns its index. BookError says in one line what is missing or does not match."""
+    figures, parity = figures or root / "build" / "figures" / "torch", parity or root / "build" / "parity.json"
+    pairs = read_pairs(root)
+    measured = json.loads(parity.read_text()) if parity.is_file() else {"rows": [], "versions": {}}
+    shown: dict[str, str] = {}  # figure -> the chapter that shows it
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "figures").mkdir(exist_ok=True)
+
+    def figure(file: str, caption: str, place: str) -> str:
+        if not (figures / file).is_file():
+            raise BookError(f"{place}: figure {figures / file} is missing; `make figures` draws it")
+        shown[file] = place
+        shutil.copy(figures / file, out / "figures" / file)
+        return (
+            f'<figure><img src="figures/{file}" alt="{escape(drawing(file, place))}" loading="lazy">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+
+    def source(path: str, line: int = 1) -> str:
+        return f"{os.path.relpath(root, out)}/{path}#L{line}".replace(os.sep, "/")
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.update(
+        parts=PARTS, titles=titles(), folders=FOLDERS, frameworks={"torch": "PyTorch", "tf2": "TensorFlow 2"},
+        versions=measured["versions"], source=source, columns=side_by_side, zip=zip,
+    )  # fmt: skip
+    order = list(pairs)
+    for position, (name, pair) in enumerate(pairs.items()):
+        prose = Prose(linker(pairs, name, source), figure)
+        first, _, rest = pair.prose.partition("\n")
+        page = environment.get_template("chapter.html").render(
+            name=name, pair=pair, number=position + 1, subtitle=prose.html(first, f"{name}.py").strip(),
+            prose=prose.html(rest, f"{name}.py"),
+            text={d.name: prose.html(d.docstring, f"{name}.py: {d.name}") for d in pair.definitions},
+            agreement=agreement(measured["rows"], pair),
+            previous=order[position - 1] if position else None, next=order[position + 1 : position + 2],
+        )  # fmt: skip
+        (out / f"{name}.html").write_text(page, encoding="utf-8")
+    prose = Prose(linker(pairs, "", source), figure)
+    index = environment.get_template("index.html").render(
+        argument=prose.html((HERE / "index.md").read_text(encoding="utf-8"), "common/book/index.md"),
+        first_lines={name: prose.html(pair.prose.split("\n")[0], name).strip() for name, pair in pairs.items()},
+        needs={name: imports(root, name, order) for name in order}, rows=len(measured["rows"]),
+    )  # fmt: skip
+    (out / "index.html").write_text(index, encoding="utf-8")
+    if left := sorted({file.name for file in figures.glob("*.png")} - set(shown)):
+        raise BookError(
+            f"{figures / left[0]}: drawn, but no chapter shows it; add ![caption]({left[0]}) to a docstring"
+        )
+    for file in ("book.css", "stix-two-math.woff2"):
+        shutil.copy(HERE / file, out / file)
+    check_links(out)
+    return out / "index.html"
+
+
+def read_pairs(root: Path) -> dict[str, Pair]:
+    """The chapters' pairs in reading order; BookError if a file is neither a chapter nor said not to be one."""
+    for folder in FOLDERS.values():
+        for path in sorted((root / folder).glob("*.py")):
+            if path.stem not in (*titles(), *NOT_CHAPTERS, "__init__"):
+                raise BookError(f"{folder}/{path.name}: add it to PARTS or to NOT_CHAPTERS in common/book/chapters.py")
+    return {name: read_pair(name, root) for name in titles()}
+
+
+def drawing(file: str, place: str) -> str:
+    """What a figure shows: the docstring of the function that draws it, which has the file's name."""
+    for node in ast.parse(DRAWING.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == Path(file).stem and ast.get_docstring(node):
+            return " ".join(ast.get_docstring(node).split())
+    raise BookError(f"{place}: figure {file}: {DRAWING.name} has no function {Path(file).stem} that draws it")
+
+
+def linker(pairs: dict[str, Pair], here: str, source: Any) -> Any:
+    """What names in backticks stand for: `gmm.py`, `gmm.m_step`, `m_step` of this chapter, `common.draws`."""
+    names = {name: {d.name for d in pair.definitions} for name, pair in pairs.items()}
+
+    def link(text: str, place: str) -> str | None:
+        head, _, tail = text.partition(".")
+        if here and text in names[here]:
+            return f"#{text}"
+        if head in names and tail:
+            if tail != "py" and tail not in names[head]:
+                raise BookError(f"{place}: `{text}`: {head}.py defines no {tail}")
+            return f"{head}.html" if tail == "py" else f"{head}.html#{tail}"
+        path = (re.match(r"[\w/.]+\.py$", text) and text) or "/".join(text.split(".")[:2]) + ".py"
+        if path.startswith(("common/", "parity_tests/")):
+            if not (ROOT / path).is_file():
+                raise BookError(f"{place}: `{text}`: there is no file {path}")
+            return source(path)
+        return None
+
+    return link
+
+
+def imports(root: Path, name: str, order: list[str]) -> list[str]:
+    """The chapters that a chapter's code builds on, in reading order."""
+    text = (root / FOLDERS["torch"] / f"{name}.py").read_text(encoding="utf-8")
+    return [other for other in order if re.search(rf"from pytorch_impl(\.{other} import| import {other}$)", text, re.M)]
+
+
+def agreement(rows: list[dict[str, Any]], pair: Pair) -> dict[str, list[dict[str, Any]]]:
+    """The worst measured difference of every quantity and precision, by the definition that it belongs to.
+
+    A quantity belongs to the definition whose name is its first word, and to the chapter (the empty name) otherwise.
+    """
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["chapter"] == pair.name:
+            first, _, rest = row["quantity"].partition(" ")
+            known = first in {d.name for d in pair.definitions}
+            key = (first, rest or "value", row["dtype"]) if known else ("", row["quantity"], row["dtype"])
+            groups.setdefault(key, []).append(row)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for (owner, what, dtype), group in groups.items():
+        worst = max(group, key=lambda row: row["nmax"] / row["tolerance"])
+        row = {"what": what, "dtype": dtype, "nmax": worst["nmax"], "tolerance": worst["tolerance"]}
+        row |= {"ulp": max(r["max_ulp"] for r in group), "tensors": len(group)}
+        found.setdefault(owner, []).append(row)
+    for group in found.values():
+        group.sort(key=lambda row: (row["what"] != "value", row["what"], row["dtype"] != "float64"))
+    return found
+
+
+def check_links(out: Path) -> None:
+    """Every link and picture of the book leads somewhere, to the anchor named."""
+    pages = {page.name: page.read_text(encoding="utf-8") for page in sorted(out.glob("*.html"))}
+    anchors = {name: {unescape(a) for a in re.findall(r'\sid="([^"]+)"', html)} for name, html in pages.items()}
+    for name, html in pages.items():
+        for address in map(unescape, re.findall(r'\s(?:href|src)="([^"]+)"', html)):
+            file, _, anchor = address.partition("#")
+            if not (out / file).exists():
+                raise BookError(f"{name}: the link to {address} leads to no file")
+            if (target := file or name) in pages and anchor and anchor not in anchors[target]:
+                raise BookError(f"{name}: the link to {address} leads to no place on that page")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,25 @@
+"""The chapters of the book, in reading order. The one place to add a new one."""
+
+# part -> module -> title. Every pair of files is here or in NOT_CHAPTERS, or the book is not built.
+PARTS = {
+    "Nothing is hidden": {
+        "coin": "The coin",
+        "gaussian": "The Gaussian",
+    },
+    "A choice is hidden": {
+        "gmm": "Mixtures of Gaussians",
+        "coin_mixture": "Which coin was tossed?",
+        "em": "Expectation maximisation in general",
+        "missing_data": "Missing data",
+        "singularity": "Singularities",
+    },
+    "A continuum is hidden": {
+        "elbo": "The evidence lower bound",
+        "networks": "Encoder and decoder",
+        "vae": "The variational autoencoder",
+    },
+    "The climb": {
+        "optimizer": "Adam",
+    },
+}
+NOT_CHAPTERS = ("runtime", "train_gmm", "train_vae")

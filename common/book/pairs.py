@@ -1,0 +1,93 @@
+"""A chapter read from its pair of files: prose, imports, and every definition with its two implementations."""
+
+import ast
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.book.prose import BookError
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDERS = {"torch": "pytorch_impl", "tf2": "tf2_impl"}
+DIALECT = {"call": "forward"}  # Keras's name for what PyTorch calls forward
+
+
+@dataclass
+class Definition:
+    """A function, class or method: its docstring, and in each framework its code without it and the line it is at."""
+
+    name: str  # "log_beta", "VAE", "VAE.elbo"
+    docstring: str
+    code: dict[str, str] = field(default_factory=dict)
+    line: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def public(self) -> bool:
+        return not self.name.rpartition(".")[2].startswith("_")
+
+
+@dataclass
+class Pair:
+    """The two files of one chapter: the text they share, what stands before the first definition, the definitions."""
+
+    name: str
+    prose: str
+    preamble: dict[str, str]
+    definitions: list[Definition]
+
+
+def read_pair(name: str, root: Path = ROOT) -> Pair:
+    """The chapter ``name``; BookError names the file and the definition where its two files do not match."""
+    pages = {}
+    for side, folder in FOLDERS.items():
+        path = root / folder / f"{name}.py"
+        if not path.is_file():
+            raise BookError(f"{folder}/{name}.py: there is no such file, but the chapter is in common/book/chapters.py")
+        pages[side] = _read(path.read_text(encoding="utf-8"), f"{folder}/{name}.py")
+    (prose, preamble, ours), (other_prose, other_preamble, theirs) = pages.values()
+    if prose != other_prose:
+        raise BookError(f"{name}.py: the module docstrings of the two files differ")
+    names, other_names = ([definition.name for definition in page] for page in (ours, theirs))
+    if names != other_names:
+        alone = sorted(set(names) ^ set(other_names)) or names
+        raise BookError(f"{name}.py: the two files do not define the same in the same order: {', '.join(alone)}")
+    for mine, other in zip(ours, theirs, strict=True):
+        if mine.docstring != other.docstring:
+            raise BookError(f"{name}.py: {mine.name}: the docstrings of the two files differ")
+        mine.code = {"torch": mine.code["here"], "tf2": other.code["here"]}
+        mine.line = {"torch": mine.line["here"], "tf2": other.line["here"]}
+    return Pair(name, prose, {"torch": preamble, "tf2": other_preamble}, ours)
+
+
+def _read(source: str, place: str) -> tuple[str, str, list[Definition]]:
+    tree = ast.parse(source)
+    prose = ast.get_docstring(tree)
+    if not prose:
+        raise BookError(f"{place}: the module has no docstring, which is the chapter's text")
+    lines = source.split("\n")
+    blocks = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    others = [node for node in tree.body[1:] if node not in blocks]
+    preamble = "\n".join("\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in others)
+    found = []
+    for node in blocks:
+        methods = [child for child in node.body if isinstance(child, ast.FunctionDef) and ast.get_docstring(child)]
+        methods = methods if isinstance(node, ast.ClassDef) else []
+        found.append(_definition(node, node.name, lines, methods, place))
+        found += [_definition(m, f"{node.name}.{DIALECT.get(m.name, m.name)}", lines, [], place) for m in methods]
+    return prose, preamble, found
+
+
+def _definition(node: ast.AST, name: str, lines: list[str], cut: list[ast.FunctionDef], place: str) -> Definition:
+    docstring = ast.get_docstring(node) or ""
+    definition = Definition(name, docstring, line={"here": node.lineno})
+    if definition.public and not docstring:
+        raise BookError(f"{place}: {name} has no docstring, which is its text")
+    start = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    gone = [(node.body[0].lineno, node.body[0].end_lineno)] if docstring else []
+    gone += [(min([m.lineno, *(d.lineno for d in m.decorator_list)]), m.end_lineno) for m in cut]
+    kept = [i for i in range(start, node.end_lineno + 1) if not any(a <= i <= b for a, b in gone)]
+    text = [lines[i - 1] for i in kept]
+    indent = node.col_offset
+    text = [line[indent:] if line.strip() else "" for line in text]
+    squeezed = [line for i, line in enumerate(text) if line or (i and text[i - 1] and not text[i - 1].endswith(":"))]
+    definition.code = {"here": "\n".join(squeezed).rstrip()}
+    return definition

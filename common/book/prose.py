@@ -1,0 +1,63 @@
+"""Docstrings as HTML: Markdown by markdown-it, equations as MathML by math-core, names as links."""
+
+import re
+from collections.abc import Callable
+
+from markdown_it import MarkdownIt
+from math_core import LatexError, LatexToMathML
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+DIFFER = "Where the frameworks differ: "
+_TEX = LatexToMathML(annotation=True)
+
+
+class BookError(ValueError):
+    """What keeps the book from being built, in one line that names the place."""
+
+
+def equation(tex: str, display: bool, place: str) -> str:
+    r"""An equation as MathML; a displayed one may break at \qquad where the page is narrow."""
+    try:
+        parts = [_TEX.convert_with_local_state(part, displaystyle=display) for part in tex.split(r"\qquad")]
+    except LatexError as error:
+        raise BookError(f"{place}: the equation {' '.join(tex.split())} does not render: {error}") from error
+    return f'<div class="equation">{"".join(parts)}</div>' if display else "".join(parts)
+
+
+class Prose:
+    """Turns the docstrings of one page into HTML.
+
+    ``link(name)`` gives the address of what a name in backticks stands for, or None; ``figure(file, caption, place)``
+    the HTML of a figure that the text shows.
+    """
+
+    def __init__(self, link: Callable[[str, str], str | None], figure: Callable[[str, str, str], str]) -> None:
+        self.place = ""
+        self._markdown = MarkdownIt("commonmark").enable("table")
+        dollarmath_plugin(
+            self._markdown, renderer=lambda tex, options: equation(tex, options["display_mode"], self.place)
+        )
+
+        def code(renderer, tokens, index, options, env) -> str:
+            shown = f"<code>{self._escape(tokens[index].content)}</code>"
+            address = link(tokens[index].content, self.place)
+            return f'<a href="{address}">{shown}</a>' if address else shown
+
+        def image(renderer, tokens, index, options, env) -> str:
+            caption = self._markdown.renderInline(tokens[index].content)
+            return figure(tokens[index].attrs["src"], caption, self.place)
+
+        self._markdown.add_render_rule("code_inline", code)
+        self._markdown.add_render_rule("image", image)
+
+    @staticmethod
+    def _escape(text: str) -> str:
+        return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+    def html(self, text: str, place: str) -> str:
+        """A docstring as HTML; ``place`` names it in messages."""
+        self.place = place
+        html = self._markdown.render(text)
+        html = re.sub(r"<p>(<figure.*?</figure>)</p>", r"\1", html, flags=re.S)
+        html = html.replace("<p>Source: ", '<p class="source">Source: ')
+        return html.replace(f"<p>{DIFFER}", '<p class="differ"><strong>Where the frameworks differ</strong> ')
