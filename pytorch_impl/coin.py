@@ -1,30 +1,43 @@
 r"""The coin toss: maximum likelihood, maximum a posteriori and the whole posterior.
 
-A coin shows heads with an unknown probability $\theta$, and we have seen it tossed. Three answers to the same question
-follow, and the rest of this tutorial is about what becomes of them when part of the data is hidden.
+A coin shows heads with an unknown probability $\theta$, its *bias*, and we have seen it tossed a few times. What do the
+tosses $x$ say about $\theta$, and about the next toss? Three answers follow. The rest of this tutorial is about what
+becomes of them when part of the data is hidden.
 
-*Maximum likelihood* takes the $\theta$ under which the observed tosses were most probable. That is the share of heads,
-and it asks nothing else of us; but after three tosses and three heads it says that tails can never come. *Maximum a
-posteriori* first states a belief about $\theta$, a density $p(\theta)$, and takes the peak of that belief after the
-tosses. *Full Bayes* takes no single $\theta$ at all: it keeps the posterior density and averages every prediction over
-it.
+All three begin with the *likelihood* $p(x \mid \theta)$: the probability of the tosses that we saw, read as a function
+of the $\theta$ that we did not see. *Maximum likelihood* (MLE) takes the $\theta$ under which they were most probable.
+That is the share of heads, and it asks nothing else of us; but after three tosses and three heads it says that tails
+can never come.
 
-The belief is a Beta density here, because it has the likelihood's own form: a prior Beta(a, b) acts as $a - 1$ heads
-and $b - 1$ tails seen before the first toss, and seeing tosses turns one Beta density into another. With many tosses
-the three answers agree; with few they do not, and with none the first has nothing to say.
+*Maximum a posteriori* (MAP) first states a belief about $\theta$: a density $p(\theta)$, the *prior*. Bayes' rule makes
+of it the belief after the tosses, the *posterior*,
 
-![The belief about the bias of a coin, from the prior Beta(2, 2) to a hundred tosses, and what each answer makes of
-it. The tosses drown the prior, and the three answers meet.](coin.png)
+$$p(\theta \mid x) = \frac{p(x \mid \theta) \, p(\theta)}{p(x)}, \qquad
+  p(x) = \int_0^1 p(x \mid \theta) \, p(\theta) \, d\theta$$
+
+and the answer is the peak of that. *Full Bayes* takes no single $\theta$ at all: it keeps the whole posterior, and
+averages every prediction over it. The price is the integral $p(x)$, the *evidence*: what the model as a whole, belief
+included, thought of the tosses before they fell. For the coin it has a closed form. For nearly every other model it has
+none, and what this tutorial does from chapter to chapter is to find ways around it.
+
+The prior is a Beta density here, because it has the likelihood's own form, $\theta$ to some power times $1 - \theta$ to
+some power: Beta(a, b) acts as $a - 1$ heads and $b - 1$ tails seen before the first toss, and seeing tosses turns one
+Beta density into another. Such a prior is called *conjugate*. With many tosses the three answers agree; with few they
+do not, and with none the first has nothing to say.
+
+![The belief about the bias, from the prior Beta(2, 2) to a hundred tosses, and the three answers: MLE, MAP and what
+full Bayes predicts. Three tosses leave them apart; a hundred drown the prior.](coin.png)
 
 Shapes: N tosses; everything else is a number, or an array of numbers that broadcast.
 
     tosses        (N,)     1 for heads, 0 for tails
-    heads, tails  ()       how many of each: all that the tosses say about theta
+    heads, tails  ()       how many of each, h and t: all that the tosses say about theta
     theta         (...)    the probability of heads
     a, b          ()       the parameters of a Beta density, positive
 
-Everything is in log space and in nats. `BetaBernoulli` checks its input and adds what needs no gradient: credible
-intervals and tail probabilities.
+Products of many probabilities leave the range of a computer's numbers, so everything here is a logarithm, and a natural
+one: its unit is the *nat*, and an event of log probability $-1$ has probability $1/e$. `BetaBernoulli` checks its input
+and adds what needs no gradient: credible intervals and tail probabilities.
 
 Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 2.1, equations 2.1 to 2.20.
 """
@@ -79,7 +92,8 @@ def log_likelihood(tosses: Tensor, theta: Tensor) -> Tensor:
 def maximum_likelihood(heads: Tensor, tails: Tensor) -> Tensor:
     r"""The $\theta$ under which the tosses were most probable, (): the share of heads; NaN without tosses.
 
-    $$\theta_{\mathrm{ML}} = \frac{h}{h + t}$$
+    $$0 = \frac{\partial}{\partial \theta} \left( h \log \theta + t \log (1 - \theta) \right)
+      = \frac{h}{\theta} - \frac{t}{1 - \theta} \qquad \Rightarrow \qquad \theta_{\mathrm{ML}} = \frac{h}{h + t}$$
 
     Source: Bishop (2006), equations 2.7 and 2.8.
     """
@@ -92,7 +106,11 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
     $$\log B(a, b) = \log \Gamma(a) + \log \Gamma(b) - \log \Gamma(a + b), \qquad
       B(a, b) = \int_0^1 \theta^{a - 1} (1 - \theta)^{b - 1} \, d\theta$$
 
-    The terms cancel: the error is some machine epsilons of the largest of them, not of the result.
+    $\Gamma$ is the factorial for all positive numbers, $\Gamma(m + 1) = m!$. The terms cancel: the error is some
+    machine epsilons of the largest of them, not of the result.
+
+    Where the frameworks differ: each approximates log gamma by polynomials of its own, which part by up to two units in
+    the last place; the derivative, digamma, parts by more near its zero at 1.46, in proportion to itself.
 
     Source: Bishop (2006), equation 2.14 and exercise 2.5.
     """
@@ -112,6 +130,9 @@ def beta_log_density(theta: Tensor, a: Tensor, b: Tensor) -> Tensor:
 def posterior(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     r"""The parameters of the posterior, which is a Beta density like the prior: the counts are added.
 
+    By Bayes' rule the posterior is proportional to likelihood times prior. What does not depend on $\theta$, the
+    evidence included, can be left out, since a density must integrate to one whatever stands before it:
+
     $$p(\theta \mid x) \propto \theta^h (1 - \theta)^t \cdot \theta^{a - 1} (1 - \theta)^{b - 1}
       \qquad \Rightarrow \qquad p(\theta \mid x) = \mathrm{Beta}(\theta \mid a + h, b + t)$$
 
@@ -130,7 +151,7 @@ def maximum_a_posteriori(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> 
     $b + t \le 1$. With neither above 1 the density is highest at an edge where its parameter is below 1, and that is
     the mode if there is just one. Beta(1, 1) is flat, and with both below 1 both edges are modes: NaN.
 
-    With the flat prior Beta(1, 1) and at least one toss it is the maximum likelihood estimate.
+    The flat prior Beta(1, 1) has no opinion: with it, and at least one toss, MAP is the maximum likelihood estimate.
 
     Source: Bishop (2006), equation 2.18, at its maximum.
     """
@@ -149,7 +170,8 @@ def predictive(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     $$p(x_{N+1} = 1 \mid x) = \int_0^1 \theta \, p(\theta \mid x) \, d\theta = \frac{h + a}{h + t + a + b}$$
 
-    It is the prior's mean before the first toss, and lies between that and the share of heads ever after.
+    It is the prior's mean before the first toss, and lies between that and the share of heads ever after. After three
+    heads in three tosses and a flat prior it is 4/5: tails remain possible.
 
     Source: Bishop (2006), equations 2.19 and 2.20.
     """
@@ -192,7 +214,9 @@ def log_evidence_by_prediction(tosses: Tensor, a: Tensor, b: Tensor) -> Tensor:
     $$\log p(x) = \sum_n \log p(x_n \mid x_1, \ldots, x_{n-1}), \qquad
       p(x_n = 1 \mid x_1, \ldots, x_{n-1}) = \frac{a + h_{n-1}}{a + b + n - 1}$$
 
-    Every term is negative, so that nothing cancels, however strong the prior.
+    Here $h_{n-1}$ counts the heads among the first $n - 1$ tosses. The evidence is thus a record of prediction: a model
+    scores well by having expected what came next. Every term is negative, so that nothing cancels, however strong the
+    prior.
 
     Source: Bishop (2006), equation 2.20, by the product rule 1.11.
     """

@@ -1,16 +1,18 @@
 r"""One Gaussian: its density, the gradient of its log likelihood, and the estimates that make the gradient zero.
 
-A Gaussian has two things to learn, where its middle is and how far it spreads. Maximum likelihood asks for the pair
-under which the observed points are most probable, and calculus answers: the log likelihood is highest where its
-gradient is zero. For the mean the gradient is a sum of pulls, one from every point, each through the inverse of the
-covariance; the pulls balance at the average of the points. For the covariance they balance at the average of the
-squared deviations, which divides by N, not by N - 1: it is the maximum of the likelihood that is wanted here, and not
-an unbiased estimate.
+A coin has one number to learn. A Gaussian has two things: where its middle is, the *mean* $\mu$, and how far and in
+which directions it spreads, the *covariance* $\Sigma$. Maximum likelihood asks for the pair under which the observed
+points $x_1, \ldots, x_N$ are most probable, and calculus answers: the log likelihood is highest where its gradient is
+zero.
+
+For the mean the gradient is a sum of pulls, one from every point, each through the inverse of the covariance; the pulls
+balance at the average of the points. For the covariance they balance at the average of the squared deviations, which
+divides by N, not by N - 1: it is the maximum of the likelihood that is wanted here, and not an unbiased estimate.
 
 The gradient is here twice, as the formula that a pencil finds and as what the framework's automatic differentiation
 makes of the log likelihood. That they agree is the licence to leave the pencil out later, in the networks. And one
-Gaussian is where the closed form ends: with a mixture of them the equations still say what a maximum satisfies, but no
-longer where it is, and iteration begins.
+Gaussian is where the closed form ends. With a mixture of them, the next chapter, the same equations still say what a
+maximum satisfies, but no longer where it is, and iteration begins.
 
 Shapes: N points of D features.
 
@@ -32,7 +34,15 @@ from torch import Tensor
 
 
 def cholesky(covariances: Tensor) -> Tensor:
-    r"""The lower triangular $L$ with $L L^T = \Sigma$, (..., D, D); NaN where $\Sigma$ is not positive definite."""
+    r"""The lower triangular $L$ with $L L^T = \Sigma$, (..., D, D); NaN where $\Sigma$ is not positive definite.
+
+    It is the square root of a covariance that a computer likes: it costs a third of an inverse, its diagonal gives the
+    determinant, and solving with it gives $\Sigma^{-1} v$ for any $v$. No inverse need be formed.
+
+    Where the frameworks differ: in failure. PyTorch's `cholesky` raises an error, and `cholesky_ex` reports it in a
+    number for each matrix. TensorFlow says nothing: on a CPU it leaves NaN below the diagonal and whatever was in
+    memory above.
+    """
     factor, info = torch.linalg.cholesky_ex(covariances)
     return torch.where((info == 0)[..., None, None], factor, math.nan)
 
@@ -95,6 +105,9 @@ def mean_gradient_by_autodiff(x: Tensor, mean: Tensor, covariance: Tensor) -> Te
 
     $$\frac{\partial}{\partial \mu} \log p(X \mid \mu, \Sigma)$$
 
+    Where the frameworks differ: in what is asked. PyTorch makes a gradient function of a function (`torch.func.grad`);
+    TensorFlow records on a tape what is computed from the tensors that it was told to watch, and plays it backwards.
+
     Source: Bishop (2006), equation 2.120, left-hand side.
     """
     return torch.func.grad(log_likelihood, argnums=1)(x, mean, covariance)
@@ -131,7 +144,7 @@ def covariance_gradient_by_autodiff(x: Tensor, mean: Tensor, covariance: Tensor)
 
 
 def maximum_likelihood(x: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The mean, (D,), and the covariance, (D, D), under which the points were most probable.
+    r"""The mean, (D,), and the covariance, (D, D), under which the points were most probable: both gradients are zero.
 
     $$\mu_{\mathrm{ML}} = \frac{1}{N} \sum_n x_n, \qquad
       \Sigma_{\mathrm{ML}} = \frac{1}{N} \sum_n (x_n - \mu_{\mathrm{ML}})(x_n - \mu_{\mathrm{ML}})^T$$

@@ -11,6 +11,11 @@ was observed, and its covariance is what the regression leaves unexplained. The 
 covariances over the completed rows, and adds the unexplained covariance, for a guess does not scatter as the truth
 would. Each round raises the likelihood of the data that were observed, and of nothing else.
 
+The smallest case in print shows what can happen. Twelve points in the plane, eight of which lack a coordinate: the four
+complete ones show no correlation at all, and the likelihood has two equal maxima, at correlations 1/2 and -1/2,
+with a saddle between them at 0. EM climbs to the one on whose side it starts. Start on the saddle, and it stays there:
+what EM finds is a point where the gradient is zero, and which one depends on the start.
+
 This is right when entries are *missing at random*: whether an entry is missing may depend on what was observed, but
 not on the missing value itself. If a sensor fails in the heat that it would have measured, no formula here helps.
 
@@ -20,14 +25,17 @@ Shapes: N points of D features, K components; covariances of type full. For one 
     observed                    (N, D)      True where x was seen
     weights, means, covariances (K,), (K, D), (K, D, D)
 
-All patterns of gaps are computed in one batch. Each point takes from $\Sigma_k$ the rows and columns that it observed
-and from the identity all others, so that every matrix is D by D. An entry with a row of the identity and no difference
-from its mean adds nothing, neither to the determinant nor to the quadratic form. The price is N times K Cholesky
-factors. No NaN enters the arithmetic: `common.missing_checks` turns a table with NaN into `x` and `observed`. Where a
-covariance is not positive definite, its densities are NaN, as in `gmm`. Everything is in nats.
+In the equations a superscript picks entries: $o$ those that row n observed, $m$ those that it misses; $\Sigma^{mo}$ has
+the rows of the missing and the columns of the observed. All patterns of gaps are computed in one batch. Each point
+takes from $\Sigma_k$ the rows and columns that it observed and from the identity all others, so that every matrix is D
+by D. An entry with a row of the identity and no difference from its mean adds nothing, neither to the determinant nor
+to the quadratic form. The price is N times K Cholesky factors. No NaN enters the arithmetic: `common.missing_checks`
+turns a table with NaN into `x` and `observed`. Where a covariance is not positive definite, its densities are NaN, as
+in `gmm.py`. Everything is in nats.
 
 Source: Z. Ghahramani and M. Jordan, "Supervised learning from incomplete data via an EM approach", NIPS 6 (1994);
-R. Little and D. Rubin, "Statistical Analysis with Missing Data" (2nd edition, 2002), sections 8.2 and 11.2.
+R. Little and D. Rubin, "Statistical Analysis with Missing Data" (2nd edition, 2002), sections 8.2 and 11.2; the twelve
+points: G. Murray in the discussion of Dempster, Laird and Rubin (1977).
 """
 
 import math
@@ -226,6 +234,9 @@ def impute_draw(
 
     $L_n L_n^T$ is the covariance of $x_n^m$ given $x_n^o$ and $z_n$. The randomness is given: `uniforms` $u$, (N,), in
     (0, 1) and standard normal `noise` $\epsilon$, (N, D). Several such tables show what the gaps leave uncertain.
+
+    Where the frameworks differ: PyTorch picks row n's component by indexing with two vectors, (n) and (z); TensorFlow
+    has no such indexing, and gathers along the axis after the batch.
 
     Source: Little and Rubin (2002), section 5.4, on multiple imputation.
     """

@@ -6,11 +6,16 @@ arithmetic. Had we known the biases, Bayes' rule would tell how likely each coin
 neither, and expectation maximisation does the two in turn: it divides the heads and tails of every line among the
 coins, by the probabilities that the present biases give, and takes each coin's share of heads as its new bias.
 
+Five lines of ten tosses show it whole: 5, 9, 8, 4 and 7 heads, two coins picked equally often, and a first guess of
+biases 0.6 and 0.5. Under that guess the nine heads belong to the first coin with probability 0.80 and the four with
+0.35; each coin's share of the heads so divided is 0.71 and 0.58; ten rounds end at 0.80 and 0.52. Nobody said which
+lines came from which coin, and yet the lines fell into two heaps.
+
 This is the smallest model in which part of the data is hidden, and it has everything that the mixture of Gaussians
 has: the sum inside the logarithm, responsibilities, a likelihood that no round lowers, and maxima that come in copies,
 since the names of the coins mean nothing.
 
-Shapes: N sequences of tosses, K coins.
+Shapes: N sequences of tosses, K coins. $h_n$ heads in the $m_n$ tosses of sequence n, which coin $z_n$ made.
 
     heads             (N,)
     tosses            (N,)     heads and tails of each sequence
@@ -65,6 +70,9 @@ def log_likelihood(heads: Tensor, tosses: Tensor, weights: Tensor, biases: Tenso
     r"""The log likelihood of the mixture, a scalar in nats, summed over the sequences.
 
     $$\log p(h) = \sum_n \log \sum_k \pi_k \, p(h_n \mid z_n = k)$$
+
+    The sum over the coins stands inside the logarithm and keeps it from splitting into one term for each coin: that is
+    why setting the gradient to zero gives no formula for the biases, as it did for one coin.
 
     Source: Bishop (2006), equation 9.51.
     """

@@ -9,7 +9,8 @@ point counts for every component, by a fraction; and each round can only raise t
 
 ![Eruptions of the geyser Old Faithful: the density that EM fitted, and points drawn from it.](mixture_density.png)
 
-![EM from a poor start. Colours are responsibilities, ellipses the components; no iteration lowers log p.](em_snapshots.png)
+![EM from a poor start. Colours are responsibilities, ellipses the components; no iteration lowers log
+p.](em_snapshots.png)
 
 ![Where EM for four components ends from sixteen random starts: a likelihood with many maxima.](restarts.png)
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import sys
 from collections.abc import Sequence
 from html import escape, unescape
@@ -56,8 +57,10 @@ def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Pat
             raise BookError(f"{place}: figure {figures / file} is missing; `make figures` draws it")
         shown[file] = place
         shutil.copy(figures / file, out / "figures" / file)
+        width, height = struct.unpack(">II", (figures / file).read_bytes()[16:24])  # where a PNG says its size
+        size = f'width="{width}" height="{height}"' + (' class="wide"' if width > 2.5 * height else "")
         return (
-            f'<figure><img src="figures/{file}" alt="{escape(drawing(file, place))}" loading="lazy">'
+            f'<figure><img src="figures/{file}" alt="{escape(drawing(file, place))}" {size} loading="lazy">'
             f"<figcaption>{caption}</figcaption></figure>"
         )
 
