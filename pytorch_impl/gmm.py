@@ -124,6 +124,8 @@ def log_likelihood(
 
     $$\log p(X) = \sum_n \log \sum_k \pi_k \, \mathcal{N}(x_n \mid \mu_k, \Sigma_k)$$
 
+    The sum inside the logarithm is the trouble: it ties every parameter to all the others.
+
     Source: Bishop (2006), equation 9.14.
     """
     return torch.logsumexp(log_joint(x, weights, means, covariances, covariance_type), dim=1).sum()
@@ -170,6 +172,9 @@ def m_step(
       \mu_k = \frac{1}{N_k} \sum_n \gamma(z_{nk}) \, x_n$$
 
     $$\Sigma_k = \frac{1}{N_k} \sum_n \gamma(z_{nk}) (x_n - \mu_k)(x_n - \mu_k)^T + \epsilon I$$
+
+    At a maximum $0 = \sum_n \gamma(z_{nk}) \Sigma_k^{-1} (x_n - \mu_k)$, which is the gradient of one Gaussian with
+    each point's pull weighted by its responsibility; multiplied by $\Sigma_k$ it gives the mean above.
 
     A tied covariance is the average of the $\Sigma_k$ weighted by $N_k$; a diagonal one keeps only the diagonal; a
     spherical one only its mean. $\epsilon$ is `reg_covar`, 0 in the book: it keeps a component from collapsing onto a

@@ -21,6 +21,10 @@ h and w the height and width of a map of features, and [c h w] is one flattened 
     dense, to a map         features.weight ([c h w], I)      (I, h, w, c)
                             features.bias   ([c h w])         (h, w, c)
 
+Where the frameworks differ: in the values that a new layer has. PyTorch draws weights and biases from one uniform law,
+Keras weights from another, twice as wide for 784 inputs and 400 outputs, and biases of zero. Here `common/draws.py`
+draws them, and `import_parameters` sets them in both.
+
 Source: Kingma and Welling (2014), appendix C.
 """
 

@@ -1,8 +1,8 @@
 r"""Adam, the same Adam in both frameworks, and the rounding that makes two trained models equal to the last bit.
 
-PyTorch and Keras both ship an Adam, with different defaults and different formulas: Keras adds $\epsilon$ before the
-bias correction (the paper's "$\hat\epsilon$"), and keeps its learning rate and betas in single precision. The one
-below is Algorithm 1 of the paper, written out.
+Where the frameworks differ: PyTorch and Keras both ship an Adam, with different defaults and different formulas: Keras
+adds $\epsilon$ before the bias correction (the paper's "$\hat\epsilon$"), and keeps its learning rate and betas in
+single precision. The one below is Algorithm 1 of the paper, written out.
 
 The frameworks' gradients agree to about $10^{-15}$, and no better: sums are added in different orders. In
 `reproducible` training, all arithmetic is in double precision and the differences are rounded away before they can

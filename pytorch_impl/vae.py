@@ -6,6 +6,12 @@ a table of K means; here the codes are a continuum, and a network, the *decoder*
 makes the posterior $p(z \mid x)$ intractable, so EM's E step is out of reach; a second network, the *encoder*, is
 trained to propose a Gaussian $q(z \mid x)$ in its place. Both climb one objective, the ELBO (see `elbo.py`).
 
+With a Gaussian decoder this *is* a mixture of Gaussians, of infinitely many, weighted by the prior of their codes:
+
+$$p(x) = \int \mathcal{N}(x \mid \mu(z), \sigma^2 I) \, \mathcal{N}(z \mid 0, I) \, dz$$
+
+A plain autoencoder with squared error has no such integral: it is one Gaussian around each reconstruction.
+
 Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
 
     encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)
@@ -95,7 +101,11 @@ class VAE(nn.Module):
 
 
 def loss_and_gradients(model: VAE, x: Tensor, noise: Tensor) -> tuple[Bound, dict[str, Tensor]]:
-    """The bound of a batch, and the gradient of the loss, -ELBO, with respect to every parameter, by name."""
+    """The bound of a batch, and the gradient of the loss, -ELBO, with respect to every parameter, by name.
+
+    Where the frameworks differ: PyTorch remembers how every tensor was made, and is asked for gradients afterwards;
+    TensorFlow records only inside a tape.
+    """
     parameters = named_parameters(model)
     bound = model.elbo(x, noise)
     gradients = torch.autograd.grad(-bound.elbo, list(parameters.values()))
