@@ -77,9 +77,9 @@ def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Pat
     order = list(pairs)
     for position, (name, pair) in enumerate(pairs.items()):
         prose = Prose(linker(pairs, name, source), figure)
-        first, _, rest = pair.prose.partition("\n")
+        rest = pair.prose.partition("\n")[2]
         page = environment.get_template("chapter.html").render(
-            name=name, pair=pair, number=position + 1, subtitle=prose.html(first, f"{name}.py").strip(),
+            name=name, pair=pair, number=position + 1, subtitle=prose.html(subtitle(pair), f"{name}.py").strip(),
             prose=prose.html(rest, f"{name}.py"),
             text={d.name: prose.html(d.docstring, f"{name}.py: {d.name}") for d in pair.definitions},
             agreement=agreement(measured["rows"], pair),
@@ -89,8 +89,8 @@ def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Pat
     prose = Prose(linker(pairs, "", source), figure)
     index = environment.get_template("index.html").render(
         argument=prose.html((HERE / "index.md").read_text(encoding="utf-8"), "common/book/index.md"),
-        first_lines={name: prose.html(pair.prose.split("\n")[0], name).strip() for name, pair in pairs.items()},
-        needs={name: imports(root, name, order) for name in order}, rows=len(measured["rows"]),
+        subtitles={name: prose.html(subtitle(pair), name).strip() for name, pair in pairs.items()},
+        needs={name: imports(root, name, order[:i]) for i, name in enumerate(order)}, rows=len(measured["rows"]),
     )  # fmt: skip
     (out / "index.html").write_text(index, encoding="utf-8")
     if left := sorted({file.name for file in figures.glob("*.png")} - set(shown)):
@@ -110,6 +110,14 @@ def read_pairs(root: Path) -> dict[str, Pair]:
             if path.stem not in (*titles(), *NOT_CHAPTERS, "__init__"):
                 raise BookError(f"{folder}/{path.name}: add it to PARTS or to NOT_CHAPTERS in common/book/chapters.py")
     return {name: read_pair(name, root) for name in titles()}
+
+
+def subtitle(pair: Pair) -> str:
+    """The first line of a chapter's text without the title that it begins with."""
+    first = pair.prose.split("\n")[0]
+    start = f"[^:?,]*:|{re.escape(titles()[pair.name])}"
+    rest = re.sub(f"^({start})[?:,]? *", "", first)
+    return rest[:1].upper() + rest[1:]
 
 
 def drawing(file: str, place: str) -> str:
@@ -143,7 +151,7 @@ def linker(pairs: dict[str, Pair], here: str, source: Any) -> Any:
 
 
 def imports(root: Path, name: str, order: list[str]) -> list[str]:
-    """The chapters that a chapter's code builds on, in reading order."""
+    """Those of the chapters in ``order`` that a chapter's code builds on."""
     text = (root / FOLDERS["torch"] / f"{name}.py").read_text(encoding="utf-8")
     return [other for other in order if re.search(rf"from pytorch_impl(\.{other} import| import {other}$)", text, re.M)]
 

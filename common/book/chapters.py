@@ -9,7 +9,7 @@ PARTS = {
     "A choice is hidden": {
         "gmm": "Mixtures of Gaussians",
         "coin_mixture": "Which coin was tossed?",
-        "em": "Expectation maximisation in general",
+        "em": "EM in general",
         "missing_data": "Missing data",
         "singularity": "Singularities",
     },

@@ -58,6 +58,9 @@ class Prose:
         """A docstring as HTML; ``place`` names it in messages."""
         self.place = place
         html = self._markdown.render(text)
+        html = re.sub(
+            r"(\(?<math>(?:(?!</math>).)*</math>[.,;:)]+)", r'<span class="unbroken">\1</span>', html, flags=re.S
+        )
         html = re.sub(r"<p>(<figure.*?</figure>)</p>", r"\1", html, flags=re.S)
         html = html.replace("<p>Source: ", '<p class="source">Source: ')
         return html.replace(f"<p>{DIFFER}", '<p class="differ"><strong>Where the frameworks differ</strong> ')

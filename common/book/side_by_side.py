@@ -57,11 +57,17 @@ def _changes(a: list[Token], b: list[Token]) -> tuple[frozenset[int], frozenset[
 
 
 def _line(tokens: list[Token], marked: frozenset[int], kind: str) -> Line:
+    # a mark covers words; punctuation and blanks only between two of them
+    words = {i for i in marked if any(c.isalnum() for c in tokens[i][1])}
     html, inside = "", False
     for i, (css, text) in enumerate(tokens):
-        blank = not text.strip()
-        if (i in marked and not blank) != inside and not (blank and inside and i + 1 in marked):
+        following = next((j for j in range(i, len(tokens)) if j not in marked or j in words), None)
+        if (following in words) != inside and (inside or i in words):
             html, inside = html + ("</mark>" if inside else "<mark>"), not inside
-        html += f'<span class="{css}">{escape(text)}</span>' if css else escape(text)
+        if css == "c1" and any(before.strip() for _, before in tokens[:i]):
+            css = "c1 after"  # a comment after code goes to the next line as a whole
+        shown = escape(text)
+        html += ("<wbr>" if text == "." else "") + (f'<span class="{css}">{shown}</span>' if css else shown)
+        html += "<wbr>" if text.endswith("(") else ""
     text = "".join(text for _, text in tokens)
     return Line(html + ("</mark>" if inside else ""), kind, len(text) - len(text.lstrip()))
