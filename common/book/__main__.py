@@ -17,8 +17,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from common.book.chapters import NOT_CHAPTERS, PARTS
-from common.book.pairs import FOLDERS, ROOT, Pair, read_pair
+from common.book.chapters import PARTS, titles
+from common.book.pairs import FOLDERS, ROOT, Pair, read_pairs
 from common.book.prose import BookError, Prose
 from common.book.side_by_side import side_by_side
 
@@ -36,11 +36,6 @@ def main(argv: Sequence[str]) -> int:
         print(f"common.book: error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def titles() -> dict[str, str]:
-    """The chapters' titles by module name, in reading order."""
-    return {name: title for part in PARTS.values() for name, title in part.items()}
 
 
 def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Path | None = None) -> Path:
@@ -101,15 +96,6 @@ def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Pat
         shutil.copy(HERE / file, out / file)
     check_links(out)
     return out / "index.html"
-
-
-def read_pairs(root: Path) -> dict[str, Pair]:
-    """The chapters' pairs in reading order; BookError if a file is neither a chapter nor said not to be one."""
-    for folder in FOLDERS.values():
-        for path in sorted((root / folder).glob("*.py")):
-            if path.stem not in (*titles(), *NOT_CHAPTERS, "__init__"):
-                raise BookError(f"{folder}/{path.name}: add it to PARTS or to NOT_CHAPTERS in common/book/chapters.py")
-    return {name: read_pair(name, root) for name in titles()}
 
 
 def subtitle(pair: Pair) -> str:

@@ -23,3 +23,8 @@ PARTS = {
     },
 }
 NOT_CHAPTERS = ("runtime", "train_gmm", "train_vae")
+
+
+def titles() -> dict[str, str]:
+    """The chapters' titles by module name, in reading order."""
+    return {name: title for part in PARTS.values() for name, title in part.items()}

@@ -4,6 +4,7 @@ import ast
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.book.chapters import NOT_CHAPTERS, titles
 from common.book.prose import BookError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -18,6 +19,7 @@ class Definition:
     name: str  # "log_beta", "VAE", "VAE.elbo"
     docstring: str
     code: dict[str, str] = field(default_factory=dict)
+    whole: dict[str, str] = field(default_factory=dict)  # a class with its methods, which have code of their own
     line: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -33,6 +35,15 @@ class Pair:
     prose: str
     preamble: dict[str, str]
     definitions: list[Definition]
+
+
+def read_pairs(root: Path = ROOT) -> dict[str, Pair]:
+    """The chapters' pairs in reading order; BookError if a file is neither a chapter nor said not to be one."""
+    for folder in FOLDERS.values():
+        for path in sorted((root / folder).glob("*.py")):
+            if path.stem not in (*titles(), *NOT_CHAPTERS, "__init__"):
+                raise BookError(f"{folder}/{path.name}: add it to PARTS or to NOT_CHAPTERS in common/book/chapters.py")
+    return {name: read_pair(name, root) for name in titles()}
 
 
 def read_pair(name: str, root: Path = ROOT) -> Pair:
@@ -54,6 +65,7 @@ def read_pair(name: str, root: Path = ROOT) -> Pair:
         if mine.docstring != other.docstring:
             raise BookError(f"{name}.py: {mine.name}: the docstrings of the two files differ")
         mine.code = {"torch": mine.code["here"], "tf2": other.code["here"]}
+        mine.whole = {"torch": mine.whole["here"], "tf2": other.whole["here"]}
         mine.line = {"torch": mine.line["here"], "tf2": other.line["here"]}
     return Pair(name, prose, {"torch": preamble, "tf2": other_preamble}, ours)
 
@@ -81,13 +93,20 @@ def _definition(node: ast.AST, name: str, lines: list[str], cut: list[ast.Functi
     definition = Definition(name, docstring, line={"here": node.lineno})
     if definition.public and not docstring:
         raise BookError(f"{place}: {name} has no docstring, which is its text")
-    start = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-    gone = [(node.body[0].lineno, node.body[0].end_lineno)] if docstring else []
-    gone += [(min([m.lineno, *(d.lineno for d in m.decorator_list)]), m.end_lineno) for m in cut]
-    kept = [i for i in range(start, node.end_lineno + 1) if not any(a <= i <= b for a, b in gone)]
-    text = [lines[i - 1] for i in kept]
-    indent = node.col_offset
-    text = [line[indent:] if line.strip() else "" for line in text]
-    squeezed = [line for i, line in enumerate(text) if line or (i and text[i - 1] and not text[i - 1].endswith(":"))]
-    definition.code = {"here": "\n".join(squeezed).rstrip()}
+    start = _start(node)
+    own = [(node.body[0].lineno, node.body[0].end_lineno)] if docstring else []
+    definition.whole = {"here": _without(own, lines, start, node)}
+    definition.code = {"here": _without(own + [(_start(m), m.end_lineno) for m in cut], lines, start, node)}
     return definition
+
+
+def _start(node: ast.AST) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+
+
+def _without(gone: list[tuple[int, int]], lines: list[str], start: int, node: ast.AST) -> str:
+    # the node's lines but for those gone, moved to the left margin, with no blank line doubled or after a colon
+    kept = [lines[i - 1] for i in range(start, node.end_lineno + 1) if not any(a <= i <= b for a, b in gone)]
+    text = [line[node.col_offset :] if line.strip() else "" for line in kept]
+    shown = [line for i, line in enumerate(text) if line or (i and text[i - 1] and not text[i - 1].endswith(":"))]
+    return "\n".join(shown).rstrip()

@@ -1,0 +1,124 @@
+"""The chapters as notebooks, a pair for each: the same cells, once in PyTorch and once in TensorFlow.
+
+python -m common.book.notebooks build/notebooks
+
+A notebook holds the chapter's text, every definition under its own text, and then the definitions at work: the code of
+``examples/`` and the chapter's figures, which are drawn with the functions that the notebook itself defines.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from common.book.chapters import titles
+from common.book.pairs import FOLDERS, Pair, read_pairs
+from common.book.prose import BookError
+
+EXAMPLES = Path(__file__).parent / "examples"
+FIGURE = re.compile(r"!\[([^\]]*)\]\((\w+)\.png\)\n*")
+SETUP = """\
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+%matplotlib inline
+root = next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "{folder}").is_dir())
+sys.path.insert(0, str(root))
+
+import matplotlib.pyplot as plt
+import numpy as np
+from {folder} import {modules}
+from {folder}.runtime import evaluate
+from common import datasets, draw_chapters, draws, figures
+from common.missing_checks import check_missing, mean_imputed
+{dialect}"""
+DIALECT = {
+    "torch": """
+import torch
+
+def tensor(array, dtype=torch.float64):
+    return torch.tensor(array, dtype=dtype)
+
+def detached(value):
+    return value.detach()
+
+boolean = torch.bool""",
+    "tf2": """
+import tensorflow as tf
+
+def tensor(array, dtype=tf.float64):
+    return tf.constant(array, dtype=dtype)
+
+def detached(value):
+    return value
+
+boolean = tf.bool""",
+}
+DRAW = """\
+modules = {{name: importlib.import_module(f"{folder}.{{name}}") for name in draw_chapters.CHAPTERS}}
+maths = SimpleNamespace(**modules | {{"{name}": sys.modules["__main__"]}})  # this chapter's functions are those above
+draw_chapters.{figure}(maths, evaluate)"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the notebooks into the folder named; the exit code is 0, or 2 if something is missing."""
+    try:
+        if len(argv) != 1:
+            raise BookError(f"{' '.join(argv)!r}: name the one folder to write to, such as build/notebooks")
+        for path in write(Path(argv[0])):
+            print(path)
+    except (BookError, OSError) as error:
+        print(f"common.book.notebooks: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def write(out: Path) -> list[Path]:
+    """Write every chapter's pair of notebooks; returns the files."""
+    written = []
+    for pair in read_pairs().values():
+        for side in FOLDERS:
+            path = out / side / f"{pair.name}.ipynb"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(notebook(pair, side), path)
+            written.append(path)
+    return written
+
+
+def notebook(pair: Pair, side: str) -> nbformat.NotebookNode:
+    """One chapter in one framework."""
+    folder, example = FOLDERS[side], EXAMPLES / f"{pair.name}.py"
+    if not example.is_file():
+        raise BookError(f"{example}: the chapter {pair.name} has no example to run")
+    others = ", ".join(name for name in titles() if name != pair.name)
+    setup = SETUP.format(folder=folder, modules=others, dialect=DIALECT[side])
+    cells = [new_markdown_cell(f"# {titles()[pair.name]}\n\n{_text(pair.prose)}")]
+    cells += [new_code_cell(setup), new_code_cell(pair.preamble[side])]
+    for definition in pair.definitions:
+        if "." not in definition.name:
+            cells.append(new_markdown_cell(f"## `{definition.name}`\n\n{_text(definition.docstring)}"))
+            cells.append(new_code_cell(definition.whole[side]))
+    cells.append(new_markdown_cell("## At work"))
+    cells += [
+        new_code_cell(re.sub("^ ", "# ", cell).strip()) for cell in example.read_text(encoding="utf-8").split("\n# %%")
+    ]
+    for caption, figure in FIGURE.findall(pair.prose):
+        cells.append(new_markdown_cell(" ".join(caption.split())))
+        cells.append(new_code_cell(DRAW.format(folder=folder, name=pair.name, figure=figure)))
+    for i, cell in enumerate(cells):
+        cell["id"] = f"{pair.name}-{i}".replace("_", "-")  # the same at every build
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return new_notebook(cells=cells, metadata=kernel)
+
+
+def _text(docstring: str) -> str:
+    return FIGURE.sub("", docstring)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
