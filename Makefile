@@ -32,6 +32,7 @@ parity-long: $(VENV)/ready  ## 10,000 updates, and 1,000 of a VAE of MNIST's siz
 figures: $(VENV)/ready  ## draw the chapters' figures from both implementations' numbers into build/figures
 	@$(RUN) -m common.draw_chapters pytorch_impl build/figures/torch
 	@$(RUN) -m common.draw_chapters tf2_impl build/figures/tf2
+	@touch build/figures/drawn
 
 lint: $(VENV)/ready  ## check style and formatting with ruff
 	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet "ruff>=0.12,<1"
@@ -41,8 +42,30 @@ format: $(VENV)/ready  ## let ruff format the sources
 	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet "ruff>=0.12,<1"
 	@$(RUN) -m ruff check --fix . ; $(RUN) -m ruff format .
 
+.PHONY: book book-test notebooks notebooks-test
+book: $(VENV)/ready build/figures/drawn  ## write the book, both implementations side by side: build/book/index.html
+	@$(RUN) -m common.book build/book
+
+book-test: book  ## look at every page of the book in headless Chromium (installs it where apt-get can)
+	@$(RUN) -m pip install --quiet "playwright>=1.60,<2" "axe-playwright-python>=0.1.4,<1"
+	@test -x /usr/bin/chromium || (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || true
+	@if test -x /usr/bin/chromium; then $(RUN) -m pytest --numprocesses 2 parity_tests/book_in_browser.py; \
+		else echo "book-test: skipped, there is no /usr/bin/chromium and apt-get cannot install it"; fi
+
+notebooks: $(VENV)/ready  ## write every chapter as a pair of notebooks into build/notebooks/torch and build/notebooks/tf2
+	@$(RUN) -m pip install --quiet "nbformat>=5.10,<6" "ipykernel>=6.29,<8"
+	@$(RUN) -m common.book.notebooks build/notebooks
+
+notebooks-test: notebooks  ## run all notebooks; a chapter's two must print the same
+	@$(RUN) -m pip install --quiet "nbclient>=0.10,<1"
+	@$(RUN) -m pytest --numprocesses 2 parity_tests/book_notebooks.py
+
 clean:  ## remove everything that was generated, .venv included
 	rm -rf build $(VENV) .pytest_cache .ruff_cache
+
+# The chapters' figures for the book; `make figures` draws them again when the maths has changed.
+build/figures/drawn: common/draw_chapters.py common/chapter_figures.py | $(VENV)/ready
+	@$(MAKE) --no-print-directory figures
 
 # The environment, made anew whenever requirements.txt is newer than the mark.
 $(VENV)/ready: requirements.txt

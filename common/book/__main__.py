@@ -69,7 +69,7 @@ def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Pat
         parts=PARTS, titles=titles(), folders=FOLDERS, frameworks={"torch": "PyTorch", "tf2": "TensorFlow 2"},
         versions=measured["versions"], source=source, columns=side_by_side, zip=zip,
     )  # fmt: skip
-    order = list(pairs)
+    order, pages = list(pairs), {}
     for position, (name, pair) in enumerate(pairs.items()):
         prose = Prose(linker(pairs, name, source), figure)
         rest = pair.prose.partition("\n")[2]
@@ -80,21 +80,22 @@ def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Pat
             agreement=agreement(measured["rows"], pair),
             previous=order[position - 1] if position else None, next=order[position + 1 : position + 2],
         )  # fmt: skip
-        (out / f"{name}.html").write_text(page, encoding="utf-8")
+        pages[f"{name}.html"] = page
     prose = Prose(linker(pairs, "", source), figure)
-    index = environment.get_template("index.html").render(
+    pages["index.html"] = environment.get_template("index.html").render(
         argument=prose.html((HERE / "index.md").read_text(encoding="utf-8"), "common/book/index.md"),
         subtitles={name: prose.html(subtitle(pair), name).strip() for name, pair in pairs.items()},
         needs={name: imports(root, name, order[:i]) for i, name in enumerate(order)}, rows=len(measured["rows"]),
     )  # fmt: skip
-    (out / "index.html").write_text(index, encoding="utf-8")
     if left := sorted({file.name for file in figures.glob("*.png")} - set(shown)):
         raise BookError(
             f"{figures / left[0]}: drawn, but no chapter shows it; add ![caption]({left[0]}) to a docstring"
         )
     for file in ("book.css", "stix-two-math.woff2"):
         shutil.copy(HERE / file, out / file)
-    check_links(out)
+    check_links(pages, out)
+    for name, page in pages.items():
+        (out / name).write_text(page, encoding="utf-8")
     return out / "index.html"
 
 
@@ -165,14 +166,13 @@ def agreement(rows: list[dict[str, Any]], pair: Pair) -> dict[str, list[dict[str
     return found
 
 
-def check_links(out: Path) -> None:
-    """Every link and picture of the book leads somewhere, to the anchor named."""
-    pages = {page.name: page.read_text(encoding="utf-8") for page in sorted(out.glob("*.html"))}
+def check_links(pages: dict[str, str], out: Path) -> None:
+    """Every link and picture of the pages, which are to be written to ``out``, leads somewhere, to the anchor named."""
     anchors = {name: {unescape(a) for a in re.findall(r'\sid="([^"]+)"', html)} for name, html in pages.items()}
     for name, html in pages.items():
         for address in map(unescape, re.findall(r'\s(?:href|src)="([^"]+)"', html)):
             file, _, anchor = address.partition("#")
-            if not (out / file).exists():
+            if file not in pages and not (out / file).exists():
                 raise BookError(f"{name}: the link to {address} leads to no file")
             if (target := file or name) in pages and anchor and anchor not in anchors[target]:
                 raise BookError(f"{name}: the link to {address} leads to no place on that page")

@@ -63,4 +63,8 @@ class Prose:
         )
         html = re.sub(r"<p>(<figure.*?</figure>)</p>", r"\1", html, flags=re.S)
         html = html.replace("<p>Source: ", '<p class="source">Source: ')
-        return html.replace(f"<p>{DIFFER}", '<p class="differ"><strong>Where the frameworks differ</strong> ')
+        return re.sub(
+            f"<p>{DIFFER}(.)",
+            lambda match: f'<p class="differ"><strong>Where the frameworks differ</strong> {match[1].upper()}',
+            html,
+        )
