@@ -10,7 +10,7 @@ VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproduci
 .PHONY: help train parity parity-long divergences figures lint format clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-19s %s\n", $$1, $$2}'
 
 train: $(VENV)/ready  ## train the mixture and the VAE in both frameworks; figures and metrics in build/runs
 	@$(RUN) -m pytorch_impl.train_gmm $(GMM) --out $(RUNS)/gmm-torch
