@@ -17,6 +17,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from common.readers import reason
+
+LARGEST_HEADER = 2**20  # names, shapes and the architecture: a few thousand bytes
+
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], step: int, architecture: Mapping[str, Any]) -> None:
     """Write ``arrays`` after ``step`` updates; the file appears whole or not at all.
@@ -32,20 +36,35 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], step: int, architecture: 
 def load(path: Path) -> tuple[dict[str, np.ndarray], int, dict[str, Any]]:
     """Arrays, step and architecture of the checkpoint at ``path``; ValueError, in one line, if it is not whole."""
     try:
+        with open(path, "rb") as file:
+            if int.from_bytes(file.read(8), "little") > LARGEST_HEADER:
+                raise ValueError(f"it announces a header of more than {LARGEST_HEADER:,} bytes")
         with safe_open(path, framework="numpy") as file:
             architecture = json.loads((file.metadata() or {})["architecture"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        return arrays, int(arrays.pop("step")), architecture
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"checkpoint {path}: not a whole checkpoint ({error}); use one that a run wrote") from error
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            if kinds.pop("step") != "I64" or not kinds.keys() or not set(kinds.values()) <= {"F32", "F64"}:
+                raise ValueError(f"it holds tensors of {sorted(set(kinds.values()))}")
+            arrays = {name: file.get_tensor(name) for name in kinds}
+            step = file.get_tensor("step")
+        if step.shape != () or step < 0 or not isinstance(architecture, dict):
+            raise ValueError("its step is no count, or its architecture no object")
+        for name, array in arrays.items():
+            if not np.all(np.isfinite(array)):
+                raise ValueError(f"{name!r} holds NaN or infinity")
+        return arrays, int(step), architecture
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        what = reason(error)
+        raise ValueError(f"checkpoint {path}: not a whole checkpoint ({what}); use one that a run wrote") from error
 
 
 def check_architecture(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """ValueError naming the first entry in which a checkpoint's architecture is not the expected one."""
     for name in sorted({*found, *expected}):
         if found.get(name) != expected.get(name):
-            raise ValueError(f"checkpoint {path}: is of another architecture, {name} = {found.get(name)!r} where this "
-                             f"run has {expected.get(name)!r}; give the options it was trained with")  # fmt: skip
+            what = f"{reason(name)} = {reason(repr(found.get(name)))} where this run has {expected.get(name)!r}"
+            raise ValueError(
+                f"checkpoint {path}: is of another architecture, {what}; give the options it was trained with"
+            )
 
 
 def digest(path: Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from common import checkpoint
 from common.metrics import difference
+from common.readers import reason
 from common.run_folder import read_config, read_metrics
 
 WITHIN = {"reproducible": 0.0, "float64": 1e-10, "float32": 1e-3}
@@ -22,7 +23,10 @@ def compare(a: Path, b: Path) -> tuple[bool, list[str]]:
     arrays_a, step_a, architecture = checkpoint.load(a / "checkpoint.safetensors")
     arrays_b, step_b, architecture_b = checkpoint.load(b / "checkpoint.safetensors")
     checkpoint.check_architecture(b, architecture_b, architecture)
-    precision = read_config(a)["precision"]
+    if (precision := read_config(a).get("precision")) not in WITHIN:
+        raise ValueError(f"{a}: config.json names no precision of {', '.join(WITHIN)}; restore the file")
+    if differing := arrays_a.keys() ^ arrays_b.keys():
+        raise ValueError(f"{a} and {b}: their checkpoints' names differ in {reason(repr(sorted(differing)))}")
     worst = {name: difference(arrays_a[name], arrays_b[name]) for name in arrays_a}
     entries = sum(value.size for value in arrays_a.values())
     equal = sum(round(worst[name].bit_equal * arrays_a[name].size) for name in arrays_a)

@@ -1,27 +1,29 @@
-"""Data sets by name, as NumPy arrays and what they are. Nothing is downloaded.
+"""Data sets by name, as NumPy arrays and what they are.
 
 ``load("old-faithful")``, ``load("airquality")`` (NaN where a value is missing), ``load("digits")``,
-``load("synthetic")``, ``load("path/to/table.csv")``, ``load("path/to/array.npy")``; and
-``load("mnist", data_dir=...)`` or ``"fashion-mnist"`` for a folder of IDX files.
+``load("synthetic")``, ``load("path/to/table.csv")`` (or .csv.gz), ``load("path/to/array.npy")``; and ``load("mnist")``,
+``"fashion-mnist"`` or ``"kmnist"``, which are downloaded once into the user's cache, unless ``data_dir`` names a folder
+with their IDX files. Nothing else comes from the network.
 """
 
-import csv
-import gzip
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from common import draws
+from common import download, draws
+from common.readers import read_csv, read_idx, read_npy
 
 SHIPPED = Path(__file__).parent / "data"
 SHA256 = {
     "old_faithful.csv": "2da9ef67231ab7542d2ec3e5a741a8d53ada92a24103195ce7d1f9b8e36a986d",
     "airquality.csv": "2c30fd88f946fb033340b1058465fcf791944d031d3f1c6d653515b7be5a74b3",
 }
-NAMES = ("old-faithful", "airquality", "digits", "synthetic", "mnist", "fashion-mnist")
+NAMES = ("old-faithful", "airquality", "digits", "synthetic", *download.SOURCES)
+READERS = {".csv": read_csv, ".csv.gz": read_csv, ".npy": read_npy}
 IDX_FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
              "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}  # fmt: skip
 HELD_OUT_SHARE = 1 / 6
@@ -55,11 +57,18 @@ class Dataset:
         return Dataset(self.name, self.x[rows], labels, self.feature_names, self.image_shape)
 
 
-def load(name: str, data_dir: str | Path | None = None) -> Dataset:
-    """The data set called ``name``: one of ``NAMES``, or the path of a .csv or .npy file of numbers (N, D).
+def load(
+    name: str, data_dir: str | Path | None = None, label_column: str | None = None, pixel_max: float = 1.0
+) -> Dataset:
+    """The data set called ``name``: one of ``NAMES``, or the path of a .csv, .csv.gz or .npy file of numbers (N, D).
 
-    Raises ValueError, in one line, for an unknown name and for a file that is missing, damaged or not a table.
+    ``data_dir`` holds the IDX files of mnist, fashion-mnist or kmnist. Of a file, ``label_column`` names a column that
+    is no data but holds labels (by its header, or by its number: 1 is the first, -1 the last), and ``pixel_max`` is
+    what a white pixel has: pixels are divided by it. Raises ValueError, in one line, for an unknown name and for a file
+    that is missing, damaged or not a table.
     """
+    if name in NAMES and (label_column is not None or pixel_max != 1):
+        raise ValueError(f"data {name!r}: --label-column and --pixel-max are for .csv and .npy files; leave them out")
     if name == "old-faithful":
         return Dataset(name, _shipped("old_faithful.csv"), feature_names=("eruption (minutes)", "waiting (minutes)"))
     if name == "airquality":
@@ -69,17 +78,20 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         return _digits()
     if name == "synthetic":
         return synthetic_mixture()
-    if name in ("mnist", "fashion-mnist"):
-        return _idx_folder(name, data_dir)
-    readers = {".csv": read_csv, ".npy": read_npy}
-    if (suffix := Path(name).suffix) not in readers:
+    if name in download.SOURCES:
+        return _idx_folder(name, download.fetch(name) if data_dir is None else Path(data_dir))
+    if (reader := next((READERS[end] for end in READERS if name.endswith(end)), None)) is None:
         raise ValueError(f"data {name!r} is unknown: use {', '.join(NAMES)}, or the path of a .csv or .npy file")
     if not Path(name).is_file():
         raise ValueError(f"data {name!r}: there is no such file; give the path of a .csv or .npy file")
-    x, feature_names = readers[suffix](Path(name))
+    x, feature_names = reader(Path(name))
+    labels = None
+    if label_column is not None:
+        x, feature_names, labels = _without_labels(Path(name), x, feature_names, label_column)
+    x = x if pixel_max == 1 else x / pixel_max
     side = math.isqrt(x.shape[1])
     is_images = side > 1 and side * side == x.shape[1] and x.size > 0 and x[0].min() >= 0 and x[0].max() <= 1
-    return Dataset(name, x, feature_names=feature_names, image_shape=(side, side) if is_images else None)
+    return Dataset(name, x, labels, feature_names, (side, side) if is_images else None)
 
 
 def binarize(x: np.ndarray) -> np.ndarray:
@@ -104,59 +116,6 @@ def synthetic_mixture(
     return Dataset("synthetic", x, labels, tuple(f"x{i + 1}" for i in range(dimensions)))
 
 
-def read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A comma-separated table of numbers, with or without a header line; empty cells and NA become NaN."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [(number, cells) for number, cells in enumerate(csv.reader(file), start=1) if cells]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read as CSV ({error}); give a UTF-8 text table of numbers") from error
-    header: tuple[str, ...] = ()
-    if lines and not any(_is_number(cell) for cell in lines[0][1]):
-        header = tuple(cell.strip() for cell in lines.pop(0)[1])
-    if not lines:
-        raise ValueError(f"{path}: holds no rows of numbers; give a table with at least one row")
-    width = len(header) or len(lines[0][1])
-    for number, cells in lines:
-        if len(cells) != width:
-            raise ValueError(f"{path}: line {number} has {len(cells)} columns, not {width}; is the file cut short?")
-        for column, cell in enumerate(cells, start=1):
-            if not _is_number(cell):
-                raise ValueError(f"{path}: line {number}, column {column} is {cell!r}; only numbers, NA or empty")
-    table = [[float(cell) if cell.strip() not in ("", "NA") else math.nan for cell in cells] for _, cells in lines]
-    return np.array(table), header
-
-
-def read_npy(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A two-dimensional array of numbers, mapped from the file rather than read; never a pickle."""
-    try:
-        x = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read as .npy ({error}); write it with numpy.save") from error
-    if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind not in "fiub":
-        what = f"shape {x.shape}, dtype {x.dtype}" if isinstance(x, np.ndarray) else "an archive"
-        raise ValueError(f"{path}: holds {what}; a table of real numbers (N, D) is needed")
-    if x.size == 0:
-        raise ValueError(f"{path}: holds a table of shape {x.shape}; give at least one row and one column")
-    return x if x.dtype.kind == "f" else x.astype(np.float64), ()
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """An IDX file of bytes (MNIST's format), plain or gzipped: magic 0 0 8 d, d sizes, then the bytes."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            magic = file.read(4)
-            if len(magic) < 4 or magic[:3] != b"\0\0\x08":
-                raise ValueError(f"{path}: starts with {magic.hex()}, which is not an IDX file of bytes")
-            sizes = np.frombuffer(file.read(4 * magic[3]), ">u4").astype(int).tolist()
-            content = file.read(math.prod(sizes) + 1)
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); fetch the file again") from error
-    if len(sizes) != magic[3] or len(content) != math.prod(sizes):
-        raise ValueError(f"{path}: holds {len(content)} bytes where {sizes} were announced; fetch the file again")
-    return np.frombuffer(content, np.uint8).reshape(sizes)
-
-
 def _shipped(file_name: str) -> np.ndarray:
     path = SHIPPED / file_name
     if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[path.name]:
@@ -171,15 +130,38 @@ def _digits() -> Dataset:
     return Dataset("digits", bunch.data / 16.0, bunch.target, image_shape=(8, 8))
 
 
-def _idx_folder(name: str, data_dir: str | Path | None) -> Dataset:
-    folder = Path(data_dir) if data_dir else Path("data") / name
+def _without_labels(
+    path: Path, x: np.ndarray, feature_names: tuple[str, ...], label_column: str
+) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+    """The table without one column, its names, and that column as whole numbers."""
+    names = list(feature_names) or [""] * x.shape[1]
+    if label_column in feature_names:
+        index = names.index(label_column)
+    elif re.fullmatch(r"-?[1-9][0-9]{0,8}", label_column):
+        index = int(label_column) - (int(label_column) > 0)
+    else:
+        index = len(names)
+    if not -len(names) <= index < len(names) or len(names) == 1:
+        raise ValueError(
+            f"--label-column {label_column}: {path} has {len(names)} column(s) and none of that name or number beside "
+            "data; name one of its header, or count from 1, or from -1 backwards"
+        )
+    labels = np.asarray(x[:, index])
+    if not np.all(np.abs(labels) < 2**31) or np.any(labels != np.floor(labels)):
+        raise ValueError(f"--label-column {label_column}: {path} has other than whole numbers there; name another")
+    kept = tuple(np.delete(np.array(feature_names, dtype=object), index)) if feature_names else ()
+    return np.delete(x, index, axis=1), kept, labels.astype(np.int64)
 
+
+def _idx_folder(name: str, folder: Path) -> Dataset:
     def part(files: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
         found = [next((p for p in (folder / f, folder / f"{f}.gz") if p.is_file()), None) for f in files]
         if None in found:
             missing = files[found.index(None)]
-            raise ValueError(f"data {name!r}: {folder / missing}[.gz] is missing; put the four IDX files of "
-                             f"{name} into a folder and name it by --data-dir")  # fmt: skip
+            raise ValueError(
+                f"data {name!r}: {folder / missing}[.gz] is missing; put the four IDX files of {name} (from "
+                f"{download.SOURCES[name].mirrors[0]}) into a folder and name it by --data-dir"
+            )
         images, labels = (read_idx(path) for path in found)
         if images.ndim != 3 or labels.shape != images.shape[:1]:
             raise ValueError(f"{folder}: images {images.shape} and labels {labels.shape} do not belong together")
@@ -189,14 +171,7 @@ def _idx_folder(name: str, data_dir: str | Path | None) -> Dataset:
         x = images.reshape(len(images), -1) / np.float32(255)
         return Dataset(name, x, labels, image_shape=images.shape[1:], held_out=held_out)
 
-    return dataset(*part(IDX_FILES["train"]), held_out=dataset(*part(IDX_FILES["test"])))
-
-
-def _is_number(cell: str) -> bool:
-    if cell.strip() in ("", "NA"):
-        return True
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    train, test = (part(IDX_FILES[name]) for name in ("train", "test"))
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise ValueError(f"{folder}: images of {train[0].shape[1:]} and of {test[0].shape[1:]} do not belong together")
+    return dataset(*train, held_out=dataset(*test))

@@ -8,11 +8,15 @@ import argparse
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, NoReturn, Self
+from dataclasses import Field, asdict, dataclass, field, fields
+from typing import Any, NoReturn, Self, get_args
 
 from common.datasets import NAMES
+from common.download import SOURCES
+from common.readers import reason
 from common.vae_checks import MODELS
+
+DATA = f"{', '.join(NAMES)}, or the path of a .csv (or .csv.gz) or .npy file"
 
 
 def option(default: Any, help: str, **argparse_arguments: Any) -> Any:
@@ -24,8 +28,14 @@ def option(default: Any, help: str, **argparse_arguments: Any) -> Any:
 class RunOptions:
     """What every training script understands."""
 
-    data: str = option("digits", f"{', '.join(NAMES)}, or the path of a .csv or .npy file")
-    data_dir: str | None = option(None, "folder with the IDX files of mnist or fashion-mnist", type=str)
+    data: str = option("digits", DATA)
+    data_dir: str | None = option(
+        None, f"folder with the IDX files of {', '.join(SOURCES)}; without it they are downloaded, once", type=str
+    )
+    label_column: str | None = option(
+        None, "column of a .csv or .npy file that is no data but labels: its header, or its number (-1 is the last)",
+        type=str,
+    )  # fmt: skip
     seed: int = option(0, "seed of every random number of the run")
     precision: str = option(
         "float64",
@@ -42,7 +52,7 @@ class RunOptions:
         """Return the options; ValueError, naming the flag, if one is out of range."""
         for name, least in self.at_least().items():
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= least):
+            if value is not None and not least <= value < math.inf:
                 raise ValueError(f"{flag(name)} {value}: must be at least {least}")
         if self.seed >= 2**64:
             raise ValueError(f"--seed {self.seed}: must be below 2^64")
@@ -63,7 +73,7 @@ class RunOptions:
 class GMMOptions(RunOptions):
     """Fit a mixture of Gaussians by expectation maximisation."""
 
-    data: str = option("old-faithful", f"{', '.join(NAMES)}, or the path of a .csv or .npy file")
+    data: str = option("old-faithful", DATA)
     components: int = option(2, "number of components K")
     covariance: str = option("full", "form of the covariances", choices=("full", "tied", "diag", "spherical"))
     method: str = option("em", "maximum likelihood (em) or maximum a posteriori (map)", choices=("em", "map"))
@@ -110,11 +120,14 @@ class VAEOptions(RunOptions):
     steps: int | None = option(None, "stop after this many updates, whatever the epochs", type=int)
     batch_size: int = option(128, "images in a minibatch")
     learning_rate: float = option(1e-3, "of Adam")
+    pixel_max: float = option(1.0, "what a white pixel has in a .csv or .npy file: pixels are divided by it")
 
     def at_least(self) -> dict[str, float]:
         """The least value of each numeric option."""
         sizes = ("latent_dim", "hidden_dim", "channels", "epochs", "steps", "batch_size")
-        return super().at_least() | dict.fromkeys(sizes, 1) | {"variance": 1e-6, "learning_rate": 1e-12}
+        return (
+            super().at_least() | dict.fromkeys(sizes, 1) | {"variance": 1e-6, "learning_rate": 1e-12, "pixel_max": 1e-6}
+        )
 
     def check(self) -> Self:
         """Return the options; ValueError, naming the flag, if one is out of range or does not go with another."""
@@ -153,21 +166,27 @@ def resumed(options: RunOptions, given: set[str], earlier: dict[str, Any]) -> Ru
     """The earlier run's options with those of this command line that may change; ValueError naming any other."""
     for name in sorted(given - FREE_ON_RESUME):
         if getattr(options, name) != earlier.get(name):
-            raise ValueError(
-                f"{flag(name)} {getattr(options, name)}: the run to resume has {earlier.get(name)}; leave the flag out"
-            )
+            had = reason(str(earlier.get(name)))
+            raise ValueError(f"{flag(name)} {getattr(options, name)}: the run to resume has {had}; leave the flag out")
     names = {f.name for f in fields(options)}
     if missing := sorted(names - earlier.keys()):
         raise ValueError(f"--resume {options.resume}: config.json lacks {missing}; is it a run of this script?")
     for f in fields(options):
-        value = earlier[f.name]
-        if value is not None and f.default is not None and not isinstance(value, (type(f.default), int)):
-            raise ValueError(f"--resume {options.resume}: config.json has {f.name} = {value!r}; restore the file")
+        if not _fits(f, earlier[f.name]):
+            value = reason(repr(earlier[f.name]))
+            raise ValueError(f"--resume {options.resume}: config.json has {f.name} = {value}; restore the file")
     changed = {name: getattr(options, name) for name in given & FREE_ON_RESUME}
     if "epochs" in given and "steps" not in given:
         changed["steps"] = None  # more epochs are meant, wherever the earlier run was told to stop
     machine = {name: getattr(options, name) for name in ("out", "resume", "overwrite", "threads", "device")}
     return type(options)(**{name: earlier[name] for name in names} | machine | changed).check()
+
+
+def _fits(option: Field, value: Any) -> bool:
+    """Whether a value out of a file is one that the command line could have given."""
+    types = get_args(option.type) or (option.type,)
+    whole = type(value) is int and float in types
+    return (type(value) in types or whole) and value in option.metadata.get("choices", (value,))
 
 
 def as_dict(options: RunOptions) -> dict[str, Any]:

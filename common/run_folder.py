@@ -25,9 +25,11 @@ from tqdm import tqdm
 
 from common import checkpoint, options
 from common.options import RunOptions
+from common.readers import read_json, read_json_lines
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "tensorflow", "keras")
 SECONDS_BETWEEN_SAVES = 10.0
+LARGEST_FLOAT = sys.float_info.max
 
 
 class RunFolder:
@@ -64,7 +66,16 @@ class RunFolder:
         self._clock = self._saved = time.perf_counter()
 
     def steps(self, first: int, last: int, unit: str) -> Iterator[int]:
-        """Count from first + 1 to last, with a progress bar on a terminal; ends early if the run is interrupted."""
+        """Count from first + 1 to last, with a progress bar on a terminal; ends early if the run is interrupted.
+
+        Raises ValueError if a run to go on with is past the last step already: to do nothing is not what was asked for.
+        """
+        if last < first:
+            raise ValueError(f"--resume {self.options.resume}: {first} {unit}s are done already, and --steps or "
+                             f"--epochs asks for {last}; ask for more, or leave the flag out")  # fmt: skip
+        return self._steps(first, last, unit)
+
+    def _steps(self, first: int, last: int, unit: str) -> Iterator[int]:
         bar = tqdm(range(first + 1, last + 1), initial=first, total=last, unit=unit, disable=not sys.stderr.isatty())
         for step in bar:
             if self.interrupted:
@@ -85,6 +96,13 @@ class RunFolder:
             self._take_place()
         checkpoint.save(self.path / "checkpoint.safetensors", arrays, step, self.architecture)
         self._saved = time.perf_counter()
+
+    def check_history(self, *names: str) -> None:
+        """ValueError unless each line of the metrics to go on from has the ``names``."""
+        for row in self.history:
+            if lacking := set(names) - row.keys():
+                raise ValueError(f"--resume {self.options.resume}: metrics.jsonl lacks {', '.join(sorted(lacking))} at "
+                                 f"step {row['step']}; restore the file")  # fmt: skip
 
     def save_is_due(self) -> bool:
         """Whether the last checkpoint is so old that losing what came after it would hurt."""
@@ -179,21 +197,20 @@ def main(
 def read_config(path: Path) -> dict[str, Any]:
     """The options of the run in a folder."""
     try:
-        return dict(json.loads((path / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return read_json(path / "config.json")
+    except ValueError as error:
         raise ValueError(f"--resume {path}: config.json cannot be read ({error}); name a run's folder") from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; a last line that was cut short is left out."""
-    try:
-        lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]
-        if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
-            raise ValueError("a line is no object with a step")
-        return rows
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: metrics.jsonl cannot be read ({error}); name a run's folder") from error
+    """The lines of a run's metrics.jsonl, finite numbers with a step and a loss; without a last one cut short."""
+    rows = read_json_lines(path / "metrics.jsonl")
+    for number, row in enumerate(rows, start=1):
+        finite = all(type(value) in (int, float) and abs(value) <= LARGEST_FLOAT for value in row.values())
+        if not (finite and {"step", "loss"} <= row.keys() and isinstance(row["step"], int) and row["step"] > 0):
+            what = f"line {number} of metrics.jsonl holds no step and loss, or other than finite numbers"
+            raise ValueError(f"{path}: {what}; restore the file")
+    return rows
 
 
 def versions() -> dict[str, str]:

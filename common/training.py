@@ -15,6 +15,7 @@ from common.mixture_checks import check_finite, check_size, check_spread, precis
 from common.mixture_prior import MixturePrior, default_prior
 from common.mixture_start import initial_responsibilities
 from common.options import GMMOptions, VAEOptions
+from common.readers import reason
 from common.run_folder import RunFolder
 
 DEFAULT_REG_COVAR = 1e-6
@@ -40,7 +41,8 @@ class MixtureData(NamedTuple):
 
 def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
     """Data and architecture of a mixture run; ValueError, in one line, if no mixture can be fitted to them."""
-    dataset, name = datasets.load(options.data, options.data_dir), f"--data {options.data}"
+    dataset = datasets.load(options.data, options.data_dir, options.label_column)
+    name = f"--data {options.data}"
     x, observed = np.array(dataset.x, dtype=dtype_of(options.precision)), None
     if options.missing == "em" and np.isnan(x).any():
         x, observed = check_missing(x, name)
@@ -78,10 +80,24 @@ def mixture_parameters(run: RunFolder) -> tuple[np.ndarray, ...] | None:
     """The parameters of the checkpoint that a run goes on from; None for a new run."""
     if run.start is None:
         return None
-    names = ("weights", "means", "covariances")
-    if missing := set(names) - run.start[0].keys():
-        raise ValueError(f"--resume {run.options.resume}: the checkpoint lacks {sorted(missing)}; use one a run wrote")
-    return tuple(run.start[0][name] for name in names)
+    run.check_history(OBJECTIVE[run.options.method])
+    k, d = run.options.components, run.architecture["data_dim"]
+    covariances = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[run.options.covariance]
+    shapes = {"weights": (k,), "means": (k, d), "covariances": covariances}
+    check_arrays(run, shapes)
+    return tuple(run.start[0][name] for name in shapes)
+
+
+def check_arrays(run: RunFolder, shapes: dict[str, tuple[int, ...]]) -> None:
+    """ValueError unless the checkpoint to go on from holds arrays of these names and shapes."""
+    arrays = run.start[0]
+    if differing := arrays.keys() ^ shapes.keys():
+        names = reason(repr(sorted(differing)))
+        raise ValueError(f"--resume {run.options.resume}: the checkpoint's names differ in {names}; use a run's own")
+    for name, shape in shapes.items():
+        if arrays[name].shape != tuple(shape):
+            raise ValueError(f"--resume {run.options.resume}: the checkpoint's {name} has shape {arrays[name].shape}, "
+                             f"not {tuple(shape)}; use one a run wrote")  # fmt: skip
 
 
 def run_mixture(run: RunFolder, iterate: Callable[[Any], tuple[Any, float]], save: Callable[[Any, int], None],
@@ -148,13 +164,14 @@ def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, 
 
     Raises ValueError, in one line, if the data are no images, or images of unknown shape and the model is a conv one.
     """
-    data = datasets.load(options.data, options.data_dir)
+    data = datasets.load(options.data, options.data_dir, options.label_column, options.pixel_max)
     for part in (data, data.held_out):
         if part is not None:
             check_finite(f"--data {options.data}", part.x)
             if part.x.min() < 0 or part.x.max() > 1:
                 raise ValueError(
-                    f"--data {options.data}: values from {part.x.min():g} to {part.x.max():g}; scale pixels to [0, 1]"
+                    f"--data {options.data}: values from {part.x.min():g} to {part.x.max():g}; scale pixels to [0, 1], "
+                    "or say what a white one has by --pixel-max, and which column is none by --label-column"
                 )
     if options.model == "conv" and data.image_shape is None:
         raise ValueError(f"--model conv: --data {options.data} has rows of {data.x.shape[1]} numbers, which are not "
@@ -188,11 +205,8 @@ def vae_start(
         zeros = [{name: np.zeros(shape) for name, shape in shapes.items()} for _ in MOMENTS]
         return draws.initial_values(run.options.seed, shapes), zeros, 0
     arrays, step = run.start
-    needed = {f"{prefix}{name}" for prefix in ("", *MOMENTS) for name in shapes}
-    if arrays.keys() != needed:
-        raise ValueError(
-            f"--resume {run.options.resume}: the checkpoint's names differ in {sorted(needed ^ arrays.keys())}"
-        )
+    run.check_history("reconstruction", "kl")
+    check_arrays(run, {f"{prefix}{name}": shape for prefix in ("", *MOMENTS) for name, shape in shapes.items()})
     moments = [{k.removeprefix(p): v for k, v in arrays.items() if k.startswith(p)} for p in MOMENTS]
     return {k: v for k, v in arrays.items() if not k.startswith("optimizer.")}, moments, step
 

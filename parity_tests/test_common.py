@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from common import checkpoint, datasets, draws, training
+from common import checkpoint, datasets, draws, readers, training
 from common.metrics import difference, ulp_distance, ulp_histogram
 from common.rounding import round_mixture
 from parity_tests.conftest import Parity
@@ -116,9 +116,9 @@ def test_unknown_and_missing_data(tmp_path: Path) -> None:
         datasets.load("mnist", tmp_path)
     path = write(tmp_path / "cut", bytes([0, 0, 8, 1]) + np.array([10], ">u4").tobytes() + b"123")
     with pytest.raises(ValueError, match=r"holds 3 bytes where \[10\] were announced"):
-        datasets.read_idx(Path(path))
+        readers.read_idx(Path(path))
     with pytest.raises(ValueError, match="not an IDX file"):
-        datasets.read_idx(Path(write(tmp_path / "other", b"PK\x03\x04")))
+        readers.read_idx(Path(write(tmp_path / "other", b"PK\x03\x04")))
 
 
 def test_draws_are_placed() -> None:
