@@ -24,7 +24,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -226,10 +225,11 @@ def _chunks(url: str, file: RemoteFile) -> Iterator[bytes]:
         passing = error.code in (408, 429) or error.code >= 500
         raise _Unavailable(f"HTTP {error.code}, {reason(error)}", passing) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _Unavailable(reason(error), _may_pass(getattr(error, "reason", error))) from error
+        cause = getattr(error, "reason", error)
+        raise _Unavailable(reason(cause), _may_pass(cause)) from error
 
 
-def _may_pass(cause: Any) -> bool:
+def _may_pass(cause: Exception | str) -> bool:
     """Whether to try again: not on a machine that is offline, and not where the answer will be the same."""
     if isinstance(cause, (str, ValueError, socket.gaierror, ssl.SSLCertVerificationError)):
         return False

@@ -113,8 +113,8 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         return rows
 
 
-def reason(error: BaseException) -> str:
-    """What an error says, in one line of bounded length."""
+def reason(error: BaseException | str) -> str:
+    """What an error says, or any text out of a file, in one line of bounded length."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
