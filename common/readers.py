@@ -27,7 +27,7 @@ LARGEST_GZIP_RATIO = 1032
 # times as much memory as its text.
 LARGEST_IDX = 2**30
 LARGEST_ZIPPED_CSV = 2**28
-LONGEST_LINE = 2**22  # of a table: a row of more than 200,000 numbers is no row
+LONGEST_LINE = 2**20  # of a table: a row of more than 50,000 numbers of twenty digits is no row
 LARGEST_JSON = 2**20  # of a config.json, and of a line of metrics.jsonl
 
 
@@ -48,7 +48,7 @@ def read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     if not rows:
         below = f" below the header {_short(','.join(header))}" if header else ""
         raise ValueError(f"{path}: holds no rows of numbers{below}; give a table with at least one row")
-    if any(_number(name) is not None for name in header if name):
+    if any(number == number for number in map(_number, header) if number is not None):  # NaN, for NA, is a name here
         warnings.warn(f"{path}: line 1 is taken for a header, {_short(','.join(header))}", UserWarning, stacklevel=2)
     return np.stack(rows), header
 
@@ -165,11 +165,14 @@ class _Line(NamedTuple):
 def _lines(path: Path, file: io.TextIOBase) -> Iterator[_Line]:
     """The lines of a table that are not empty. One that does not end is given up before it fills the memory."""
     taken: list[str] = []
+    left = LONGEST_LINE
 
     def bounded() -> Iterator[str]:
+        nonlocal left
         while line := file.readline(LONGEST_LINE):
             taken.append(line)
-            if sum(map(len, taken)) >= LONGEST_LINE:
+            left -= len(line)
+            if left <= 0:
                 raise ValueError(f"{path}: line {reader.line_num + 1} is longer than {LONGEST_LINE:,} characters; "
                                  "give a table with a line for each row")  # fmt: skip
             yield line
@@ -179,6 +182,7 @@ def _lines(path: Path, file: io.TextIOBase) -> Iterator[_Line]:
         if cells:
             yield _Line(reader.line_num, cells, "".join(taken))
         taken.clear()
+        left = LONGEST_LINE
 
 
 def _is_header(first: _Line, second: _Line | None = None) -> bool:

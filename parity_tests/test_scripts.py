@@ -234,6 +234,10 @@ BAD = {
     "conv of no image": ("vae", "--model conv --data {rows}", "--model conv: --data"),
     "channels of dense": ("vae", "--channels 4", "--channels 4: only a conv model has them; leave it out or add"),
     "zero channels": ("vae", "--model conv --channels 0", "--channels 0: must be at least 1"),
+    "labels of a named set": ("gmm", "--label-column -1", "--label-column and --pixel-max are for .csv and .npy files"),
+    "labels that are none": ("gmm", "--data {nan2} --label-column 3", "--label-column 3: "),
+    "bytes, not told": ("vae", "--data {line}", "or say what a white one has by --pixel-max"),
+    "zero white": ("vae", "--pixel-max 0", "--pixel-max 0.0: must be at least"),
     "variance of a coin": ("vae", "--variance 0.1", "--variance 0.1: only a gaussian likelihood has one"),
 }
 
@@ -417,6 +421,25 @@ def test_more_epochs_on_resume_are_more_updates(tmp_path: Path, framework: str) 
     config = json.loads((out / "config.json").read_text()) | {"latent_dim": "x"}
     (out / "config.json").write_text(json.dumps(config))
     assert VAE[framework](["--resume", str(out)]) == 2
+
+
+@both
+@scripts
+def test_a_resume_to_less_than_was_done_is_refused(
+    tmp_path: Path, framework: str, script: str, capsys: pytest.CaptureFixture
+) -> None:
+    main, out = SCRIPTS[script][framework], tmp_path / "run"
+    assert run(main, SMALL[script], out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    capsys.readouterr()
+    for where in ([], ["--out", str(tmp_path / "other")]):
+        assert main(["--resume", str(out), "--steps", "3", *where]) == 2
+        unit = {"gmm": "iteration", "vae": "update"}[script]
+        assert f"--resume {out}: 5 {unit}s are done already, and --steps" in one_line(capsys)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert not (tmp_path / "other").exists()
+    assert main(["--resume", str(out), "--steps", "5"]) == 0
+    assert digest(out) in capsys.readouterr().out
 
 
 @both
