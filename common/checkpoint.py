@@ -36,6 +36,8 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], step: int, architecture: 
 def load(path: Path) -> tuple[dict[str, np.ndarray], int, dict[str, Any]]:
     """Arrays, step and architecture of the checkpoint at ``path``; ValueError, in one line, if it is not whole."""
     try:
+        if not path.is_file():
+            raise ValueError("there is no such file")
         with open(path, "rb") as file:
             if int.from_bytes(file.read(8), "little") > LARGEST_HEADER:
                 raise ValueError(f"it announces a header of more than {LARGEST_HEADER:,} bytes")

@@ -54,8 +54,8 @@ class RunOptions:
             value = getattr(self, name)
             if value is not None and not least <= value < math.inf:
                 raise ValueError(f"{flag(name)} {value}: must be at least {least}")
-        if self.seed >= 2**64:
-            raise ValueError(f"--seed {self.seed}: must be below 2^64")
+            if isinstance(value, int) and value >= 2**64:
+                raise ValueError(f"{flag(name)} {reason(str(value))}: must be below 2^64")
         if "" in (self.out, self.resume):
             raise ValueError("--out and --resume: an empty name is no folder; name one, such as build/runs/first")
         if self.threads > (most := 8 * (os.cpu_count() or 1)):

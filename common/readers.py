@@ -56,6 +56,8 @@ def read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
 def read_npy(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """A two-dimensional array of numbers, mapped from the file rather than read; never a pickle."""
     try:
+        if not path.is_file():  # a pipe, say, which would wait for ever
+            raise ValueError("there is no such file")
         with open(path, "rb") as file:
             if file.read(6) != b"\x93NUMPY":
                 raise ValueError("it does not start like one")
@@ -115,7 +117,8 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 def reason(error: BaseException | str) -> str:
     """What an error says, or any text out of a file, in one line of bounded length."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 @contextlib.contextmanager
@@ -229,4 +232,5 @@ def _object(path: Path, content: bytes, where: str = "") -> dict[str, Any]:
 
 
 def _short(text: str) -> str:
+    text = reason(text)
     return text if len(text) <= 60 else f"{text[:57]}..."
