@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from sklearn.utils.validation import validate_data
 
+from common.chunks import column_range, pieces
 from common.missing_checks import check_missing
 from common.mixture_start import INIT_PARAMS
 
@@ -68,13 +69,17 @@ def check_points(estimator: Any, X: Any, reset: bool) -> tuple[np.ndarray, np.nd
 
 def check_finite(name: str, x: np.ndarray, remedy: str = "remove those rows or fill them in") -> None:
     """ValueError naming the first entry of a table that is NaN or infinite."""
-    with np.errstate(over="ignore"):
-        suspicious = not np.isfinite(x.sum())
-    if suspicious and len(bad := np.argwhere(~np.isfinite(x))):
-        row, column = bad[0]
-        what = "NaN" if np.isnan(x[row, column]) else "infinity (inf)"
-        where = f"at row {row}, column {column} ({len(bad)} such entries)"
-        raise ValueError(f"{name} contains {what} {where}: {remedy}")
+    first, count = None, 0
+    for start, piece in pieces(x):
+        with np.errstate(over="ignore"):
+            suspicious = not np.isfinite(piece.sum())
+        if suspicious and len(bad := np.argwhere(~np.isfinite(piece))):
+            row, column = bad[0]
+            what = "NaN" if np.isnan(piece[row, column]) else "infinity (inf)"
+            first, count = first or (what, start + row, column), count + len(bad)
+    if first:
+        what, row, column = first
+        raise ValueError(f"{name} contains {what} at row {row}, column {column} ({count} such entries): {remedy}")
 
 
 LARGEST = 1e150  # its square, which a variance needs, is still a number
@@ -82,7 +87,7 @@ LARGEST = 1e150  # its square, which a variance needs, is still a number
 
 def check_size(name: str, x: np.ndarray) -> None:
     """ValueError if squares of the entries are beyond what the dtype can hold."""
-    largest = float(np.abs(x).max())
+    largest = float(np.abs(column_range(x)).max())
     if largest > (LARGEST if x.dtype == np.float64 else 1e18):
         raise ValueError(f"{name} has entries as large as {largest:.3g}, whose squares overflow; scale the data")
 
@@ -91,7 +96,7 @@ def check_spread(
     name: str, x: np.ndarray, covariance_type: str, reg_covar: float, remedy: str = "or set reg_covar above 0"
 ) -> None:
     """A constant column has no variance: an error without ``reg_covar``, a warning with it."""
-    constant = np.flatnonzero(x.max(axis=0) == x.min(axis=0))
+    constant = np.flatnonzero(np.equal(*column_range(x)))
     if covariance_type == "spherical" and len(constant) < x.shape[1]:
         return
     if len(constant):

@@ -6,6 +6,7 @@ and the messages live here; a framework's ``GaussianMixture`` adds only the math
 
 import numbers
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from common.chunks import Chunks, chunk_rows, pieces, rows_to_start_from, spread_rows, take_rows
 from common.em_driver import run_em
 from common.missing_checks import check_missing, mean_imputed
 from common.mixture_checks import (
@@ -106,17 +108,21 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MixtureEstimator":
         """Fit the mixture to X (N, D) by EM, row n counting ``sample_weight[n]`` times; returns self."""
-        self.fit_predict(X, y, sample_weight)
+        self._fit(X, sample_weight)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Fit the mixture to X (N, D) and return the most probable component of every point, (N,)."""
+        self._fit(X, sample_weight)
+        return self.predict(X)
+
+    def _fit(self, X: Any, sample_weight: Any) -> None:
         check_parameters(self)
         x, observed, weight = self._training_data(X, sample_weight)
         start = check_start(self, x.shape[1], x.dtype)
         go_on = self.warm_start and hasattr(self, "converged_")
         random_state = check_random_state(self.random_state)
-        tensors = tuple(None if array is None else self._tensor(array) for array in (x, observed, weight))
+        tensors = self._training_tensors(x, observed, weight)
         total_weight = len(x) if weight is None else weight.sum()
 
         best: dict[str, Any] = {"lower_bound_": -np.inf}
@@ -141,19 +147,18 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         best["precisions_cholesky_"] = precisions_cholesky(best["covariances_"], self.covariance_type, self.reg_covar)
         best["precisions_"] = precisions(best["precisions_cholesky_"], self.covariance_type)
         vars(self).update(best)
-        return self.predict(X)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable component of every point, (N,)."""
-        return self.predict_proba(X).argmax(axis=1)
+        return self._of_each_row(X, lambda log_density, gamma: gamma.argmax(axis=1))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The responsibilities, (N, K)."""
-        return np.asarray(self._posterior(X)[1])
+        return self._of_each_row(X, lambda log_density, gamma: gamma)
 
     def score_samples(self, X: Any) -> np.ndarray:
         """The log density of every point in nats, (N,)."""
-        return np.asarray(self._posterior(X)[0])
+        return self._of_each_row(X, lambda log_density, gamma: log_density)
 
     def score(self, X: Any, y: Any = None) -> float:
         """The mean log density per point, in nats."""
@@ -174,8 +179,12 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         """X (N, D) with every NaN replaced by its expectation given the rest of its row; needs ``missing="em"``."""
         if self.missing != "em":
             raise ValueError(f"missing={self.missing!r}: only a mixture with missing='em' imputes; set it and fit")
-        x, observed = self._tensors_of(X)
-        return np.asarray(x if observed is None else self._impute(x, observed, self._parameters()))
+        check_is_fitted(self)
+        x, observed = check_points(self, X, reset=False)
+        x = x.astype(self.means_.dtype, copy=False)
+        if observed is None:
+            return x
+        return np.asarray(self._impute(self._tensor(x), self._tensor(observed), self._parameters()))
 
     def bic(self, X: Any) -> float:
         """Bayesian information criterion on X, -2 log p(X) + (number of free parameters) log N; lower is better."""
@@ -229,9 +238,16 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         if all(value is not None for value in given):
             return tuple(given)
         filled = x if observed is None else mean_imputed(x, observed)
+        if (size := rows_to_start_from(*x.shape)) < len(x):
+            rows = spread_rows(len(x), random_state.uniform(size=size))
+            filled, weight = take_rows(filled, rows), None if weight is None else weight[rows]
         gamma = initial_responsibilities(filled, self.n_components, self.init_params, random_state, weight)
-        weight = None if weight is None else self._tensor(weight)
-        estimated = self._m_step(self._tensor(filled), self._tensor(gamma), weight)
+        if self._in_chunks(filled, observed):
+            gamma = gamma if weight is None else gamma * weight[:, None]
+            estimated = self._m_step(self._chunks(filled, gamma), None, None)
+        else:
+            weight = None if weight is None else self._tensor(weight)
+            estimated = self._m_step(self._tensor(filled), self._tensor(gamma), weight)
         return tuple(g if g is not None else e for g, e in zip(given, estimated, strict=True))
 
     def _training_data(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
@@ -252,24 +268,40 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
             )
         # rows of weight zero are not there; only ratios of weights matter, and a mean of 1 keeps N_k away from rounding
         seen = weight > 0
-        x, weight = x[seen], weight[seen]
+        if not seen.all():
+            x, weight = x[seen], weight[seen]
         if observed is not None:
             x, observed = check_missing(np.where(observed[seen], x, np.nan), "X")
         self._check_filled(x, observed)
         return x, observed, weight / weight.mean()
 
+    def _training_tensors(self, x: np.ndarray, observed: np.ndarray | None, weight: np.ndarray | None) -> tuple:
+        """The data as tensors, or, if they are more than a chunk, in chunks."""
+        if self._in_chunks(x, observed):
+            return self._chunks(x, weight), None, None
+        return tuple(None if array is None else self._tensor(array) for array in (x, observed, weight))
+
+    def _in_chunks(self, x: np.ndarray, observed: np.ndarray | None) -> bool:
+        return self._takes_chunks and observed is None and len(x) > chunk_rows(x.shape[1], self.n_components)
+
+    def _chunks(self, x: np.ndarray, beside: np.ndarray | None) -> Chunks:
+        return Chunks(x, beside, chunk_rows(x.shape[1], self.n_components), self._tensor, x.dtype)
+
     def _check_filled(self, x: np.ndarray, observed: np.ndarray | None) -> None:
         check_size("X", x)
         check_spread("X", x if observed is None else mean_imputed(x, observed), self.covariance_type, self.reg_covar)
 
-    def _posterior(self, X: Any) -> tuple:
-        return self._e_step(*self._tensors_of(X), self._parameters())
-
-    def _tensors_of(self, X: Any) -> tuple:
+    def _of_each_row(self, X: Any, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """``function`` of the log densities (C,) and responsibilities (C, K) of runs of C rows, put together."""
         check_is_fitted(self)
         x, observed = check_points(self, X, reset=False)
-        x = self._tensor(x.astype(self.means_.dtype, copy=False))
-        return x, None if observed is None else self._tensor(observed)
+        parameters = self._parameters()
+        found = []
+        for start, points in pieces(x, chunk_rows(x.shape[1], self.n_components)):
+            seen = None if observed is None else self._tensor(observed[start : start + len(points)])
+            of_rows = self._e_step(self._tensor(points.astype(self.means_.dtype, copy=False)), seen, parameters)
+            found.append(function(*map(np.asarray, of_rows)))
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _last_parameters(self, x: np.ndarray) -> tuple:
         k, d, kind = self.n_components, x.shape[1], self.covariance_type
@@ -294,7 +326,9 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         tags.input_tags.allow_nan = self.missing == "em"
         return tags
 
-    # What a framework adds.
+    # What a framework adds. Where _takes_chunks says so, x in the M step and the iteration may be Chunks.
+
+    _takes_chunks = False
 
     def _tensor(self, array: np.ndarray) -> Any:
         raise NotImplementedError

@@ -34,8 +34,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.chunks import Chunks
 from common.mixture_estimator import MixtureEstimator
-from pytorch_impl import missing_data
+from pytorch_impl import gmm_statistics, missing_data
 from pytorch_impl.gaussian import cholesky
 
 
@@ -259,23 +260,30 @@ class GaussianMixture(MixtureEstimator):
 
     Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`; `fit` also takes
     `sample_weight`. NumPy arrays, PyTorch tensors and TensorFlow tensors are accepted; results are NumPy arrays.
+    Data of more than a chunk are fitted by `gmm_statistics`, chunk by chunk, to the same parameters.
     See `common.mixture_estimator.MixtureEstimator` for all that is not maths.
     """
 
+    _takes_chunks = True
+
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.tensor(array)
+        return torch.as_tensor(array) if array.flags.writeable else torch.tensor(array)  # shared where it may be
 
     def _e_step(self, x: Tensor, observed: Tensor | None, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         if observed is None:
             return e_step(x, *parameters, self.covariance_type)
         return missing_data.e_step(x, observed, *parameters)
 
-    def _m_step(self, x: Tensor, gamma: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, ...]:
+    def _m_step(self, x: Tensor | Chunks, gamma: Tensor | None, sample_weight: Tensor | None) -> tuple[Tensor, ...]:
+        if isinstance(x, Chunks):
+            return gmm_statistics.m_step(x, self.covariance_type, self.reg_covar)
         return m_step(x, gamma, self.covariance_type, self.reg_covar, sample_weight)
 
     def _em_iteration(
-        self, x: Tensor, observed: Tensor | None, parameters: tuple[Tensor, ...], sample_weight: Tensor | None
+        self, x: Tensor | Chunks, observed: Tensor | None, parameters: tuple[Tensor, ...], sample_weight: Tensor | None
     ) -> tuple[tuple[Tensor, ...], Tensor]:
+        if isinstance(x, Chunks):
+            return gmm_statistics.em_iteration(x, *parameters, self.covariance_type, self.reg_covar)
         if observed is None:
             return em_iteration(x, *parameters, self.covariance_type, self.reg_covar, sample_weight)
         return missing_data.em_iteration(x, observed, *parameters, self.reg_covar, sample_weight)

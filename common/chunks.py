@@ -1,0 +1,100 @@
+"""Tables of points in chunks: what is passed over piece by piece never needs to be in memory as a whole.
+
+A file that NumPy maps into memory (``numpy.load(path, mmap_mode="r")``) is read where it is touched, and what was
+touched stays mapped and counts as memory of the process. So after each chunk its pages are given back; the system
+keeps them in its own cache as long as it has room, and the next pass finds them there.
+"""
+
+import mmap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+NUMBERS_IN_A_CHUNK = 2**20  # 8 MB of float64 at most, near what a processor's caches hold
+NUMBERS_TO_START_FROM = 2**22
+ROWS_TO_START_FROM = 2**18
+
+
+def chunk_rows(n_features: int, n_components: int) -> int:
+    """Rows of a chunk in EM: a power of two, so that a table of all products of features fits."""
+    d, k = n_features, n_components
+    in_a_row = 1 + d + d * (d + 1) // 2 + 2 * k if d <= 64 else 3 * k * d
+    return max(64, 2 ** int(np.log2(NUMBERS_IN_A_CHUNK / in_a_row)))
+
+
+class Chunks:
+    """A table (N, D) and what goes with its rows, (N,) or (N, K), as pairs of tensors of chunks, all of one size.
+
+    Iterating again goes through the table again. The last chunk is filled up with copies of its last row, and what
+    goes with those is zero: a point of weight zero. Without ``beside`` every row has weight one.
+    """
+
+    def __init__(
+        self, x: np.ndarray, beside: np.ndarray | None, rows: int, convert: Callable[[np.ndarray], Any], dtype: Any
+    ) -> None:
+        number = -(-len(x) // rows)
+        self.x, self.rows, self.convert, self.dtype = x, -(-len(x) // number), convert, dtype
+        self.beside = np.broadcast_to(np.ones((), dtype), len(x)) if beside is None else beside
+        self.shape = x.shape
+
+    def __len__(self) -> int:
+        """The number of chunks."""
+        return -(-len(self.x) // self.rows)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Go through the table once."""
+        for start, points in pieces(self.x, self.rows):
+            beside = self.beside[start : start + self.rows]
+            if (lacking := self.rows - len(points)) > 0:
+                points = np.concatenate([points, np.repeat(points[-1:], lacking, axis=0)])
+                beside = np.concatenate([beside, np.zeros((lacking, *beside.shape[1:]), beside.dtype)])
+            yield tuple(self.convert(np.ascontiguousarray(array, dtype=self.dtype)) for array in (points, beside))
+
+
+def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Runs of rows of a table, each with the number of its first; what a file maps is given back after each."""
+    rows = rows or max(1, NUMBERS_IN_A_CHUNK // max(1, x[:1].size))
+    mapped = _mapped_file(x)
+    for start in range(0, len(x), rows):
+        yield start, x[start : start + rows]
+        if mapped is not None:
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def column_range(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest entry of every column."""
+    ranges = [(piece.min(axis=0), piece.max(axis=0)) for _, piece in pieces(x)]
+    least, largest = zip(*ranges, strict=True)
+    return np.min(least, axis=0), np.max(largest, axis=0)
+
+
+def take_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows of a table, whose numbers rise."""
+    taken = []
+    for start, piece in pieces(x):
+        first, last = np.searchsorted(rows, [start, start + len(piece)])
+        taken.append(piece[rows[first:last] - start])
+    return np.concatenate(taken)
+
+
+def rows_to_start_from(n: int, n_features: int) -> int:
+    """How many of n rows the starting values are chosen from; all, unless the table is large."""
+    return min(n, ROWS_TO_START_FROM, max(1024, NUMBERS_TO_START_FROM // n_features))
+
+
+def spread_rows(n: int, uniforms: np.ndarray) -> np.ndarray:
+    """As many of n row numbers as there are uniform numbers: one from each of as many equal runs, so all different."""
+    return np.minimum(((np.arange(len(uniforms)) + uniforms) * (n / len(uniforms))).astype(np.int64), n - 1)
+
+
+def _mapped_file(x: np.ndarray) -> mmap.mmap | None:
+    """The map behind an array that shows a file and cannot change it; None for an array in memory."""
+    if x.flags.writeable or not hasattr(mmap, "MADV_DONTNEED"):
+        return None  # what has been changed in a private map would be lost
+    base: Any = x
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap) and base.mode != "r":
+            return None
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None

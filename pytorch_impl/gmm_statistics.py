@@ -1,0 +1,212 @@
+r"""EM on sufficient statistics, chunk by chunk: the same iteration as in the chapter on mixtures, many times faster.
+
+In natural parameters the E step is a matrix product of coefficients and features, $\theta_k \cdot T(x_n)$, and Bayes'
+rule. The M step asks of the data no more than
+
+$$S_k = \sum_n \gamma(z_{nk}) \, T(x_n) = \left( \sum_n \gamma(z_{nk}), \; \sum_n \gamma(z_{nk}) \, z_n, \;
+  \sum_n \gamma(z_{nk}) \, z_n z_n^T \right),$$
+
+the *sufficient statistics*: one more product, with the same table of features. And $S_k$ is a sum over points. So the
+data may come in chunks: small ones, whose features stay in the processor's cache, which is where the speed comes from;
+from a file larger than memory; or from many workers, who add up what they found.
+
+What this form costs is digits. Where a component's mean is r of its own deviations from the centre, taking the square
+of the mean away from $\sum \gamma z z^T / N_k$ loses $\log_2(1 + r^2)$ binary digits. `em_iteration` allows for `LOST`
+of them; beyond, it sees each component from its own mean instead, and where that moves far in one iteration, from the
+new one. Either way the parameters are those of `gmm.em_iteration`, up to rounding.
+
+Chunks are pairs of points (C, D) and their weights (C,). A point that is there to fill a chunk up has weight zero.
+
+Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 9.2; R. Neal and G. Hinton, "A view of
+the EM algorithm that justifies incremental, sparse, and other variants" (1998), section 4.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pytorch_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
+
+LOST = {torch.float64: 12, torch.float32: 8}  # binary digits, of 53 and of 24
+LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
+
+Chunks = Iterable[tuple[Tensor, Tensor]]
+
+
+class Statistics(NamedTuple):
+    r"""What the M step needs of the points: $S_k = \sum_n w_n \gamma(z_{nk}) T(x_n)$, and their log likelihood."""
+
+    moments: Tensor  # (K, P)
+    log_likelihood: Tensor  # ()
+
+
+def chunk_statistics(
+    x: Tensor, sample_weight: Tensor, centre: Tensor, parameters: Tensor, covariance_type: str = "full"
+) -> Statistics:
+    r"""The statistics of one chunk, seen from the centre (D,), under natural `parameters` (K, P).
+
+    $$\log p(x_n, z_n = k) = \theta_k \cdot T(x_n), \qquad S_k = \sum_n w_n \, \gamma(z_{nk}) \, T(x_n)$$
+    """
+    table = features(x, centre, covariance_type)  # (P, C)
+    log_density, gamma = bayes_rule(parameters @ table)  # (C,), (K, C)
+    return Statistics(gamma.mul_(sample_weight) @ table.T, sample_weight @ log_density)
+
+
+def chunk_statistics_apart(
+    x: Tensor,
+    sample_weight: Tensor,
+    references: Tensor,
+    means: Tensor,
+    whiten: Tensor,
+    constant: Tensor,
+    covariance_type: str = "full",
+) -> Statistics:
+    r"""The statistics of one chunk with component k seen from its own reference point, `references` (K, D).
+
+    The densities are those of `whitening` at the means, so that only differences $x_n - \mu_k$ are squared.
+    """
+    difference = x.T - means[:, :, None]  # (K, D, C)
+    y = whiten @ difference if covariance_type in ("full", "tied") else whiten[:, :, None] * difference  # (K, D, C)
+    log_density, gamma = bayes_rule(constant[:, None] - 0.5 * torch.square(y).sum(dim=1))  # (C,), (K, C)
+    return Statistics(moments_apart(x, gamma * sample_weight, references, covariance_type), sample_weight @ log_density)
+
+
+def moments_apart(x: Tensor, gamma: Tensor, references: Tensor, covariance_type: str = "full") -> Tensor:
+    r"""$S_k$ with component k seen from its own reference point, (K, P), from responsibilities (K, C)."""
+    difference = x.T - references[:, :, None]  # (K, D, C)
+    weighted = gamma[:, None, :] * difference  # (K, D, C)
+    if covariance_type in ("full", "tied"):
+        rows, columns = np.triu_indices(x.shape[1])
+        squares = (weighted @ difference.mT)[:, rows, columns]  # (K, D (D + 1) / 2)
+    else:
+        squares = (weighted * difference).sum(dim=2)  # (K, D)
+    return torch.cat([gamma.sum(dim=1, keepdim=True), weighted.sum(dim=2), squares], dim=1)
+
+
+def merge(a: Statistics, b: Statistics) -> Statistics:
+    """The statistics of two sets of points together: the sums of each."""
+    return Statistics(a.moments + b.moments, a.log_likelihood + b.log_likelihood)
+
+
+def maximise(
+    moments: Tensor, references: Tensor, covariance_type: str = "full", reg_covar: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""M step: weights, means and covariances from the parts $N_k, s_k, Q_k$ of $S_k$, seen from $c_k$, (K, D).
+
+    $$\mu_k = c_k + \delta_k, \qquad \delta_k = \frac{s_k}{N_k}, \qquad
+      \Sigma_k = \frac{1}{N_k} \left( Q_k - s_k \delta_k^T - \delta_k s_k^T + N_k \delta_k \delta_k^T \right)
+      + \epsilon I$$
+
+    As in `gmm.m_step`, ten machine epsilons are added to the $N_k$ that divide.
+
+    Source: Bishop (2006), equations 9.24 to 9.27.
+    """
+    d = references.shape[1]
+    n, s, q = moments[:, 0], moments[:, 1 : 1 + d], moments[:, 1 + d :]
+    extra = 10 * torch.finfo(moments.dtype).eps
+    counts = n + extra  # (K,)
+    weights = counts / counts.sum()  # (K,)
+    # sum gamma x / (N + extra) = c + delta
+    delta = (s - extra * references) / counts[:, None]  # (K, D)
+    means = references + delta
+    if covariance_type in ("full", "tied"):
+        crossed = s[:, :, None] * delta[:, None, :]  # (K, D, D)
+        scatter = q[:, _places(d)] - crossed - crossed.mT + n[:, None, None] * delta[:, :, None] * delta[:, None, :]
+        regularisation = reg_covar * torch.eye(d, dtype=moments.dtype, device=moments.device)  # (D, D)
+        if covariance_type == "full":
+            return weights, means, scatter / counts[:, None, None] + regularisation
+        return weights, means, scatter.sum(dim=0) / counts.sum() + regularisation
+    variances = (q - 2 * s * delta + n[:, None] * torch.square(delta)) / counts[:, None] + reg_covar
+    return weights, means, variances if covariance_type == "diag" else variances.mean(dim=1)
+
+
+def lost_digits(second_moments: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
+    r"""The binary digits lost when the square of the mean is taken away from second moments (K, D), a scalar.
+
+    $$\max_{k, i} \log_2 \frac{\mathbb{E}_k[z_i^2]}{\Sigma_{k,ii}}
+      = \max_{k, i} \log_2 \left( 1 + \frac{m_{ki}^2}{\Sigma_{k,ii}} \right)$$
+    """
+    return torch.log2((second_moments / _variances(second_moments, covariances, covariance_type)).max())
+
+
+def em_iteration(
+    chunks: Chunks,
+    weights: Tensor,
+    means: Tensor,
+    covariances: Tensor,
+    covariance_type: str = "full",
+    reg_covar: float = 0.0,
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    r"""One E step and one M step over all chunks: the new parameters, and the log likelihood of the *old* ones.
+
+    The common centre is the mixture's own mean, $c = \sum_k \pi_k \mu_k$: after an M step, the mean of the data. The
+    chunks are gone through once; a second time, about the new means, if those have moved so far that digits are lost.
+    """
+    kind, allowed = covariance_type, LOST[means.dtype]
+    centre = weights @ means  # (D,)
+    second_moments = torch.square(means - centre) + _variances(means, covariances, kind)  # (K, D)
+    if means.shape[1] <= LARGEST_DIMENSION and lost_digits(second_moments, covariances, kind) <= allowed:
+        references = centre.expand_as(means)  # (K, D)
+        natural = natural_parameters(weights, means, covariances, centre, kind)
+        statistics = total(chunk_statistics, chunks, centre, natural, kind)
+    else:
+        references = means
+        whiten = whitening(weights, means, covariances, kind)
+        statistics = total(chunk_statistics_apart, chunks, references, means, *whiten, kind)
+    updated = maximise(statistics.moments, references, kind, reg_covar)
+    second_moments = _second_moments(statistics.moments, means.shape[1], kind)
+    if not lost_digits(second_moments, updated[2], kind) <= allowed:  # nor if it is NaN
+        references = updated[1]
+        whiten = whitening(weights, means, covariances, kind)
+        statistics = total(chunk_statistics_apart, chunks, references, means, *whiten, kind)
+        updated = maximise(statistics.moments, references, kind, reg_covar)
+    return updated, statistics.log_likelihood
+
+
+def total(function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
+    """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
+    return functools.reduce(merge, (function(x, weight, *arguments) for x, weight in chunks))
+
+
+def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    r"""`gmm.m_step` chunk by chunk, of pairs of points (C, D) and responsibilities (C, K), where EM starts from these.
+
+    The chunks are gone through twice: for the means, seen from a point of the data, and for what is about them.
+    """
+    references = None
+    for _ in range(2):
+        moments = 0.0
+        for x, gamma in chunks:
+            if references is None:
+                references = x[:1].expand(gamma.shape[1], x.shape[1])  # (K, D)
+            moments = moments + moments_apart(x, gamma.T, references, covariance_type)  # (K, P)
+        updated = maximise(moments, references, covariance_type, reg_covar)
+        references = updated[1]
+    return updated
+
+
+def _places(d: int) -> np.ndarray:
+    """Where entry (i, j) of a symmetric matrix stands in its upper triangle, (D, D)."""
+    rows, columns = np.triu_indices(d)
+    places = np.empty((d, d), dtype=np.int64)
+    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
+    return places
+
+
+def _variances(means: Tensor, covariances: Tensor, covariance_type: str) -> Tensor:
+    """The variance of every feature in every component, (K, D)."""
+    if covariance_type in ("full", "tied"):
+        return torch.diagonal(covariances, dim1=-2, dim2=-1).expand_as(means)
+    return covariances.reshape(len(means), -1).expand_as(means)
+
+
+def _second_moments(moments: Tensor, d: int, covariance_type: str) -> Tensor:
+    """The mean square of each of the d features in every component, (K, D), seen from where the moments are."""
+    squares = moments[:, 1 + d :]
+    if covariance_type in ("full", "tied"):
+        squares = squares[:, _places(d)[np.arange(d), np.arange(d)]]
+    return squares / (moments[:, :1] + 10 * torch.finfo(moments.dtype).eps)

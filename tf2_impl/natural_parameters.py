@@ -1,0 +1,110 @@
+r"""The mixture of Gaussians in natural parameters: its log density is linear in features of the point.
+
+The log of a Gaussian density is a quadratic function of the point, so it is a *linear* function of the numbers that
+make up quadratic functions: a one, the coordinates, and their products with each other. Write these *features* of a
+point, seen from some centre $c$, as $T(x) = (1, z, z z^T)$ with $z = x - c$, of the symmetric $z z^T$ the upper
+triangle. Then component k is a row of coefficients $\theta_k$, its *natural parameters*, and
+
+$$\log p(x_n, z_n = k) = \theta_k \cdot T(x_n)$$
+
+for all points and all components is one product of two matrices, which is what computers do best. Distributions with
+such a form are called *exponential families*; the sums of $T(x_n)$ are all that maximum likelihood ever needs of the
+data, whence their other name, *sufficient statistics*. The next chapter builds a fast EM on them.
+
+The form has a price. Far from the centre the terms are large and their sum is small, so digits cancel: fine where the
+data surround the centre, and not where a small cluster is far away. `whitening` has the coefficients of the safe form.
+
+Tables stand upright, a point a column: (P, C) and (K, C) for C points, P features and K components. Other shapes as in
+`gmm.py`.
+
+Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 2.4.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import Tensor
+
+from tf2_impl.gaussian import cholesky
+
+
+def features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> Tensor:
+    r"""The features of every point, (P, C), seen from the centre (D,).
+
+    $$T(x_n) = \left( 1, z_{n1}, \dots, z_{nD}, z_{n1} z_{n1}, z_{n1} z_{n2}, \dots, z_{nD} z_{nD} \right),
+      \qquad z_n = x_n - c$$
+
+    Diagonal and spherical covariances need only the squares: P is 1 + D + D (D + 1) / 2, or 1 + 2 D.
+    """
+    z = tf.transpose(x) - centre[:, None]  # (D, C)
+    products = tf.square(z)
+    if covariance_type in ("full", "tied"):
+        rows, columns = np.triu_indices(x.shape[1])
+        products = tf.gather(z, rows) * tf.gather(z, columns)
+    return tf.concat([tf.ones_like(z[:1]), z, products], axis=0)  # (P, C)
+
+
+def natural_parameters(
+    weights: Tensor, means: Tensor, covariances: Tensor, centre: Tensor, covariance_type: str = "full"
+) -> Tensor:
+    r"""The coefficients of the features in the log joint density, (K, P).
+
+    With $m_k = \mu_k - c$ and $\Lambda_k = \Sigma_k^{-1}$, expanding the square gives
+
+    $$\log \pi_k \mathcal{N}(x \mid \mu_k, \Sigma_k) = \left( \log \frac{\pi_k |\Lambda_k|^{1/2}}{(2\pi)^{D/2}}
+      - \frac{1}{2} m_k^T \Lambda_k m_k \right) + (\Lambda_k m_k)^T z - \frac{1}{2} \sum_i \Lambda_{k,ii} z_i^2
+      - \sum_{i < j} \Lambda_{k,ij} z_i z_j$$
+
+    Source: Bishop (2006), equations 2.71 and 9.10.
+    """
+    whiten, constant = whitening(weights, means, covariances, covariance_type)
+    m = means - centre  # (K, D)
+    if covariance_type in ("full", "tied"):
+        rows, columns = np.triu_indices(m.shape[1])
+        precisions = tf.matmul(whiten, whiten, transpose_a=True)  # (K, D, D)
+        linear = tf.linalg.matvec(precisions, m)  # (K, D)
+        once_or_twice = tf.constant(np.where(rows == columns, 0.5, 1.0), m.dtype)
+        quadratic = -once_or_twice * tf.gather(
+            tf.reshape(precisions, (len(means), -1)), rows * means.shape[1] + columns, axis=1
+        )  # (K, D (D + 1) / 2)
+    else:
+        precisions = tf.square(whiten)  # (K, D)
+        linear, quadratic = precisions * m, -0.5 * precisions
+    constant = constant - 0.5 * tf.reduce_sum(linear * m, axis=1)  # (K,)
+    return tf.concat([constant[:, None], linear, quadratic], axis=1)
+
+
+def whitening(
+    weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full"
+) -> tuple[Tensor, Tensor]:
+    r"""$W_k$ with $W_k^T W_k = \Sigma_k^{-1}$, (K, D, D), or $1 / \sigma$, (K, D); and the constants, (K,).
+
+    $$\log \pi_k \mathcal{N}(x \mid \mu_k, \Sigma_k) = \log \frac{\pi_k |W_k|}{(2\pi)^{D/2}}
+      - \frac{1}{2} |W_k (x - \mu_k)|^2, \qquad W_k = L_k^{-1}, \quad \Sigma_k = L_k L_k^T$$
+    """
+    k, d = means.shape
+    if covariance_type in ("full", "tied"):
+        factor = cholesky(tf.broadcast_to(covariances, (k, d, d)))  # (K, D, D)
+        whiten = tf.linalg.triangular_solve(factor, tf.eye(d, batch_shape=[k], dtype=means.dtype), lower=True)
+        diagonal = tf.linalg.diag_part(whiten)  # (K, D)
+    else:
+        whiten = diagonal = tf.math.rsqrt(tf.broadcast_to(tf.reshape(covariances, (k, -1)), (k, d)))  # (K, D)
+    constant = tf.math.log(weights) - 0.5 * d * math.log(2 * math.pi)  # (K,)
+    return whiten, constant + tf.reduce_sum(tf.math.log(diagonal), axis=1)
+
+
+def bayes_rule(log_joint: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The log density of every point, (C,), and the responsibilities, (K, C), of log joint densities (K, C).
+
+    $$\log p(x_n) = m_n + \log \sum_k e^{a_{nk} - m_n}, \qquad
+      \gamma(z_{nk}) = \frac{e^{a_{nk} - m_n}}{\sum_j e^{a_{nj} - m_n}}, \qquad m_n = \max_k a_{nk}$$
+
+    One exponential serves both. Below the smallest normal number, on which processors are slow, it is zero.
+    """
+    largest = tf.reduce_max(log_joint, axis=0)  # (C,)
+    exponents = log_joint - largest  # (K, C)
+    negligible = exponents <= 0.9 * math.log(np.finfo(log_joint.dtype.as_numpy_dtype).tiny)
+    exponentials = tf.where(negligible, tf.zeros_like(exponents), tf.exp(exponents))  # (K, C)
+    total = tf.reduce_sum(exponentials, axis=0)  # (C,)
+    return largest + tf.math.log(total), exponentials / total
