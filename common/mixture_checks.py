@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from sklearn.utils.validation import validate_data
 
-from common.chunks import column_range, pieces
+from common.chunks import constant_columns, pieces
 from common.missing_checks import check_missing
 from common.mixture_start import INIT_PARAMS
 
@@ -85,10 +85,10 @@ def check_finite(name: str, x: np.ndarray, remedy: str = "remove those rows or f
 LARGEST = 1e150  # its square, which a variance needs, is still a number
 
 
-def check_size(name: str, x: np.ndarray) -> None:
-    """ValueError if squares of the entries are beyond what the dtype can hold."""
-    largest = float(np.abs(column_range(x)).max())
-    if largest > (LARGEST if x.dtype == np.float64 else 1e18):
+def check_size(name: str, x: np.ndarray, dtype: Any = None) -> None:
+    """ValueError if squares of the entries are beyond what the dtype, that of x unless another is given, can hold."""
+    largest = max(float(max(piece.max(), -piece.min())) for _, piece in pieces(x))
+    if largest > (LARGEST if (dtype or x.dtype) == np.float64 else 1e18):
         raise ValueError(f"{name} has entries as large as {largest:.3g}, whose squares overflow; scale the data")
 
 
@@ -96,7 +96,7 @@ def check_spread(
     name: str, x: np.ndarray, covariance_type: str, reg_covar: float, remedy: str = "or set reg_covar above 0"
 ) -> None:
     """A constant column has no variance: an error without ``reg_covar``, a warning with it."""
-    constant = np.flatnonzero(np.equal(*column_range(x)))
+    constant = constant_columns(x)
     if covariance_type == "spherical" and len(constant) < x.shape[1]:
         return
     if len(constant):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common import datasets, draws, figures
+from common.chunks import Chunks, chunk_rows, rows_to_start_from, spread_rows, take_rows
 from common.datasets import Dataset
 from common.em_driver import run_em
 from common.missing_checks import check_missing, mean_imputed
@@ -22,6 +23,7 @@ DEFAULT_REG_COVAR = 1e-6
 DEFAULT_CHANNELS = 32
 ROWS_AT_ONCE = 500  # a convolution's activations are many times as large as its images
 OBJECTIVE = {"em": "log_likelihood", "map": "log_posterior"}
+ROWS_IN_A_FIGURE = 20_000
 MOMENTS = ("optimizer.first_moment.", "optimizer.second_moment.")
 
 
@@ -31,33 +33,41 @@ def dtype_of(precision: str) -> str:
 
 
 class MixtureData(NamedTuple):
-    """What a mixture is fitted to: ``x`` has zeros where ``observed`` is False; None if everything was observed."""
+    """What a mixture is fitted to: ``x`` has zeros where ``observed`` is False; None if everything was observed.
+
+    A file that is mapped into memory and goes ``in_chunks`` stays where it is, in its own floating-point type.
+    """
 
     dataset: Dataset
     x: np.ndarray
     observed: np.ndarray | None
     prior: MixturePrior | None
+    in_chunks: bool
 
 
 def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
     """Data and architecture of a mixture run; ValueError, in one line, if no mixture can be fitted to them."""
     dataset = datasets.load(options.data, options.data_dir, options.label_column)
     name = f"--data {options.data}"
-    x, observed = np.array(dataset.x, dtype=dtype_of(options.precision)), None
+    x, observed, dtype = dataset.x, None, np.dtype(dtype_of(options.precision))
+    in_chunks = options.method == "em" and len(x) > chunk_rows(x.shape[1], options.components)
     if options.missing == "em" and np.isnan(x).any():
-        x, observed = check_missing(x, name)
+        in_chunks = False
+        x, observed = check_missing(x.astype(dtype), name)
+    elif not in_chunks:
+        x = np.array(x, dtype=dtype)
     check_finite(name, x, "remove those rows, fill them in, or add --missing em")
     if len(x) < 2:
         raise ValueError(f"{name}: {len(x)} row(s) have no spread to fit; give at least 2")
     if len(x) < options.components:
         raise ValueError(f"--components {options.components}: the data have only {len(x)} rows; ask for fewer")
-    check_size(name, x)
+    check_size(name, x, dtype)
     # without an explicit --reg-covar, a constant column is refused
     remedy = "or name a --reg-covar above 0" if options.method == "em" else ""
     check_spread(name, filled(x, observed), options.covariance, options.reg_covar or 0.0, remedy)
     sizes = {"components": options.components, "covariance": options.covariance, "data_dim": x.shape[1]}
     prior = default_prior(x, options.components) if options.method == "map" else None
-    return MixtureData(dataset, x, observed, prior), {"model": "gmm"} | sizes
+    return MixtureData(dataset, x, observed, prior, in_chunks), {"model": "gmm"} | sizes
 
 
 def filled(x: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
@@ -70,10 +80,35 @@ def reg_covar(options: GMMOptions) -> float:
     return DEFAULT_REG_COVAR if options.reg_covar is None else options.reg_covar
 
 
-def mixture_start(options: GMMOptions, x: np.ndarray) -> np.ndarray:
-    """The responsibilities (N, K) from which a new run's first M step starts, on data without gaps."""
+def mixture_start(options: GMMOptions, data: MixtureData) -> tuple[np.ndarray, np.ndarray]:
+    """Points without gaps (N, D) and their responsibilities (N, K), for a new run's first M step to start from.
+
+    They are all the points, or of a table that is larger than that some that are spread over it.
+    """
+    x = filled(data.x, data.observed)
+    if data.in_chunks and (size := rows_to_start_from(*x.shape)) < len(x):
+        x = take_rows(x, spread_rows(len(x), draws.uniforms(options.seed, "start", (size,), step=1)))
+    x = x.astype(dtype_of(options.precision), copy=False)
     seed = int(draws.uniforms(options.seed, "start", (1,))[0] * 2**32)
-    return initial_responsibilities(x, options.components, options.init, np.random.RandomState(seed))
+    return x, initial_responsibilities(x, options.components, options.init, np.random.RandomState(seed))
+
+
+def mixture_chunks(
+    options: GMMOptions, x: np.ndarray, gamma: np.ndarray | None, convert: Callable[[np.ndarray], Any]
+) -> Chunks:
+    """The points of a large table, and what goes with them, chunk by chunk."""
+    rows = chunk_rows(x.shape[1], options.components)
+    return Chunks(x, gamma, rows, convert, np.dtype(dtype_of(options.precision)))
+
+
+def shown_data(options: GMMOptions, data: MixtureData) -> MixtureData:
+    """The data that the figure shows: all, or of a large table some rows that are spread over it."""
+    if not data.in_chunks or len(data.x) <= ROWS_IN_A_FIGURE:
+        return data
+    rows = spread_rows(len(data.x), draws.uniforms(options.seed, "start", (ROWS_IN_A_FIGURE,), step=2))
+    x = take_rows(data.x, rows).astype(dtype_of(options.precision))
+    labels = None if data.dataset.labels is None else data.dataset.labels[rows]
+    return data._replace(dataset=replace(data.dataset, x=x, labels=labels), x=x, in_chunks=False)
 
 
 def mixture_parameters(run: RunFolder) -> tuple[np.ndarray, ...] | None:

@@ -21,7 +21,7 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
     # Imported here, so that a wrong option is answered at once.
     import torch
 
-    from pytorch_impl import em, gmm, missing_data
+    from pytorch_impl import em, gmm, gmm_statistics, missing_data
     from pytorch_impl.runtime import device
 
     options, kind, epsilon = run.options, run.options.covariance, training.reg_covar(run.options)
@@ -32,6 +32,8 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
             return em.map_em_iteration(x, *parameters, prior)
         if observed is not None:
             return missing_data.em_iteration(x, observed, *parameters, epsilon)
+        if data.in_chunks:
+            return gmm_statistics.em_iteration(chunks, *parameters, kind, epsilon)
         return gmm.em_iteration(x, *parameters, kind, epsilon)
 
     def stored(parameters: Parameters) -> tuple[np.ndarray, ...]:
@@ -47,14 +49,21 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
         run.save(dict(zip(("weights", "means", "covariances"), stored(parameters), strict=True)), iteration)
 
     with device(options.device, options.threads):
-        x = torch.tensor(data.x)  # (N, D)
+        shown = training.shown_data(options, data)
+        chunks = training.mixture_chunks(options, data.x, None, torch.tensor) if data.in_chunks else None
+        x = torch.tensor(shown.x)  # (N, D)
         observed = None if data.observed is None else torch.tensor(data.observed)  # (N, D)
         prior = MixturePrior(*(torch.tensor(field) for field in data.prior)) if options.method == "map" else None
         start = training.mixture_parameters(run)
         if start is None:
-            filled = training.filled(data.x, data.observed)  # (N, D)
-            gamma = training.mixture_start(options, filled)  # (N, K)
-            start = stored(gmm.m_step(torch.tensor(filled), torch.tensor(gamma), kind, epsilon))
+            points, gamma = training.mixture_start(options, data)  # (N, D), (N, K)
+            if data.in_chunks:
+                start = gmm_statistics.m_step(
+                    training.mixture_chunks(options, points, gamma, torch.tensor), kind, epsilon
+                )
+            else:
+                start = gmm.m_step(torch.tensor(points), torch.tensor(gamma), kind, epsilon)
+            start = stored(start)
         start = tuple(torch.tensor(value) for value in start)
 
         parameters = training.run_mixture(run, iterate, save, start, len(data.x))
@@ -65,7 +74,7 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
             gamma = gmm.responsibilities(x, *parameters, kind)  # (N, K)
         else:
             gamma = missing_data.e_step(x, observed, *parameters)[1]  # (N, K)
-    training.finish_mixture(run, data, stored(parameters), gamma.cpu().numpy(), float(objective))
+    training.finish_mixture(run, shown, stored(parameters), gamma.cpu().numpy(), float(objective))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
