@@ -38,10 +38,6 @@ class Chunks:
         self.beside = np.broadcast_to(np.ones((), dtype), len(x)) if beside is None else beside
         self.shape = x.shape
 
-    def __len__(self) -> int:
-        """The number of chunks."""
-        return -(-len(self.x) // self.rows)
-
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Go through the table once."""
         for start, points in pieces(self.x, self.rows):

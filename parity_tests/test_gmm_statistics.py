@@ -1,0 +1,429 @@
+"""EM chunk by chunk: equal to the plain page and to extended precision, in memory that does not grow with the data."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import sklearn.mixture
+import tensorflow as tf
+import torch
+from scipy import special, stats
+
+import pytorch_impl.gmm as torch_gmm
+import pytorch_impl.gmm_statistics as torch_statistics
+import pytorch_impl.natural_parameters as torch_natural
+import pytorch_impl.train_gmm
+import tf2_impl.gmm as tf_gmm
+import tf2_impl.gmm_statistics as tf_statistics
+import tf2_impl.natural_parameters as tf_natural
+import tf2_impl.train_gmm
+from common import checkpoint, chunks, datasets, draws
+from common.chunks import Chunks
+from common.mixture_checks import COVARIANCE_TYPES
+from parity_tests.conftest import MODES, Parity
+
+ROOT = Path(__file__).parent.parent
+K, D, N = 3, 4, 400
+PAGES = {"torch": (torch_statistics, torch.tensor), "tf2": (tf_statistics, tf.constant)}
+both = pytest.mark.parametrize("framework", PAGES)
+estimators = pytest.mark.parametrize(
+    "Mixture", [torch_gmm.GaussianMixture, tf_gmm.GaussianMixture], ids=["torch", "tf2"]
+)
+all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+
+
+def points(separation: float = 3.0, offset: float = 0.0) -> np.ndarray:
+    return datasets.synthetic_mixture(N, K, D, separation, seed=3).x + offset
+
+
+def start(kind: str, x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Weights, means and covariances that are not those of the data, but not far from them either."""
+    labels = datasets.synthetic_mixture(N, K, D, 3.0, seed=3).labels  # the same for every separation
+    a = 0.3 * draws.normals(0, "component", (K, D, D), step=7) + np.eye(D)
+    full = a @ np.swapaxes(a, 1, 2)
+    variances = np.diagonal(full, axis1=1, axis2=2)
+    covariances = {"full": full, "tied": full[0], "diag": variances, "spherical": variances[:, 0]}[kind]
+    means = np.stack([x[labels == k][:20].mean(axis=0) for k in range(K)])
+    return np.array([0.2, 0.5, 0.3]), means, covariances
+
+
+def weights_of(n: int, dtype: str = "float64") -> np.ndarray:
+    return (draws.uniforms(4, "sample", (n,)) * 2).astype(dtype)
+
+
+def in_chunks(framework: str, x: np.ndarray, weight: np.ndarray | None, rows: int = 150) -> Chunks:
+    return Chunks(x, weight, rows, PAGES[framework][1], x.dtype)
+
+
+def iterate(framework: str, x: np.ndarray, weight: np.ndarray | None, parameters: tuple, kind: str, steps: int = 1):
+    module, tensor = PAGES[framework]
+    parameters = tuple(map(tensor, parameters))
+    for _ in range(steps):
+        parameters, total = module.em_iteration(in_chunks(framework, x, weight), *parameters, kind, 1e-9)
+    return *map(np.asarray, parameters), np.asarray(total)
+
+
+def exact_iteration(x: np.ndarray, weight: np.ndarray, parameters: tuple, kind: str) -> list[np.ndarray]:
+    """One EM iteration in extended precision, in two passes: loops and textbook formulas."""
+    x, weight, pi, means, covariances = (np.asarray(a, np.longdouble) for a in (x, weight, *parameters))
+    log_joint = np.empty((len(x), K), np.longdouble)
+    for k in range(K):
+        sigma = {"full": lambda k=k: covariances[k], "tied": lambda: covariances,
+                 "diag": lambda k=k: np.diag(covariances[k]),
+                 "spherical": lambda k=k: covariances[k] * np.eye(D)}[kind]()  # fmt: skip
+        factor, y = np.zeros((D, D), np.longdouble), np.empty_like(x)
+        for i in range(D):
+            for j in range(i + 1):
+                rest = sigma[i, j] - factor[i, :j] @ factor[j, :j]
+                factor[i, j] = np.sqrt(rest) if i == j else rest / factor[j, j]
+            y[:, i] = (x[:, i] - means[k, i] - y[:, :i] @ factor[i, :i]) / factor[i, i]
+        log_joint[:, k] = np.log(pi[k]) - (np.square(y).sum(axis=1) + D * np.log(2 * np.longdouble(np.pi))) / 2
+        log_joint[:, k] -= np.log(np.diag(factor)).sum()
+    largest = log_joint.max(axis=1, keepdims=True)
+    log_density = largest[:, 0] + np.log(np.exp(log_joint - largest).sum(axis=1))
+    gamma = np.exp(log_joint - log_density[:, None]) * weight[:, None]
+    counts = gamma.sum(axis=0) + 10 * np.finfo(np.float64).eps
+    new_means = (gamma.T @ x) / counts[:, None]
+    scatter = np.stack([(gamma[:, k, None] * (x - new_means[k])).T @ (x - new_means[k]) for k in range(K)])
+    full = scatter / counts[:, None, None] + np.longdouble(1e-9) * np.eye(D)
+    variances = np.diagonal(full, axis1=1, axis2=2)
+    new_covariances = {"full": full, "tied": np.einsum("k,kij->ij", counts, full) / counts.sum(),
+                       "diag": variances, "spherical": variances.mean(axis=1)}[kind]  # fmt: skip
+    return [counts / counts.sum(), new_means, new_covariances, weight @ log_density]
+
+
+@all_types
+def test_natural_parameters_are_the_log_joint(parity: Parity, kind: str, dtype: str, mode: str) -> None:
+    x = points().astype(dtype)
+    arrays = [a.astype(dtype) for a in start(kind, x)]
+    centre = arrays[1].mean(axis=0)
+
+    def log_joint(module: ModuleType, x, weights, means, covariances, centre):
+        natural = module.natural_parameters(weights, means, covariances, centre, kind)
+        return natural @ module.features(x, centre, kind)
+
+    def both_halves(module: ModuleType, *tensors):
+        return module.bayes_rule(log_joint(module, *tensors))
+
+    ours = log_joint(torch_natural, *map(torch.tensor, (x, *arrays, centre)))
+    theirs = MODES[mode](lambda *t: log_joint(tf_natural, *t))(*map(tf.constant, (x, *arrays, centre)))
+    parity.check("log joint, natural parameters", "output", ours, theirs, kind, mode)
+    full = np.broadcast_to(arrays[2], (K, D, D)) if kind in ("full", "tied") else [
+        np.eye(D) * np.broadcast_to(c, D) for c in arrays[2]
+    ]  # fmt: skip
+    expected = [
+        np.log(w) + stats.multivariate_normal(m, c).logpdf(x) for w, m, c in zip(*arrays[:2], full, strict=True)
+    ]
+    np.testing.assert_allclose(np.asarray(ours), expected, rtol=2e-5 if dtype == "float32" else 1e-12)
+    ours = both_halves(torch_natural, *map(torch.tensor, (x, *arrays, centre)))
+    theirs = MODES[mode](lambda *t: both_halves(tf_natural, *t))(*map(tf.constant, (x, *arrays, centre)))
+    for name, a, b in zip(("log density", "responsibilities"), ours, theirs, strict=True):
+        parity.check(f"{name}, natural parameters", "em responsibilities", a, b, kind, mode)
+    if dtype == "float64":
+        np.testing.assert_allclose(np.asarray(ours[0]), special.logsumexp(expected, axis=0), rtol=1e-13)
+        np.testing.assert_allclose(np.asarray(ours[1]), special.softmax(expected, axis=0), atol=1e-13)
+
+
+@both
+def test_no_responsibility_is_a_denormal_number(framework: str, dtype: str) -> None:
+    """Exponents down to where single and double precision end: zero or a normal number, and rows that sum to one."""
+    tiny = np.finfo(dtype).tiny
+    exponents = np.linspace(0, 1.3 * np.log(tiny), 500, dtype=dtype)
+    module, tensor = {"torch": torch_natural, "tf2": tf_natural}[framework], PAGES[framework][1]
+    log_density, gamma = map(np.asarray, module.bayes_rule(tensor(np.stack([np.zeros_like(exponents), exponents]))))
+    assert np.all((gamma == 0) | (gamma >= tiny))
+    assert np.any(gamma[1] == 0)
+    expected = np.exp(exponents.astype(np.longdouble))
+    np.testing.assert_allclose(gamma[1], expected / (1 + expected), atol=1e-30, rtol=100 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(log_density, np.log1p(expected).astype(float), atol=2 * np.finfo(dtype).eps)
+
+
+CASES = {
+    "around the centre": (3.0, 0.0),
+    "an offset of 1e8 deviations": (3.0, 1e8),
+    "clusters of a millionth of their distance": (1e6, 0.0),
+    "both": (1e4, 1e7),
+}
+
+
+@all_types
+@pytest.mark.parametrize("case", CASES)
+def test_an_iteration_is_right_in_extended_precision(parity: Parity, case: str, kind: str) -> None:
+    """One iteration from a start that is off, and one from where that led, against longdouble."""
+    x = points(*CASES[case])
+    parameters, weight = start(kind, x), weights_of(N)
+    for step in (1, 2):
+        exact = exact_iteration(x, weight, parameters, kind)
+        found = {framework: iterate(framework, x, weight, parameters, kind) for framework in PAGES}
+        scale = np.sqrt(np.abs(exact[2]).max())  # means to a share of a deviation, or to the last bits that they have
+        slack = np.array([1e-13, 1e-13 * scale + 4e-16 * np.abs(x).max(), 3e-13 * scale**2, 1e-13 * abs(exact[3])])
+        for ours in found.values():
+            for a, b, atol in zip(ours, exact, slack, strict=True):
+                np.testing.assert_allclose(a, b.astype(np.float64), rtol=0, atol=float(atol))
+        for name, a, b in zip(("weights", "means", "covariances", "log likelihood"), *found.values(), strict=True):
+            what = "em log likelihood" if name == "log likelihood" else "em parameters"
+            parity.check(f"chunks, {name}", what, a, b, f"{case}, {kind}", steps=step)
+        parameters = tuple(np.asarray(a) for a in found["torch"][:3])
+
+
+def test_without_its_guard_the_common_centre_loses_the_covariances(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = points(1e6), weights_of(N)
+    exact = exact_iteration(x, weight, start("full", x), "full")[2].astype(np.float64)
+    for framework, (module, _) in PAGES.items():
+        monkeypatch.setattr(module, "LOST", dict.fromkeys(module.LOST, 1000))
+        found = iterate(framework, x, weight, start("full", x), "full")[2]
+        assert np.abs(found - exact).max() > 1e-5 * np.abs(exact).max(), framework
+
+
+@all_types
+def test_a_start_far_away_costs_no_digits(kind: str) -> None:
+    """The old means tell nothing about the new ones: seen from there, the covariances would be lost."""
+    x, weight = points(3.0), weights_of(N)
+    pi, means, covariances = start(kind, x)
+    far = (pi, means + 1e7, covariances * 1e10)
+    exact = exact_iteration(x, weight, far, kind)
+    for framework in PAGES:
+        found = iterate(framework, x, weight, far, kind)
+        np.testing.assert_allclose(found[1], exact[1].astype(np.float64), atol=1e-7)
+        np.testing.assert_allclose(found[2], exact[2].astype(np.float64), rtol=1e-6, atol=1e-7)
+
+
+@all_types
+@pytest.mark.parametrize("weighted", [True, False])
+def test_equal_to_the_plain_page(kind: str, weighted: bool, dtype: str) -> None:
+    """20 iterations in chunks that do not divide the data, against gmm.em_iteration on all of them."""
+    x = points().astype(dtype)
+    parameters = tuple(a.astype(dtype) for a in start(kind, x))
+    weight = weights_of(N, dtype) if weighted else None
+    plain = tuple(map(torch.tensor, parameters))
+    steps = 20 if dtype == "float64" else 1
+    for _ in range(steps):
+        plain, total = torch_gmm.em_iteration(
+            torch.tensor(x), *plain, kind, 1e-9, None if weight is None else torch.tensor(weight)
+        )
+    for framework in PAGES:
+        found = iterate(framework, x, weight, parameters, kind, steps)
+        for a, b in zip(found, (*plain, total), strict=True):
+            assert a.dtype == dtype
+            atol = (1e-12 if dtype == "float64" else 2e-5) * np.abs(np.asarray(b)).max()
+            np.testing.assert_allclose(a, np.asarray(b), rtol=0, atol=atol)
+
+
+@all_types
+def test_hundred_iterations_agree(parity: Parity, kind: str) -> None:
+    x = points(1.0)
+    found = {framework: iterate(framework, x, None, start(kind, x), kind, 100) for framework in PAGES}
+    for name, a, b in zip(("weights", "means", "covariances", "log likelihood"), *found.values(), strict=True):
+        what = "em log likelihood" if name == "log likelihood" else "em parameters"
+        parity.check(f"chunks, {name}", what, a, b, kind, steps=100)
+
+
+@both
+@all_types
+def test_statistics_of_parts_add_up(framework: str, kind: str) -> None:
+    """Merged in any grouping, the parts give the statistics of the whole; weight zero is not there."""
+    module, tensor = PAGES[framework]
+    natural = {"torch": torch_natural, "tf2": tf_natural}[framework]
+    x, weight = points(), weights_of(N)
+    weights, means, covariances = map(tensor, start(kind, x))
+    centre = tensor(x.mean(axis=0))
+    coefficients = natural.natural_parameters(weights, means, covariances, centre, kind)
+    arguments = centre, coefficients, kind
+    parts = [module.chunk_statistics(*map(tensor, (x[r], weight[r])), *arguments)
+             for r in (slice(0, 7), slice(7, 300), slice(300, N))]  # fmt: skip
+    whole = module.chunk_statistics(tensor(x), tensor(weight), *arguments)
+    apart = module.chunk_statistics_apart(tensor(x), tensor(weight), tensor(np.tile(x.mean(axis=0), (K, 1))), means,
+                                          *natural.whitening(weights, means, covariances, kind), kind)  # fmt: skip
+    with_nothing = [np.concatenate([x, 1e3 * x[:9]]), np.concatenate([weight, np.zeros(9)])]
+    others = [
+        module.merge(module.merge(parts[2], parts[0]), parts[1]),
+        module.merge(parts[2], module.merge(parts[1], parts[0])),
+        apart,
+        module.chunk_statistics(*map(tensor, with_nothing), *arguments),
+    ]
+    for other in others:
+        for a, b in zip(other, whole, strict=True):
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-10, atol=1e-10)
+
+
+@both
+@all_types
+def test_the_first_m_step_is_that_of_the_plain_page(framework: str, kind: str) -> None:
+    x = points(1e5, 1e6)
+    gamma = draws.uniforms(2, "sample", (N, K))
+    gamma[:, 1] *= 1e-300  # as good as empty
+    module, _ = PAGES[framework]
+    found = module.m_step(in_chunks(framework, x, gamma), kind, 1e-3)
+    plain = torch_gmm.m_step(torch.tensor(x), torch.tensor(gamma), kind, 1e-3)
+    for a, b in zip(found, plain, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-11, atol=1e-12)
+
+
+def test_each_chunk_is_traced_once() -> None:
+    x, compiled = points(), tf_statistics.COMPILED
+    before = {function: each.experimental_get_tracing_count() for function, each in compiled.items()}
+    iterate("tf2", x, None, start("full", x), "full", 5)
+    iterate("tf2", points(1e6), None, start("full", points(1e6)), "full", 5)
+    iterate("tf2", x, weights_of(N), start("full", x), "full", 5)
+    for function, each in compiled.items():
+        assert each.experimental_get_tracing_count() <= before[function] + 1, function.__name__
+    assert all(each.experimental_get_tracing_count() > 0 for each in compiled.values())
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 64 rows, so that a hundred rows are a large table."""
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 1024)
+
+
+X = datasets.synthetic_mixture(500, 3, 3, 5.0, seed=1).x
+
+
+@pytest.mark.usefixtures("small_chunks")
+@all_types
+def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str) -> None:
+    arguments = dict(covariance_type=kind, tol=1e-7, max_iter=300, n_init=2, random_state=4)
+    peer = sklearn.mixture.GaussianMixture(3, **arguments).fit(X)
+    fits = [Mixture(3, **arguments).fit(X) for Mixture in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture)]
+    for name in ("weights_", "means_", "covariances_", "precisions_"):
+        parity.check(f"fitted in chunks, {name}", "em parameters", *(getattr(fit, name) for fit in fits), tensor=kind)
+        np.testing.assert_allclose(getattr(fits[0], name), getattr(peer, name), rtol=1e-6, atol=1e-9)
+    for fit in fits:
+        assert fit.n_iter_ == peer.n_iter_
+        assert fit.lower_bound_ == pytest.approx(peer.lower_bound_, rel=1e-12)
+        np.testing.assert_array_equal(fit.predict(X), peer.predict(X))
+        np.testing.assert_allclose(fit.predict_proba(X), peer.predict_proba(X), atol=1e-8)
+        np.testing.assert_allclose(fit.score_samples(X), peer.score_samples(X), rtol=1e-8)
+        assert fit.score(X) == pytest.approx(peer.score(X), rel=1e-12)
+
+
+@estimators
+def test_chunks_change_nothing(Mixture: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = np.floor(draws.uniforms(0, "sample", (len(X),)) * 4)  # some of them zero
+    arguments = dict(tol=1e-9, max_iter=500, random_state=2)
+    plain = Mixture(3, **arguments).fit(X, sample_weight=weight)
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 1024)
+    chunked = Mixture(3, **arguments).fit(X, sample_weight=weight)
+    for name in ("weights_", "means_", "covariances_"):
+        np.testing.assert_allclose(getattr(chunked, name), getattr(plain, name), rtol=1e-9, atol=1e-11)
+    assert chunked.n_iter_ == plain.n_iter_
+    assert Mixture(3, missing="em", **arguments).fit(X).lower_bound_ == pytest.approx(
+        Mixture(3, **arguments).fit(X).lower_bound_, rel=1e-12
+    )
+
+
+@pytest.mark.usefixtures("small_chunks")
+@estimators
+def test_collapse_in_chunks_gets_its_line(Mixture: type) -> None:
+    x = np.concatenate([X, np.repeat(X[:1] + 50, 60, axis=0)])
+    with pytest.raises(ValueError, match=r"reg_covar=0.*collapsed.*increase reg_covar"):
+        Mixture(4, reg_covar=0, random_state=0).fit(x)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@estimators
+def test_of_a_large_table_some_rows_choose_the_start(Mixture: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 120)
+    weight = draws.uniforms(1, "sample", (len(X),)) + 0.5
+    for init in ("kmeans", "random", "k-means++", "random_from_data"):
+        fit = Mixture(3, init_params=init, random_state=1, tol=1e-9, max_iter=2000, n_init=4).fit(
+            X, sample_weight=weight
+        )
+        best = Mixture(3, random_state=1, tol=1e-9, max_iter=2000, means_init=fit.means_).fit(X, sample_weight=weight)
+        assert fit.lower_bound_ == pytest.approx(best.lower_bound_, rel=1e-6)
+
+
+def test_chunks_cover_the_table_and_fill_up_the_last() -> None:
+    x, weight = np.arange(22.0).reshape(11, 2), np.arange(1.0, 12.0)
+    pairs = list(Chunks(x, weight, 4, np.copy, np.dtype("float32")))
+    assert {(a.shape, b.shape, str(a.dtype)) for a, b in pairs} == {((4, 2), (4,), "float32")}
+    points, weights = np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
+    np.testing.assert_array_equal(points[:11], x)
+    np.testing.assert_array_equal(weights, [*weight, 0])
+    np.testing.assert_array_equal(points[11], x[-1])
+    again = Chunks(x, None, 4, np.copy, x.dtype)
+    assert [b.sum() for _ in range(2) for _, b in again] == [4, 4, 3] * 2
+
+
+def test_rows_are_found_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 6)
+    x = np.arange(40.0).reshape(20, 2)
+    np.testing.assert_array_equal(chunks.take_rows(x, np.array([0, 2, 3, 11, 19])), x[[0, 2, 3, 11, 19]])
+    rows = chunks.spread_rows(20, np.full(7, 1 - 2**-53))
+    assert len(set(rows)) == 7
+    assert rows[-1] == 19
+    x[:, 1] = 5.0
+    np.testing.assert_array_equal(chunks.constant_columns(x), [1])
+    x[-1, 1] = 4.0
+    assert len(chunks.constant_columns(x)) == 0
+
+
+def test_what_was_changed_in_a_private_map_is_kept(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((4000, 4)))
+    for mode in ("c", "r+"):
+        x = np.load(tmp_path / "x.npy", mmap_mode=mode)
+        x[5] = 1.0
+        read_only = x[:]
+        read_only.flags.writeable = False
+        for table in (x, read_only):
+            assert [piece.sum() for _, piece in chunks.pieces(table, 4000)] == [4.0]
+            assert x.sum() == 4.0
+
+
+FIT = """
+import resource, sys, numpy as np
+from {folder}.gmm import GaussianMixture
+import sklearn.cluster
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+x = np.load(sys.argv[1], mmap_mode="r")
+mixture = GaussianMixture(2, max_iter=1, random_state=0).fit(x)
+mixture.score(x[:100_000])
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("folder", ["pytorch_impl", "tf2_impl"])
+def test_memory_does_not_grow_with_a_mapped_file(folder: str, big_file: Path) -> None:
+    """A file of 384 MB is fitted with less above the imports than the file is large, start and checks included."""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FIT.format(folder=folder), str(big_file)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert float(result.stdout) < 250
+
+
+@pytest.fixture(scope="module")
+def big_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("big") / "x.npy"
+    some = datasets.synthetic_mixture(30_000, 2, 16, 4.0).x
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float64, shape=(3_000_000, 16))
+    for start in range(0, len(table), len(some)):
+        table[start : start + len(some)] = some + start * 1e-9
+    table.flush()
+    return path
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("precision", ["reproducible", "float32"])
+def test_a_large_file_is_trained_on_by_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 200)
+    monkeypatch.setattr("common.training.ROWS_IN_A_FIGURE", 90)
+    np.save(tmp_path / "x.npy", X)
+    digests = []
+    for name, main in (("torch", pytorch_impl.train_gmm.main), ("tf2", tf2_impl.train_gmm.main)):
+        arguments = f"--data {tmp_path / 'x.npy'} --components 3 --steps 12 --tol 0 --precision {precision}"
+        assert main([*arguments.split(), "--out", str(tmp_path / name)]) == 0
+        assert (tmp_path / name / "mixture.png").exists()
+        digests.append(checkpoint.digest(tmp_path / name / "checkpoint.safetensors"))
+    if precision == "reproducible":
+        assert digests[0] == digests[1]
+        peer = sklearn.mixture.GaussianMixture(3, tol=1e-9, max_iter=500, random_state=0).fit(X)
+        arrays, _, _ = checkpoint.load(tmp_path / "torch" / "checkpoint.safetensors")
+        order, theirs = np.argsort(arrays["means"][:, 0]), np.argsort(peer.means_[:, 0])
+        np.testing.assert_allclose(arrays["means"][order], peer.means_[theirs], atol=1e-4)
