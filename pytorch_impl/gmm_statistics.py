@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from pytorch_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
+from pytorch_impl.runtime import in_order
 
 LOST = {torch.float64: 12, torch.float32: 8}  # binary digits, of 53 and of 24
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
@@ -169,7 +170,7 @@ def em_iteration(
 
 def total(function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
-    return functools.reduce(merge, (function(x, weight, *arguments) for x, weight in chunks))
+    return functools.reduce(merge, in_order(lambda chunk: function(*chunk, *arguments), chunks))
 
 
 def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:

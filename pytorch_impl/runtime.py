@@ -1,5 +1,8 @@
 """Where and with how many threads PyTorch computes, and how NumPy calls it."""
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,6 +23,29 @@ def device(name: str, threads: int) -> AbstractContextManager:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {name}: PyTorch finds no such device here; use cpu") from error
     return torch.device(name)
+
+
+def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """The function's values for all items, in the order of the items, computed with all of the framework's threads.
+
+    A value is the same whatever the number of threads, and no more items are taken ahead than there are threads.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield from map(function, items)
+        return
+    # A thread for each item, rather than all threads for each small operation, which would wait for the slowest.
+    pending: deque = deque()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+            for item in items:
+                pending.append(workers.submit(function, item))
+                if len(pending) > threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+    finally:
+        torch.set_num_threads(threads)  # what a worker sets is also the default of threads that are yet to come
 
 
 def evaluate(function: Any, *arguments: Any) -> Any:

@@ -31,6 +31,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from tf2_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
+from tf2_impl.runtime import in_order
 
 LOST = {tf.float64: 12, tf.float32: 8}  # binary digits, of 53 and of 24
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
@@ -178,7 +179,7 @@ def em_iteration(
 def total(function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
     compiled = COMPILED[function]
-    return functools.reduce(merge, (compiled(x, weight, *arguments) for x, weight in chunks))
+    return functools.reduce(merge, in_order(lambda chunk: compiled(*chunk, *arguments), chunks))
 
 
 # The chunks of a table are of one shape, so each is traced once; XLA does not compile batched products well.

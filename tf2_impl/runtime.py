@@ -1,5 +1,6 @@
 """Where and with how many threads TensorFlow computes, and how NumPy calls it."""
 
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -23,6 +24,14 @@ def device(name: str, threads: int) -> AbstractContextManager:
     if not tf.config.list_physical_devices(kind):
         raise ValueError(f"--device {name}: TensorFlow finds no such device here; use cpu")
     return tf.device(f"/{kind}:{index or 0}")
+
+
+def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """The function's values for all items, in the order of the items, computed with all of the framework's threads.
+
+    A value is the same whatever the number of threads, and no more items are taken ahead than there are threads.
+    """
+    yield from map(function, items)  # TensorFlow divides each operation among its threads
 
 
 def evaluate(function: Any, *arguments: Any) -> Any:
