@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train parity parity-long divergences figures lint format clean
+.PHONY: help train parity parity-long divergences bench scale figures lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-19s %s\n", $$1, $$2}'
@@ -28,6 +28,15 @@ divergences: $(VENV)/ready  ## measure where the frameworks differ by default, a
 
 parity-long: $(VENV)/ready  ## 10,000 updates, and 1,000 of a VAE of MNIST's size: agreement, equal bytes, their odds
 	@$(RUN) -m pytest --numprocesses 2 -m long parity_tests
+# The peers' own thread settings, and no choice of kernels made for older libraries; pomegranate is for this alone.
+bench: $(VENV)/ready  ## time EM against scikit-learn and pomegranate, side by side; rows and figures in build
+	@test -d build/peers || $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target build/peers \
+		"pomegranate>=1.1,<2" "apricot-select>=0.6,<1" "numba>=0.62,<1" llvmlite
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE SCIPY_ARRAY_API=1 OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 \
+		MKL_NUM_THREADS=2 $(RUN) -m parity_tests.bench
+
+scale: $(VENV)/ready  ## fit 5,000,000 x 16 numbers from a file in both frameworks and say how much memory it took
+	@$(RUN) -m parity_tests.bench.scale
 
 figures: $(VENV)/ready  ## draw the chapters' figures from both implementations' numbers into build/figures
 	@$(RUN) -m common.draw_chapters pytorch_impl build/figures/torch

@@ -1,0 +1,98 @@
+"""Run the benchmark: a table on the screen, rows in build/bench.json, figures beside it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+# isort: off
+from common.run_folder import versions, without_native_stderr
+
+with without_native_stderr():
+    import tf2_impl  # noqa: F401  (silences TensorFlow's log before its first import)
+    import tensorflow as tf
+import torch
+# isort: on
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from common.figures import COLOURS, STYLE
+from parity_tests.bench import em, scaling
+from parity_tests.bench.measure import measure, table
+
+THREADS = 2
+BUILD = Path("build")
+FAMILIES = {"em": em, "scaling": scaling}  # a family that is added here is measured, printed and written with the rest
+
+
+def main() -> None:
+    """Measure the families named on the command line, or all."""
+    parser = argparse.ArgumentParser(prog="parity_tests.bench", description=__doc__)
+    parser.add_argument("families", nargs="*", default=list(FAMILIES), help=f"of {', '.join(FAMILIES)}")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each contender (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the points, to see that it runs")
+    options = parser.parse_args()
+    if unknown := set(options.families) - set(FAMILIES):
+        parser.error(f"no family {', '.join(sorted(unknown))}; there are {', '.join(FAMILIES)}")
+    torch.set_num_threads(THREADS)
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    rows: list[dict[str, Any]] = []
+    for family in options.families:
+        repeats = 1 if family == "scaling" else options.repeats
+        for case in FAMILIES[family].cases(options.quick):
+            measured = measure(case, repeats)
+            print(table(measured), flush=True)
+            rows += measured
+            write(rows)
+    print("\n" + table(rows))
+    for framework, peer, speedups in by_peer(rows):
+        print(f"{framework} against {peer}, float64: {' '.join(f'{s:.1f}' for s in speedups)} times faster, "
+              f"geometric mean {np.exp(np.mean(np.log(speedups))):.1f}")  # fmt: skip
+    if any(row["work"].startswith("EM") for row in rows):
+        speedups_figure(rows).savefig(BUILD / "bench.png")
+    if "scaling" in options.families:
+        scaling.figure(rows).savefig(BUILD / "bench_scaling.png")
+    print(f"rows in {BUILD / 'bench.json'}, figures in {BUILD}/bench*.png")
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """Leave what has been measured so far in build/bench.json."""
+    BUILD.mkdir(exist_ok=True)
+    report = {"versions": versions(), "threads": THREADS, "rows": rows}
+    (BUILD / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def by_peer(rows: list[dict[str, Any]]) -> list[tuple[str, str, list[float]]]:
+    """The speedups of the EM rows in float64, of each framework over each peer."""
+    chosen = [row for row in rows if row["work"].startswith("EM") and row["dtype"] == "float64" and row["peer"]]
+    pairs = dict.fromkeys((row["framework"], row["peer"]) for row in chosen)
+    return [(f, p, [r["speedup"] for r in chosen if (r["framework"], r["peer"]) == (f, p)]) for f, p in pairs]
+
+
+def speedups_figure(rows: list[dict[str, Any]]) -> Figure:
+    """How many times faster than each peer, shape by shape, one panel for each dtype."""
+    with rc_context(STYLE):
+        drawn = Figure(figsize=(11, 4.6))
+        for axes, dtype in zip(drawn.subplots(1, 2), ("float64", "float32"), strict=True):
+            chosen = [r for r in rows if r["work"].startswith("EM") and r["dtype"] == dtype and r["peer"]]
+            bars = list(dict.fromkeys((r["shape"], r["peer"]) for r in chosen))
+            for side, (framework, name) in enumerate((("pytorch", "PyTorch"), ("tf2", "TensorFlow"))):
+                mine = {(r["shape"], r["peer"]): r["speedup"] for r in chosen if r["framework"] == framework}
+                speedups = [mine[bar] for bar in bars]
+                places = np.arange(len(bars)) + 0.4 * side
+                drawn_bars = axes.barh(places, speedups, 0.38, color=COLOURS[1 - side], label=name)
+                axes.bar_label(drawn_bars, fmt="%.1f", padding=3, fontsize=9)
+            axes.axvline(1, color="black", linewidth=1)
+            axes.set_yticks(np.arange(len(bars)) + 0.2, [f"{shape}\n{peer}" for shape, peer in bars], fontsize=8)
+            axes.set(title=f"EM, {dtype}", xlabel="times faster (logarithmic)", xscale="log")
+            axes.invert_yaxis()
+            axes.margins(x=0.15)
+        drawn.axes[1].legend(loc="lower right")
+        return drawn
+
+
+if __name__ == "__main__":
+    sys.exit(main())

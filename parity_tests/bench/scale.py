@@ -1,0 +1,67 @@
+"""A file larger than memory should be: 5,000,000 x 16 numbers fitted by both frameworks, and the memory it took."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from common import datasets
+
+FILE = Path("build/scale.npy")
+LIMIT = 400  # MB above what the imports take
+FIT = """
+import resource, sys, time, warnings
+import numpy as np
+import sklearn.cluster
+from {package}.gmm import GaussianMixture
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+warnings.simplefilter("ignore")
+imports = peak()
+x = np.load(sys.argv[1], mmap_mode="r")
+start = time.perf_counter()
+mixture = GaussianMixture(int(sys.argv[2]), tol=0, max_iter=int(sys.argv[3]), random_state=0).fit(x)
+print(time.perf_counter() - start, peak() - imports, mixture.lower_bound_)
+"""
+
+
+def main() -> int:
+    """Fit the file in a fresh process of each framework; 1 if one of them takes more memory than it may."""
+    parser = argparse.ArgumentParser(prog="parity_tests.bench.scale", description=__doc__)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--components", type=int, default=8)
+    parser.add_argument("--iterations", type=int, default=10)
+    options = parser.parse_args()
+    write(options.rows)
+    worst = 0.0
+    for package in ("pytorch_impl", "tf2_impl"):
+        arguments = [str(FILE), str(options.components), str(options.iterations)]
+        result = subprocess.run([sys.executable, "-c", FIT.format(package=package), *arguments],
+                                capture_output=True, text=True, check=False)  # fmt: skip
+        if result.returncode != 0:
+            sys.exit(result.stderr)
+        seconds, memory, bound = map(float, result.stdout.split())
+        worst = max(worst, memory)
+        print(f"{package}: {options.rows:,} x 16, K = {options.components}, {options.iterations} iterations: "
+              f"{seconds:.1f} s, {memory:.0f} MB above the imports ({LIMIT} allowed), bound {bound:.9f}")  # fmt: skip
+    return int(worst > LIMIT)
+
+
+def write(rows: int) -> None:
+    """Leave a file of that many points of one mixture, a part at a time."""
+    FILE.parent.mkdir(exist_ok=True)
+    table = np.lib.format.open_memmap(FILE, mode="w+", dtype=np.float64, shape=(rows, 16))
+    some = datasets.synthetic_mixture(100_000, 8, 16, 4.0, seed=1).x
+    generator = np.random.default_rng(0)
+    for start in range(0, rows, len(some)):
+        part = table[start : start + len(some)]
+        part[:] = (some + 0.3 * generator.standard_normal(some.shape))[: len(part)]
+    table.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
