@@ -5,8 +5,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
-from sklearn.utils.validation import validate_data
 
 from common.chunks import constant_columns, pieces
 from common.missing_checks import check_missing
@@ -52,6 +50,8 @@ def check_points(estimator: Any, X: Any, reset: bool) -> tuple[np.ndarray, np.nd
 
     Raises ValueError, in one line, if X is no such table; NaN is admitted only by ``missing="em"``.
     """
+    from sklearn.utils.validation import validate_data  # here, since the scripts need it not
+
     X = as_array(X)
     shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
     if len(shape) != 2:
@@ -136,6 +136,8 @@ def precisions_cholesky(covariances: np.ndarray, covariance_type: str, reg_covar
         if not np.all(covariances > 0):
             raise ValueError(f"reg_covar={reg_covar:g}: a variance is {np.min(covariances):g}. {ILL_DEFINED}")
         return 1 / np.sqrt(covariances)
+    from scipy.linalg import solve_triangular
+
     try:
         factor = np.linalg.cholesky(covariances)
     except np.linalg.LinAlgError:

@@ -1,7 +1,6 @@
 """Where EM for a mixture starts: the responsibilities of the first M step, as scikit-learn chooses them."""
 
 import numpy as np
-from sklearn.cluster import KMeans, kmeans_plusplus
 
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
 
@@ -29,6 +28,8 @@ def initial_responsibilities(
         gamma[np.arange(n), _kmeans_labels(x, n_components, random_state, sample_weight)] = 1
         return gamma
     if init_params == "k-means++":
+        from sklearn.cluster import kmeans_plusplus
+
         _, rows = kmeans_plusplus(x, n_components, random_state=random_state, sample_weight=sample_weight)
     else:
         drawn_from = n if sample_weight is None else np.flatnonzero(sample_weight)
@@ -40,6 +41,8 @@ def initial_responsibilities(
 def _kmeans_labels(
     x: np.ndarray, n_components: int, random_state: np.random.RandomState, sample_weight: np.ndarray | None
 ) -> np.ndarray:
+    from sklearn.cluster import KMeans  # takes a second to import, which a script's --help need not wait for
+
     kmeans = KMeans(n_components, n_init=1, random_state=random_state)
     seen = slice(None) if sample_weight is None else sample_weight > 0
     points = x[seen]

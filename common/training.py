@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common import datasets, draws, figures
+from common import datasets, draws
 from common.chunks import Chunks, chunk_rows, rows_to_start_from, spread_rows, take_rows
 from common.datasets import Dataset
 from common.em_driver import run_em
@@ -178,6 +178,8 @@ def check_mixture(run: RunFolder, objective: float, covariances: Any) -> None:
 
 def finish_mixture(run: RunFolder, data: MixtureData, parameters: tuple, gamma: np.ndarray, objective: float) -> None:
     """Figures and summary of a mixture run."""
+    from common import figures  # matplotlib is wanted now, and not when the script's --help is
+
     weights, means, covariances = parameters
     what = OBJECTIVE[run.options.method]
     trace = np.array([row[what] for row in run.history])
@@ -290,6 +292,8 @@ def finish_vae(
     decode: Callable[[np.ndarray], np.ndarray],
 ) -> None:
     """Figures and summary of a VAE run, from the codes' means ``encode(x)`` and the expected pixels ``decode(z)``."""
+    from common import figures
+
     codes = np.concatenate([encode(held_out.x[rows]) for rows in chunks(len(held_out.x))])
     prior = draws.normals(run.options.seed, "prior", (100, codes.shape[1])).astype(held_out.x.dtype)
     run.save_figure("losses", figures.losses, run.history)

@@ -32,11 +32,11 @@ def test_loads_no_foreign_framework(folder: str, foreign: set[str]) -> None:
 
 @pytest.mark.parametrize("script", ["train_gmm", "train_vae"])
 @pytest.mark.parametrize("folder", ["pytorch_impl", "tf2_impl"])
-def test_help_loads_no_framework(folder: str, script: str) -> None:
+def test_help_loads_nothing_large(folder: str, script: str) -> None:
     statement = (
         f"import sys, contextlib, {folder}.{script} as s\nwith contextlib.suppress(SystemExit): s.main(['--help'])\n"
     )
-    assert not loaded_after(statement + "0") & FRAMEWORKS
+    assert not loaded_after(statement + "0") & (FRAMEWORKS | {"matplotlib", "sklearn"})
 
 
 def test_every_help_text_explains_every_flag() -> None:

@@ -85,12 +85,12 @@ def speedups_figure(rows: list[dict[str, Any]]) -> Figure:
                 places = np.arange(len(bars)) + 0.4 * side
                 drawn_bars = axes.barh(places, speedups, 0.38, color=COLOURS[1 - side], label=name)
                 axes.bar_label(drawn_bars, fmt="%.1f", padding=3, fontsize=9)
-            axes.axvline(1, color="black", linewidth=1)
             axes.set_yticks(np.arange(len(bars)) + 0.2, [f"{shape}\n{peer}" for shape, peer in bars], fontsize=8)
             axes.set(title=f"EM, {dtype}", xlabel="times faster (logarithmic)", xscale="log")
             axes.invert_yaxis()
-            axes.margins(x=0.15)
-        drawn.axes[1].legend(loc="lower right")
+            axes.set_xlim(1, 2.5 * max(max(bar.get_width() for bar in axes.patches), 1))
+            axes.grid(False)
+        drawn.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
         return drawn
 
 
