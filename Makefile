@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train parity parity-long divergences bench scale figures lint format clean
+.PHONY: help train parity parity-long divergences bench scale figures compare lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-19s %s\n", $$1, $$2}'
@@ -42,6 +42,11 @@ figures: $(VENV)/ready  ## draw the chapters' figures from both implementations'
 	@$(RUN) -m common.draw_chapters pytorch_impl build/figures/torch
 	@$(RUN) -m common.draw_chapters tf2_impl build/figures/tf2
 	@touch build/figures/drawn
+
+compare: $(VENV)/ready  ## one Gaussian, mixture, autoencoder and VAE on the same held-out images; table in build/compare
+	@$(RUN) -m common.compare_models tf2_impl build/compare/tf2.json & other=$$!; \
+		$(RUN) -m common.compare_models pytorch_impl build/compare/torch.json && wait $$other
+	@$(RUN) -m common.compare_report build/compare/torch.json build/compare/tf2.json build/compare
 
 lint: $(VENV)/ready  ## check style and formatting with ruff
 	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet "ruff>=0.12,<1"

@@ -1,6 +1,7 @@
 """The figures that the chapters describe, from arrays only, in the style of ``common.figures``."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -8,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
-from common.figures import COLOURS, STYLE, ellipses, palette
+from common.figures import COLOURS, STYLE, ellipses, palette, show_sheet
 
 
 def coin(theta: np.ndarray, beliefs: Sequence[tuple[str, np.ndarray]], estimates: Sequence[dict[str, float]]) -> Figure:
@@ -144,6 +145,66 @@ def singularity(deviations: np.ndarray, curves: dict[str, np.ndarray]) -> Figure
         for axes in (left, right):
             axes.set_xlabel("σ, the width of the component on one point")
             axes.legend(fontsize=9)
+        return figure
+
+
+def held_out_comparison(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Log density of held-out images by model, with two standard errors, and how estimates rise with the draws."""
+    estimated = [row["model"].rpartition(": importance")[0] for row in rows if row["kind"] == "estimate"]
+    last = {name: [r for r in rows if r["model"].startswith(f"{name}: importance")][-1] for name in estimated}
+    shown = [r for r in rows if r["kind"] != "estimate" or r in last.values()]
+    marks = {
+        "density": ("o", COLOURS[0], "density: log p(x)"),
+        "estimate": ("D", COLOURS[2], "estimate of log p(x)"),
+        "lower bound": (">", COLOURS[4], "lower bound on log p(x)"),
+        "not a density": ("x", COLOURS[1], "not a density of x"),
+    }
+    with rc_context(STYLE):
+        figure = Figure(figsize=(13, 0.36 * len(shown) + 1.4))
+        left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
+        for kind, (mark, colour, label) in marks.items():
+            places = [i for i, row in enumerate(shown) if row["kind"] == kind]
+            errors = [2 * shown[i]["standard_error"] for i in places]
+            left.errorbar([shown[i]["nats"] for i in places], places, xerr=errors, fmt=mark, color=colour, label=label)
+        left.set_yticks(range(len(shown)), [row["model"] for row in shown], fontsize=9)
+        left.invert_yaxis()
+        left.set(xlabel="nats per held-out image, ± 2 standard errors", title="higher is better, among densities")
+        left.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.2, -0.12), ncols=2)
+        for name, colour in zip(last, COLOURS, strict=False):
+            curve = [r for r in rows if r["model"].startswith(f"{name}: importance")]
+            draws = [int(r["model"].rpartition("= ")[2]) for r in curve]
+            right.semilogx(draws, [r["nats"] for r in curve], marker=".", color=colour, label=name)
+        exact = [r for r in rows if r["model"].endswith("exact")]
+        for row in exact:
+            right.axhline(row["nats"], color="black", linestyle="--", linewidth=1, label=row["model"])
+        right.set(xlabel="S, draws from q(z|x)", title="importance-weighted estimate (nats)")
+        right.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+        return figure
+
+
+def manifold(images: np.ndarray, image_shape: tuple[int, int], codes: np.ndarray) -> Figure:
+    """Images (T², D) of a T by T grid of codes of two dimensions, ``codes`` (T,) along each."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 6.4))
+        axes = figure.subplots()
+        show_sheet(axes, images, image_shape)
+        t, (height, width) = len(codes), image_shape
+        places = np.unique(np.round(np.linspace(0, t - 1, 7)).astype(int))
+        labels = [f"{codes[place]:.1f}" for place in places]
+        # image i covers the pixels from 1 + i (width + 1) on: a line of background lies between two
+        axes.set_xticks(places * (width + 1) + (width + 1) / 2, labels)
+        axes.set_yticks((t - 1 - places) * (height + 1) + (height + 1) / 2, labels)
+        axes.set(xlabel="code, dimension 1", ylabel="dimension 2", title="decoded grid, evenly spaced in probability")
+        return figure
+
+
+def sample_sheets(panels: dict[str, np.ndarray], image_shape: tuple[int, int]) -> Figure:
+    """Sheets of images side by side, with titles."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.2 * len(panels), 4.8))
+        for axes, (title, images) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+            show_sheet(axes, images, image_shape)
+            axes.set_title(title, fontsize=11)
         return figure
 
 

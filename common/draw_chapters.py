@@ -5,19 +5,21 @@ python -m common.draw_chapters pytorch_impl build/figures/torch
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.special import ndtri
 
-from common import chapter_figures, datasets, draws
+from common import chapter_figures, datasets, draws, figures
 from common.mixture_prior import MixturePrior, default_prior
+from common.network_training import set_start, updates
 from common.run_folder import without_native_stderr
 
-CHAPTERS = ("coin", "em", "gmm", "singularity")
+CHAPTERS = ("coin", "em", "gmm", "singularity", "networks", "autoencoder", "vae", "optimizer", "runtime")
 WEIGHTS = np.array([0.5, 0.5])
 
 
@@ -29,8 +31,9 @@ def main(argv: Sequence[str]) -> int:
         with without_native_stderr():
             evaluate = importlib.import_module(f"{argv[0]}.runtime").evaluate
         maths = SimpleNamespace(**{name: importlib.import_module(f"{argv[0]}.{name}") for name in CHAPTERS})
-        for path in draw_all(maths, evaluate, Path(argv[1])):
-            print(path)
+        with maths.runtime.device("cpu", 1):
+            for path in draw_all(maths, evaluate, Path(argv[1])):
+                print(path)
     except ValueError as error:
         print(f"common.draw_chapters: error: {error}", file=sys.stderr)
         return 2
@@ -48,7 +51,9 @@ def draw_all(maths: SimpleNamespace, evaluate: Callable[..., Any], out: Path) ->
     except OSError as error:
         raise ValueError(f"{out}: cannot be written ({error.strerror}); choose another folder") from error
     written = []
-    for function in (coin, mixture_density, em_snapshots, restarts, decomposition, lower_bounds, singularity, plates):
+    maths.trained = train_networks(maths)
+    for function in (coin, mixture_density, em_snapshots, restarts, decomposition, lower_bounds, singularity, plates,
+                     vae_manifold, vae_latent_space, vae_reconstructions, vae_samples, samples_compared):  # fmt: skip
         path = out / f"{function.__name__}.png"
         function(maths, evaluate).savefig(path)
         written.append(path)
@@ -168,6 +173,70 @@ def singularity(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
 def plates(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """The graphical models; nothing is computed."""
     return chapter_figures.plates()
+
+
+def train_networks(maths: SimpleNamespace) -> dict[str, Any]:
+    """A VAE with codes of two dimensions; a VAE and a plain autoencoder with sixteen: trained alike on the digits."""
+    x = datasets.load("digits").split()[0].x
+    arguments = {"data_dim": x.shape[1], "hidden_dim": 100, "dtype": "float64"}
+    models = {
+        "vae of 2": maths.vae.VAE(latent_dim=2, likelihood="gaussian", **arguments),
+        "vae": maths.vae.VAE(latent_dim=16, likelihood="gaussian", **arguments),
+        "autoencoder": maths.autoencoder.Autoencoder(latent_dim=16, **arguments),
+    }
+
+    def batches(codes: int) -> Iterator[tuple[np.ndarray, ...]]:
+        for step in range(40 * draws.batches_per_epoch(len(x), 128)):
+            rows = draws.minibatch(0, step, len(x), 128)
+            yield (x[rows], *((draws.normals(0, "noise", (len(rows), codes), step),) if codes else ()))
+
+    for (name, model), codes in zip(models.items(), (2, 16, 0), strict=True):
+        set_start(maths, model, 0, decoder_out_bias=x.mean(axis=0), log_var=np.log(x.var(axis=0).mean()))
+        for _ in updates(maths, getattr(maths, name.split()[0]), model, batches(codes), learning_rate=5e-3):
+            pass
+    return models
+
+
+def vae_manifold(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """What the decoder makes of a grid of codes that share the prior's probability evenly, z = Φ^-1(u)."""
+    u = (np.arange(20) + 0.5) / 20
+    down, right = np.meshgrid(ndtri(u)[::-1], ndtri(u), indexing="ij")
+    images = evaluate(maths.trained["vae of 2"].decoder, np.stack([right.ravel(), down.ravel()], axis=1))
+    return chapter_figures.manifold(images, datasets.load("digits").image_shape, ndtri(u))
+
+
+def vae_latent_space(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """The means of the held-out digits' codes."""
+    held_out = datasets.load("digits").split()[1]
+    return figures.latent_space(evaluate(maths.trained["vae of 2"].encoder, held_out.x)[0], held_out.labels)
+
+
+def vae_reconstructions(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """Held-out digits and what two numbers keep of them."""
+    held_out, model = datasets.load("digits").split()[1], maths.trained["vae of 2"]
+    codes = evaluate(model.encoder, held_out.x[:10])[0]
+    return figures.reconstructions(held_out.x[:10], evaluate(model.decoder, codes), held_out.image_shape)
+
+
+def vae_samples(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """The decoder's mean for codes drawn from the prior."""
+    images = evaluate(maths.trained["vae of 2"].decoder, draws.normals(0, "prior", (100, 2)))
+    return figures.samples(images, datasets.load("digits").image_shape)
+
+
+def samples_compared(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """The plain autoencoder sampled in two ways, beside the VAE sampled in its one way: codes of 16 dimensions."""
+    data, prior = datasets.load("digits"), draws.normals(0, "prior", (64, 16))
+    plain = maths.trained["autoencoder"]
+    codes = evaluate(plain.encoder, data.split()[0].x)
+    panels = {
+        "autoencoder, codes from N(0, I)": evaluate(plain.decoder, prior),
+        "autoencoder, codes from a Gaussian\nfitted to the training codes": evaluate(
+            plain.decoder, draws.like(codes, 0, 64)
+        ),
+        "VAE, codes from its prior N(0, I)": evaluate(maths.trained["vae"].decoder, prior),
+    }
+    return chapter_figures.sample_sheets(panels, data.image_shape)
 
 
 if __name__ == "__main__":

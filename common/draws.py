@@ -16,7 +16,8 @@ import numpy as np
 from scipy.special import ndtri
 
 # The purposes' positions key the generator: append only, or every published run changes.
-PURPOSES = ("split", "initial values", "order", "noise", "start", "component", "sample", "prior", "held-out")
+PURPOSES = ("split", "initial values", "order", "noise", "start", "component", "sample", "prior", "held-out",
+            "validation", "dequantisation")  # fmt: skip
 _WORDS_PER_COUNTER = 4
 
 
@@ -55,6 +56,15 @@ def minibatch(seed: int, step: int, n: int, batch_size: int) -> np.ndarray:
 def batches_per_epoch(n: int, batch_size: int) -> int:
     """Updates in one pass over n rows; the last minibatch may be smaller."""
     return -(-n // batch_size)
+
+
+def like(rows: np.ndarray, seed: int, n: int) -> np.ndarray:
+    """n draws (n, L) from the Gaussian with the mean and the covariance of ``rows`` (N, L).
+
+    x = m + 1/sqrt(N) sum_n e_n (row_n - m) with standard normal e has just that covariance, singular or not.
+    """
+    mean = rows.mean(axis=0)
+    return mean + normals(seed, "prior", (n, len(rows))) @ (rows - mean) / math.sqrt(len(rows))
 
 
 def initial_values(seed: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

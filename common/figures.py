@@ -76,21 +76,27 @@ def log_likelihood(trace: np.ndarray, name: str = "log likelihood") -> Figure:
 
 
 def losses(history: Sequence[dict[str, Any]]) -> Figure:
-    """Training loss by update with the held-out loss beside it, and its two parts apart."""
+    """Training loss by update with the held-out loss beside it, and its parts apart: two of a VAE, else one."""
     steps = np.array([row["step"] for row in history])
     held_out = [(row["step"], row["held_out_loss"]) for row in history if "held_out_loss" in row]
     with rc_context(STYLE):
-        figure = Figure(figsize=(11, 3.6))
-        axes = figure.subplots(1, 3)
+        is_vae = not history or "kl" in history[0]
+        figure = Figure(figsize=(11 if is_vae else 7.4, 3.6))
+        axes = figure.subplots(1, 3 if is_vae else 2)
         axes[0].plot(steps, [row["loss"] for row in history], color=COLOURS[5], label="minibatch")
         if held_out:
             axes[0].plot(*zip(*held_out, strict=True), color=COLOURS[0], marker=".", label="held out")
         axes[0].legend()
-        axes[0].set(title="loss = -ELBO (nats per image)")
-        axes[1].plot(steps, [row["reconstruction"] for row in history], color=COLOURS[2])
-        axes[1].set(title="reconstruction E[log p(x|z)]")
-        axes[2].plot(steps, [row["kl"] for row in history], color=COLOURS[1])
-        axes[2].set(title="KL(q(z|x) || p(z))")
+        if is_vae:
+            axes[0].set(title="loss = -ELBO (nats per image)")
+            axes[1].plot(steps, [row["reconstruction"] for row in history], color=COLOURS[2])
+            axes[1].set(title="reconstruction E[log p(x|z)]")
+            axes[2].plot(steps, [row["kl"] for row in history], color=COLOURS[1])
+            axes[2].set(title="KL(q(z|x) || p(z))")
+        else:
+            axes[0].set(title="loss = -log N(x | g(f(x)), σ²I)")
+            axes[1].semilogy(steps, [row["squared_error"] for row in history], color=COLOURS[2])
+            axes[1].set(title="squared error per pixel")
         for each in axes:
             each.set_xlabel("update")
         return figure
@@ -108,20 +114,25 @@ def reconstructions(originals: np.ndarray, reconstructed: np.ndarray, image_shap
         return figure
 
 
-def samples(images: np.ndarray, image_shape: tuple[int, int]) -> Figure:
-    """Images decoded from codes that were drawn from the prior."""
+def samples(images: np.ndarray, image_shape: tuple[int, int], source: str = "the prior") -> Figure:
+    """Images decoded from codes that were drawn from ``source``."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 5.4))
+        axes = figure.subplots()
+        show_sheet(axes, images, image_shape)
+        axes.set_title(f"decoded draws from {source}")
+        return figure
+
+
+def show_sheet(axes: Axes, images: np.ndarray, image_shape: tuple[int, int]) -> None:
+    """Images in rows of a square, one pixel apart."""
     side = int(np.ceil(np.sqrt(len(images))))
     height, width = image_shape
     sheet = np.zeros((side * (height + 1) + 1, side * (width + 1) + 1))
     for index, image in enumerate(images):
         top, left = (1 + (height + 1) * (index // side), 1 + (width + 1) * (index % side))
         sheet[top : top + height, left : left + width] = image.reshape(image_shape)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 5.4))
-        axes = figure.subplots()
-        _show(axes, sheet.ravel(), sheet.shape)
-        axes.set_title("decoded draws from the prior")
-        return figure
+    _show(axes, sheet.ravel(), sheet.shape)
 
 
 def latent_space(codes: np.ndarray, labels: np.ndarray | None) -> Figure:

@@ -8,13 +8,13 @@ import argparse
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any, NoReturn, Self, get_args
 
 from common.datasets import NAMES
 from common.download import SOURCES
 from common.readers import reason
-from common.vae_checks import MODELS
+from common.vae_checks import ACTIVATIONS, MODELS
 
 DATA = f"{', '.join(NAMES)}, or the path of a .csv (or .csv.gz) or .npy file"
 
@@ -52,7 +52,7 @@ class RunOptions:
         """Return the options; ValueError, naming the flag, if one is out of range."""
         for name, least in self.at_least().items():
             value = getattr(self, name)
-            if value is not None and not least <= value < math.inf:
+            if isinstance(value, int | float) and not least <= value < math.inf:
                 raise ValueError(f"{flag(name)} {value}: must be at least {least}")
             if isinstance(value, int) and value >= 2**64:
                 raise ValueError(f"{flag(name)} {reason(str(value))}: must be below 2^64")
@@ -101,16 +101,30 @@ class GMMOptions(RunOptions):
         return super().check()
 
 
+def _variance(text: str) -> float | str:
+    return text if text == "per-pixel" else float(text)
+
+
 @dataclass(frozen=True)
 class VAEOptions(RunOptions):
-    """Train a variational autoencoder on images."""
+    """Train a variational autoencoder, or a plain one, on images."""
 
-    model: str = option("dense", "kind of network; conv needs images", choices=MODELS)
-    likelihood: str = option(
-        "bernoulli", "of a pixel: bernoulli (pixels above 1/2 become 1) or gaussian", choices=("bernoulli", "gaussian")
+    model: str = option(
+        "dense",
+        "network of a VAE, dense or, for images, conv; or autoencoder: a plain one, by squared error",
+        choices=(*MODELS, "autoencoder"),
     )
-    variance: float | None = option(None, "fixed variance of a gaussian pixel; learned if not given", type=float)
-    activation: str = option("tanh", "of the hidden layers", choices=("tanh", "relu"))
+    likelihood: str | None = option(
+        None,
+        "of a pixel: bernoulli (pixels above 1/2 become 1) or gaussian (default: bernoulli; autoencoder: gaussian)",
+        choices=("bernoulli", "gaussian"),
+    )
+    variance: float | str | None = option(
+        None,
+        "fixed variance of a gaussian pixel, or per-pixel to learn one for each; one for all is learned if not given",
+        type=_variance,
+    )
+    activation: str = option("tanh", "of the hidden layers", choices=ACTIVATIONS)
     latent_dim: int = option(10, "dimensions L of the code")
     hidden_dim: int = option(400, "units H of each dense hidden layer")
     channels: int | None = option(
@@ -131,6 +145,16 @@ class VAEOptions(RunOptions):
 
     def check(self) -> Self:
         """Return the options; ValueError, naming the flag, if one is out of range or does not go with another."""
+        if self.likelihood is None:
+            return replace(self, likelihood="gaussian" if self.model == "autoencoder" else "bernoulli").check()
+        if self.model == "autoencoder" and self.likelihood != "gaussian":
+            raise ValueError(
+                f"--likelihood {self.likelihood}: squared error is a gaussian likelihood; leave it out, or train a VAE"
+            )
+        if self.model == "autoencoder" and self.variance == "per-pixel":
+            raise ValueError(
+                "--variance per-pixel: squared error has one for all pixels; give a number or leave it out"
+            )
         if self.variance is not None and self.likelihood != "gaussian":
             raise ValueError(f"--variance {self.variance}: only a gaussian likelihood has one; leave it out")
         if self.channels is not None and self.model != "conv":

@@ -264,6 +264,11 @@ def chunks(n: int) -> list[slice]:
     return [slice(first, min(first + ROWS_AT_ONCE, n)) for first in range(0, n, ROWS_AT_ONCE)]
 
 
+def in_pieces(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    """``function`` of all rows of x, a piece at a time."""
+    return np.concatenate([function(x[rows]) for rows in chunks(len(x))])
+
+
 def mean_bound(bound_of: Callable[[slice], tuple[Any, Any, Any]], n: int) -> tuple[float, float, float]:
     """The ELBO and its parts, averaged over n rows, from ``bound_of(rows)``, their averages over a slice."""
     bounds = [[float(term) for term in bound_of(rows)] for rows in chunks(n)]
@@ -276,8 +281,13 @@ def last_step(options: VAEOptions, n: int) -> int:
     return whole if options.steps is None else options.steps
 
 
-def check_loss(run: RunFolder, step: int, loss: float) -> float:
-    """The loss; ValueError if training has diverged."""
+def check_loss(run: RunFolder, step: int, loss: float, squared_error: float | None = None) -> float:
+    """The loss; ValueError if training has diverged, or fits so well that the most likely variance is zero."""
+    if squared_error == 0 and run.options.variance is None:
+        raise ValueError(
+            f"--data {run.options.data}: reconstructed without error at update {step}, where the most likely variance "
+            "is zero and the likelihood infinite; give a --variance"
+        )
     if not math.isfinite(loss):
         rate = run.options.learning_rate
         raise ValueError(f"--learning-rate {rate:g}: the loss became {loss} at update {step}; lower the rate")
@@ -286,28 +296,35 @@ def check_loss(run: RunFolder, step: int, loss: float) -> float:
 
 def finish_vae(
     run: RunFolder,
-    held_out: Dataset,
-    bound: tuple[float, float, float],
+    data: tuple[Dataset, Dataset],
+    held_out_terms: dict[str, float],
     encode: Callable[[np.ndarray], np.ndarray],
     decode: Callable[[np.ndarray], np.ndarray],
 ) -> None:
-    """Figures and summary of a VAE run, from the codes' means ``encode(x)`` and the expected pixels ``decode(z)``."""
+    """Figures and summary of a run, from the codes (or their means) ``encode(x)`` and expected pixels ``decode(z)``.
+
+    Samples of a VAE are decoded draws from its prior. A plain autoencoder has none, and its codes lie where they like:
+    it is sampled from the Gaussian that has the mean and the covariance of the training images' codes.
+    """
     from common import figures
 
-    codes = np.concatenate([encode(held_out.x[rows]) for rows in chunks(len(held_out.x))])
-    prior = draws.normals(run.options.seed, "prior", (100, codes.shape[1])).astype(held_out.x.dtype)
+    training_set, held_out = data
+    codes = in_pieces(encode, held_out.x)
+    if run.options.model == "autoencoder":
+        of_training, name = in_pieces(encode, training_set.x), "a Gaussian fitted to the codes"
+        drawn = draws.like(of_training, run.options.seed, 100)
+    else:
+        drawn, name = draws.normals(run.options.seed, "prior", (100, codes.shape[1])), "the prior"
+    drawn = drawn.astype(held_out.x.dtype)
     run.save_figure("losses", figures.losses, run.history)
     run.save_figure("latent_space", figures.latent_space, codes, held_out.labels)
     if held_out.image_shape is not None:
         shown = held_out.x[:10]
         run.save_figure("reconstructions", figures.reconstructions, shown, decode(codes[:10]), held_out.image_shape)
-        run.save_figure("samples", figures.samples, decode(prior), held_out.image_shape)
-    elbo, reconstruction, kl = bound
+        run.save_figure("samples", figures.samples, decode(drawn), held_out.image_shape, name)
     last = run.history[-1] if run.history else {"step": 0, "loss": math.nan}
     run.summary(
         updates=last["step"],
         last_minibatch_loss=last["loss"],
-        held_out_elbo=elbo,
-        held_out_reconstruction=reconstruction,
-        held_out_kl=kl,
+        **{f"held_out_{name}": value for name, value in held_out_terms.items()},
     )

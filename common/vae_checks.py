@@ -1,4 +1,4 @@
-"""What a VAE checks before it is built, once for both frameworks; and the sizes of a conv model's images.
+"""What autoencoders check before they are built, once for both frameworks; and the sizes of a conv model's images.
 
 Each argument out of its range gets one clear line.
 """
@@ -8,6 +8,7 @@ import numbers
 from typing import Any
 
 MODELS = ("dense", "conv")
+ACTIVATIONS = ("tanh", "relu", "linear")
 
 
 def check_vae(
@@ -17,7 +18,7 @@ def check_vae(
     for name, value in (("data_dim", data_dim), ("latent_dim", latent_dim), ("hidden_dim", hidden_dim)):
         if not isinstance(value, numbers.Integral) or value < 1:
             raise ValueError(f"{name}={value!r} must be an integer of at least 1")
-    choices = {"activation": ("tanh", "relu"), "likelihood": ("bernoulli", "gaussian"), "dtype": ("float32", "float64")}
+    choices = {"activation": ACTIVATIONS, "likelihood": ("bernoulli", "gaussian"), "dtype": ("float32", "float64")}
     for name, value in (("activation", activation), ("likelihood", likelihood), ("dtype", dtype)):
         if value not in choices[name]:
             raise ValueError(f"{name}={value!r} must be one of {', '.join(choices[name])}")
@@ -25,8 +26,17 @@ def check_vae(
         return
     if likelihood != "gaussian":
         raise ValueError(f"variance={variance!r}: only a gaussian likelihood has one; leave it out")
-    if not isinstance(variance, numbers.Real) or not 0 < variance < math.inf:
-        raise ValueError(f"variance={variance!r} must be a positive number, or None to learn it")
+    if variance != "per-pixel" and (not isinstance(variance, numbers.Real) or not 0 < variance < math.inf):
+        raise ValueError(f"variance={variance!r} must be a positive number, None to learn it, or 'per-pixel'")
+
+
+def check_autoencoder(
+    data_dim: Any, latent_dim: Any, hidden_dim: Any, activation: Any, variance: Any, dtype: Any
+) -> None:
+    """ValueError naming the first argument of ``Autoencoder`` that is out of its range."""
+    if variance == "per-pixel":
+        raise ValueError("variance='per-pixel': squared error has one variance for all pixels; give a number or None")
+    check_vae(data_dim, latent_dim, hidden_dim, activation, "gaussian", variance, dtype)
 
 
 def check_network(model: Any, data_dim: int, image_shape: Any, channels: Any) -> None:

@@ -23,6 +23,7 @@ import tf2_impl.train_vae
 from common import checkpoint, compare_runs, datasets, draw_chapters, draws, training
 from common.options import GMMOptions, VAEOptions
 from parity_tests import numpy_oracle
+from pytorch_impl.autoencoder import Autoencoder as TorchAutoencoder
 from pytorch_impl.vae import VAE as TorchVAE
 
 ROOT = Path(__file__).parent.parent
@@ -97,6 +98,9 @@ VAE_RUNS = [
     "--likelihood gaussian --activation relu --latent-dim 2 --hidden-dim 64 --epochs 5 --batch-size 99 --seed 1234567",
     "--likelihood gaussian --variance 0.05 --hidden-dim 32 --steps 60 --learning-rate 1e-2 --seed 18446744073709551615",
     "--model conv --channels 4 --hidden-dim 16 --latent-dim 3 --activation relu --batch-size 16 --steps 300 --seed 8",
+    "--likelihood gaussian --variance per-pixel --activation linear --hidden-dim 20 --steps 60 --seed 2",
+    "--model autoencoder --hidden-dim 100 --latent-dim 8 --epochs 5 --seed 3",
+    "--model autoencoder --likelihood gaussian --variance 0.02 --activation relu --hidden-dim 32 --steps 60 --seed 4",
 ]
 
 
@@ -238,6 +242,19 @@ BAD = {
     "labels that are none": ("gmm", "--data {nan2} --label-column 3", "--label-column 3: "),
     "bytes, not told": ("vae", "--data {line}", "or say what a white one has by --pixel-max"),
     "zero white": ("vae", "--pixel-max 0", "--pixel-max 0.0: must be at least"),
+    "autoencoder of coins": (
+        "vae",
+        "--model autoencoder --likelihood bernoulli",
+        "--likelihood bernoulli: squared error is a gaussian likelihood; leave it out, or train a VAE",
+    ),
+    "autoencoder with 64 variances": (
+        "vae",
+        "--model autoencoder --variance per-pixel",
+        "--variance per-pixel: squared error has one for all pixels; give a number or leave it out",
+    ),
+    "no variance": ("vae", "--likelihood gaussian --variance wide", "argument --variance: invalid"),
+    "per-pixel variance of a coin": ("vae", "--variance per-pixel", "only a gaussian likelihood has one"),
+    "blank images": ("vae", "--model autoencoder --data {blank}", "reconstructed without error at update 1"),
     "variance of a coin": ("vae", "--variance 0.1", "--variance 0.1: only a gaussian likelihood has one"),
 }
 
@@ -255,6 +272,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(
         "point": csv(tmp_path / "point.csv", *(f"{i % 5},{i % 7}" for i in range(30)), *["100,100"] * 9),
         "line": csv(tmp_path / "line.csv", *(f"{i},{2 * i}" for i in range(9))),
         "hole": csv(tmp_path / "hole.csv", "1,2", "NA,NA", "3,4", "5,7"),
+        "blank": csv(tmp_path / "blank.csv", *["0,0,0,0"] * 9),
         "gap": csv(tmp_path / "gap.csv", "1,NA", "2,NA", "4,NA"),
         "rows": csv(tmp_path / "rows.csv", "0,1,0", "1,0,1", "0,0.5,0.25"),
         "folder": tmp_path,
@@ -379,6 +397,11 @@ def test_the_chapters_figures_are_drawn(tmp_path: Path, framework: str, capsys: 
         "lower_bounds",
         "singularity",
         "plates",
+        "vae_manifold",
+        "vae_latent_space",
+        "vae_reconstructions",
+        "vae_samples",
+        "samples_compared",
     }
     assert {Path(path).stem for path in told} == names
     assert draw_chapters.main([package, "/proc/figures"]) == 2
@@ -399,6 +422,38 @@ def test_a_run_that_fails_leaves_the_old_one(tmp_path: Path, framework: str, arg
         code = stop.code
     assert code == 2
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@both
+def test_an_autoencoders_run(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
+    """What it leaves, what it says, and that a checkpoint is PyTorch's state dict."""
+    out = tmp_path / "run"
+    assert run(VAE[framework], "--model autoencoder --hidden-dim 20 --latent-dim 3 --epochs 2", out) == 0
+    told = capsys.readouterr().out
+    assert "held out log likelihood" in told
+    assert "held out squared error" in told
+    assert {path.stem for path in out.glob("*.png")} == {"losses", "latent_space", "reconstructions", "samples"}
+    assert json.loads((out / "config.json").read_text())["likelihood"] == "gaussian"
+    history = rows(out)
+    assert history[-1]["squared_error"] < history[0]["squared_error"]
+    last, d = history[-1], 64
+    # at the most likely variance the loss is D/2 (log 2 pi e sigma²)
+    assert last["loss"] == pytest.approx(d / 2 * (np.log(2 * np.pi * last["squared_error"]) + 1), rel=1e-12)
+    assert last["held_out_loss"] > last["loss"] - 10
+    arrays = safetensors.torch.load_file(out / "checkpoint.safetensors")
+    moments = {"step"} | {name for name in arrays if name.startswith("optimizer.")}
+    model = TorchAutoencoder(64, latent_dim=3, hidden_dim=20, dtype="float64")
+    model.load_state_dict({name: value for name, value in arrays.items() if name not in moments})
+    assert VAE[framework](["--resume", str(out), "--model", "dense"]) == 2
+    assert "--model dense: the run to resume has autoencoder" in one_line(capsys)
+
+
+def test_an_autoencoder_that_crosses_frameworks_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    more = "--model autoencoder --hidden-dim 20 --latent-dim 3 --precision reproducible"
+    assert run(VAE["tf2"], f"{more} --steps 20", tmp_path / "whole") == 0
+    assert run(VAE["tf2"], f"{more} --steps 7", tmp_path / "a") == 0
+    assert run(VAE["torch"], f"--resume {tmp_path / 'a'} --steps 20", tmp_path / "b") == 0
+    assert digest(tmp_path / "b") == digest(tmp_path / "whole")
 
 
 @both

@@ -75,6 +75,9 @@ TOLERANCES: dict[str, "Tolerance | SamplingError"] = {
     "gradient through a solve": Tolerance(1.5, INNER_PRODUCT * FACTOR, "the gradient, through a triangular solve"),
     "gradient that cancels": Tolerance(1.5, 280, "one number, a sum of terms of both signs: sum|t| / |sum t| = 280"),
     "ill-conditioned": Tolerance(7, 6e5, "a least squares problem of condition 6e5", (0.14, 6e5)),
+    "gradient of a residual": Tolerance(
+        1.5, 5 * INNER_PRODUCT, "x minus its reconstruction cancels: |x| / |x - g(f(x))| is 5 or less"
+    ),
     "share of weights": Tolerance(4, 100, "exp of differences of log weights near -100"),
     "optimizer": Tolerance(1.4, sqrt(1000), "1,000 updates from equal gradients", (8, 1)),
     "learning rates": Tolerance(

@@ -35,6 +35,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pytorch_impl.gaussian import log_density
+
 
 class Bound(NamedTuple):
     """The ELBO and its parts, each with its true sign, in nats per point: elbo = reconstruction - kl."""
@@ -160,3 +162,18 @@ def importance_weighted_bound(log_weights: Tensor) -> Tensor:
     """
     # log 1/S sum_s w_s = logsumexp_s log w_s - log S
     return torch.logsumexp(log_weights, dim=0) - math.log(log_weights.shape[0])  # (N,)
+
+
+def linear_gaussian_log_evidence(x: Tensor, loadings: Tensor, offset: Tensor, log_var: Tensor) -> Tensor:
+    r"""The exact $\log p(x)$, (N,), of a decoder that is an affine map, with loadings W (D, L) and offset b (D,).
+
+    $$z \sim \mathcal{N}(0, I), \quad x \sim \mathcal{N}(W z + b, \sigma^2 I) \quad \Rightarrow \quad
+      p(x) = \mathcal{N}(x \mid b, W W^T + \sigma^2 I)$$
+
+    This is probabilistic PCA; `log_var` is a scalar, or (D,) for factor analysis. It is where an estimate of
+    $\log p(x)$ can be checked.
+
+    Source: Bishop (2006), equations 12.33 to 12.36.
+    """
+    covariance = loadings @ loadings.T + torch.diag(torch.exp(log_var).expand(x.shape[1]))  # (D, D)
+    return log_density(x, offset, covariance)  # (N,)

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
+ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "linear": torch.positive}
 
 
 def dense(in_dim: int, out_dim: int, dtype: str) -> nn.Linear:

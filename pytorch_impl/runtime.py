@@ -48,7 +48,18 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
         torch.set_num_threads(threads)  # what a worker sets is also the default of threads that are yet to come
 
 
+def tensor(array: np.ndarray) -> torch.Tensor:
+    """An array as a tensor, of the same dtype."""
+    return torch.tensor(array)
+
+
+def compiled(function: Callable) -> Callable:
+    """The function as a training loop calls it: a graph where the framework makes one, else as it is."""
+    return function
+
+
+@torch.no_grad()
 def evaluate(function: Any, *arguments: Any) -> Any:
     """Call a function of the maths with its arrays as tensors; its tensors come back as arrays."""
-    result = function(*(torch.tensor(a) if isinstance(a, np.ndarray) else a for a in arguments))
+    result = function(*(tensor(a) if isinstance(a, np.ndarray | np.generic) else a for a in arguments))
     return tuple(np.asarray(value) for value in result) if isinstance(result, tuple) else np.asarray(result)

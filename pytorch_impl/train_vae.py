@@ -1,4 +1,4 @@
-"""Train a variational autoencoder; leaves a checkpoint, metrics and figures in a run folder.
+"""Train a variational autoencoder, or a plain one; leaves a checkpoint, metrics and figures in a run folder.
 
 python -m pytorch_impl.train_vae --data digits --epochs 20 --out build/runs/vae-torch
 """
@@ -16,31 +16,26 @@ PROGRAM = "pytorch_impl.train_vae"
 
 
 def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
-    """Climb the ELBO with Adam for --epochs, or --steps updates."""
+    """Climb the ELBO, or a plain autoencoder's likelihood, with Adam for --epochs, or --steps updates."""
     # Imported here, so that a wrong option is answered at once.
     import torch
 
-    from pytorch_impl import networks, vae
+    from pytorch_impl import autoencoder, networks, vae
     from pytorch_impl.optimizer import Adam
     from pytorch_impl.runtime import device
 
     options, (training_set, held_out) = run.options, data
     n, data_dim = training_set.x.shape
     dtype = training.dtype_of(options.precision)
+    is_plain = options.model == "autoencoder"
 
     with device(options.device, options.threads):
-        model = vae.VAE(
-            data_dim,
-            options.latent_dim,
-            options.hidden_dim,
-            options.activation,
-            options.likelihood,
-            options.variance,
-            dtype,
-            options.model,
-            training_set.image_shape,
-            training.channels(options),
-        )
+        sizes = data_dim, options.latent_dim, options.hidden_dim, options.activation
+        if is_plain:
+            model = autoencoder.Autoencoder(*sizes, options.variance, dtype)
+        else:
+            network = options.model, training_set.image_shape, training.channels(options)
+            model = vae.VAE(*sizes, options.likelihood, options.variance, dtype, *network)
         parameters = networks.named_parameters(model)
         optimizer = Adam(parameters, options.learning_rate, reproducible=options.precision == "reproducible")
         shapes = {name: value.shape for name, value in networks.export_parameters(model).items()}
@@ -48,6 +43,8 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
         networks.import_parameters(model, values)
         for own, read in zip((optimizer.first_moment, optimizer.second_moment), moments, strict=True):
             own.update({name: networks.native(name, read[name], p) for name, p in parameters.items()})
+
+        loss_and_gradients = autoencoder.loss_and_gradients if is_plain else vae.loss_and_gradients
 
         def save() -> None:
             own = optimizer.first_moment, optimizer.second_moment
@@ -59,35 +56,40 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             return torch.tensor(draws.normals(options.seed, purpose, (rows, options.latent_dim), step).astype(dtype))
 
         @torch.no_grad()
-        def held_out_bound() -> tuple[float, float, float]:
-            noise = noise_for("held-out", len(held_out.x), 0)
-            return training.mean_bound(
-                lambda rows: model.elbo(torch.tensor(held_out.x[rows]), noise[rows]), len(held_out.x)
-            )
+        def held_out_terms() -> vae.Bound | autoencoder.Fit:
+            x = torch.tensor(held_out.x)
+            if is_plain:
+                return model.fit_of(x, model.fit_of(torch.tensor(training_set.x)).squared_error)
+            noise = noise_for("held-out", len(x), 0)
+            return vae.Bound(*training.mean_bound(lambda rows: model.elbo(x[rows], noise[rows]), len(x)))
 
         batches = draws.batches_per_epoch(n, options.batch_size)
         for step in run.steps(optimizer.step, training.last_step(options, n), "update"):
             rows = draws.minibatch(options.seed, step - 1, n, options.batch_size)
-            x, noise = torch.tensor(training_set.x[rows]), noise_for("noise", len(rows), step)
-            bound, gradients = vae.loss_and_gradients(model, x, noise)
-            loss = training.check_loss(run, step, -float(bound.elbo))
+            x = torch.tensor(training_set.x[rows])
+            batch = (x,) if is_plain else (x, noise_for("noise", len(rows), step))
+            terms, gradients = loss_and_gradients(model, *batch)
+            parts = {name: float(value) for name, value in zip(terms._fields[1:], terms[1:], strict=True)}
+            loss = training.check_loss(run, step, -float(terms[0]), parts.get("squared_error"))
             optimizer.update(gradients)
-            end_of_epoch = {"held_out_loss": -held_out_bound()[0]} if step % batches == 0 else {}
-            run.log(step, loss=loss, reconstruction=float(bound.reconstruction), kl=float(bound.kl),
-                    **end_of_epoch)  # fmt: skip
+            end_of_epoch = {"held_out_loss": -float(held_out_terms()[0])} if step % batches == 0 else {}
+            run.log(step, loss=loss, **parts, **end_of_epoch)
             if run.save_is_due():
                 save()
         save()
 
         @torch.no_grad()
         def encode(x: np.ndarray) -> np.ndarray:
-            return model.encoder(torch.tensor(x))[0].cpu().numpy()
+            codes = model.encoder(torch.tensor(x))
+            return (codes if is_plain else codes[0]).cpu().numpy()
 
         @torch.no_grad()
         def decode(z: np.ndarray) -> np.ndarray:
-            return model.expected_data(model.decoder(torch.tensor(z))).cpu().numpy()
+            output = model.decoder(torch.tensor(z))
+            return (output if is_plain else model.expected_data(output)).cpu().numpy()
 
-        training.finish_vae(run, held_out, held_out_bound(), encode, decode)
+        terms = held_out_terms()
+        training.finish_vae(run, data, dict(zip(terms._fields, map(float, terms), strict=True)), encode, decode)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

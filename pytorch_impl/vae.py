@@ -18,7 +18,9 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
     decoder   z (N, L) -> hidden (N, H) -> output (N, D), the logits of a Bernoulli or the mean of a Gaussian
 
 These are the dense networks of `networks.py`; those of `convolution.py` take their place if `model` is "conv". A
-Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it.
+Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it, or one for each pixel. With
+`activation="linear"`, dense networks and one variance for all this is probabilistic PCA, the one VAE whose
+$\log p(x)$ is known (see `linear_gaussian_log_evidence` in `elbo.py`).
 
 Source: Kingma and Welling (2014), section 3 and appendix C.
 """
@@ -45,9 +47,9 @@ class VAE(nn.Module):
     r"""Encoder, decoder and the bound that trains them.
 
     `likelihood` is "bernoulli" (binary data) or "gaussian"; `variance` is that of a Gaussian decoder, None to learn
-    it. `dtype` is "float32" or "float64". `model` is "dense" or "conv"; the latter needs the `image_shape` (H, W), with
-    H W = `data_dim`, and has `channels` in its first convolution and twice as many in its second. Raises ValueError,
-    in one line, for an argument out of its range.
+    one for all pixels, "per-pixel" to learn one for each. `dtype` is "float32" or "float64". `model` is "dense" or
+    "conv"; the latter needs the `image_shape` (H, W), with H W = `data_dim`, and has `channels` in its first
+    convolution and twice as many in its second. Raises ValueError, in one line, for an argument out of its range.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class VAE(nn.Module):
         hidden_dim: int = 400,
         activation: str = "tanh",
         likelihood: str = "bernoulli",
-        variance: float | None = None,
+        variance: float | str | None = None,
         dtype: str = "float32",
         model: str = "dense",
         image_shape: tuple[int, int] | None = None,
@@ -73,8 +75,9 @@ class VAE(nn.Module):
             self.encoder = Encoder(data_dim, hidden_dim, latent_dim, activation, dtype)
             self.decoder = Decoder(latent_dim, hidden_dim, data_dim, activation, dtype)
         self.likelihood = likelihood
-        if likelihood == "gaussian" and variance is None:
-            self.log_var = nn.Parameter(torch.zeros((), dtype=getattr(torch, dtype)))
+        if likelihood == "gaussian" and variance in (None, "per-pixel"):
+            shape = (data_dim,) if variance == "per-pixel" else ()
+            self.log_var = nn.Parameter(torch.zeros(shape, dtype=getattr(torch, dtype)))
         elif likelihood == "gaussian":
             self.register_buffer("log_var", torch.tensor(math.log(variance), dtype=getattr(torch, dtype)), False)
 

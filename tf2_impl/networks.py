@@ -35,7 +35,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-ACTIVATIONS = {"tanh": tf.tanh, "relu": tf.nn.relu}
+ACTIVATIONS = {"tanh": tf.tanh, "relu": tf.nn.relu, "linear": tf.identity}
 CONVOLUTION = ((3,), (2,), (0,), (1,))
 # This framework's axes in PyTorch's order, by parameter and rank; PyTorch has one axis for those within a bracket.
 LAYOUTS = {

@@ -34,7 +34,17 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
     yield from map(function, items)  # TensorFlow divides each operation among its threads
 
 
+def tensor(array: np.ndarray) -> tf.Tensor:
+    """An array as a tensor, of the same dtype."""
+    return tf.constant(array)
+
+
+def compiled(function: Callable) -> Callable:
+    """The function as a training loop calls it: a graph where the framework makes one, else as it is."""
+    return tf.function(function)
+
+
 def evaluate(function: Any, *arguments: Any) -> Any:
     """Call a function of the maths with its arrays as tensors; its tensors come back as arrays."""
-    result = function(*(tf.constant(a) if isinstance(a, np.ndarray) else a for a in arguments))
+    result = function(*(tensor(a) if isinstance(a, np.ndarray | np.generic) else a for a in arguments))
     return tuple(np.asarray(value) for value in result) if isinstance(result, tuple) else np.asarray(result)
