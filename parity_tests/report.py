@@ -1,0 +1,142 @@
+"""The parity report: build/parity.json as one page that needs nothing else, build/parity/index.html.
+
+python -m parity_tests.report
+
+A row per tensor, the worst of each quantity first, the distribution of the distances in units in the last place, and
+how two frameworks part over a training run beside how one framework parts from itself when its weights move by one
+unit in the last place. What failed stands at the top, the earliest step first.
+"""
+
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from common.figures import COLOURS, STYLE
+
+BUILD = Path(__file__).parent.parent / "build"
+# Text and axes in a grey that is legible on light and on dark; the page decides the background.
+GREY = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#808080")
+
+
+def write_report(parity: Mapping[str, Any], path: Path) -> None:
+    """Render the content of parity.json into one self-contained HTML file."""
+    rows = parity["rows"]
+    summary = [worst for _, worst in sorted(_worst_by(rows, ("chapter", "quantity", "dtype")).items())]
+    chapters: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        chapters.setdefault(row["chapter"], []).append(row)
+    failures = sorted((row for row in rows if not row["passed"]), key=lambda row: (row["steps"], -row["nmax"]))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"number": number, "share": share, "count": count}
+    page = environment.get_template("report.html.j2").render(
+        versions=parity["versions"],
+        passed=parity["passed"],
+        rows=rows,
+        summary=summary,
+        chapters=chapters,
+        failures=failures,
+        histogram=_svg(_histogram(rows)),
+        trajectories=[(t["name"], _svg(_trajectory(t))) for t in parity.get("trajectories", ())],
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+def number(value: float | None) -> str:
+    """A measured size in two digits; 0 for exact equality, and a dash where nothing was measured."""
+    if value is None:
+        return "–"
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def share(value: float) -> str:
+    """A share in percent, never rounded up to all or down to none."""
+    if value in (0, 1):
+        return f"{value:.0%}"
+    return f"{np.clip(value, 0.001, 0.999):.1%}"
+
+
+def count(value: int) -> str:
+    """A number of things, written out up to a million."""
+    return f"{value:,}" if value < 1e6 else f"{value:.0e}"
+
+
+def _worst_by(rows: Sequence[dict[str, Any]], names: tuple[str, ...]) -> dict[tuple, dict[str, Any]]:
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return {
+        key: max(group, key=lambda row: row["nmax"] / row["tolerance"])
+        | {"tensors": len(group), "max_ulp": max(row["max_ulp"] for row in group)}
+        | {"modes": " ".join(sorted({row["mode"] for row in group}))}
+        | {"bit_equal": min(row["bit_equal"] for row in group)}
+        for key, group in groups.items()
+    }
+
+
+def _histogram(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Entries by distance in units in the last place: 0, 1, 2, 3-4, 5-8, ..., one line per precision."""
+    with rc_context(STYLE | GREY):
+        figure = Figure(figsize=(9, 3.2))
+        axes = figure.subplots()
+        longest = max((len(row["ulp_histogram"]) for row in rows), default=1)
+        for offset, (dtype, colour) in enumerate(zip(("float64", "float32"), COLOURS, strict=False)):
+            counts = np.zeros(longest)
+            for row in rows:
+                if row["dtype"] == dtype:
+                    counts[: len(row["ulp_histogram"])] += row["ulp_histogram"]
+            shares = counts / max(counts.sum(), 1)
+            label = f"{dtype}, {counts.sum():,.0f} entries"
+            axes.bar(np.arange(longest) + 0.4 * offset - 0.2, shares, 0.4, color=colour, label=label)
+        names = ["equal", "1", *(f"≤ 2^{i}" for i in range(1, longest - 1))]
+        axes.set_xticks(np.arange(longest), names, rotation=60, fontsize=8)
+        axes.set(yscale="log", ylabel="share of the entries", xlabel="units in the last place between the two")
+        axes.legend(loc="upper right")
+        return figure
+
+
+def _trajectory(trajectory: Mapping[str, Any]) -> Figure:
+    """torch against tf2, and torch against torch from weights that were moved by one unit in the last place."""
+    with rc_context(STYLE | GREY):
+        figure = Figure(figsize=(9, 3.2))
+        axes = figure.subplots()
+        for name, colour in (("torch - tf2", COLOURS[1]), ("torch - torch(+1 ulp)", COLOURS[0])):
+            values = np.array(trajectory[name])
+            # a difference of exactly zero has no place on a logarithmic axis
+            axes.semilogy(trajectory["step"], np.where(values > 0, values, np.nan), ".-", color=colour, label=name)
+        axes.set(xlabel="update", ylabel="relative difference")
+        axes.legend()
+        return figure
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def main() -> int:
+    """Render build/parity.json; the exit code is 0, or 2 if the suite has not left one."""
+    source, page = BUILD / "parity.json", BUILD / "parity" / "index.html"
+    try:
+        parity = json.loads(source.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        print(f"parity_tests.report: error: {source} cannot be read ({error}); run make parity", file=sys.stderr)
+        return 2
+    write_report(parity, page)
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
