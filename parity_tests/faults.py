@@ -1,0 +1,198 @@
+"""Who guards the guards: plant one-sided bugs, one at a time, and demand that the suite fails.
+
+python -m parity_tests.faults                                   all planted faults of planted_faults.py
+python -m parity_tests.faults pytorch_impl/gmm.py               those of one file
+python -m parity_tests.faults --mutants pytorch_impl/gmm.py     every mutant that cosmic-ray makes of the file
+
+Each fault goes into a copy of the project, and the tests that mention the faulty page run there until the first
+failure, the page's own tests first. The report names that failure, which for a one-sided fault is the first tensor and step that differ. The
+exit code is 0 if every fault was caught. The frameworks are imported once and every run forks from there.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver, get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.run_folder import without_native_stderr
+
+ROOT = Path(__file__).parent.parent
+REPORT = ROOT / "build" / "faults.json"
+PRELOADED = (
+    "torch",
+    "tensorflow",
+    "keras",
+    "sklearn.mixture",
+    "scipy.stats",
+    "matplotlib.figure",
+    "pytest",
+    "hypothesis",
+)
+# Arithmetic that a hand could mistake for another, constants one off, comparisons at their boundary, negations.
+OPERATORS = (
+    *(f"ReplaceBinaryOperator_{swap}" for swap in ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Pow_Mul")),
+    *(f"ReplaceComparisonOperator_{swap}" for swap in ("Gt_GtE", "GtE_Gt", "Lt_LtE", "LtE_Lt", "Eq_NotEq", "Is_IsNot")),
+    *("ReplaceUnaryOperator_Delete_USub", "ReplaceUnaryOperator_Delete_Invert", "NumberReplacer", "AddNot"),
+    *("ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue"),
+)
+PROJECT = ("common", "parity_tests", "pytorch_impl", "tf2_impl")
+
+
+class Fault(NamedTuple):
+    """One change of one file: ``before``, which stands there exactly once, becomes ``after``."""
+
+    file: str
+    what: str
+    before: str
+    after: str
+
+    def apply(self, source: str) -> str:
+        """The faulty source; ValueError if ``before`` does not stand there exactly once."""
+        if source.count(self.before) != 1:
+            raise ValueError(f"{self.file}: {self.before!r} stands there {source.count(self.before)} times, not once")
+        return source.replace(self.before, self.after)
+
+
+class Mutant(NamedTuple):
+    """A whole mutated file."""
+
+    file: str
+    what: str
+    after: str
+
+    def apply(self, source: str) -> str:
+        """The mutated source, whatever the original."""
+        return self.after
+
+
+class Outcome(NamedTuple):
+    """What the suite said of a fault: the first test that failed and its message, or None if none did."""
+
+    file: str
+    what: str
+    test: str | None
+    message: str
+
+
+class FirstFailure:
+    """A pytest plugin that keeps the first failure."""
+
+    def __init__(self) -> None:
+        self.test: str | None = None
+        self.message = ""
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Keep the first test that failed, and the line that says why."""
+        self._keep(report)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """Keep a module that could not be imported."""
+        self._keep(report)
+
+    def _keep(self, report: Any) -> None:
+        if report.failed and self.test is None:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            self.test, self.message = report.nodeid, str(crash.message if crash else report.longrepr).split("\n")[0]
+
+
+def test_files(page: str) -> list[str]:
+    """The test files that mention a page, its own first and the slow scripts last."""
+    paths = (ROOT / "parity_tests").glob("test_*.py")
+    names = [path.name for path in paths if re.search(rf"\b{page}\b", path.read_text(encoding="utf-8"))]
+    return sorted(names, key=lambda name: (name != f"test_{page}.py", name == "test_scripts.py", name))
+
+
+def run(fault: Fault | Mutant) -> Outcome:
+    """Plant one fault in a copy of the project, and run the suite there until it fails. Called in a process of its own."""
+    import pytest
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+        for name in filter(None, files.split("\0")):
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, Path(folder) / name)
+        target = Path(folder) / fault.file
+        target.write_text(fault.apply(target.read_text(encoding="utf-8")), encoding="utf-8")
+        for name in [n for n in sys.modules if n.partition(".")[0] in PROJECT]:
+            del sys.modules[name]
+        os.chdir(folder)
+        sys.path[:] = [folder, *(entry for entry in sys.path if entry not in ("", str(ROOT)))]
+        found = FirstFailure()
+        arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            pytest.main([*arguments, *(f"parity_tests/{f}" for f in test_files(target.stem))], plugins=[found])
+        os.chdir(ROOT)
+    return Outcome(fault.file, fault.what, found.test, found.message)
+
+
+def run_all(faults: Iterable[Fault | Mutant], jobs: int) -> Iterator[Outcome]:
+    """The outcome of every fault, in order."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    with without_native_stderr():  # which the server, and all that it forks, keep
+        forkserver.ensure_running()
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+        yield from pool.map(run, faults)
+
+
+def mutants(file: str) -> Iterator[Mutant]:
+    """The mutants of a file by cosmic-ray's ``OPERATORS``."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    source = (ROOT / file).read_text(encoding="utf-8")
+    for name in OPERATORS:
+        occurrence = 0
+        while (mutated := mutate_code(source, get_operator(f"core/{name}")(), occurrence)) is not None:
+            occurrence += 1
+            both = zip(source.splitlines(), mutated.splitlines(), strict=False)
+            line, before, after = next((i, b, a) for i, (b, a) in enumerate(both, 1) if b != a)
+            yield Mutant(file, f"line {line}: {before.strip()} -> {after.strip()}", mutated)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Plant the faults, print what caught each, and write build/faults.json; the exit code is 0 if all were caught."""
+    parser = argparse.ArgumentParser(prog="parity_tests.faults", description=__doc__.partition("\n")[0])
+    parser.add_argument("files", nargs="*", help="only faults of these files, such as pytorch_impl/gmm.py")
+    parser.add_argument(
+        "--mutants", action="store_true", help="cosmic-ray's mutants of the files, not the planted faults"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="suites that run at a time (default: all cores)"
+    )
+    options = parser.parse_args(argv)
+    if options.mutants:
+        faults: list[Fault | Mutant] = [mutant for file in options.files for mutant in mutants(file)]
+    else:
+        from parity_tests.planted_faults import FAULTS
+
+        faults = [fault for fault in FAULTS if not options.files or fault.file in options.files]
+    if not faults:
+        parser.error(f"{options.files}: no faults there; name files such as pytorch_impl/gmm.py")
+    outcomes = []
+    for outcome in run_all(faults, options.jobs):
+        outcomes.append(outcome)
+        verdict = "SURVIVED" if outcome.test is None else f"caught by {outcome.test.removeprefix('parity_tests/')}"
+        print(f"{outcome.file}: {outcome.what}\n    {verdict}\n    {outcome.message}", flush=True)
+    survived = [outcome for outcome in outcomes if outcome.test is None]
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps([outcome._asdict() for outcome in outcomes], indent=1) + "\n", encoding="utf-8")
+    print(f"{len(outcomes) - len(survived)} of {len(outcomes)} faults caught; {REPORT.relative_to(ROOT)}")
+    for outcome in survived:
+        print(f"SURVIVED  {outcome.file}: {outcome.what}")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
