@@ -5,8 +5,9 @@ python -m parity_tests.faults pytorch_impl/gmm.py               those of one fil
 python -m parity_tests.faults --mutants pytorch_impl/gmm.py     every mutant that cosmic-ray makes of the file
 
 Each fault goes into a copy of the project, and the tests that mention the faulty page run there until the first
-failure, the page's own tests first. The report names that failure, which for a one-sided fault is the first tensor and step that differ. The
-exit code is 0 if every fault was caught. The frameworks are imported once and every run forks from there.
+failure, the page's own tests first. The report names that failure, which for a one-sided fault is the first tensor and
+step that differ. The exit code is 0 if every fault was caught. The frameworks are imported once, and every run forks
+from there.
 """
 
 import argparse
@@ -114,7 +115,7 @@ def test_files(page: str) -> list[str]:
 
 
 def run(fault: Fault | Mutant) -> Outcome:
-    """Plant one fault in a copy of the project, and run the suite there until it fails. Called in a process of its own."""
+    """Plant one fault in a copy of the project and run the suite there until it fails, in a process of its own."""
     import pytest
 
     with tempfile.TemporaryDirectory() as folder:
@@ -164,13 +165,9 @@ def mutants(file: str) -> Iterator[Mutant]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Plant the faults, print what caught each, and write build/faults.json; the exit code is 0 if all were caught."""
     parser = argparse.ArgumentParser(prog="parity_tests.faults", description=__doc__.partition("\n")[0])
-    parser.add_argument("files", nargs="*", help="only faults of these files, such as pytorch_impl/gmm.py")
-    parser.add_argument(
-        "--mutants", action="store_true", help="cosmic-ray's mutants of the files, not the planted faults"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="suites that run at a time (default: all cores)"
-    )
+    parser.add_argument("files", nargs="*", help="only these files, such as pytorch_impl/gmm.py")
+    parser.add_argument("--mutants", action="store_true", help="cosmic-ray's mutants, not the planted faults")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: all cores)")
     options = parser.parse_args(argv)
     if options.mutants:
         faults: list[Fault | Mutant] = [mutant for file in options.files for mutant in mutants(file)]
