@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train parity parity-long divergences bench scale figures compare lint format clean
+.PHONY: help train parity parity-long faults mutants divergences bench scale figures compare lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-19s %s\n", $$1, $$2}'
@@ -23,11 +23,19 @@ train: $(VENV)/ready  ## train the mixture and the VAE in both frameworks; figur
 parity: $(VENV)/ready  ## run the test suite and print the parity table; rows in build/parity.json
 	@$(RUN) -m pytest --numprocesses 2 parity_tests
 
+faults: $(VENV)/ready  ## plant one-sided bugs, one at a time, and demand that the suite fails; report in build/faults.json
+	@$(RUN) -m parity_tests.faults
+
+mutants: $(VENV)/ready  ## the same with all of cosmic-ray's mutants of four pages (an hour)
+	@$(RUN) -c "import cosmic_ray" 2>/dev/null || $(RUN) -m pip install --quiet "cosmic-ray>=8.3,<9"
+	@$(RUN) -m parity_tests.faults --mutants pytorch_impl/gmm.py pytorch_impl/elbo.py pytorch_impl/vae.py pytorch_impl/em.py
+
 divergences: $(VENV)/ready  ## measure where the frameworks differ by default, and the remedies; in full in build/divergences.md
 	@$(RUN) -m parity_tests.divergences
 
 parity-long: $(VENV)/ready  ## 10,000 updates, and 1,000 of a VAE of MNIST's size: agreement, equal bytes, their odds
 	@$(RUN) -m pytest --numprocesses 2 -m long parity_tests
+
 # The peers' own thread settings, and no choice of kernels made for older libraries; pomegranate is for this alone.
 bench: $(VENV)/ready  ## time EM against scikit-learn and pomegranate, side by side; rows and figures in build
 	@test -d build/peers || $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target build/peers \

@@ -1,4 +1,4 @@
-"""The parity table: collects what the tests measured, prints it and writes build/parity.json."""
+"""The parity table: what the tests measured, printed, in build/parity.json and as a page, build/parity/index.html."""
 
 import json
 import os
@@ -24,12 +24,14 @@ import torch
 from common.metrics import difference, ulp_histogram
 from common.mixture_checks import as_array
 from parity_tests.relational import NOISE_FLOOR_RATIO, noise_floor_ratio
+from parity_tests.report import write_report
 from parity_tests.tolerances import LIMITS, TOLERANCES
 
 COLLECTED: dict[str, list[dict[str, Any]]] = {"parity": [], "trajectory": []}
 COLUMNS = ("chapter", "quantity", "dtype", "steps", "modes", "apart", "ULP", "bit-equal", "noise floors", "tolerance",
            "headroom")  # fmt: skip
-REPORT = Path(__file__).parent.parent / "build" / "parity.json"
+BUILD = Path(__file__).parent.parent / "build"
+REPORT, PAGE = BUILD / "parity.json", BUILD / "parity" / "index.html"
 
 
 def pytest_configure() -> None:
@@ -72,7 +74,15 @@ class Parity:
         apart, tolerance, measure = difference(a, b), TOLERANCES[kind].of(str(a.dtype)), TOLERANCES[kind].measure
         ratio = noise_floor_ratio(a, b, [np.asarray(as_array(p)) for p in perturbed]) if perturbed else None
         self._enter(
-            dict(quantity=quantity, tensor=tensor, dtype=str(a.dtype), mode=mode, steps=steps, measure=measure),
+            dict(
+                quantity=quantity,
+                tensor=tensor,
+                shape=a.shape,
+                dtype=str(a.dtype),
+                mode=mode,
+                steps=steps,
+                measure=measure,
+            ),
             apart._asdict() | dict(ulp_histogram=ulp_histogram(a, b), noise_floor_ratio=ratio),
             getattr(apart, measure),
             tolerance,
@@ -89,7 +99,7 @@ class Parity:
         """Enter a number that is no difference of two tensors; fail if it is above the limit of ``kind``."""
         limit, value = LIMITS[kind].value, float(value)
         self._enter(
-            dict(quantity=quantity, tensor=tensor, dtype="float64", mode=mode, steps=steps, measure="value"),
+            dict(quantity=quantity, tensor=tensor, shape=(), dtype="float64", mode=mode, steps=steps, measure="value"),
             dict(max_abs=value, nmax=value, l2=value, max_ulp=None, bit_equal=None, ulp_histogram=None,
                  noise_floor_ratio=None),
             value, limit, f"{value:.2e}; {limit:.0e} is allowed: {LIMITS[kind].reason}",
@@ -154,6 +164,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
     passed = exitstatus == 0 and all(row["passed"] for row in found)
     report = {"versions": versions(), "passed": passed, "rows": found, "trajectories": COLLECTED["trajectory"]}
     REPORT.write_text(json.dumps(report, indent=1) + "\n")
+    write_report(report, PAGE)
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for row in found:
         groups.setdefault(tuple(row[c] for c in COLUMNS[:4]), []).append(row)
@@ -174,4 +185,5 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
     terminalreporter.section("parity of PyTorch and TensorFlow")
     for line in lines:
         terminalreporter.line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    terminalreporter.line(f"{len(found)} tensors compared; a row each in {REPORT.relative_to(REPORT.parents[1])}")
+    where = " and ".join(str(path.relative_to(BUILD.parent)) for path in (PAGE, REPORT))
+    terminalreporter.line(f"{len(found)} tensors compared; a row each in {where}")

@@ -10,7 +10,7 @@ unit in the last place. What failed stands at the top, the earliest step first.
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def write_report(parity: Mapping[str, Any], path: Path) -> None:
     chapters: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         chapters.setdefault(row["chapter"], []).append(row)
-    failures = sorted((row for row in rows if not row["passed"]), key=lambda row: (row["steps"], -row["nmax"]))
+    failures = sorted((row for row in rows if not row["passed"]), key=lambda row: (row["steps"], row["headroom"]))
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
@@ -46,7 +46,7 @@ def write_report(parity: Mapping[str, Any], path: Path) -> None:
         chapters=chapters,
         failures=failures,
         histogram=_svg(_histogram(rows)),
-        trajectories=[(t["name"], _svg(_trajectory(t))) for t in parity.get("trajectories", ())],
+        trajectories=[(_caption(t), _svg(_trajectory(t))) for t in parity["trajectories"]],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -59,15 +59,19 @@ def number(value: float | None) -> str:
     return "0" if value == 0 else f"{value:.1e}"
 
 
-def share(value: float) -> str:
+def share(value: float | None) -> str:
     """A share in percent, never rounded up to all or down to none."""
+    if value is None:
+        return "–"
     if value in (0, 1):
         return f"{value:.0%}"
     return f"{np.clip(value, 0.001, 0.999):.1%}"
 
 
-def count(value: int) -> str:
+def count(value: int | None) -> str:
     """A number of things, written out up to a million."""
+    if value is None:
+        return "–"
     return f"{value:,}" if value < 1e6 else f"{value:.0e}"
 
 
@@ -76,12 +80,16 @@ def _worst_by(rows: Sequence[dict[str, Any]], names: tuple[str, ...]) -> dict[tu
     for row in rows:
         groups.setdefault(tuple(row[name] for name in names), []).append(row)
     return {
-        key: max(group, key=lambda row: row["nmax"] / row["tolerance"])
-        | {"tensors": len(group), "max_ulp": max(row["max_ulp"] for row in group)}
-        | {"modes": " ".join(sorted({row["mode"] for row in group}))}
-        | {"bit_equal": min(row["bit_equal"] for row in group)}
+        key: min(group, key=lambda row: row["headroom"])
+        | {"tensors": len(group), "modes": " ".join(sorted({row["mode"] for row in group}))}
+        | {name: _extreme(max, group, name) for name in ("max_ulp", "noise_floor_ratio")}
+        | {"bit_equal": _extreme(min, group, "bit_equal")}
         for key, group in groups.items()
     }
+
+
+def _extreme(function: Callable, rows: Sequence[dict[str, Any]], name: str) -> float | None:
+    return function((row[name] for row in rows if row[name] is not None), default=None)
 
 
 def _histogram(rows: Sequence[dict[str, Any]]) -> Figure:
@@ -89,31 +97,38 @@ def _histogram(rows: Sequence[dict[str, Any]]) -> Figure:
     with rc_context(STYLE | GREY):
         figure = Figure(figsize=(9, 3.2))
         axes = figure.subplots()
-        longest = max((len(row["ulp_histogram"]) for row in rows), default=1)
+        compared = [row for row in rows if row["ulp_histogram"] is not None]
+        longest = max((len(row["ulp_histogram"]) for row in compared), default=1)
         for offset, (dtype, colour) in enumerate(zip(("float64", "float32"), COLOURS, strict=False)):
             counts = np.zeros(longest)
-            for row in rows:
+            for row in compared:
                 if row["dtype"] == dtype:
                     counts[: len(row["ulp_histogram"])] += row["ulp_histogram"]
             shares = counts / max(counts.sum(), 1)
             label = f"{dtype}, {counts.sum():,.0f} entries"
             axes.bar(np.arange(longest) + 0.4 * offset - 0.2, shares, 0.4, color=colour, label=label)
-        names = ["equal", "1", *(f"≤ 2^{i}" for i in range(1, longest - 1))]
-        axes.set_xticks(np.arange(longest), names, rotation=60, fontsize=8)
+        names = ["equal", "1", "2, 3", "4 to 7", *(f"from $2^{{{i}}}$" for i in range(3, longest))]
+        shown = slice(None, None, 1 + longest // 24)
+        axes.set_xticks(np.arange(longest)[shown], names[:longest][shown], rotation=60, fontsize=8)
         axes.set(yscale="log", ylabel="share of the entries", xlabel="units in the last place between the two")
         axes.legend(loc="upper right")
         return figure
 
 
+def _caption(trajectory: Mapping[str, Any]) -> str:
+    return "{chapter}, {case}, {dtype}: {quantity}".format(**trajectory)
+
+
 def _trajectory(trajectory: Mapping[str, Any]) -> Figure:
     """torch against tf2, and torch against torch from weights that were moved by one unit in the last place."""
+    series = {"torch_tf2": ("torch - tf2", COLOURS[1]), "torch_perturbed": ("torch - torch(+1 ulp)", COLOURS[0])}
     with rc_context(STYLE | GREY):
         figure = Figure(figsize=(9, 3.2))
         axes = figure.subplots()
-        for name, colour in (("torch - tf2", COLOURS[1]), ("torch - torch(+1 ulp)", COLOURS[0])):
+        for name, (label, colour) in series.items():
             values = np.array(trajectory[name])
             # a difference of exactly zero has no place on a logarithmic axis
-            axes.semilogy(trajectory["step"], np.where(values > 0, values, np.nan), ".-", color=colour, label=name)
+            axes.semilogy(trajectory["steps"], np.where(values > 0, values, np.nan), ".-", color=colour, label=label)
         axes.set(xlabel="update", ylabel="relative difference")
         axes.legend()
         return figure

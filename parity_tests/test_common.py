@@ -260,7 +260,7 @@ def test_the_report_is_json() -> None:
     Parity("report", rows).check("one", "loss", np.ones(2), np.ones(2), "tensor")
     ((_, row),) = json.loads(json.dumps(rows))
     assert list(row) == [
-        *("chapter", "quantity", "tensor", "dtype", "mode", "steps", "measure"),
+        *("chapter", "quantity", "tensor", "shape", "dtype", "mode", "steps", "measure"),
         *("max_abs", "nmax", "l2", "max_ulp", "bit_equal", "ulp_histogram", "noise_floor_ratio"),
         *("tolerance", "headroom", "passed"),
     ]
