@@ -38,7 +38,7 @@ parity-long: $(VENV)/ready  ## 10,000 updates, and 1,000 of a VAE of MNIST's siz
 
 # The peers' own thread settings, and no choice of kernels made for older libraries; pomegranate is for this alone.
 bench: $(VENV)/ready  ## time EM against scikit-learn and pomegranate, side by side; rows and figures in build
-	@test -d build/peers || $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target build/peers \
+	@test -d build/peers/pomegranate || $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target build/peers \
 		"pomegranate>=1.1,<2" "apricot-select>=0.6,<1" "numba>=0.62,<1" llvmlite
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE SCIPY_ARRAY_API=1 OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 \
 		MKL_NUM_THREADS=2 $(RUN) -m parity_tests.bench

@@ -329,16 +329,14 @@ def test_collapse_in_chunks_gets_its_line(Mixture: type) -> None:
 def test_of_a_large_table_some_rows_choose_the_start(Mixture: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 120)
     weight = draws.uniforms(1, "sample", (len(X),)) + 0.5
-    for init in ("kmeans", "random", "k-means++", "random_from_data"):
-        fit = Mixture(3, init_params=init, random_state=1, tol=1e-9, max_iter=2000, n_init=4).fit(
-            X, sample_weight=weight
-        )
-        again = sklearn.mixture.GaussianMixture(3, max_iter=1, tol=0, weights_init=fit.weights_, means_init=fit.means_,
-                                                precisions_init=fit.precisions_)  # fmt: skip
-        with pytest.warns(ConvergenceWarning):
-            again.fit(np.repeat(X, np.round(4 * weight).astype(int), axis=0))
-        np.testing.assert_allclose(again.means_, fit.means_, atol=0.2)
-        assert fit.converged_
+    fit = Mixture(3, random_state=1, tol=1e-4).fit(X, sample_weight=weight)
+    assert fit.converged_
+    # where scikit-learn stays too, on as many copies of each point
+    again = sklearn.mixture.GaussianMixture(3, max_iter=1, tol=0, weights_init=fit.weights_, means_init=fit.means_,
+                                            precisions_init=fit.precisions_)  # fmt: skip
+    with pytest.warns(ConvergenceWarning):
+        again.fit(np.repeat(X, np.round(20 * weight).astype(int), axis=0))
+    np.testing.assert_allclose(again.means_, fit.means_, atol=0.02)
 
 
 def test_chunks_cover_the_table_and_fill_up_the_last() -> None:
