@@ -133,35 +133,6 @@ def test_rounding_hides_what_frameworks_differ_by() -> None:
     assert np.all(tf_optimizer.round_to_float32(tf.constant(other)).numpy() == other.astype(np.float32))
 
 
-@pytest.mark.parametrize("step", [1, 2, 1000])
-def test_a_reproducible_update_has_the_same_bits_before_it_is_rounded(step: int) -> None:
-    """So the gradients' rounding is all that the equality of two checkpoints hangs on."""
-    n = 50_000
-    gradient = np.asarray(torch_optimizer.round_to_grid(torch.tensor(draws.normals(0, "sample", (n,)))))
-    first, second = (0.1 * draws.normals(s, "sample", (n,), 1) for s in (1, 2))
-    state = [draws.normals(3, "sample", (n,)), gradient, first, np.square(second)]
-    state[2:] = (state[2:], [np.zeros(n), np.zeros(n)])[step == 1]
-    ours = torch_optimizer.adam_update(*map(torch.tensor, state), step, reproducible=True)
-    theirs = tf_optimizer.adam_update(*map(tf.constant, state), step, reproducible=True)
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(a.numpy().view(np.int64), b.numpy().view(np.int64))
-    plain = torch_optimizer.adam_update(*map(torch.tensor, state), step)
-    np.testing.assert_allclose(ours[0], plain[0], rtol=1e-15, atol=1e-15)
-
-
-def test_a_dead_unit_has_no_sign() -> None:
-    """The gradient of a unit that never fires is 0.0 or -0.0, as it happens; neither reaches what is stored."""
-    stored = []
-    for module, zero in ((torch_optimizer, -0.0), (tf_optimizer, 0.0)):
-        parameters = {"w": variable(module, np.array([0.0, 0.3, 0.0]))}
-        adam = module.Adam(parameters, reproducible=True)
-        for gradient in ([1.0, zero, zero], [zero, 0.5, zero], [zero, zero, zero]):
-            adam.update({"w": tensor(module, np.array(gradient))})
-        groups = parameters["w"], adam.first_moment["w"], adam.second_moment["w"]
-        stored.append([np.asarray(v.detach() if module is torch_optimizer else v).tobytes() for v in groups])
-    assert stored[0] == stored[1]
-
-
 @both
 def test_a_moment_dies_at_the_same_step(module: ModuleType) -> None:
     """A gradient that stays zero lets moments decay to where TensorFlow would flush them; both drop them before."""
