@@ -71,6 +71,58 @@ def em_snapshots(x: np.ndarray, snapshots: Sequence[tuple[int, np.ndarray, np.nd
         return figure
 
 
+def components_dying_out(
+    axes_names: tuple[str, str],
+    x: np.ndarray,
+    snapshots: Sequence[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]],
+) -> Figure:
+    """Variational inference at work: (iteration, weights, means, covariances, responsibilities, bound) a panel.
+
+    An ellipse is as opaque as its component's expected weight is large, the heaviest of the panel entirely so; below
+    it, all the expected weights.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.9 * len(snapshots), 4.4))
+        rows = figure.subplots(2, len(snapshots), sharex="row", sharey="row", height_ratios=(3, 1))
+        k = len(snapshots[0][1])
+        colours = palette(k)
+        for (above, below), (iteration, weights, means, covariances, gamma, bound) in zip(
+            rows.T, snapshots, strict=True
+        ):
+            above.scatter(*x.T, c=np.clip(gamma @ colours, 0, 1), s=8, alpha=0.45, linewidths=0)
+            for weight, mean, covariance, colour in zip(weights, means, covariances, colours, strict=True):
+                ellipses(above, mean, covariance, colour, opacity=weight / weights.max())
+            above.set_title(f"iteration {iteration}\nbound {bound:.1f}", fontsize=11)
+            below.bar(np.arange(1, k + 1), weights, color=colours)
+            below.set_xticks(np.arange(1, k + 1))
+        rows[0, 0].set(xlim=(-2.6, 2.6), ylim=(-2.8, 2.8), ylabel=axes_names[1])
+        rows[1, 0].set(ylim=(0, 0.72), ylabel="E[weight]")
+        for above, below in rows.T:
+            above.set_xlabel(axes_names[0])
+            below.set_xlabel("component")
+        return figure
+
+
+def choosing_components(counts: Sequence[int], bounds: np.ndarray, log_likelihoods: np.ndarray) -> Figure:
+    """Against the number of components K, both (K,): the lower bound on log p(X), and the log likelihood of EM."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.9))
+        left, right = figure.subplots(1, 2, sharex=True)
+        for axes, values, colour in ((left, bounds, COLOURS[0]), (right, log_likelihoods, COLOURS[2])):
+            axes.plot(counts, values, "-o", color=colour)
+            for k, value in zip(counts, values, strict=True):
+                beside = (10, -3, "left") if k == counts[0] else (0, 8, "center")  # clear of the steep line
+                axes.annotate(f"{value:.1f}", (k, value), beside[:2], textcoords="offset points", ha=beside[2],
+                              fontsize=9)  # fmt: skip
+            axes.set(xlabel="number of components K", ylabel="nats", xticks=counts, xlim=(0.5, counts[-1] + 0.5))
+            axes.set_ylim(None, values.max() + 0.12 * np.ptp(values))
+        best = int(np.argmax(bounds))
+        left.plot(counts[best], bounds[best], "o", color=COLOURS[1], markersize=10, zorder=4)
+        left.set_title(f"the lower bound on log p(X) is highest at K = {counts[best]}")
+        right.set_title("the log likelihood of EM keeps rising")
+        return figure
+
+
 def restarts(final: np.ndarray, single: float) -> Figure:
     """The log likelihood that each random start ends at, sorted, with that of a single Gaussian for comparison."""
     with rc_context(STYLE):

@@ -16,11 +16,21 @@ from scipy.special import ndtri
 
 from common import chapter_figures, datasets, draws, figures
 from common.mixture_prior import MixturePrior, default_prior
+from common.mixture_start import initial_responsibilities
 from common.network_training import set_start, updates
 from common.run_folder import without_native_stderr
+from common.variational_prior import VariationalPosterior, VariationalPrior, make_prior
 
-CHAPTERS = ("coin", "em", "gmm", "singularity", "networks", "autoencoder", "vae", "optimizer", "runtime")
+CHAPTERS = ("coin", "conjugate", "em", "gmm", "singularity", "variational_gmm", "networks", "autoencoder", "vae",
+            "optimizer", "runtime")  # fmt: skip
 WEIGHTS = np.array([0.5, 0.5])
+FEW_COMPONENTS = {
+    "weight_concentration_prior_type": "dirichlet_distribution",
+    "weight_concentration_prior": 1e-3,
+    "mean_precision_prior": 1.0,
+    "degrees_of_freedom_prior": 2.0,
+    "covariance_prior": np.eye(2),
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,8 +62,7 @@ def draw_all(maths: SimpleNamespace, evaluate: Callable[..., Any], out: Path) ->
         raise ValueError(f"{out}: cannot be written ({error.strerror}); choose another folder") from error
     written = []
     maths.trained = train_networks(maths)
-    for function in (coin, mixture_density, em_snapshots, restarts, decomposition, lower_bounds, singularity, plates,
-                     vae_manifold, vae_latent_space, vae_reconstructions, vae_samples, samples_compared):  # fmt: skip
+    for function in FIGURES:
         path = out / f"{function.__name__}.png"
         function(maths, evaluate).savefig(path)
         written.append(path)
@@ -151,6 +160,52 @@ def lower_bounds(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure
     return chapter_figures.lower_bounds(trial, objective, bounds, visited)
 
 
+def components_dying_out(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """Six components on Old Faithful (standardised), of which variational inference leaves two."""
+    data = datasets.load("old-faithful")
+    x = (data.x - data.x.mean(axis=0)) / data.x.std(axis=0)
+    chapter, prior = maths.variational_gmm, make_prior(x, 6, **FEW_COMPONENTS)
+
+    def iterate(x: Any, *fields: Any) -> tuple:
+        posterior, bound = chapter.variational_iteration(
+            x, VariationalPosterior(*fields[5:]), VariationalPrior(*fields[:5])
+        )
+        return *posterior, bound
+
+    def m_step(x: Any, gamma: Any, *fields: Any) -> tuple:
+        return chapter.m_step(chapter.statistics(x, gamma), VariationalPrior(*fields))
+
+    def e_step(x: Any, *fields: Any) -> tuple:
+        return chapter.e_step(x, VariationalPosterior(*fields))
+
+    gamma = initial_responsibilities(x, 6, "kmeans", np.random.RandomState(0))
+    posterior = evaluate(m_step, x, gamma, *prior)
+    snapshots = []
+    for iteration in range(1, 61):
+        *posterior, bound = evaluate(iterate, x, *prior, *posterior)
+        if iteration in (1, 5, 15, 30, 60):
+            weights = evaluate(maths.conjugate.expected_weights, posterior[0])
+            _, gamma = evaluate(e_step, x, *posterior)
+            snapshots.append((iteration, weights, posterior[2], posterior[4], gamma, float(bound)))
+    names = tuple(f"{name.partition(' (')[0]} (standardised)" for name in data.feature_names)
+    return chapter_figures.components_dying_out(names, x, snapshots)
+
+
+def choosing_components(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
+    """The lower bound and the log likelihood, best of three starts each, for one to six components on Old Faithful."""
+    x = datasets.load("old-faithful").x
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    counts, bounds, log_likelihoods = range(1, 7), [], []
+    prior = FEW_COMPONENTS | {"weight_concentration_prior": 1.0}
+    arguments = {"n_init": 3, "random_state": 0, "max_iter": 1000}
+    for k in counts:
+        fit = maths.variational_gmm.BayesianGaussianMixture(k, reg_covar=0, tol=1e-2, **prior, **arguments).fit(x)
+        bounds.append(fit.lower_bound_)
+        fit = maths.gmm.GaussianMixture(k, tol=1e-5, **arguments).fit(x)
+        log_likelihoods.append(fit.score(x) * len(x))
+    return chapter_figures.choosing_components(counts, np.array(bounds), np.array(log_likelihoods))
+
+
 def singularity(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """What becomes of four objectives when a component shrinks onto one point of Old Faithful (standardised)."""
     x = datasets.load("old-faithful").x
@@ -238,6 +293,24 @@ def samples_compared(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Fi
     }
     return chapter_figures.sample_sheets(panels, data.image_shape)
 
+
+FIGURES = (
+    coin,
+    mixture_density,
+    em_snapshots,
+    restarts,
+    decomposition,
+    lower_bounds,
+    components_dying_out,
+    choosing_components,
+    singularity,
+    plates,
+    vae_manifold,
+    vae_latent_space,
+    vae_reconstructions,
+    vae_samples,
+    samples_compared,
+)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -30,11 +30,17 @@ STYLE = {
 
 
 def mixture(
-    data: Dataset, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray, responsibilities: np.ndarray
+    data: Dataset,
+    weights: np.ndarray,
+    means: np.ndarray,
+    covariances: np.ndarray,
+    responsibilities: np.ndarray,
+    fade: bool = False,
 ) -> Figure:
     """Points coloured by responsibility, with each component's ellipses of one and two standard deviations.
 
-    Of data with more than two features the first two are shown; with one feature, the density over a histogram.
+    Of data with more than two features the first two are shown; with one feature, the density over a histogram. With
+    ``fade`` a component's opacity is its weight, relative to the largest.
     """
     x, k, d = data.x, len(weights), data.x.shape[1]
     colours = palette(k)
@@ -48,9 +54,9 @@ def mixture(
         else:
             axes.scatter(x[:, 0], x[:, 1], c=shades, s=14, alpha=0.7, linewidths=0)
             for j in range(k):
-                ellipses(
-                    axes, means[j, :2], covariances[j, :2, :2], colours[j], f"$\\pi_{{{j + 1}}}$ = {weights[j]:.3f}"
-                )
+                label = f"$\\pi_{{{j + 1}}}$ = {weights[j]:.3f}"
+                opacity = weights[j] / weights.max() if fade else 1.0
+                ellipses(axes, means[j, :2], covariances[j, :2, :2], colours[j], label, opacity)
             axes.legend(loc="best", title="components")
         names = data.feature_names or tuple(f"feature {i + 1}" for i in range(d))
         axes.set(
@@ -177,16 +183,21 @@ def _full(covariances: np.ndarray, k: int, d: int) -> np.ndarray:
 
 
 def ellipses(
-    axes: Axes, mean: np.ndarray, covariance: np.ndarray, colour: np.ndarray, label: str | None = None
+    axes: Axes,
+    mean: np.ndarray,
+    covariance: np.ndarray,
+    colour: np.ndarray,
+    label: str | None = None,
+    opacity: float = 1.0,
 ) -> None:
     """Ellipses of one and two standard deviations about a mean, and a cross on it."""
     values, vectors = np.linalg.eigh(covariance)
     angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
     for deviations in (1, 2):
         width, height = 2 * deviations * np.sqrt(np.maximum(values[::-1], 0))
-        style = {"fill": False, "edgecolor": colour, "linewidth": 2.2 - 0.6 * deviations}
+        style = {"fill": False, "edgecolor": colour, "linewidth": 2.2 - 0.6 * deviations, "alpha": opacity}
         axes.add_patch(Ellipse(mean, width, height, angle=angle, label=label if deviations == 1 else None, **style))
-    axes.plot(*mean, marker="+", color=colour, markersize=10, markeredgewidth=2)
+    axes.plot(*mean, marker="+", color=colour, markersize=10, markeredgewidth=2, alpha=opacity)
 
 
 def _density(

@@ -82,6 +82,15 @@ def check_finite(name: str, x: np.ndarray, remedy: str = "remove those rows or f
         raise ValueError(f"{name} contains {what} at row {row}, column {column} ({count} such entries): {remedy}")
 
 
+def check_enough(x: np.ndarray, n_components: int) -> None:
+    """ValueError if there are fewer points than components, or than the two that a spread needs."""
+    if len(x) < max(2, n_components):
+        raise ValueError(
+            f"X has {len(x)} sample(s) (n_samples={len(x)}), fewer than n_components={n_components} or than 2: "
+            "give more points or ask for fewer components"
+        )
+
+
 LARGEST = 1e150  # its square, which a variance needs, is still a number
 
 
@@ -107,13 +116,19 @@ def check_spread(
         warnings.warn(f"{what}: the variance there is reg_covar={reg_covar:g} alone", UserWarning, stacklevel=4)
 
 
+def covariance_shape(k: int, d: int, covariance_type: str) -> tuple[int, ...]:
+    """The shape of K covariances of D features of this type."""
+    return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
+
+
 def check_start(estimator: Any, d: int, dtype: np.dtype) -> tuple[np.ndarray | None, ...]:
     """weights_init, means_init and the covariances of precisions_init, checked, as arrays of ``dtype``, or None."""
     k, kind = estimator.n_components, estimator.covariance_type
-    shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
     weights = _initial("weights", estimator.weights_init, (k,), dtype)
     means = _initial("means", estimator.means_init, (k, d), dtype)
-    precisions = _initial("precisions", estimator.precisions_init, shapes[kind], dtype, f"{kind} precision")
+    precisions = _initial(
+        "precisions", estimator.precisions_init, covariance_shape(k, d, kind), dtype, f"{kind} precision"
+    )
     if weights is not None:
         check_weights("weights_init", weights)
     return weights, means, None if precisions is None else _covariances_from(precisions, kind)

@@ -1,37 +1,31 @@
-"""The scikit-learn side of the mixture estimators: everything that needs no tensors, once for both frameworks.
+"""The scikit-learn side of the mixture fitted by EM: everything that needs no tensors, once for both frameworks.
 
-Validation of parameters and data, starting values, restarts, the loop with its convergence test, fitted attributes
-and the messages live here; a framework's ``GaussianMixture`` adds only the maths, as a few small methods.
+Parameters, data, starting values and what is fitted are here; what any mixture does is in ``common.mixture_base``, and
+a framework's ``GaussianMixture`` adds only the maths, as a few small methods.
 """
 
-import numbers
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from common.chunks import Chunks, chunk_rows, pieces, rows_to_start_from, spread_rows, take_rows
-from common.em_driver import run_em
+from common.chunks import Chunks, chunk_rows, rows_to_start_from, spread_rows, take_rows
 from common.missing_checks import check_missing, mean_imputed
+from common.mixture_base import MixtureBase
 from common.mixture_checks import (
     as_array,
+    check_enough,
     check_parameters,
     check_points,
     check_size,
     check_spread,
     check_start,
-    precisions,
-    precisions_cholesky,
+    covariance_shape,
 )
 from common.mixture_start import initial_responsibilities
 
 
-class MixtureEstimator(DensityMixin, BaseEstimator):
+class MixtureEstimator(MixtureBase):
     """Base of ``GaussianMixture`` in both frameworks, with scikit-learn's parameters, attributes and methods.
 
     Parameters
@@ -108,72 +102,14 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MixtureEstimator":
         """Fit the mixture to X (N, D) by EM, row n counting ``sample_weight[n]`` times; returns self."""
-        self._fit(X, sample_weight)
+        check_parameters(self)
+        x, observed, weight = self._training_data(X, sample_weight)
+        self._fit((x, observed, weight), check_start(self, x.shape[1], x.dtype))
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Fit the mixture to X (N, D) and return the most probable component of every point, (N,)."""
-        self._fit(X, sample_weight)
-        return self.predict(X)
-
-    def _fit(self, X: Any, sample_weight: Any) -> None:
-        check_parameters(self)
-        x, observed, weight = self._training_data(X, sample_weight)
-        start = check_start(self, x.shape[1], x.dtype)
-        go_on = self.warm_start and hasattr(self, "converged_")
-        random_state = check_random_state(self.random_state)
-        tensors = self._training_tensors(x, observed, weight)
-        total_weight = len(x) if weight is None else weight.sum()
-
-        best: dict[str, Any] = {"lower_bound_": -np.inf}
-        for run in range(1 if go_on else self.n_init):
-            if self.verbose:
-                print(f"Initialization {run}")
-            if go_on:
-                parameters, bound = self._last_parameters(x), self.lower_bound_
-            else:
-                parameters, bound = self._starting_parameters(x, observed, weight, start, random_state), -np.inf
-            fitted = self._run(tensors, parameters, bound, total_weight)
-            if not best.keys() - {"lower_bound_"} or fitted["lower_bound_"] > best["lower_bound_"]:
-                best = fitted
-
-        if not best["converged_"] and self.max_iter > 0:
-            warnings.warn(
-                "Best performing initialization did not converge. Try different init parameters, or increase max_iter, "
-                f"tol, or check for degenerate data. (max_iter={self.max_iter}, tol={self.tol:g})",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        best["precisions_cholesky_"] = precisions_cholesky(best["covariances_"], self.covariance_type, self.reg_covar)
-        best["precisions_"] = precisions(best["precisions_cholesky_"], self.covariance_type)
-        vars(self).update(best)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The most probable component of every point, (N,)."""
-        return self._of_each_row(X, lambda log_density, gamma: gamma.argmax(axis=1))
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """The responsibilities, (N, K)."""
-        return self._of_each_row(X, lambda log_density, gamma: gamma)
-
-    def score_samples(self, X: Any) -> np.ndarray:
-        """The log density of every point in nats, (N,)."""
-        return self._of_each_row(X, lambda log_density, gamma: log_density)
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """The mean log density per point, in nats."""
-        return float(self.score_samples(X).mean())
-
-    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Draw points (n_samples, D) from the fitted mixture, and the components that drew them (n_samples,)."""
-        check_is_fitted(self)
-        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
-            raise ValueError(f"Invalid value for 'n_samples': {n_samples!r}; ask for at least one sample")
-        random_state, dtype = check_random_state(self.random_state), self.means_.dtype
-        uniforms = random_state.uniform(size=n_samples).astype(dtype)
-        noise = random_state.standard_normal((n_samples, self.means_.shape[1])).astype(dtype)
-        x, z = self._sample(self._parameters(), self._tensor(uniforms), self._tensor(noise))
-        return np.asarray(x), np.asarray(z).astype(np.int64)
+        return self.fit(X, y, sample_weight).predict(X)
 
     def impute(self, X: Any) -> np.ndarray:
         """X (N, D) with every NaN replaced by its expectation given the rest of its row; needs ``missing="em"``."""
@@ -194,46 +130,16 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         """Akaike information criterion on X, -2 log p(X) + 2 (number of free parameters); lower is better."""
         return -2 * self.score(X) * len(X) + 2 * self._n_parameters()
 
-    def _run(self, tensors: tuple, parameters: tuple, bound: float, total_weight: float) -> dict[str, Any]:
-        x, observed, weight = tensors
-        previous = [bound]
+    def _iterate(self, tensors: tuple, parameters: tuple) -> tuple[tuple, float]:
+        x, observed, weight = tensors  # weights have a mean of 1
+        parameters, total = self._em_iteration(x, observed, parameters, weight)
+        return parameters, float(total) / x.shape[0]
 
-        def iterate(parameters: tuple) -> tuple[tuple, float]:
-            parameters, total = self._em_iteration(x, observed, parameters, weight)
-            return parameters, float(total) / total_weight
+    def _fitted(self, parameters: tuple) -> dict[str, Any]:
+        return dict(zip(("weights_", "means_", "covariances_"), map(np.asarray, parameters), strict=True))
 
-        def report(iteration: int, before: tuple, bound: float) -> None:
-            if not np.isfinite(bound):  # says which component has collapsed, if one has
-                precisions_cholesky(np.asarray(before[2]), self.covariance_type, self.reg_covar)
-                raise ValueError(f"X: the lower bound became {bound} at iteration {iteration}; scale the data")
-            if self.verbose and iteration % self.verbose_interval == 0:
-                detail = f": lower bound {bound:.5f}, change {bound - previous[-1]:.5e}" if self.verbose >= 2 else ""
-                print(f"  Iteration {iteration}{detail}")
-            previous.append(bound)
-
-        result = run_em(iterate, parameters, tol=self.tol, max_iter=self.max_iter, bound=bound, on_iteration=report)
-        if self.verbose:
-            what = "converged" if result.converged else "did not converge"
-            print(f"Initialization {what}, lower bound {previous[-1]:.5f}")
-        weights, means, covariances = (np.asarray(tensor) for tensor in result.parameters)
-        return {
-            "weights_": weights,
-            "means_": means,
-            "covariances_": covariances,
-            "converged_": result.converged,
-            "n_iter_": result.n_iter,
-            "lower_bound_": previous[-1],
-            "lower_bounds_": result.bounds,
-        }
-
-    def _starting_parameters(
-        self,
-        x: np.ndarray,
-        observed: np.ndarray | None,
-        weight: np.ndarray | None,
-        start: tuple[np.ndarray | None, ...],
-        random_state: np.random.RandomState,
-    ) -> tuple:
+    def _starting_parameters(self, data: tuple, start: tuple, random_state: np.random.RandomState) -> tuple:
+        x, observed, weight = data
         given = [None if value is None else self._tensor(value) for value in start]
         if all(value is not None for value in given):
             return tuple(given)
@@ -252,11 +158,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
 
     def _training_data(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         x, observed = check_points(self, X, reset=True)
-        if x.shape[0] < max(2, self.n_components):
-            raise ValueError(
-                f"X has {x.shape[0]} sample(s) (n_samples={x.shape[0]}), fewer than n_components={self.n_components} "
-                "or than 2: give more points or ask for fewer components"
-            )
+        check_enough(x, self.n_components)
         if sample_weight is None:
             self._check_filled(x, observed)
             return x, observed, None
@@ -275,11 +177,12 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         self._check_filled(x, observed)
         return x, observed, weight / weight.mean()
 
-    def _training_tensors(self, x: np.ndarray, observed: np.ndarray | None, weight: np.ndarray | None) -> tuple:
+    def _training_tensors(self, data: tuple[np.ndarray | None, ...]) -> tuple:
         """The data as tensors, or, if they are more than a chunk, in chunks."""
+        x, observed, weight = data
         if self._in_chunks(x, observed):
             return self._chunks(x, weight), None, None
-        return tuple(None if array is None else self._tensor(array) for array in (x, observed, weight))
+        return super()._training_tensors(data)
 
     def _in_chunks(self, x: np.ndarray, observed: np.ndarray | None) -> bool:
         return self._takes_chunks and observed is None and len(x) > chunk_rows(x.shape[1], self.n_components)
@@ -291,21 +194,9 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         check_size("X", x)
         check_spread("X", x if observed is None else mean_imputed(x, observed), self.covariance_type, self.reg_covar)
 
-    def _of_each_row(self, X: Any, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-        """``function`` of the log densities (C,) and responsibilities (C, K) of runs of C rows, put together."""
-        check_is_fitted(self)
-        x, observed = check_points(self, X, reset=False)
-        parameters = self._parameters()
-        found = []
-        for start, points in pieces(x, chunk_rows(x.shape[1], self.n_components)):
-            seen = None if observed is None else self._tensor(observed[start : start + len(points)])
-            of_rows = self._e_step(self._tensor(points.astype(self.means_.dtype, copy=False)), seen, parameters)
-            found.append(function(*map(np.asarray, of_rows)))
-        return found[0] if len(found) == 1 else np.concatenate(found)
-
     def _last_parameters(self, x: np.ndarray) -> tuple:
         k, d, kind = self.n_components, x.shape[1], self.covariance_type
-        shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[kind]
+        shape = covariance_shape(k, d, kind)
         if self.means_.shape != (k, d) or self.covariances_.shape != shape:
             raise ValueError(
                 f"warm_start=True: the last fit: means {self.means_.shape} and covariances {self.covariances_.shape}; "
@@ -330,19 +221,10 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
 
     _takes_chunks = False
 
-    def _tensor(self, array: np.ndarray) -> Any:
-        raise NotImplementedError
-
-    def _e_step(self, x: Any, observed: Any, parameters: tuple) -> tuple:
-        raise NotImplementedError
-
     def _m_step(self, x: Any, gamma: Any, sample_weight: Any) -> tuple:
         raise NotImplementedError
 
     def _em_iteration(self, x: Any, observed: Any, parameters: tuple, sample_weight: Any) -> tuple:
-        raise NotImplementedError
-
-    def _sample(self, parameters: tuple, uniforms: Any, noise: Any) -> tuple:
         raise NotImplementedError
 
     def _impute(self, x: Any, observed: Any, parameters: tuple) -> Any:

@@ -15,6 +15,7 @@ from common.datasets import NAMES
 from common.download import SOURCES
 from common.readers import reason
 from common.vae_checks import ACTIVATIONS, MODELS
+from common.variational_prior import PRIOR_TYPES
 
 DATA = f"{', '.join(NAMES)}, or the path of a .csv (or .csv.gz) or .npy file"
 
@@ -71,18 +72,42 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class GMMOptions(RunOptions):
-    """Fit a mixture of Gaussians by expectation maximisation."""
+    """Fit a mixture of Gaussians by expectation maximisation or by variational inference."""
 
     data: str = option("old-faithful", DATA)
     components: int = option(2, "number of components K")
     covariance: str = option("full", "form of the covariances", choices=("full", "tied", "diag", "spherical"))
-    method: str = option("em", "maximum likelihood (em) or maximum a posteriori (map)", choices=("em", "map"))
+    method: str = option(
+        "em",
+        "maximum likelihood (em), maximum a posteriori (map) or a posterior over everything (variational)",
+        choices=("em", "map", "variational"),
+    )
     missing: str = option("error", "what an empty cell is: an error, or hidden data for EM", choices=("error", "em"))
-    init: str = option("kmeans", "where EM starts", choices=("kmeans", "k-means++", "random", "random_from_data"))
-    steps: int = option(1000, "most EM iterations")
-    tol: float = option(1e-10, "stop when the mean log likelihood changes by less (nats per point)")
+    init: str = option(
+        "kmeans", "where the iteration starts", choices=("kmeans", "k-means++", "random", "random_from_data")
+    )
+    steps: int = option(1000, "most iterations")
+    tol: float = option(1e-10, "stop when the objective changes by less (nats per point)")
     reg_covar: float | None = option(
         None, "added to the diagonal of every covariance (1e-6; naming it admits constant columns)", type=float
+    )
+
+    weight_concentration_prior_type: str | None = option(
+        None,
+        "variational: weights broken off a stick (dirichlet_process, if not given) or of one Dirichlet distribution",
+        choices=PRIOR_TYPES,
+    )
+    weight_concentration_prior: float | None = option(
+        None, "variational: points that a component has before any are seen (1 / components)", type=float
+    )
+    mean_precision_prior: float | None = option(
+        None, "variational: points that the prior mean, the data's, is worth (1)", type=float
+    )
+    degrees_of_freedom_prior: float | None = option(
+        None, "variational: of the Wishart prior, above data dimensions - 1 (data dimensions)", type=float
+    )
+    covariance_prior: float | None = option(
+        None, "variational: inverse scale of the Wishart prior, times the identity (the data's covariance)", type=float
     )
 
     def at_least(self) -> dict[str, float]:
@@ -94,8 +119,11 @@ class GMMOptions(RunOptions):
         for name, value in (("method", "map"), ("missing", "em")):
             if getattr(self, name) == value and self.covariance != "full":
                 raise ValueError(f"{flag(name)} {value}: needs --covariance full, not {self.covariance}")
-        if self.method == "map" and self.missing == "em":
-            raise ValueError("--method map: cannot be had with --missing em; choose one of them")
+        if self.method != "em" and self.missing == "em":
+            raise ValueError(f"--method {self.method}: cannot be had with --missing em; choose one of them")
+        for name in VARIATIONAL_ONLY:
+            if (value := getattr(self, name)) is not None and self.method != "variational":
+                raise ValueError(f"{flag(name)} {value}: only --method variational has one; leave it out")
         if self.method == "map" and self.reg_covar is not None:
             raise ValueError(f"--reg-covar {self.reg_covar}: --method map has its prior instead; leave it out")
         return super().check()
@@ -163,6 +191,8 @@ class VAEOptions(RunOptions):
             )
         return super().check()
 
+
+VARIATIONAL_ONLY = tuple(f.name for f in fields(GMMOptions) if "_prior" in f.name)
 
 # What --resume takes from the command line; everything else is the earlier run's, and must not be contradicted.
 FREE_ON_RESUME = {"out", "resume", "overwrite", "threads", "device", "data_dir", "epochs", "steps", "tol"}

@@ -12,18 +12,27 @@ from common.chunks import Chunks, chunk_rows, rows_to_start_from, spread_rows, t
 from common.datasets import Dataset
 from common.em_driver import run_em
 from common.missing_checks import check_missing, mean_imputed
-from common.mixture_checks import check_finite, check_size, check_spread, precisions_cholesky
+from common.mixture_checks import check_finite, check_size, check_spread, covariance_shape, precisions_cholesky
 from common.mixture_prior import MixturePrior, default_prior
 from common.mixture_start import initial_responsibilities
 from common.options import GMMOptions, VAEOptions
 from common.readers import reason
+from common.rounding import round_mixture, round_posterior
 from common.run_folder import RunFolder
+from common.variational_prior import (
+    PRIOR_TYPES,
+    VariationalPosterior,
+    VariationalPrior,
+    make_prior,
+    posterior_shapes,
+)
 
 DEFAULT_REG_COVAR = 1e-6
 DEFAULT_CHANNELS = 32
 ROWS_AT_ONCE = 500  # a convolution's activations are many times as large as its images
-OBJECTIVE = {"em": "log_likelihood", "map": "log_posterior"}
 ROWS_IN_A_FIGURE = 20_000
+OBJECTIVE = {"em": "log_likelihood", "map": "log_posterior", "variational": "lower_bound"}
+FIGURE = {"em": "log_likelihood", "map": "log_likelihood", "variational": "lower_bound"}
 MOMENTS = ("optimizer.first_moment.", "optimizer.second_moment.")
 
 
@@ -41,7 +50,7 @@ class MixtureData(NamedTuple):
     dataset: Dataset
     x: np.ndarray
     observed: np.ndarray | None
-    prior: MixturePrior | None
+    prior: MixturePrior | VariationalPrior | None
     in_chunks: bool
 
 
@@ -63,11 +72,34 @@ def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
         raise ValueError(f"--components {options.components}: the data have only {len(x)} rows; ask for fewer")
     check_size(name, x, dtype)
     # without an explicit --reg-covar, a constant column is refused
-    remedy = "or name a --reg-covar above 0" if options.method == "em" else ""
+    remedy = "or name a --reg-covar above 0" if options.method != "map" else ""
     check_spread(name, filled(x, observed), options.covariance, options.reg_covar or 0.0, remedy)
     sizes = {"components": options.components, "covariance": options.covariance, "data_dim": x.shape[1]}
+    if options.method == "variational":
+        prior = variational_prior(options, x)
+        return MixtureData(dataset, x, observed, prior, in_chunks), {"model": "variational gmm"} | sizes
     prior = default_prior(x, options.components) if options.method == "map" else None
     return MixtureData(dataset, x, observed, prior, in_chunks), {"model": "gmm"} | sizes
+
+
+def variational_prior(options: GMMOptions, x: np.ndarray) -> VariationalPrior:
+    """The prior of a variational run on data x (N, D); ValueError, naming the flag, if it is none."""
+    shape = {"full": np.eye(x.shape[1]), "tied": np.eye(x.shape[1]), "diag": np.ones(x.shape[1]), "spherical": 1.0}
+    scale = options.covariance_prior
+    if scale is not None and not 0 < scale < math.inf:
+        raise ValueError(f"--covariance-prior {scale} must be a number above 0")
+    return make_prior(
+        x,
+        options.components,
+        options.covariance,
+        weight_concentration_prior_type=options.weight_concentration_prior_type or PRIOR_TYPES[0],
+        weight_concentration_prior=options.weight_concentration_prior,
+        mean_precision_prior=options.mean_precision_prior,
+        degrees_of_freedom_prior=options.degrees_of_freedom_prior,
+        covariance_prior=None if scale is None else scale * shape[options.covariance],
+        reg_covar=reg_covar(options),
+        flags=True,
+    )
 
 
 def filled(x: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
@@ -115,10 +147,13 @@ def mixture_parameters(run: RunFolder) -> tuple[np.ndarray, ...] | None:
     """The parameters of the checkpoint that a run goes on from; None for a new run."""
     if run.start is None:
         return None
-    run.check_history(OBJECTIVE[run.options.method])
-    k, d = run.options.components, run.architecture["data_dim"]
-    covariances = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[run.options.covariance]
-    shapes = {"weights": (k,), "means": (k, d), "covariances": covariances}
+    options, d = run.options, run.architecture["data_dim"]
+    run.check_history(OBJECTIVE[options.method])
+    k, kind = options.components, options.covariance
+    if options.method == "variational":
+        shapes = posterior_shapes(k, d, kind, options.weight_concentration_prior_type or PRIOR_TYPES[0])._asdict()
+    else:
+        shapes = {"weights": (k,), "means": (k, d), "covariances": covariance_shape(k, d, kind)}
     check_arrays(run, shapes)
     return tuple(run.start[0][name] for name in shapes)
 
@@ -135,11 +170,26 @@ def check_arrays(run: RunFolder, shapes: dict[str, tuple[int, ...]]) -> None:
                              f"not {tuple(shape)}; use one a run wrote")  # fmt: skip
 
 
+def parameter_names(options: GMMOptions) -> tuple[str, ...]:
+    """What a mixture's checkpoint holds, in the order of the parameters' tuple; covariances come last."""
+    return VariationalPosterior._fields if options.method == "variational" else ("weights", "means", "covariances")
+
+
+def rounded(options: GMMOptions, parameters: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """The parameters as the checkpoint holds them, rounded if the run is to be reproducible."""
+    if options.precision != "reproducible":
+        return parameters
+    if options.method == "variational":
+        return tuple(round_posterior(VariationalPosterior(*parameters), options.covariance))
+    return round_mixture(*parameters, options.covariance)
+
+
 def run_mixture(run: RunFolder, iterate: Callable[[Any], tuple[Any, float]], save: Callable[[Any, int], None],
                 start: Any, n: int) -> Any:  # fmt: skip
-    """EM from ``start``, or from where the run was left, until it converges, --steps are done or it is interrupted.
+    """Iterate from ``start``, where the run begins or goes on, until it converges, --steps are done or it is stopped.
 
-    ``iterate(parameters)`` gives the new parameters and the objective at the old ones. Returns the last parameters.
+    ``iterate(parameters)`` gives the new parameters and the objective, that of the old ones or, of a posterior, of the
+    new one. Returns the last parameters.
     """
     done = run.start[1] if run.start else 0
     steps = run.steps(done, run.options.steps, "iteration")
@@ -150,7 +200,7 @@ def run_mixture(run: RunFolder, iterate: Callable[[Any], tuple[Any, float]], sav
         return latest[0], float(objective) / n
 
     def record(iteration: int, before: Any, objective: float) -> None:
-        check_mixture(run, objective, before[2])
+        check_mixture(run, objective, before[-1])
         run.log(done + iteration, loss=-objective, **{OBJECTIVE[run.options.method]: objective * n})
         if run.save_is_due():
             save(latest[0], done + iteration)
@@ -176,21 +226,29 @@ def check_mixture(run: RunFolder, objective: float, covariances: Any) -> None:
         raise ValueError(f"--data {run.options.data}: the objective became {objective}; scale the data")
 
 
-def finish_mixture(run: RunFolder, data: MixtureData, parameters: tuple, gamma: np.ndarray, objective: float) -> None:
-    """Figures and summary of a mixture run."""
+def finish_mixture(
+    run: RunFolder, data: MixtureData, mixture: tuple[np.ndarray, ...], gamma: np.ndarray, objective: float
+) -> None:
+    """Figures and summary of a mixture run: (expected) weights, means and covariances, and the responsibilities.
+
+    A component survives variational inference if it answers for one point or more, all its shares taken together.
+    """
     from common import figures  # matplotlib is wanted now, and not when the script's --help is
 
-    weights, means, covariances = parameters
+    weights, means, covariances = mixture
     what = OBJECTIVE[run.options.method]
     trace = np.array([row[what] for row in run.history])
     shown = replace(data.dataset, x=filled(data.x, data.observed))
-    run.save_figure("mixture", figures.mixture, shown, weights, means, covariances, gamma)
-    run.save_figure("log_likelihood", figures.log_likelihood, trace, what.replace("_", " "))
-    order = np.argsort(-weights)
+    variational = run.options.method == "variational"
+    surviving = gamma.sum(axis=0) >= 1 if variational else np.full(len(weights), True)
+    run.save_figure("mixture", figures.mixture, shown, weights, means, covariances, gamma, variational)
+    run.save_figure(FIGURE[run.options.method], figures.log_likelihood, trace, what.replace("_", " "))
+    order = [k for k in np.argsort(-weights, kind="stable") if surviving[k]]
     run.summary(
         iterations=len(trace),
         converged=mixture_converged(run),
         **{what: objective},
+        **({"surviving_components": f"{len(order)} of {len(weights)}"} if variational else {}),
         weights=" ".join(f"{w:.6f}" for w in weights[order]),
         means=" ".join(f"({', '.join(f'{m:.4f}' for m in mean[:4])})" for mean in means[order]),
     )

@@ -107,6 +107,12 @@ TOLERANCES: dict[str, "Tolerance | SamplingError"] = {
     "crossed mixture": Tolerance(
         8, 5 * FACTOR * EM_RATE, "as the parameters; float32: 23 iterations where components overlap, none forced"
     ),
+    "student": Tolerance(
+        4, 600, "log gammas of half of 300 degrees of freedom, one less the other: epsilons of 600 in a 10", (3, 600)
+    ),
+    "variational bound": Tolerance(
+        8, 56, "seven terms that cancel, log gammas of the counts among them: epsilons of the largest", (1.5, 56)
+    ),
     "log gamma": Tolerance(14, 30, "log gammas that cancel: the largest is 5 to 30 times the sum"),
 }
 

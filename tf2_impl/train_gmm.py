@@ -1,4 +1,4 @@
-"""Fit a mixture of Gaussians by EM; leaves a checkpoint, metrics and figures in a run folder.
+"""Fit a mixture of Gaussians by EM or variational inference; leaves a checkpoint, metrics and figures in a run folder.
 
 python -m tf2_impl.train_gmm --data old-faithful --components 2 --out build/runs/gmm-tf2
 """
@@ -9,25 +9,27 @@ from collections.abc import Sequence
 import numpy as np
 
 from common import run_folder, training
-from common.mixture_prior import MixturePrior
 from common.options import GMMOptions
-from common.rounding import round_mixture
+from common.variational_prior import VariationalPosterior
 
 PROGRAM = "tf2_impl.train_gmm"
 
 
 def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
-    """Iterate EM, plain, with missing entries or with a prior, until the objective stands still, or --steps."""
+    """Iterate EM (plain, with gaps, with a prior) or variational updates until the bound stands still, or --steps."""
     # Imported here, so that a wrong option is answered at once.
     import tensorflow as tf
 
-    from tf2_impl import em, gmm, gmm_statistics, missing_data
+    from tf2_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
     from tf2_impl.runtime import device
 
     options, kind, epsilon = run.options, run.options.covariance, training.reg_covar(run.options)
-    Parameters = tuple[tf.Tensor, ...]  # weights, means, covariances
+    variational = options.method == "variational"
+    Parameters = tuple[tf.Tensor, ...]  # weights, means, covariances; or the fields of a VariationalPosterior
 
     def step(parameters: Parameters) -> tuple[Parameters, tf.Tensor]:
+        if variational:
+            return variational_gmm.variational_iteration(x, VariationalPosterior(*parameters), prior, kind, epsilon)
         if options.method == "map":
             return em.map_em_iteration(x, *parameters, prior)
         if observed is not None:
@@ -37,27 +39,29 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
         return gmm.em_iteration(x, *parameters, kind, epsilon)
 
     def stored(parameters: Parameters) -> tuple[np.ndarray, ...]:
-        """The parameters as the checkpoint holds them, rounded if the run is to be reproducible."""
-        arrays = tuple(value.numpy() for value in parameters)
-        return round_mixture(*arrays, kind) if options.precision == "reproducible" else arrays
+        """The parameters as the checkpoint holds them."""
+        return training.rounded(options, tuple(value.numpy() for value in parameters))
 
     def iterate(parameters: Parameters) -> tuple[Parameters, tf.Tensor]:
         updated, objective = step(parameters)
         return tuple(tf.constant(value) for value in stored(updated)), objective
 
     def save(parameters: Parameters, iteration: int) -> None:
-        run.save(dict(zip(("weights", "means", "covariances"), stored(parameters), strict=True)), iteration)
+        run.save(dict(zip(training.parameter_names(options), stored(parameters), strict=True)), iteration)
 
     with device(options.device, options.threads):
         shown = training.shown_data(options, data)
         chunks = training.mixture_chunks(options, data.x, None, tf.constant) if data.in_chunks else None
         x = tf.constant(shown.x)  # (N, D)
         observed = None if data.observed is None else tf.constant(data.observed)  # (N, D)
-        prior = MixturePrior(*(tf.constant(field) for field in data.prior)) if options.method == "map" else None
+        prior = None if data.prior is None else type(data.prior)(*map(tf.constant, data.prior))
         start = training.mixture_parameters(run)
         if start is None:
             points, gamma = training.mixture_start(options, data)  # (N, D), (N, K)
-            if data.in_chunks:
+            if variational:
+                counted = variational_gmm.statistics(x, tf.constant(gamma), kind, epsilon)
+                start = variational_gmm.m_step(counted, prior, kind)
+            elif data.in_chunks:
                 start = gmm_statistics.m_step(
                     training.mixture_chunks(options, points, gamma, tf.constant), kind, epsilon
                 )
@@ -69,12 +73,19 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
         parameters = training.run_mixture(run, iterate, save, start, len(data.x))
 
         _, objective = step(parameters)
-        training.check_mixture(run, float(objective), stored(parameters)[2])
-        if observed is None:
+        mixture = tuple(parameters)
+        if variational:
+            posterior = VariationalPosterior(*parameters)
+            gamma = variational_gmm.e_step(x, posterior, kind)[1]  # (N, K)
+            counted = variational_gmm.statistics(x, gamma, kind, epsilon)
+            objective = sum(variational_gmm.bound_terms(counted, gamma, posterior, prior, kind))
+            mixture = conjugate.expected_weights(posterior.weight_concentration), posterior.means, posterior.covariances
+        elif observed is None:
             gamma = gmm.responsibilities(x, *parameters, kind)  # (N, K)
         else:
             gamma = missing_data.e_step(x, observed, *parameters)[1]  # (N, K)
-    training.finish_mixture(run, shown, stored(parameters), gamma.numpy(), float(objective))
+    training.check_mixture(run, float(objective), stored(parameters)[-1])
+    training.finish_mixture(run, shown, tuple(value.numpy() for value in mixture), gamma.numpy(), float(objective))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,156 @@
+"""What every mixture estimator does, whatever it fits: restarts, the loop, prediction, sampling; no tensors needed.
+
+``MixtureEstimator`` (maximum likelihood) and ``BayesianMixtureEstimator`` (variational) add the model: its parameters,
+how they start, what is kept of them. A framework adds the maths to those.
+"""
+
+import numbers
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from common.chunks import chunk_rows, pieces
+from common.em_driver import run_em
+from common.mixture_checks import check_points, precisions, precisions_cholesky
+
+
+class MixtureBase(DensityMixin, BaseEstimator):
+    """Base of the mixture estimators."""
+
+    missing = "error"  # what NaN in X means, unless a model has an argument of that name
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable component of every point, (N,)."""
+        return self._of_each_row(X, lambda log_density, gamma: gamma.argmax(axis=1))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The responsibilities, (N, K)."""
+        return self._of_each_row(X, lambda log_density, gamma: gamma)
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """The log density of every point in nats, (N,)."""
+        return self._of_each_row(X, lambda log_density, gamma: log_density)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean log density per point, in nats."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Draw points (n_samples, D) from the fitted mixture, and the components that drew them (n_samples,)."""
+        check_is_fitted(self)
+        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
+            raise ValueError(f"Invalid value for 'n_samples': {n_samples!r}; ask for at least one sample")
+        random_state, dtype = check_random_state(self.random_state), self.means_.dtype
+        uniforms = random_state.uniform(size=n_samples).astype(dtype)
+        noise = random_state.standard_normal((n_samples, self.means_.shape[1])).astype(dtype)
+        mixture = tuple(self._tensor(value) for value in (self.weights_, self.means_, self.covariances_))
+        x, z = self._sample(mixture, self._tensor(uniforms), self._tensor(noise))
+        return np.asarray(x), np.asarray(z).astype(np.int64)
+
+    def _fit(self, data: tuple[np.ndarray | None, ...], start: tuple = ()) -> None:
+        """Run from every start and keep the best: ``data`` is x (N, D) and whatever else an iteration is given."""
+        random_state = check_random_state(self.random_state)
+        go_on = self.warm_start and hasattr(self, "converged_")
+        tensors = self._training_tensors(data)
+        best: dict[str, Any] = {"lower_bound_": -np.inf}
+        for run in range(1 if go_on else self.n_init):
+            if self.verbose:
+                print(f"Initialization {run}")
+            if go_on:
+                parameters, bound = self._last_parameters(data[0]), self.lower_bound_
+            else:
+                parameters, bound = self._starting_parameters(data, start, random_state), -np.inf
+            fitted = self._run(tensors, parameters, bound)
+            if not best.keys() - {"lower_bound_"} or fitted["lower_bound_"] > best["lower_bound_"]:
+                best = fitted
+
+        if not best["converged_"] and self.max_iter > 0:
+            warnings.warn(
+                "Best performing initialization did not converge. Try different init parameters, or increase max_iter, "
+                f"tol, or check for degenerate data. (max_iter={self.max_iter}, tol={self.tol:g})",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        best["precisions_cholesky_"] = precisions_cholesky(best["covariances_"], self.covariance_type, self.reg_covar)
+        best["precisions_"] = precisions(best["precisions_cholesky_"], self.covariance_type)
+        vars(self).update(best)
+
+    def _run(self, tensors: tuple, parameters: tuple, bound: float) -> dict[str, Any]:
+        previous = [bound]
+
+        def report(iteration: int, before: tuple, bound: float) -> None:
+            if not np.isfinite(bound):  # says which component has collapsed, if one has
+                covariances = self._fitted(before)["covariances_"]
+                precisions_cholesky(covariances, self.covariance_type, self.reg_covar)
+                raise ValueError(f"X: the lower bound became {bound} at iteration {iteration}; scale the data")
+            if self.verbose and iteration % self.verbose_interval == 0:
+                detail = f": lower bound {bound:.5f}, change {bound - previous[-1]:.5e}" if self.verbose >= 2 else ""
+                print(f"  Iteration {iteration}{detail}")
+            previous.append(bound)
+
+        result = run_em(
+            lambda parameters: self._iterate(tensors, parameters),
+            parameters,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            bound=bound,
+            on_iteration=report,
+        )
+        if self.verbose:
+            what = "converged" if result.converged else "did not converge"
+            print(f"Initialization {what}, lower bound {previous[-1]:.5f}")
+        return self._fitted(result.parameters) | {
+            "converged_": result.converged,
+            "n_iter_": result.n_iter,
+            "lower_bound_": previous[-1],
+            "lower_bounds_": result.bounds,
+        }
+
+    def _of_each_row(self, X: Any, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """``function`` of the log densities (C,) and responsibilities (C, K) of runs of C rows, put together."""
+        check_is_fitted(self)
+        x, observed = check_points(self, X, reset=False)
+        parameters = self._parameters()
+        found = []
+        for start, points in pieces(x, chunk_rows(x.shape[1], self.n_components)):
+            seen = None if observed is None else self._tensor(observed[start : start + len(points)])
+            of_rows = self._e_step(self._tensor(points.astype(self.means_.dtype, copy=False)), seen, parameters)
+            found.append(function(*map(np.asarray, of_rows)))
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _training_tensors(self, data: tuple[np.ndarray | None, ...]) -> tuple:
+        return tuple(None if array is None else self._tensor(array) for array in data)
+
+    # What a model adds.
+
+    def _starting_parameters(self, data: tuple, start: tuple, random_state: np.random.RandomState) -> tuple:
+        raise NotImplementedError
+
+    def _last_parameters(self, x: np.ndarray) -> tuple:
+        raise NotImplementedError
+
+    def _iterate(self, tensors: tuple, parameters: tuple) -> tuple[tuple, float]:
+        raise NotImplementedError
+
+    def _fitted(self, parameters: tuple) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _parameters(self) -> tuple:
+        raise NotImplementedError
+
+    # What a framework adds.
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        raise NotImplementedError
+
+    def _e_step(self, x: Any, observed: Any, parameters: tuple) -> tuple:
+        raise NotImplementedError
+
+    def _sample(self, mixture: tuple, uniforms: Any, noise: Any) -> tuple:
+        raise NotImplementedError
