@@ -22,6 +22,7 @@ import tf2_impl.train_gmm
 import tf2_impl.train_vae
 from common import checkpoint, compare_runs, datasets, draw_chapters, draws, training
 from common.options import GMMOptions, VAEOptions
+from common.variational_prior import VariationalPosterior
 from parity_tests import numpy_oracle
 from pytorch_impl.autoencoder import Autoencoder as TorchAutoencoder
 from pytorch_impl.vae import VAE as TorchVAE
@@ -92,6 +93,11 @@ GMM_RUNS = [
     "--method map --components 5 --init random --seed 4 --steps 120",
     "--data airquality --missing em --components 2 --seed 6",
     "--data digits --components 5 --covariance full --reg-covar 1e-2 --seed 5 --steps 20",
+    "--method variational --components 6 --weight-concentration-prior-type dirichlet_distribution "
+    "--weight-concentration-prior 1e-3 --seed 0",
+    "--method variational --data synthetic --components 5 --covariance tied --init random --mean-precision-prior 0.1 "
+    "--degrees-of-freedom-prior 4 --covariance-prior 0.5 --steps 60",
+    "--method variational --data digits --components 3 --covariance diag --reg-covar 1e-2 --steps 15",
 ]
 VAE_RUNS = [
     "--data digits --model dense --likelihood bernoulli --latent-dim 10 --hidden-dim 400 --steps 200 --seed 7",
@@ -157,6 +163,26 @@ def test_a_checkpoint_is_a_state_dict(tmp_path: Path, framework: str, likelihood
     assert all(np.array_equal(value.numpy(), arrays[name].numpy()) for name, value in model.state_dict().items())
 
 
+def test_a_variational_run_crosses_frameworks_and_says_who_survives(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = "--method variational --components 6 --weight-concentration-prior 1e-3 --precision reproducible"
+    assert run(GMM["tf2"], f"{arguments} --steps 120", tmp_path / "whole") == 0
+    assert "surviving components      2 of 6" in capsys.readouterr().out
+    assert {path.stem for path in (tmp_path / "whole").glob("*.png")} == {"mixture", "lower_bound"}
+    assert run(GMM["tf2"], f"{arguments} --steps 9", tmp_path / "a") == 0
+    arrays = load_file(tmp_path / "a" / "checkpoint.safetensors")
+    assert arrays.keys() == {"step", *VariationalPosterior._fields}
+    assert GMM["torch"](["--resume", str(tmp_path / "a"), "--steps", "120"]) == 0
+    assert digest(tmp_path / "a") == digest(tmp_path / "whole")
+    bounds = [row["lower_bound"] for row in rows(tmp_path / "a")]
+    assert bounds == pytest.approx([row["lower_bound"] for row in rows(tmp_path / "whole")], rel=1e-13)
+    assert np.all(np.diff(bounds) > -1e-6), "rounding to 24 bits is of second order"
+    capsys.readouterr()
+    assert GMM["torch"](["--resume", str(tmp_path / "a"), "--method", "em"]) == 2
+    assert "--method em: the run to resume has variational" in one_line(capsys)
+
+
 @both
 def test_a_converged_mixture_stays_as_it_is(tmp_path: Path, framework: str) -> None:
     assert run(GMM[framework], "--steps 500", tmp_path / "a") == 0
@@ -215,6 +241,33 @@ BAD = {
     "map of diag": ("gmm", "--method map --covariance diag", "--method map: needs --covariance full, not diag"),
     "missing of tied": ("gmm", "--missing em --covariance tied", "--missing em: needs --covariance full, not tied"),
     "map and missing": ("gmm", "--method map --missing em", "--method map: cannot be had with --missing em"),
+    "prior without inference": (
+        "gmm",
+        "--mean-precision-prior 2",
+        "--mean-precision-prior 2.0: only --method variational",
+    ),
+    "variational and missing": ("gmm", "--method variational --missing em", "--method variational: cannot be had with"),
+    "zero concentration": (
+        "gmm",
+        "--method variational --weight-concentration-prior 0",
+        "--weight-concentration-prior 0.0 must be a number above 0",
+    ),
+    "few degrees": (
+        "gmm",
+        "--method variational --degrees-of-freedom-prior 1",
+        "--degrees-of-freedom-prior 1.0 must be a number above 1",
+    ),
+    "negative scale": (
+        "gmm",
+        "--method variational --covariance-prior -1",
+        "--covariance-prior -1.0 must be a number above",
+    ),
+    "nan precision": ("gmm", "--method variational --mean-precision-prior nan", "--mean-precision-prior nan must be"),
+    "variational of a line": (
+        "gmm",
+        "--method variational --reg-covar 0 --data {line}",
+        "--covariance-prior: the data's covariance, which is the default, is singular",
+    ),
     "map and reg": ("gmm", "--method map --reg-covar 1e-3", "--method map has its prior instead"),
     "map of a line": ("gmm", "--method map --data {line}", "singular covariance"),
     "gaps": ("gmm", "--data airquality", "contains NaN at row 4, column 0"),
@@ -395,6 +448,8 @@ def test_the_chapters_figures_are_drawn(tmp_path: Path, framework: str, capsys: 
         "restarts",
         "decomposition",
         "lower_bounds",
+        "components_dying_out",
+        "choosing_components",
         "singularity",
         "plates",
         "vae_manifold",
