@@ -12,10 +12,14 @@ PARTS = {
         "em": "EM in general",
         "missing_data": "Missing data",
         "singularity": "Singularities",
+        "conjugate": "Conjugate priors",
+        "variational_gmm": "The Bayesian mixture",
     },
     "A continuum is hidden": {
         "elbo": "The evidence lower bound",
         "networks": "Encoder and decoder",
+        "autoencoder": "The plain autoencoder",
+        "convolution": "Convolution",
         "vae": "The variational autoencoder",
     },
     "The climb": {
