@@ -16,6 +16,11 @@ result looks like EM. The E step computes responsibilities, from expected logari
 updates beliefs instead of estimates. Run with six components on data that have two, it leaves four with nothing: their
 weights go to zero, and their beliefs back to the prior.
 
+![Six components on Old Faithful. One after the other loses its points and fades; two remain.](components_dying_out.png)
+
+![The bound peaks at two components. The likelihood keeps rising with each component it is given, and chooses
+nothing.](choosing_components.png)
+
 Shapes: N points of D features, K components; `x` (N, D), `responsibilities` (N, K); those of prior and posterior stand
 in `common/variational_prior.py`, and the pieces that both are made of in `conjugate.py`. Everything is in nats.
 

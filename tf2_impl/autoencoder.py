@@ -16,6 +16,9 @@ the reconstruction of each *training* image and averages them, $\frac{1}{M} \sum
 $p(z)$ of their own and averages over that, $\int p(z) \, \mathcal{N}(x \mid g(z), \sigma^2 I) \, dz$, a continuous
 mixture, which is the variational autoencoder (`vae.py`). `make compare` measures all three.
 
+![Digits from codes that were drawn, not encoded. The plain autoencoder has no distribution of codes, and what is drawn
+from one that it never saw is no digit; a variational one was trained to expect just that.](samples_compared.png)
+
 With `activation="linear"` the networks are affine maps, and the reconstruction that squared error likes best is the
 projection onto the first L principal components: the linear autoencoder is principal component analysis.
 

@@ -12,6 +12,16 @@ $$p(x) = \int \mathcal{N}(x \mid \mu(z), \sigma^2 I) \, \mathcal{N}(z \mid 0, I)
 
 A plain autoencoder with squared error has no such integral: it is one Gaussian around each reconstruction.
 
+![What the decoder makes of codes on a grid that shares out the prior evenly: neighbours look
+alike.](vae_manifold.png)
+
+![The codes of held-out digits, of two dimensions: the digits have sorted themselves, though nobody named
+them.](vae_latent_space.png)
+
+![Held-out digits, and what two numbers keep of each.](vae_reconstructions.png)
+
+![Digits that nobody wrote: the decoder's mean for codes drawn from the prior.](vae_samples.png)
+
 Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
 
     encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)

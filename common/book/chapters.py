@@ -23,6 +23,8 @@ PARTS = {
         "vae": "The variational autoencoder",
     },
     "The climb": {
+        "natural_parameters": "Natural parameters",
+        "gmm_statistics": "EM on sufficient statistics",
         "optimizer": "Adam",
     },
 }
