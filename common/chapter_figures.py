@@ -230,7 +230,7 @@ def held_out_comparison(rows: Sequence[dict[str, Any]]) -> Figure:
         for row in exact:
             right.axhline(row["nats"], color="black", linestyle="--", linewidth=1, label=row["model"])
         right.set(xlabel="S, draws from q(z|x)", title="importance-weighted estimate (nats)")
-        right.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+        right.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.3, -0.12), ncols=2)
         return figure
 
 
@@ -253,7 +253,7 @@ def manifold(images: np.ndarray, image_shape: tuple[int, int], codes: np.ndarray
 def sample_sheets(panels: dict[str, np.ndarray], image_shape: tuple[int, int]) -> Figure:
     """Sheets of images side by side, with titles."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * len(panels), 4.8))
+        figure = Figure(figsize=(4.2 * len(panels), 5.2))
         for axes, (title, images) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
             show_sheet(axes, images, image_shape)
             axes.set_title(title, fontsize=11)
