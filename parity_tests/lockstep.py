@@ -32,8 +32,8 @@ class Learner:
     def __init__(self, model: Any, framework: str, reproducible: bool = False, mode: str = "function") -> None:
         self.model, self.is_torch = model, framework == "torch"
         self.networks = torch_networks if self.is_torch else tf_networks
-        optimizer = torch_optimizer if self.is_torch else tf_optimizer
-        self.adam = optimizer.Adam(self.networks.named_parameters(model), reproducible=reproducible)
+        self.optimizer = torch_optimizer if self.is_torch else tf_optimizer
+        self.adam = self.optimizer.Adam(self.networks.named_parameters(model), reproducible=reproducible)
         self._step: Callable = (
             (lambda *t: torch_vae.loss_and_gradients(model, *t))
             if self.is_torch
@@ -49,10 +49,20 @@ class Learner:
         """One step of Adam."""
         self.adam.update({name: self.networks.native(name, gradients[name], p) for name, p in self._parameters()})
 
+    def before_rounding(self, gradients: Arrays) -> Arrays:
+        """The state that one reproducible update leads to, before its parameters are rounded; nothing is changed."""
+        found: dict[str, Arrays] = {prefix: {} for prefix in ("", *MOMENTS)}
+        for name, p in self._parameters():
+            state = self.networks.native(name, gradients[name], p), *(m[name] for m in self._moments())
+            updated = self.optimizer.adam_update(p, *state, self.adam.step + 1, *self.adam.settings, True)
+            for group, value in zip(found.values(), updated, strict=True):
+                group[name] = self.networks.canonical(name, value)
+        return {prefix + name: value for prefix, group in found.items() for name, value in group.items()}
+
     def state(self) -> Arrays:
         """Parameters and both moments, under the names of a checkpoint."""
         state = self.networks.export_parameters(self.model)
-        for prefix, moment in zip(MOMENTS, (self.adam.first_moment, self.adam.second_moment), strict=True):
+        for prefix, moment in zip(MOMENTS, self._moments(), strict=True):
             state |= {prefix + name: self.networks.canonical(name, value) for name, value in moment.items()}
         return state
 
@@ -60,9 +70,12 @@ class Learner:
         """Take over another learner's parameters, moments and count of updates."""
         names = [name for name, _ in self._parameters()]
         self.networks.import_parameters(self.model, {name: state[name] for name in names})
-        for prefix, moment in zip(MOMENTS, (self.adam.first_moment, self.adam.second_moment), strict=True):
+        for prefix, moment in zip(MOMENTS, self._moments(), strict=True):
             moment.update({name: self.networks.native(name, state[prefix + name], p) for name, p in self._parameters()})
         self.adam.step = step
+
+    def _moments(self) -> tuple:
+        return self.adam.first_moment, self.adam.second_moment
 
     def _parameters(self) -> Any:
         return self.networks.named_parameters(self.model).items()

@@ -72,33 +72,24 @@ def check_masks(what: str, a: np.ndarray, b: np.ndarray, condition: float) -> in
     return int(flipped.sum())
 
 
-def expected_flips(learners: tuple, x: np.ndarray, noise: np.ndarray, state: Arrays, step: int) -> dict[str, float]:
-    r"""The expected number of entries of the next state that rounding lets differ, by kind: gradients and parameters.
+def expected_flips(learners: tuple, x: np.ndarray, noise: np.ndarray, state: Arrays, step: int) -> float:
+    r"""The expected number of entries of all gradients that rounding lets differ in the next update.
 
-    Both learners, whose own rounding is off, start from one `state` after `step` updates. An entry that differs by
-    $\delta$ before it is rounded to a grid of spacing $h$ falls on two sides of a boundary with probability
-    $|\delta| / h$, the boundary's position being independent of the framework; so the sum over all entries of
-    $|\delta| / h$ is the expected number that differ after rounding. It is measured twice: for the gradients, and, from
-    gradients rounded alike, for the parameters, whose grid is that of single precision. The moments, computed from
-    gradients rounded alike by products and sums, must not differ at all.
+    Both learners start from one `state` after `step` updates. An entry that differs by $\delta$ before it is rounded to
+    a grid of spacing $h$ falls on two sides of a boundary with probability $|\delta| / h$, a boundary's position being
+    independent of the framework; so the sum of $|\delta| / h$ over all entries is the expected number that differ after
+    rounding. It is the whole state's: from gradients that are rounded alike, parameters and moments follow by sums,
+    products, quotients and correctly rounded roots, and must be the same bytes even before the parameters are rounded.
     """
     for learner in learners:
         learner.set_state(state, step)
     ours, theirs = (learner.loss_and_gradients(x, noise)[1] for learner in learners)
     second = {name: state[f"{MOMENTS[1]}{name}"] for name in ours}
-    of_gradients = sum(float(np.abs(g - theirs[name]).sum()) / grid_of(g, second[name]) for name, g in ours.items())
     rounded = {name: on_grid(gradient, second[name]) for name, gradient in ours.items()}
-    for learner in learners:
-        learner.update(rounded)
-    ours, theirs = (learner.state() for learner in learners)
-    of_parameters = 0.0
-    for name, value in ours.items():
-        if name.startswith(MOMENTS):
-            assert value.tobytes() == theirs[name].tobytes(), f"step {step + 1}: {name} differs from equal gradients"
-        else:
-            spacing = np.spacing(np.abs(value).astype(np.float32)).astype(np.float64)
-            of_parameters += float((np.abs(value - theirs[name]) / spacing).sum())
-    return {"gradients": of_gradients, "parameters": of_parameters}
+    next_ours, next_theirs = (learner.before_rounding(rounded) for learner in learners)
+    name = first_difference(next_ours, next_theirs, lambda a, b: np.asarray(a).tobytes() != np.asarray(b).tobytes())
+    assert name is None, f"step {step + 1}: {name} is the first tensor to differ, from equal gradients"
+    return float(sum(np.abs(g - theirs[name]).sum() / grid_of(g, second[name]) for name, g in ours.items()))
 
 
 def first_difference(a: Arrays, b: Arrays, apart: Callable[[np.ndarray, np.ndarray], bool]) -> str | None:
