@@ -38,8 +38,11 @@ def read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     first line of numbers is data. A header with numbers among its names is told in a warning: a row of data with one
     slip of the pen looks the same.
     """
-    with _opened(path, LARGEST_ZIPPED_CSV, "CSV", "give a UTF-8 text table of numbers") as file:
-        lines = _lines(path, io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+    with (
+        _opened(path, LARGEST_ZIPPED_CSV, "CSV", "give a UTF-8 text table of numbers") as file,
+        io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
+    ):
+        lines = _lines(path, text)
         first_two = list(itertools.islice(lines, 2))
         has_header = len(first_two) > 0 and _is_header(*first_two)
         header = tuple(cell.strip() for cell in first_two.pop(0).cells) if has_header else ()
