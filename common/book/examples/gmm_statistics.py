@@ -9,6 +9,4 @@ chunks = [(tensor(rows), tensor(np.ones(len(rows)))) for rows in np.array_split(
 updated, total = em_iteration(chunks, *parameters)
 plain, plain_total = gmm.em_iteration(tensor(x), *parameters)
 apart = max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in zip(updated, plain, strict=True))
-print(
-    f"log likelihood {float(total):.6f} and {float(plain_total):.6f}; parameters apart by less than 1e-10: {apart < 1e-10}"
-)
+print(f"log likelihood {float(total):.6f} and {float(plain_total):.6f}; parameters agree to 1e-10: {apart < 1e-10}")
