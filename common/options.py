@@ -240,7 +240,8 @@ def _fits(option: Field, value: Any) -> bool:
     """Whether a value out of a file is one that the command line could have given."""
     types = get_args(option.type) or (option.type,)
     whole = type(value) is int and float in types
-    return (type(value) in types or whole) and value in option.metadata.get("choices", (value,))
+    chosen = value == option.default or value in option.metadata.get("choices", (value,))
+    return (type(value) in types or whole) and chosen
 
 
 def as_dict(options: RunOptions) -> dict[str, Any]:
