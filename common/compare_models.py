@@ -19,7 +19,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
         with maths.runtime.device("cpu", 1):
             rows = measure(maths, lambda line: print(f"{argv[0]}: {line}", flush=True))
         report = {"implementation": argv[0], "seed": SEED, "units": "nats per image, in grey levels"}
-        report |= {"versions": versions(), "rows": [row.as_dict() for row in rows]}
+        report |= {"settings": asdict(Settings()), "versions": versions(), "rows": [row.as_dict() for row in rows]}
         checkpoint.write_atomically(path, (json.dumps(report, indent=1) + "\n").encode())
     except ValueError as error:
         print(f"common.compare_models: error: {error}", file=sys.stderr)

@@ -73,7 +73,7 @@ def read(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
         for row in report["rows"]:
             row["per_image"] = np.array(row["per_image"], dtype=np.float64)
-        return {"implementation": str(report["implementation"]), "rows": report["rows"]}
+        return {name: report[name] for name in ("implementation", "settings", "rows")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: no comparison ({error}); write it with common.compare_models") from error
 
@@ -81,8 +81,8 @@ def read(path: Path) -> dict[str, Any]:
 def table(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[float, str]]:
     """The rows of the first report with what follows from them, and the largest difference from the second."""
     names = [[row["model"] for row in report["rows"]] for report in (a, b)]
-    if names[0] != names[1] or REFERENCE not in names[0]:
-        raise ValueError(f"{a['implementation']} and {b['implementation']} measured different models; run both anew")
+    if a["settings"] != b["settings"] or names[0] != names[1] or REFERENCE not in names[0]:
+        raise ValueError(f"{a['implementation']} and {b['implementation']} measured with other settings; run both anew")
     reference = a["rows"][names[0].index(REFERENCE)]["per_image"]
     rows, worst = [], (0.0, names[0][0])
     for ours, theirs in zip(a["rows"], b["rows"], strict=True):

@@ -135,10 +135,10 @@ def test_draws_like_rows_have_their_moments() -> None:
     np.testing.assert_allclose(np.cov(drawn.T), np.cov(rows.T, bias=True), atol=0.15)
 
 
-def report(path: Path, implementation: str, shift: float = 0.0) -> str:
+def report(path: Path, implementation: str, shift: float = 0.0, settings: str = "small") -> str:
     rows = [row.as_dict() for row in measured(implementation).values()]
     rows[0]["per_image"][0] += shift
-    path.write_text(json.dumps({"implementation": implementation, "rows": rows}))
+    path.write_text(json.dumps({"implementation": implementation, "settings": settings, "rows": rows}))
     return str(path)
 
 
@@ -159,11 +159,13 @@ def test_the_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
 def test_bad_input_gets_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     whole = report(tmp_path / "a.json", "pytorch_impl")
+    other = report(tmp_path / "b.json", "tf2_impl", settings="large")
     (tmp_path / "half.json").write_text(Path(whole).read_text()[:-99])
     cases = [
         (compare_report, [], "name two .json files"),
         (compare_report, [whole, str(tmp_path / "half.json"), str(tmp_path)], "half.json: no comparison"),
         (compare_report, [whole, str(tmp_path / "none.json"), str(tmp_path)], "none.json: no comparison"),
+        (compare_report, [whole, other, str(tmp_path)], "measured with other settings; run both anew"),
         (compare_report, [whole, whole, "/proc/out"], "cannot be written"),
         (compare_models, [], "name an implementation"),
         (compare_models, ["jax_impl", "x.json"], "name an implementation"),

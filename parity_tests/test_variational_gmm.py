@@ -555,4 +555,4 @@ def test_a_planted_fault_is_caught() -> None:
     t = [tensors(torch_vi, v) for v in (x, np.ones((40, 1)), prior)]
     assert bound(torch_vi, t[0], t[1], wrong, t[2], "full") < value - 1e-4
     apart = difference(np.asarray(q.degrees_of_freedom), np.asarray(wrong.degrees_of_freedom)).nmax
-    assert apart > TOLERANCES["em parameters"].float64
+    assert apart > TOLERANCES["em parameters"].of("float64")

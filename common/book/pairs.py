@@ -77,8 +77,9 @@ def _read(source: str, place: str) -> tuple[str, str, list[Definition]]:
         raise BookError(f"{place}: the module has no docstring, which is the chapter's text")
     lines = source.split("\n")
     blocks = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    others = [node for node in tree.body[1:] if node not in blocks]
-    preamble = "\n".join("\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in others)
+    inside = {i for node in (tree.body[0], *blocks) for i in range(_start(node), node.end_lineno + 1)}
+    # what is left, comments too, with no line blank
+    preamble = "\n".join(line for i, line in enumerate(lines, 1) if i not in inside and line.strip())
     found = []
     for node in blocks:
         methods = [child for child in node.body if isinstance(child, ast.FunctionDef) and ast.get_docstring(child)]
@@ -101,7 +102,7 @@ def _definition(node: ast.AST, name: str, lines: list[str], cut: list[ast.Functi
 
 
 def _start(node: ast.AST) -> int:
-    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
 
 
 def _without(gone: list[tuple[int, int]], lines: list[str], start: int, node: ast.AST) -> str:
