@@ -300,7 +300,7 @@ def vae_start(
         zeros = [{name: np.zeros(shape) for name, shape in shapes.items()} for _ in MOMENTS]
         return draws.initial_values(run.options.seed, shapes), zeros, 0
     arrays, step = run.start
-    run.check_history("reconstruction", "kl")
+    run.check_history(*(("squared_error",) if run.options.model == "autoencoder" else ("reconstruction", "kl")))
     check_arrays(run, {f"{prefix}{name}": shape for prefix in ("", *MOMENTS) for name, shape in shapes.items()})
     moments = [{k.removeprefix(p): v for k, v in arrays.items() if k.startswith(p)} for p in MOMENTS]
     return {k: v for k, v in arrays.items() if not k.startswith("optimizer.")}, moments, step
