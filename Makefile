@@ -26,7 +26,7 @@ parity: $(VENV)/ready  ## run the test suite and print the parity table; rows in
 faults: $(VENV)/ready  ## plant one-sided bugs, one at a time, and demand that the suite fails; report in build/faults.json
 	@$(RUN) -m parity_tests.faults
 
-mutants: $(VENV)/ready  ## the same with all of cosmic-ray's mutants of four pages (an hour)
+mutants: $(VENV)/ready  ## the same with all of cosmic-ray's mutants of four pages (an hour), but for those that change nothing
 	@$(RUN) -c "import cosmic_ray" 2>/dev/null || $(RUN) -m pip install --quiet "cosmic-ray>=8.3,<9"
 	@$(RUN) -m parity_tests.faults --mutants pytorch_impl/gmm.py pytorch_impl/elbo.py pytorch_impl/vae.py pytorch_impl/em.py
 

@@ -6,13 +6,15 @@ python -m parity_tests.faults --mutants pytorch_impl/gmm.py     every mutant tha
 
 Each fault goes into a copy of the project, and the tests that mention the faulty page run there until the first
 failure, the page's own tests first. The report names that failure, which for a one-sided fault is the first tensor and
-step that differ. The exit code is 0 if every fault was caught. The frameworks are imported once, and every run forks
-from there.
+step that differ. At the end the tests that failed run in a copy without a fault, where they must pass. The exit code is
+0 if they do, and if every fault was caught, but for the mutants that planted_faults.py lists as equivalent. The
+frameworks are imported once, and every run forks from there.
 """
 
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -20,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import forkserver, get_context
 from pathlib import Path
@@ -39,6 +41,8 @@ PRELOADED = (
     "matplotlib.figure",
     "pytest",
     "hypothesis",
+    "xdist.plugin",
+    "jinja2",
 )
 # Arithmetic that a hand could mistake for another, constants one off, comparisons at their boundary, negations.
 OPERATORS = (
@@ -48,6 +52,7 @@ OPERATORS = (
     *("ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue"),
 )
 PROJECT = ("common", "parity_tests", "pytorch_impl", "tf2_impl")
+NO_FAULT = "no fault, the tests that failed"
 
 
 class Fault(NamedTuple):
@@ -94,7 +99,7 @@ class FirstFailure:
         self.message = ""
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Keep the first test that failed, and the line that says why."""
+        """Keep the first test that failed, and the first lines of what it says."""
         self._keep(report)
 
     def pytest_collectreport(self, report: Any) -> None:
@@ -104,18 +109,26 @@ class FirstFailure:
     def _keep(self, report: Any) -> None:
         if report.failed and self.test is None:
             crash = getattr(report.longrepr, "reprcrash", None)
-            self.test, self.message = report.nodeid, str(crash.message if crash else report.longrepr).split("\n")[0]
+            lines = filter(str.strip, str(crash.message if crash else report.longrepr).splitlines())
+            self.test, self.message = report.nodeid, " ".join(itertools.islice(lines, 3))
 
 
 def test_files(page: str) -> list[str]:
-    """The test files that mention a page, its own first and the slow scripts last."""
-    paths = (ROOT / "parity_tests").glob("test_*.py")
-    names = [path.name for path in paths if re.search(rf"\b{page}\b", path.read_text(encoding="utf-8"))]
+    """The test files that mention a page, its own first and the slow scripts last, and that of the mirror.
+
+    Not the test of the list of faults, which no longer fits where one is planted.
+    """
+    paths = (path for path in (ROOT / "parity_tests").glob("test_*.py") if path.name != "test_faults.py")
+    names = {path.name for path in paths if re.search(rf"\b{page}\b", path.read_text(encoding="utf-8"))}
+    names.add("test_mirror.py")
     return sorted(names, key=lambda name: (name != f"test_{page}.py", name == "test_scripts.py", name))
 
 
-def run(fault: Fault | Mutant) -> Outcome:
-    """Plant one fault in a copy of the project and run the suite there until it fails, in a process of its own."""
+def first_failure(tests: Sequence[str], fault: Fault | Mutant | None = None) -> tuple[str | None, str]:
+    """The first of the tests that fails in a copy of the project, with its message; (None, "") if none does.
+
+    Takes the process for itself: the project's modules are those of the copy from here on.
+    """
     import pytest
 
     with tempfile.TemporaryDirectory() as folder:
@@ -123,28 +136,43 @@ def run(fault: Fault | Mutant) -> Outcome:
         for name in filter(None, files.split("\0")):
             (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, Path(folder) / name)
-        target = Path(folder) / fault.file
-        target.write_text(fault.apply(target.read_text(encoding="utf-8")), encoding="utf-8")
+        if fault is not None:
+            target = Path(folder) / fault.file
+            target.write_text(fault.apply(target.read_text(encoding="utf-8")), encoding="utf-8")
         for name in [n for n in sys.modules if n.partition(".")[0] in PROJECT]:
             del sys.modules[name]
         os.chdir(folder)
         sys.path[:] = [folder, *(entry for entry in sys.path if entry not in ("", str(ROOT)))]
         found = FirstFailure()
         arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            pytest.main([*arguments, *(f"parity_tests/{f}" for f in test_files(target.stem))], plugins=[found])
+        with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()):
+            for stage in (tests[:1], tests[1:]):  # most faults fall to the first file, and need none of the others
+                if stage and found.test is None:
+                    code = pytest.main([*arguments, *stage], plugins=[found])
         os.chdir(ROOT)
-    return Outcome(fault.file, fault.what, found.test, found.message)
+    if code and found.test is None:  # such as a test that is not there
+        raise RuntimeError(f"pytest ended with {code!r} and no failure: {output.getvalue().strip()[-500:]}")
+    return found.test, found.message
 
 
-def run_all(faults: Iterable[Fault | Mutant], jobs: int) -> Iterator[Outcome]:
-    """The outcome of every fault, in order."""
+def run(fault: Fault | Mutant) -> tuple[str | None, str]:
+    """The first test that fails with the fault planted, and its message, in a process of its own."""
+    return first_failure([f"parity_tests/{name}" for name in test_files(Path(fault.file).stem)], fault)
+
+
+def run_all(faults: Sequence[Fault | Mutant], jobs: int) -> Iterator[Outcome]:
+    """The outcome of every fault, in order, and then of the tests that failed without a fault, if there are any."""
     context = get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     with without_native_stderr():  # which the server, and all that it forks, keep
         forkserver.ensure_running()
+    failed = set()
     with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        yield from pool.map(run, faults)
+        for fault, (test, message) in zip(faults, pool.map(run, faults), strict=True):
+            failed.add(test)
+            yield Outcome(fault.file, fault.what, test, message)
+        if tests := sorted(failed - {None}):
+            yield Outcome("", NO_FAULT, *pool.submit(first_failure, tests).result())
 
 
 def mutants(file: str) -> Iterator[Mutant]:
@@ -164,6 +192,8 @@ def mutants(file: str) -> Iterator[Mutant]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Plant the faults, print what caught each, and write build/faults.json; the exit code is 0 if all were caught."""
+    from parity_tests.planted_faults import EQUIVALENT, FAULTS
+
     parser = argparse.ArgumentParser(prog="parity_tests.faults", description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="*", help="only these files, such as pytorch_impl/gmm.py")
     parser.add_argument("--mutants", action="store_true", help="cosmic-ray's mutants, not the planted faults")
@@ -172,23 +202,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.mutants:
         faults: list[Fault | Mutant] = [mutant for file in options.files for mutant in mutants(file)]
     else:
-        from parity_tests.planted_faults import FAULTS
-
         faults = [fault for fault in FAULTS if not options.files or fault.file in options.files]
     if not faults:
         parser.error(f"{options.files}: no faults there; name files such as pytorch_impl/gmm.py")
-    outcomes = []
+    outcomes, wrong, equivalent = [], [], 0
     for outcome in run_all(faults, options.jobs):
+        if outcome.what == NO_FAULT:
+            if outcome.test is not None:
+                wrong.append(f"FAILS WITHOUT A FAULT  {outcome.test}: {outcome.message}")
+            continue
         outcomes.append(outcome)
-        verdict = "SURVIVED" if outcome.test is None else f"caught by {outcome.test.removeprefix('parity_tests/')}"
-        print(f"{outcome.file}: {outcome.what}\n    {verdict}\n    {outcome.message}", flush=True)
-    survived = [outcome for outcome in outcomes if outcome.test is None]
+        reason = EQUIVALENT.get(outcome.file, {}).get(outcome.what.partition(": ")[2]) if options.mutants else None
+        if outcome.test is not None:
+            verdict = f"caught by {outcome.test.removeprefix('parity_tests/')}\n    {outcome.message}"
+        elif reason is not None:
+            verdict = f"equivalent: {reason}"
+            equivalent += 1
+        else:
+            verdict = "SURVIVED"
+            wrong.append(f"SURVIVED  {outcome.file}: {outcome.what}")
+        print(f"{outcome.file}: {outcome.what}\n    {verdict}", flush=True)
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps([outcome._asdict() for outcome in outcomes], indent=1) + "\n", encoding="utf-8")
-    print(f"{len(outcomes) - len(survived)} of {len(outcomes)} faults caught; {REPORT.relative_to(ROOT)}")
-    for outcome in survived:
-        print(f"SURVIVED  {outcome.file}: {outcome.what}")
-    return 1 if survived else 0
+    caught = sum(outcome.test is not None for outcome in outcomes)
+    listed = f", {equivalent} listed as equivalent" if options.mutants else ""
+    print(f"{caught} of {len(outcomes)} faults caught{listed}; {REPORT.relative_to(ROOT)}")
+    print("\n".join(wrong), end="\n" if wrong else "")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -180,3 +180,17 @@ def test_importance_weighting_finds_a_known_evidence(module) -> None:
     assert error.max() < 0.05
     assert np.all(np.abs(bounds[-1] - exact) < 5 * error)
     assert bounds[0].mean() < bounds[1].mean() < exact.mean() + 0.02
+
+
+@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
+def test_only_the_last_axis_is_summed(module) -> None:
+    """Several draws at once, (S, N, ...), give what they give one by one: features are the last axis."""
+    a, tensor = numbers(3), torch.tensor if module is torch_elbo else tf.constant
+    for name, arguments in FUNCTIONS.items():
+        if name == "importance_weighted_bound":
+            continue
+        several = [np.stack([a[argument], a[argument][::-1]]) for argument in arguments if argument != "scalar"]
+        scalar = [tensor(a["scalar"])] * ("scalar" in arguments)
+        function = getattr(module, name)
+        one_by_one = [function(*(tensor(value[s]) for value in several), *scalar) for s in range(2)]
+        np.testing.assert_allclose(function(*map(tensor, several), *scalar), np.stack(one_by_one), rtol=1e-13)

@@ -132,6 +132,23 @@ def test_names_and_layouts_are_state_dicts() -> None:
     assert exported["log_var"].shape == ()
 
 
+def test_a_fixed_variance_is_no_part_of_the_state() -> None:
+    """It is an argument of the model: what is stored and loaded are the parameters that are trained."""
+    ours, _ = pair("float64", likelihood="gaussian", variance=0.3)
+    assert sorted(ours.state_dict()) == list(torch_networks.named_parameters(ours))
+
+
+@pytest.mark.parametrize("module", NETWORKS)
+def test_what_was_exported_stays_as_it_was(module: ModuleType) -> None:
+    """A checkpoint is a copy: training goes on without it."""
+    networks, model = NETWORKS[module], pair("float32")[list(NETWORKS).index(module)]
+    exported = networks.export_parameters(model)
+    before = {name: value.copy() for name, value in exported.items()}
+    networks.import_parameters(model, {name: value + 1 for name, value in exported.items()})
+    for name, value in exported.items():
+        np.testing.assert_array_equal(value, before[name])
+
+
 @pytest.mark.parametrize("module", [torch_vae, tf_vae], ids=["torch", "tf2"])
 def test_parameters_that_do_not_fit_are_refused(module: ModuleType) -> None:
     model = module.VAE(64, 6, 50, dtype="float64")

@@ -1,0 +1,104 @@
+"""How NumPy calls the frameworks: numbers keep their precision, values their order, and threads their number."""
+
+import threading
+import time
+from collections.abc import Iterator
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+
+import pytorch_impl.runtime as torch_runtime
+import tf2_impl.runtime as tf_runtime
+
+both = pytest.mark.parametrize("runtime", [torch_runtime, tf_runtime], ids=["torch", "tf"])
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """PyTorch with two threads, for the test alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@both
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "bool"])
+def test_arrays_become_tensors_of_the_same_values_and_type(runtime: ModuleType, dtype: str) -> None:
+    """A third is no number of single precision, and so would tell."""
+    array = (np.arange(4) / 3).astype(dtype)
+    back = np.asarray(runtime.tensor(array))
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+    assert runtime.evaluate(lambda x: x, array).tobytes() == array.tobytes()
+    first, second = runtime.evaluate(lambda x, twice: (x, x) if twice else x, array, True)
+    assert first.tobytes() == second.tobytes() == array.tobytes()
+
+
+@both
+def test_values_come_in_the_order_of_their_items(runtime: ModuleType, two_threads: None) -> None:
+    """Also where the first takes the longest, and the function sees each item once."""
+    seen = []
+
+    def slow_at_first(item: int) -> int:
+        time.sleep(0.02 / (1 + item))
+        seen.append(item)
+        return item**2
+
+    assert list(runtime.in_order(slow_at_first, iter(range(9)))) == [item**2 for item in range(9)]
+    assert sorted(seen) == list(range(9))
+
+
+@both
+def test_few_items_are_taken_ahead(runtime: ModuleType, two_threads: None) -> None:
+    """A file larger than memory is read as its values are asked for: no more items ahead than there are threads."""
+    taken = []
+    values = runtime.in_order(lambda item: item, (taken.append(item) or item for item in range(99)))
+    for value in range(3):
+        assert next(values) == value
+        assert len(taken) <= value + 1 + 2
+    values.close()
+
+
+def test_threads_are_as_many_as_before(two_threads: None) -> None:
+    """PyTorch's workers have one thread each; whoever computes next, here or in a new thread, has all again."""
+    inside = list(torch_runtime.in_order(lambda item: torch.get_num_threads(), range(4)))
+    later = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert inside == [1] * 4
+    assert later == [2] == [torch.get_num_threads()]
+
+
+def test_products_have_all_their_digits() -> None:
+    """A GPU may multiply with 10 bits unless it is told not to; this needs no GPU to be seen."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    torch_runtime.device("cpu", torch.get_num_threads())
+    tf_runtime.device("cpu", tf.config.threading.get_intra_op_parallelism_threads())
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_a_device_has_the_threads_it_is_given(two_threads: None) -> None:
+    """PyTorch takes any number at any time; TensorFlow, once it has computed, says that it cannot."""
+    torch_runtime.device("cpu", 1)
+    assert torch.get_num_threads() == 1
+    tf.constant(1.0)  # TensorFlow has computed
+    threads = tf.config.threading.get_intra_op_parallelism_threads() + 1
+    with pytest.raises(ValueError, match=rf"--threads {threads}: TensorFlow has computed already"):
+        tf_runtime.device("cpu", threads)
+
+
+@both
+@pytest.mark.parametrize("name", ["meta", "abacus"])
+def test_a_device_that_is_not_there_is_named(runtime: ModuleType, name: str) -> None:
+    """One line that says what to do."""
+    threads = tf.config.threading.get_intra_op_parallelism_threads() if runtime is tf_runtime else 1
+    with pytest.raises(ValueError, match=rf"--device {name}: \w+ finds no such device here; use cpu"):
+        runtime.device(name, threads)
