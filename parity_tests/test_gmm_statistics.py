@@ -179,6 +179,18 @@ def test_without_its_guard_the_common_centre_loses_the_covariances(monkeypatch: 
         assert np.abs(found - exact).max() > 1e-5 * np.abs(exact).max(), framework
 
 
+@both
+@all_types
+def test_lost_digits_are_binary(framework: str, kind: str) -> None:
+    """A mean three deviations away squares to nine times the variance: of ten parts nine go, log2(10) digits."""
+    module, tensor = PAGES[framework]
+    _, _, covariances = start(kind, points())
+    variances = np.diagonal(covariances, axis1=-2, axis2=-1) if kind in ("full", "tied") else covariances
+    variances = np.broadcast_to(variances if kind != "spherical" else variances[:, None], (K, D))
+    moments = variances * np.array([[1.0], [10.0], [2.0]])
+    np.testing.assert_allclose(module.lost_digits(tensor(moments), tensor(covariances), kind), np.log2(10), rtol=1e-14)
+
+
 @all_types
 def test_a_start_far_away_costs_no_digits(kind: str) -> None:
     """The old means tell nothing about the new ones: seen from there, the covariances would be lost."""
