@@ -83,9 +83,14 @@ def test_outputs_and_every_gradient_tensor_agree(parity: Parity, case: str, dtyp
 
 
 @pytest.mark.parametrize(
-    ("mode", "case"), [("function", "most likely variance"), ("xla", "fixed variance"), ("eager", "fixed variance"),
-                       ("function", "most likely variance, relu")],
-)  # fmt: skip
+    ("mode", "case"),
+    [
+        ("function", "most likely variance"),
+        ("xla", "fixed variance"),
+        pytest.param("eager", "fixed variance", marks=pytest.mark.long),
+        pytest.param("function", "most likely variance, relu", marks=pytest.mark.long),
+    ],
+)
 def test_200_updates_agree(parity: Parity, case: str, mode: str) -> None:
     a, b = pair("float64", **CASES[case])
     ours, theirs = TorchAdam(torch_networks.named_parameters(a)), TFAdam(tf_networks.named_parameters(b))
@@ -127,7 +132,7 @@ def test_100_updates_in_float32_step_by_step(parity: Parity, mode: str) -> None:
                 parity.check("gradients, teacher forced", "gradient of a residual", value, theirs_now, name, mode, 100)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_reproducible_training_is_bit_equal(seed: int) -> None:
     a, b = pair("float64", seed, activation="relu")
     ours = TorchAdam(torch_networks.named_parameters(a), reproducible=True)

@@ -435,7 +435,7 @@ def test_compare_runs_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
     assert compare_runs.main([]) == 2
 
 
-@both
+@pytest.mark.parametrize("framework", ["torch", pytest.param("tf2", marks=pytest.mark.long)])
 def test_the_chapters_figures_are_drawn(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
     package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
     assert draw_chapters.main([package, str(tmp_path / "figures")]) == 0
