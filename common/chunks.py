@@ -23,6 +23,11 @@ def chunk_rows(n_features: int, n_components: int) -> int:
     return max(64, 2 ** int(np.log2(NUMBERS_IN_A_CHUNK / in_a_row)))
 
 
+def share(n: int, rank: int, size: int) -> slice:
+    """The rows of n that worker ``rank`` of ``size`` takes; none, if there are too few."""
+    return slice(n * rank // size, n * (rank + 1) // size)
+
+
 class Chunks:
     """A table (N, D) and what goes with its rows, (N,) or (N, K), as pairs of tensors of chunks, all of one size.
 

@@ -128,6 +128,12 @@ class GMMOptions(RunOptions):
             raise ValueError(f"--reg-covar {self.reg_covar}: --method map has its prior instead; leave it out")
         return super().check()
 
+    def check_workers(self, size: int) -> None:
+        """ValueError, naming the flag, if several processes cannot share this run."""
+        if size > 1 and (self.method != "em" or self.missing == "em"):
+            what = "--missing em" if self.missing == "em" else f"--method {self.method}"
+            raise ValueError(f"{what}: cannot be shared by {size} workers; use one process, or --method em")
+
 
 def _variance(text: str) -> float | str:
     return text if text == "per-pixel" else float(text)
@@ -190,6 +196,12 @@ class VAEOptions(RunOptions):
                 f"--channels {self.channels}: only a conv model has them; leave it out or add --model conv"
             )
         return super().check()
+
+    def check_workers(self, size: int) -> None:
+        """ValueError, naming the flag, if several processes cannot share this run."""
+        if size > 1 and self.model == "autoencoder" and self.variance is None:
+            raise ValueError(f"--model autoencoder: {size} workers need its --variance, since the most likely one is "
+                             "no average of theirs; give one, or use one process")  # fmt: skip
 
 
 VARIATIONAL_ONLY = tuple(f.name for f in fields(GMMOptions) if "_prior" in f.name)

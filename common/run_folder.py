@@ -38,14 +38,17 @@ class RunFolder:
     ``start`` is None for a new run, else the arrays and the step of the checkpoint to go on from; ``history`` holds the
     metrics up to there. What the folder held before stays as it was until the first checkpoint is written; a run that
     ends without one leaves nothing. Raises ValueError if the folder holds another run, if the checkpoint to go on from
-    is not of this ``architecture``, or if the folder cannot be written.
+    is not of this ``architecture``, or if the folder cannot be written. Of several ``workers`` (see `distributed.py`)
+    the first alone writes.
     """
 
-    def __init__(self, chosen: RunOptions, framework: str, architecture: Mapping[str, Any]) -> None:
+    def __init__(self, chosen: RunOptions, framework: str, architecture: Mapping[str, Any], workers: Any) -> None:
         self.options = chosen
+        self.workers = workers
+        self.writes = workers.rank == 0
         self.architecture = architecture
         self.path = Path(chosen.out or chosen.resume)
-        self.interrupted = False
+        self.interrupted = self.asked_to_stop = False
         self.start: tuple[dict[str, np.ndarray], int] | None = None
         self.history: list[dict[str, Any]] = []
         source = None if chosen.resume is None else Path(chosen.resume)
@@ -57,13 +60,15 @@ class RunFolder:
         self._in_place = source is not None and source.resolve() == self.path.resolve()
         self._made_folder = not self.path.exists()
         self._check_room()
+        self._has_saved = False
+        self._clock = self._saved = time.perf_counter()
+        if not self.writes:
+            return
         config = options.as_dict(chosen) | {"framework": framework, "versions": versions()}
         checkpoint.write_atomically(self._pending("config.json"), (json.dumps(config, indent=2) + "\n").encode())
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
         checkpoint.write_atomically(self._pending("metrics.jsonl"), lines.encode())
         self._log = open(self._pending("metrics.jsonl"), "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
-        self._has_saved = False
-        self._clock = self._saved = time.perf_counter()
 
     def steps(self, first: int, last: int, unit: str) -> Iterator[int]:
         """Count from first + 1 to last, with a progress bar on a terminal; ends early if the run is interrupted.
@@ -76,8 +81,10 @@ class RunFolder:
         return self._steps(first, last, unit)
 
     def _steps(self, first: int, last: int, unit: str) -> Iterator[int]:
-        bar = tqdm(range(first + 1, last + 1), initial=first, total=last, unit=unit, disable=not sys.stderr.isatty())
+        shown = sys.stderr.isatty() and self.writes
+        bar = tqdm(range(first + 1, last + 1), initial=first, total=last, unit=unit, disable=not shown)
         for step in bar:
+            self.interrupted = self.workers.any_of(self.asked_to_stop)
             if self.interrupted:
                 bar.close()
                 return
@@ -87,10 +94,13 @@ class RunFolder:
         """Append one line to metrics.jsonl: the step, the values and the seconds since the run began."""
         row = {"step": step, **values, "seconds": round(time.perf_counter() - self._clock, 6)}
         self.history.append(row)
-        self._log.write(json.dumps(row, allow_nan=False) + "\n")
+        if self.writes:
+            self._log.write(json.dumps(row, allow_nan=False) + "\n")
 
     def save(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
         """Write the checkpoint, after the metrics that lead up to it."""
+        if not self.writes:
+            return
         self._log.flush()
         if not self._has_saved:
             self._take_place()
@@ -110,10 +120,13 @@ class RunFolder:
 
     def save_figure(self, name: str, draw: Callable[..., Any], *arguments: Any) -> None:
         """Draw a figure of ``common.figures`` into the folder."""
-        draw(*arguments).savefig(self.path / f"{name}.png")
+        if self.writes:
+            draw(*arguments).savefig(self.path / f"{name}.png")
 
     def summary(self, **values: Any) -> None:
         """Print the run's final figures and where its pictures are."""
+        if not self.writes:
+            return
         values["checkpoint_sha256"] = checkpoint.digest(self.path / "checkpoint.safetensors")
         values["pictures"] = ", ".join(str(path) for path in sorted(self.path.glob("*.png")))
         for name, value in values.items():
@@ -121,6 +134,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the log; if no checkpoint was written, leave the folder as it was found."""
+        if not self.writes:
+            return
         self._log.close()
         if not self._has_saved:
             for name in ("config.json", "metrics.jsonl"):
@@ -165,7 +180,7 @@ def main(
     ``train(run, data)`` does the rest.
     """
     chosen, given = options.parse(kind, argv, prog)
-    run = None
+    run = workers = None
     show, warnings.showwarning = warnings.showwarning, lambda message, *_: print(f"{prog}: {message}", file=sys.stderr)
     try:
         if chosen.resume is not None:
@@ -174,16 +189,25 @@ def main(
         package = prog.partition(".")[0]
         with without_native_stderr():
             runtime = importlib.import_module(f"{package}.runtime")
-        runtime.device(chosen.device, chosen.threads)  # refused here, before the folder is touched
-        run = RunFolder(chosen, package, architecture)
+        runtime.set_up(chosen.device, chosen.threads)  # refused here, before the folder is touched
+        with without_native_stderr():
+            workers = importlib.import_module(f"{package}.distributed").join(chosen.device)
+        chosen.check_workers(workers.size)
+        run = RunFolder(chosen, package, architecture, workers)
         _stop_between_steps(run)
-        print(f"{prog}: {chosen.data}, seed {chosen.seed}, {chosen.precision} -> {run.path}", flush=True)
+        if run.writes:
+            shared = f", {workers.size} workers" if workers.size > 1 else ""
+            print(f"{prog}: {chosen.data}, seed {chosen.seed}, {chosen.precision}{shared} -> {run.path}", flush=True)
         train(run, data)
-        if run.interrupted:
+        if run.interrupted and run.writes:
             print(f"{prog}: interrupted; go on with --resume {run.path}", file=sys.stderr)
         return 130 if run.interrupted else 0
+    except ConnectionError as error:
+        print(f"{prog}: error: {error}; start all again with --resume {run.path}", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        if workers is None or workers.rank == 0:
+            print(f"{prog}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
@@ -192,6 +216,8 @@ def main(
         warnings.showwarning = show
         if run is not None:
             run.close()
+        if workers is not None:
+            workers.leave()
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -238,9 +264,9 @@ def _stop_between_steps(run: RunFolder) -> None:
         return
 
     def ask_to_stop(number: int, frame: Any) -> None:
-        if run.interrupted:
+        if run.asked_to_stop:
             raise KeyboardInterrupt
-        run.interrupted = True
+        run.asked_to_stop = True
 
     signal.signal(signal.SIGINT, ask_to_stop)
     signal.signal(signal.SIGTERM, ask_to_stop)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common import datasets, draws
-from common.chunks import Chunks, chunk_rows, rows_to_start_from, spread_rows, take_rows
+from common.chunks import Chunks, chunk_rows, rows_to_start_from, share, spread_rows, take_rows
 from common.datasets import Dataset
 from common.em_driver import run_em
 from common.missing_checks import check_missing, mean_imputed
@@ -131,6 +131,14 @@ def mixture_chunks(
     """The points of a large table, and what goes with them, chunk by chunk."""
     rows = chunk_rows(x.shape[1], options.components)
     return Chunks(x, gamma, rows, convert, np.dtype(dtype_of(options.precision)))
+
+
+def own_chunks(options: GMMOptions, x: np.ndarray, workers: Any, convert: Callable[[np.ndarray], Any]) -> Chunks:
+    """The chunks of this worker's share of the points; a point of weight zero, if there are too few."""
+    own = share(len(x), workers.rank, workers.size)
+    if own.stop > own.start:
+        return mixture_chunks(options, x[own], None, convert)
+    return mixture_chunks(options, x[:1], np.zeros(1), convert)
 
 
 def shown_data(options: GMMOptions, data: MixtureData) -> MixtureData:
@@ -331,6 +339,12 @@ def mean_bound(bound_of: Callable[[slice], tuple[Any, Any, Any]], n: int) -> tup
     """The ELBO and its parts, averaged over n rows, from ``bound_of(rows)``, their averages over a slice."""
     bounds = [[float(term) for term in bound_of(rows)] for rows in chunks(n)]
     return tuple(np.average(bounds, axis=0, weights=[(rows.stop - rows.start) / n for rows in chunks(n)]).tolist())
+
+
+def own_share(n: int, workers: Any) -> tuple[slice, float]:
+    """This worker's rows of a minibatch of n, and the part that they are; one of no weight, if there are too few."""
+    own = share(n, workers.rank, workers.size)
+    return (own, (own.stop - own.start) / n) if own.stop > own.start else (slice(0, 1), 0.0)
 
 
 def last_step(options: VAEOptions, n: int) -> int:

@@ -52,9 +52,10 @@ class Learner:
     def before_rounding(self, gradients: Arrays) -> Arrays:
         """The state that one reproducible update leads to, before its parameters are rounded; nothing is changed."""
         found: dict[str, Arrays] = {prefix: {} for prefix in ("", *MOMENTS)}
+        corrections = self.optimizer.bias_corrections(self.adam.step + 1, *self.adam.settings[1:3])
         for name, p in self._parameters():
             state = self.networks.native(name, gradients[name], p), *(m[name] for m in self._moments())
-            updated = self.optimizer.adam_update(p, *state, self.adam.step + 1, *self.adam.settings, True)
+            updated = self.optimizer.adam_update(p, *state, corrections, *self.adam.settings, True)
             for group, value in zip(found.values(), updated, strict=True):
                 group[name] = self.networks.canonical(name, value)
         return {prefix + name: value for prefix, group in found.items() for name, value in group.items()}
@@ -70,9 +71,11 @@ class Learner:
         """Take over another learner's parameters, moments and count of updates."""
         names = [name for name, _ in self._parameters()]
         self.networks.import_parameters(self.model, {name: state[name] for name in names})
-        for prefix, moment in zip(MOMENTS, self._moments(), strict=True):
-            moment.update({name: self.networks.native(name, state[prefix + name], p) for name, p in self._parameters()})
-        self.adam.step = step
+        moments = (
+            {name: self.networks.native(name, state[prefix + name], p) for name, p in self._parameters()}
+            for prefix in MOMENTS
+        )
+        self.adam.resume(step, *moments)
 
     def _moments(self) -> tuple:
         return self.adam.first_moment, self.adam.second_moment

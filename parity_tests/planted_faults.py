@@ -154,19 +154,20 @@ _PLANTED = {
     ),
     "pytorch_impl/optimizer.py": (
         ("epsilon inside the root", "/ (root + epsilon)", "/ torch.sqrt(root * root + epsilon)"),
-        ("no bias correction of the second moment", "corrected_second = second_moment / (1 - beta_2**step)", "corrected_second = second_moment"),
-        ("the step counted from two", "*moments, self.step, *self.settings", "*moments, self.step + 1, *self.settings"),
+        ("no bias correction of the second moment", "corrected_second = second_moment / corrections[1]", "corrected_second = second_moment"),
+        ("the step counted from two", "bias_corrections(self.step, *self", "bias_corrections(self.step + 1, *self"),
+        ("the fused update counted from nought", "torch.tensor(self.step - 1.0", "torch.tensor(self.step - 0.0"),
         ("a coarser grid", "GRADIENT_BITS = 11", "GRADIENT_BITS = 10"),
         ("the grid blind to the second moments", "largest = torch.maximum(largest, torch.sqrt(second_moment.amax()))", "pass"),
         ("subnormal parameters kept", "return torch.where(parameter.abs() < _LEAST_FLOAT32, 0.0, rounded)", "return rounded"),
     ),
     "tf2_impl/optimizer.py": (
-        ("the second moment of the gradient, not of its square", "(1 - beta_2) * (gradient * gradient)", "(1 - beta_2) * tf.abs(gradient)"),
+        ("the second moment of the gradient, not of its square", "(1 - beta_2) * tf.square(gradient)", "(1 - beta_2) * tf.abs(gradient)"),
         ("betas in single precision", "second_moment = beta_2 * second_moment + (1 - beta_2)", "second_moment = beta_2 * second_moment + (1 - 0.9990000128746033)"),
-        ("epsilon before the bias correction, as Keras has it", "/ (root + epsilon)", "/ (root + epsilon / (1 - beta_2**step) ** 0.5)"),
+        ("epsilon before the bias correction, as Keras has it", "/ (root + epsilon)", "/ (root + epsilon / corrections[1] ** 0.5)"),
         ("parameters not rounded", "updated = round_to_float32(updated)", "pass"),
         ("the library's own square root", "return tf.where(y > 0, y + residual / (2.0 * y), y)", "return y + 0.0 * residual"),
-        ("the correction of the first moment for that of the second", "corrected_second = second_moment / (1 - beta_2**step)", "corrected_second = second_moment / (1 - beta_1**step)"),
+        ("the correction of the first moment for that of the second", "corrected_second = second_moment / corrections[1]", "corrected_second = second_moment / corrections[0]"),
     ),
     "pytorch_impl/train_vae.py": (
         ("the order of another step", "rows = draws.minibatch(options.seed, step - 1,", "rows = draws.minibatch(options.seed, step,"),
@@ -175,7 +176,7 @@ _PLANTED = {
     ),
     "tf2_impl/train_vae.py": (
         ("the noise of another step", 'noise_for("noise", len(rows), step)', 'noise_for("noise", len(rows), step - 1)'),
-        ("the moments exchanged when resuming", "zip((optimizer.first_moment, optimizer.second_moment), moments", "zip((optimizer.second_moment, optimizer.first_moment), moments"),
+        ("the moments exchanged when resuming", "for read in moments))", "for read in moments[::-1]))"),
         ("the variance of the held-out images for that of the training images", "return model.fit_of(x, model.fit_of(tf.constant(training_set.x)).squared_error)", "return model.fit_of(x)"),
     ),
     "pytorch_impl/train_gmm.py": (

@@ -205,6 +205,15 @@ def test_square_roots_are_correctly_rounded(module: ModuleType) -> None:
     np.testing.assert_array_equal(roots, np.sqrt(x))  # which the standard requires of NumPy's
 
 
+@both
+def test_roots_that_are_a_bit_off_are_put_right(module: ModuleType) -> None:
+    """Some libraries' square roots are, on some processors; here they are made so."""
+    x = np.concatenate([draws.uniforms(0, "sample", (20_000,)) * 1e-9, np.arange(1.0, 300.0)])
+    for towards in (0.0, np.inf):
+        off = np.nextafter(np.sqrt(x), towards)
+        np.testing.assert_array_equal(module.newton_step(tensor(module, x), tensor(module, off)), np.sqrt(x))
+
+
 def fraction(x: float):
     from fractions import Fraction
 

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
+from matplotlib.figure import Figure
 from safetensors.numpy import load_file
-from scipy import stats
+from scipy import special, stats
 
 import pytorch_impl.train_gmm
 import pytorch_impl.train_vae
 import tf2_impl.train_gmm
 import tf2_impl.train_vae
-from common import checkpoint, compare_runs, datasets, draw_chapters, draws, training
+from common import checkpoint, compare_runs, datasets, draw_chapters, draws, figures, training
 from common.options import GMMOptions, VAEOptions
 from common.variational_prior import VariationalPosterior
 from parity_tests import numpy_oracle
@@ -622,3 +623,45 @@ def test_what_a_mixture_run_shows_is_of_its_last_parameters(
     np.testing.assert_allclose(gamma, np.exp(joint - log_density[:, None]), rtol=1e-9, atol=1e-13)
     before = rows(tmp_path / "run")[-1]["log_likelihood"]
     assert abs(objective - before) > 1e-6 * abs(before), "an iteration behind would show"
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, main: Callable, arguments: str, out: Path) -> dict[str, np.ndarray]:
+    """What a VAE's script hands to its figures: codes, reconstructions and samples."""
+    found: dict[str, np.ndarray] = {}
+
+    def catch(name: str, position: int) -> Callable:
+        draw = getattr(figures, name)
+
+        def caught(*arguments: object) -> Figure:
+            found[name] = np.asarray(arguments[position])
+            return draw(*arguments)
+
+        return caught
+
+    with monkeypatch.context() as patch:
+        for name, position in (("latent_space", 0), ("reconstructions", 1), ("samples", 0)):
+            patch.setattr(figures, name, catch(name, position))
+        assert run(main, arguments, out) == 0
+    return found
+
+
+@pytest.mark.parametrize("model", ["dense", "conv"])
+def test_figures_show_what_the_checkpoint_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    """Codes are means, pixels probabilities: the same from both, and from the dense checkpoint by hand."""
+    arguments = f"--steps 20 --hidden-dim 20 --latent-dim 3 --precision reproducible --model {model}"
+    ours, theirs = (shown(monkeypatch, VAE[f], arguments, tmp_path / f) for f in ("torch", "tf2"))
+    for name, value in ours.items():
+        np.testing.assert_allclose(theirs[name], value, rtol=1e-12, atol=1e-14, err_msg=name)
+    if model == "dense":
+        p = load_file(tmp_path / "torch" / "checkpoint.safetensors")
+        x = datasets.binarize(datasets.load("digits").split()[1].x)
+
+        def through(layer: str, entered: np.ndarray) -> np.ndarray:
+            return entered @ p[f"{layer}.weight"].astype(np.float64).T + p[f"{layer}.bias"]
+
+        codes = through("encoder.mean", np.tanh(through("encoder.hidden", x)))
+        prior = draws.normals(0, "prior", (100, 3))
+        for name, z in (("reconstructions", codes[:10]), ("samples", prior)):
+            pixels = special.expit(through("decoder.out", np.tanh(through("decoder.hidden", z))))
+            np.testing.assert_allclose(ours[name], pixels, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(ours["latent_space"], codes, rtol=1e-10, atol=1e-12)

@@ -132,6 +132,13 @@ def test_names_and_layouts_are_state_dicts() -> None:
     assert exported["log_var"].shape == ()
 
 
+@pytest.mark.parametrize("module", NETWORKS)
+def test_a_learned_variance_starts_at_one(module: ModuleType) -> None:
+    for variance in (None, "per-pixel"):
+        model = module.VAE(9, 2, 4, likelihood="gaussian", variance=variance)
+        assert np.all(NETWORKS[module].export_parameters(model)["log_var"] == 0)
+
+
 def test_a_fixed_variance_is_no_part_of_the_state() -> None:
     """It is an argument of the model: what is stored and loaded are the parameters that are trained."""
     ours, _ = pair("float64", likelihood="gaussian", variance=0.3)

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pytorch_impl.distributed import Workers
 from pytorch_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
 from pytorch_impl.runtime import in_order
 
@@ -141,36 +142,40 @@ def em_iteration(
     covariances: Tensor,
     covariance_type: str = "full",
     reg_covar: float = 0.0,
+    workers: Workers | None = None,
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     r"""One E step and one M step over all chunks: the new parameters, and the log likelihood of the *old* ones.
 
     The common centre is the mixture's own mean, $c = \sum_k \pi_k \mu_k$: after an M step, the mean of the data. The
     chunks are gone through once; a second time, about the new means, if those have moved so far that digits are lost.
+    Of several `workers` each has chunks of its own, and all get the parameters that belong to all chunks.
     """
     kind, allowed = covariance_type, LOST[means.dtype]
+    total_of = functools.partial(total, workers)
     centre = weights @ means  # (D,)
     second_moments = torch.square(means - centre) + _variances(means, covariances, kind)  # (K, D)
     if means.shape[1] <= LARGEST_DIMENSION and lost_digits(second_moments, covariances, kind) <= allowed:
         references = centre.expand_as(means)  # (K, D)
         natural = natural_parameters(weights, means, covariances, centre, kind)
-        statistics = total(chunk_statistics, chunks, centre, natural, kind)
+        statistics = total_of(chunk_statistics, chunks, centre, natural, kind)
     else:
         references = means
         whiten = whitening(weights, means, covariances, kind)
-        statistics = total(chunk_statistics_apart, chunks, references, means, *whiten, kind)
+        statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
     updated = maximise(statistics.moments, references, kind, reg_covar)
     second_moments = _second_moments(statistics.moments, means.shape[1], kind)
     if not lost_digits(second_moments, updated[2], kind) <= allowed:  # nor if it is NaN
         references = updated[1]
         whiten = whitening(weights, means, covariances, kind)
-        statistics = total(chunk_statistics_apart, chunks, references, means, *whiten, kind)
+        statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
         updated = maximise(statistics.moments, references, kind, reg_covar)
     return updated, statistics.log_likelihood
 
 
-def total(function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
+def total(workers: Workers | None, function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
-    return functools.reduce(merge, in_order(lambda chunk: function(*chunk, *arguments), chunks))
+    merged = functools.reduce(merge, in_order(lambda chunk: function(*chunk, *arguments), chunks))
+    return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
 
 
 def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:

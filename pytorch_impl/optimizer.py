@@ -16,6 +16,7 @@ Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 201
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam as fused_adam
 
 GRADIENT_BITS = 11
 _EXPONENT = 0x7FF0000000000000  # the bits of a double that hold its exponent
@@ -52,7 +53,12 @@ def round_to_float32(parameter: Tensor) -> Tensor:
 
 
 def square_root(x: Tensor) -> Tensor:
-    r"""The double nearest to $\sqrt{x}$, whatever the library's own square root gives: one Newton step from there.
+    """The double nearest to the square root, whatever the last bit of the library's own."""
+    return newton_step(x, torch.sqrt(x))
+
+
+def newton_step(x: Tensor, y: Tensor) -> Tensor:
+    r"""The double nearest to $\sqrt{x}$, from y, a root that may be wrong in its last bits.
 
     $$y' = y + \frac{x - y^2}{2 y}$$
 
@@ -61,11 +67,18 @@ def square_root(x: Tensor) -> Tensor:
     Source: T. Dekker, "A floating-point technique for extending the available precision", Numerische Mathematik 18
     (1971), section 5.
     """
-    y = torch.sqrt(x)
     high = _SPLITTER * y - (_SPLITTER * y - y)
     low = y - high
     residual = ((x - high * high) - 2.0 * high * low) - low * low
     return torch.where(y > 0, y + residual / (2.0 * y), y)
+
+
+def bias_corrections(step: int, beta_1: float = 0.9, beta_2: float = 0.999) -> tuple[float, float]:
+    r"""What the moments, which start from zero, are divided by at step t = 1, 2, ...: $1 - \beta_1^t, 1 - \beta_2^t$.
+
+    Source: Kingma and Ba (2015), section 3.
+    """
+    return 1 - beta_1**step, 1 - beta_2**step
 
 
 def adam_update(
@@ -73,30 +86,31 @@ def adam_update(
     gradient: Tensor,
     first_moment: Tensor,
     second_moment: Tensor,
-    step: int,
+    corrections: tuple[float | Tensor, float | Tensor],
     learning_rate: float = 1e-3,
     beta_1: float = 0.9,
     beta_2: float = 0.999,
     epsilon: float = 1e-8,
     reproducible: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""One update of one tensor, at step 1, 2, ...: the new parameter and its two moments.
+    r"""One update of one tensor: the new parameter and its two moments.
 
     $$m_t = \beta_1 m_{t-1} + (1 - \beta_1) g, \qquad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g^2$$
 
-    $$\theta_t = \theta_{t-1} - \alpha \, \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}$$
+    $$\theta_t = \theta_{t-1} - \alpha \, \frac{m_t / c_1}{\sqrt{v_t / c_2} + \epsilon}$$
 
-    The moments take products and sums only, each rounded on its own: a fused form would differ in the last bit.
-    `reproducible` (float64 only) takes the square root that is the same everywhere.
+    The `corrections` $c_1, c_2$ are those of `bias_corrections`. The moments take products and sums only, each rounded
+    on its own. The square is one operation, since a graph of TensorFlow turns `c * (g * g)` into `(c * g) * g`, which
+    differs in the last bit. `reproducible` (float64 only) takes the square root that is the same everywhere.
 
     Source: Kingma and Ba (2015), Algorithm 1.
     """
     # m = beta_1 m + (1 - beta_1) g
     first_moment = beta_1 * first_moment + (1 - beta_1) * gradient
     # v = beta_2 v + (1 - beta_2) g²
-    second_moment = beta_2 * second_moment + (1 - beta_2) * (gradient * gradient)
-    corrected_first = first_moment / (1 - beta_1**step)
-    corrected_second = second_moment / (1 - beta_2**step)
+    second_moment = beta_2 * second_moment + (1 - beta_2) * torch.square(gradient)
+    corrected_first = first_moment / corrections[0]
+    corrected_second = second_moment / corrections[1]
     root = square_root(corrected_second) if reproducible else torch.sqrt(corrected_second)
     # theta = theta - alpha m_hat / (sqrt(v_hat) + epsilon)
     parameter = parameter - learning_rate * corrected_first / (root + epsilon)
@@ -127,19 +141,41 @@ class Adam:
         self.first_moment = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.second_moment = {name: torch.zeros_like(p) for name, p in parameters.items()}
 
-    @torch.no_grad()
+    def resume(self, step: int, first_moment: dict[str, Tensor], second_moment: dict[str, Tensor]) -> None:
+        """Go on from an earlier training's step and moments."""
+        self.step = step
+        for name in self.parameters:
+            self.first_moment[name].copy_(first_moment[name])
+            self.second_moment[name].copy_(second_moment[name])
+
     def update(self, gradients: dict[str, Tensor]) -> None:
         """Take one step down the gradients, which have the parameters' names."""
+        self.apply(gradients, self.count_step())
+
+    def count_step(self) -> tuple[float, float]:
+        """Begin the next step; returns its bias corrections."""
         self.step += 1
+        return bias_corrections(self.step, *self.settings[1:3])
+
+    @torch.no_grad()
+    def apply(self, gradients: dict[str, Tensor], corrections: tuple[float, float]) -> None:
+        """Update all parameters and moments; in one pass over memory, if nothing is rounded on the way."""
+        if not self.reproducible:
+            groups = (self.parameters, gradients, self.first_moment, self.second_moment)
+            of_groups = ([group[name] for name in self.parameters] for group in groups)
+            steps = [torch.tensor(self.step - 1.0, device=p.device) for p in self.parameters.values()]
+            rate, beta_1, beta_2, epsilon = self.settings
+            fused_adam(*of_groups, [], steps, fused=True, amsgrad=False, lr=rate, beta1=beta_1, beta2=beta_2,
+                       eps=epsilon, weight_decay=0.0, maximize=False)  # fmt: skip
+            return
         for name, parameter in self.parameters.items():
             moments = self.first_moment[name], self.second_moment[name]
-            gradient = round_to_grid(gradients[name], moments[1]) if self.reproducible else gradients[name]
+            gradient = round_to_grid(gradients[name], moments[1])
             updated, first, second = adam_update(
-                parameter, gradient, *moments, self.step, *self.settings, self.reproducible
+                parameter, gradient, *moments, corrections, *self.settings, self.reproducible
             )
-            if self.reproducible:
-                updated = round_to_float32(updated)
-                first = torch.where(first.abs() < _LEAST_MOMENT, 0.0, first)
-                second = torch.where(second < _LEAST_MOMENT, 0.0, second)
-            parameter.copy_(updated)
-            self.first_moment[name], self.second_moment[name] = first, second
+            updated = round_to_float32(updated)
+            first = torch.where(first.abs() < _LEAST_MOMENT, 0.0, first)
+            second = torch.where(second < _LEAST_MOMENT, 0.0, second)
+            for own, value in zip((parameter, *moments), (updated, first, second), strict=True):
+                own.copy_(value)

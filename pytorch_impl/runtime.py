@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 
-def device(name: str, threads: int) -> AbstractContextManager:
-    """A context in which tensors are made on the device called `name`, with full-precision float32 products.
+def set_up(device_name: str, threads: int) -> None:
+    """Set the number of threads, and full-precision float32 products.
 
     Raises ValueError if this machine or this build has no such device.
     """
@@ -19,9 +19,14 @@ def device(name: str, threads: int) -> AbstractContextManager:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     try:
-        torch.zeros(1, device=name).cpu()  # a device that holds no numbers, such as meta, is none
+        torch.zeros(1, device=device_name).cpu()  # a device that holds no numbers, such as meta, is none
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"--device {name}: PyTorch finds no such device here; use cpu") from error
+        raise ValueError(f"--device {device_name}: PyTorch finds no such device here; use cpu") from error
+
+
+def device(name: str, threads: int) -> AbstractContextManager:
+    """A context in which tensors are made on the device called `name`, once things are set up; errors as there."""
+    set_up(name, threads)
     return torch.device(name)
 
 

@@ -24,7 +24,8 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
     from pytorch_impl.runtime import device
 
     options, kind, epsilon = run.options, run.options.covariance, training.reg_covar(run.options)
-    variational = options.method == "variational"
+    variational, workers = options.method == "variational", run.workers
+    in_chunks = data.in_chunks or workers.size > 1
     Parameters = tuple[torch.Tensor, ...]  # weights, means, covariances; or the fields of a VariationalPosterior
 
     def step(parameters: Parameters) -> tuple[Parameters, torch.Tensor]:
@@ -34,8 +35,8 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
             return em.map_em_iteration(x, *parameters, prior)
         if observed is not None:
             return missing_data.em_iteration(x, observed, *parameters, epsilon)
-        if data.in_chunks:
-            return gmm_statistics.em_iteration(chunks, *parameters, kind, epsilon)
+        if in_chunks:
+            return gmm_statistics.em_iteration(chunks, *parameters, kind, epsilon, workers)
         return gmm.em_iteration(x, *parameters, kind, epsilon)
 
     def stored(parameters: Parameters) -> tuple[np.ndarray, ...]:
@@ -51,7 +52,7 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
 
     with device(options.device, options.threads):
         shown = training.shown_data(options, data)
-        chunks = training.mixture_chunks(options, data.x, None, torch.tensor) if data.in_chunks else None
+        chunks = training.own_chunks(options, data.x, workers, torch.tensor) if in_chunks else None
         x = torch.tensor(shown.x)  # (N, D)
         observed = None if data.observed is None else torch.tensor(data.observed)  # (N, D)
         prior = None if data.prior is None else type(data.prior)(*map(torch.tensor, data.prior))
@@ -69,6 +70,8 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
                 start = gmm.m_step(torch.tensor(points), torch.tensor(gamma), kind, epsilon)
             start = stored(start)
         start = tuple(torch.tensor(value) for value in start)
+        if workers.size > 1:  # all from what the first found, to the last bit
+            start = workers.run(workers.add_up, [value * (workers.rank == 0) for value in start])
 
         parameters = training.run_mixture(run, iterate, save, start, len(data.x))
 

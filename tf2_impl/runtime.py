@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 
-def device(name: str, threads: int) -> AbstractContextManager:
-    """A context in which tensors are made on the device called `name`, with full-precision float32 products.
+def set_up(device_name: str, threads: int) -> None:
+    """Set the number of threads, and full-precision float32 products.
 
     Raises ValueError if this machine or this build has no such device.
     """
@@ -19,10 +19,15 @@ def device(name: str, threads: int) -> AbstractContextManager:
         except RuntimeError as error:
             raise ValueError(f"--threads {threads}: TensorFlow has computed already; start a new process") from error
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    kind, _, index = name.partition(":")
-    kind = {"cuda": "GPU"}.get(kind, kind.upper())
+    kind = device_name.replace("cuda", "gpu").partition(":")[0].upper()
     if not tf.config.list_physical_devices(kind):
-        raise ValueError(f"--device {name}: TensorFlow finds no such device here; use cpu")
+        raise ValueError(f"--device {device_name}: TensorFlow finds no such device here; use cpu")
+
+
+def device(name: str, threads: int) -> AbstractContextManager:
+    """A context in which tensors are made on the device called `name`, once things are set up; errors as there."""
+    set_up(name, threads)
+    kind, _, index = name.replace("cuda", "gpu").upper().partition(":")
     return tf.device(f"/{kind}:{index or 0}")
 
 

@@ -24,7 +24,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
     from tf2_impl.optimizer import Adam
     from tf2_impl.runtime import device
 
-    options, (training_set, held_out) = run.options, data
+    options, workers, (training_set, held_out) = run.options, run.workers, data
     n, data_dim = training_set.x.shape
     dtype = training.dtype_of(options.precision)
     is_plain = options.model == "autoencoder"
@@ -39,13 +39,23 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
         parameters = networks.named_parameters(model)
         optimizer = Adam(parameters, options.learning_rate, reproducible=options.precision == "reproducible")
         shapes = {name: value.shape for name, value in networks.export_parameters(model).items()}
-        values, moments, optimizer.step = training.vae_start(run, shapes)
+        values, moments, step = training.vae_start(run, shapes)
         networks.import_parameters(model, values)
-        for own, read in zip((optimizer.first_moment, optimizer.second_moment), moments, strict=True):
-            own.update({name: networks.native(name, read[name], p) for name, p in parameters.items()})
+        optimizer.resume(
+            step, *({n: networks.native(n, read[n], p) for n, p in parameters.items()} for read in moments)
+        )
 
         loss_and_gradients = autoencoder.loss_and_gradients if is_plain else vae.loss_and_gradients
-        compiled = tf.function(lambda *batch: loss_and_gradients(model, *batch))
+
+        # One graph of it all; XLA keeps what one operation hands to the next in registers, but not all its roundings.
+        @tf.function(autograph=False, jit_compile=options.precision != "reproducible" and workers.size == 1)
+        def training_step(
+            batch: tuple[tf.Tensor, ...], part: tf.Tensor, corrections: tuple[tf.Tensor, tf.Tensor]
+        ) -> tuple:
+            terms, gradients = loss_and_gradients(model, *batch)
+            averages = workers.average([*terms, *gradients.values()], part)
+            optimizer.apply(dict(zip(gradients, averages[len(terms) :], strict=True)), corrections)
+            return type(terms)(*averages[: len(terms)])
 
         def save() -> None:
             own = optimizer.first_moment, optimizer.second_moment
@@ -53,25 +63,26 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             state = training.vae_state(options.precision, networks.export_parameters(model), moments)
             run.save(state, optimizer.step)
 
-        def noise_for(purpose: str, rows: int, step: int) -> tf.Tensor:
-            return tf.constant(draws.normals(options.seed, purpose, (rows, options.latent_dim), step).astype(dtype))
+        def noise_for(purpose: str, rows: slice, step: int) -> tf.Tensor:
+            shape = rows.stop - rows.start, options.latent_dim
+            return tf.constant(draws.normals(options.seed, purpose, shape, step, rows.start).astype(dtype))
 
         def held_out_terms() -> vae.Bound | autoencoder.Fit:
             x = tf.constant(held_out.x)
             if is_plain:
                 return model.fit_of(x, model.fit_of(tf.constant(training_set.x)).squared_error)
-            noise = noise_for("held-out", len(x), 0)
+            noise = noise_for("held-out", slice(0, len(x)), 0)
             return vae.Bound(*training.mean_bound(lambda rows: model.elbo(x[rows], noise[rows]), len(x)))
 
         batches = draws.batches_per_epoch(n, options.batch_size)
         for step in run.steps(optimizer.step, training.last_step(options, n), "update"):
             rows = draws.minibatch(options.seed, step - 1, n, options.batch_size)
-            x = tf.constant(training_set.x[rows])
-            batch = (x,) if is_plain else (x, noise_for("noise", len(rows), step))
-            terms, gradients = compiled(*batch)
+            own, part = training.own_share(len(rows), workers)
+            x = tf.constant(training_set.x[rows[own]])
+            batch = (x,) if is_plain else (x, noise_for("noise", own, step))
+            terms = workers.run(training_step, batch, tf.constant(part, dtype), optimizer.count_step())
             parts = {name: float(value) for name, value in zip(terms._fields[1:], terms[1:], strict=True)}
             loss = training.check_loss(run, step, -float(terms[0]), parts.get("squared_error"))
-            optimizer.update(gradients)
             end_of_epoch = {"held_out_loss": -float(held_out_terms()[0])} if step % batches == 0 else {}
             run.log(step, loss=loss, **parts, **end_of_epoch)
             if run.save_is_due():

@@ -3,7 +3,8 @@ position = tensor([1.0, 1.0])
 first, second, path = 0 * position, 0 * position, [np.asarray(position)]
 for step in range(1, 201):
     gradient = tensor([1.0, 100.0]) * position
-    position, first, second = adam_update(position, gradient, first, second, step, learning_rate=0.05)
+    corrections = bias_corrections(step)
+    position, first, second = adam_update(position, gradient, first, second, corrections, learning_rate=0.05)
     path.append(np.asarray(position))
 print("after 200 updates", path[-1].round(8))
 plt.plot(*np.array(path).T, marker=".", linewidth=0.7)
