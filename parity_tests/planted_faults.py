@@ -171,11 +171,11 @@ _PLANTED = {
     ),
     "pytorch_impl/train_vae.py": (
         ("the order of another step", "rows = draws.minibatch(options.seed, step - 1,", "rows = draws.minibatch(options.seed, step,"),
-        ("new noise for every look at the held-out images", 'noise_for("held-out", len(x), 0)', 'noise_for("held-out", len(x), optimizer.step)'),
+        ("new noise for every look at the held-out images", 'noise_for("held-out", slice(0, len(x)), 0)', 'noise_for("held-out", slice(0, len(x)), optimizer.step)'),
         ("log variances shown for means", "codes if is_plain else codes[0]", "codes if is_plain else codes[1]"),
     ),
     "tf2_impl/train_vae.py": (
-        ("the noise of another step", 'noise_for("noise", len(rows), step)', 'noise_for("noise", len(rows), step - 1)'),
+        ("the noise of another step", 'noise_for("noise", own, step)', 'noise_for("noise", own, step - 1)'),
         ("the moments exchanged when resuming", "for read in moments))", "for read in moments[::-1]))"),
         ("the variance of the held-out images for that of the training images", "return model.fit_of(x, model.fit_of(tf.constant(training_set.x)).squared_error)", "return model.fit_of(x)"),
     ),

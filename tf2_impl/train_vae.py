@@ -74,11 +74,12 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             noise = noise_for("held-out", slice(0, len(x)), 0)
             return vae.Bound(*training.mean_bound(lambda rows: model.elbo(x[rows], noise[rows]), len(x)))
 
+        images = tf.constant(training_set.x)
         batches = draws.batches_per_epoch(n, options.batch_size)
         for step in run.steps(optimizer.step, training.last_step(options, n), "update"):
             rows = draws.minibatch(options.seed, step - 1, n, options.batch_size)
             own, part = training.own_share(len(rows), workers)
-            x = tf.constant(training_set.x[rows[own]])
+            x = tf.gather(images, rows[own])
             batch = (x,) if is_plain else (x, noise_for("noise", own, step))
             terms = workers.run(training_step, batch, tf.constant(part, dtype), optimizer.count_step())
             parts = {name: float(value) for name, value in zip(terms._fields[1:], terms[1:], strict=True)}

@@ -20,12 +20,16 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from common.figures import COLOURS, STYLE
-from parity_tests.bench import em, scaling
+from parity_tests.bench import em, scaling, vae
 from parity_tests.bench.measure import measure, table
 
 THREADS = 2
 BUILD = Path("build")
-FAMILIES = {"em": em, "scaling": scaling}  # a family that is added here is measured, printed and written with the rest
+FAMILIES = {
+    "em": em,
+    "vae": vae,
+    "scaling": scaling,
+}  # a family that is added here is measured, printed and written with the rest
 
 
 def main() -> None:

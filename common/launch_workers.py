@@ -1,0 +1,63 @@
+"""Start a training script as several processes on this machine: a launcher for either framework.
+
+python -m common.launch_workers 2 tf2_impl.train_vae --out build/runs/shared
+python -m common.launch_workers 2 pytorch_impl.train_vae --out build/runs/shared
+
+Each process finds in its environment what its framework expects: TF_CONFIG, or what torchrun would set. Across
+machines, set those on each of them, or use torchrun. The exit code is the first worker's that is not 0. If a worker
+fails, the others see that it is gone and stop by themselves.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listened at a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def environment(rank: int, ports: Sequence[int]) -> dict[str, str]:
+    """What tells the worker ``rank`` of both frameworks where the others are; one port for each."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    return os.environ | {
+        "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}}),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(len(ports)),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(ports[0]),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Start the workers, wait for all, and pass on what asks them to stop."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if len(arguments) < 2 or not arguments[0].isdecimal() or int(arguments[0]) < 1:
+        print("usage: python -m common.launch_workers WORKERS MODULE [ARGUMENT ...]", file=sys.stderr)
+        return 2
+    ports = free_ports(int(arguments[0]))
+    command = [sys.executable, "-m", *arguments[1:]]
+    workers = [subprocess.Popen(command, env=environment(rank, ports)) for rank in range(len(ports))]
+
+    def pass_on(number: int, frame: object) -> None:
+        for worker in workers:
+            worker.send_signal(number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to the workers as well
+    codes = [worker.wait() for worker in workers]
+    return next((code for code in codes if code), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
