@@ -169,6 +169,16 @@ _PLANTED = {
         ("the library's own square root", "return tf.where(y > 0, y + residual / (2.0 * y), y)", "return y + 0.0 * residual"),
         ("the correction of the first moment for that of the second", "corrected_second = second_moment / corrections[1]", "corrected_second = second_moment / corrections[0]"),
     ),
+    "pytorch_impl/distributed.py": (
+        ("a mean of means", "[part * tensor for tensor in tensors]", "[0.5 * tensor for tensor in tensors]"),
+        ("every worker the first", "return Workers(dist.get_rank(), size)", "return Workers(0, size)"),
+        ("only the own flag", "return flag if self.size == 1 else", "return flag if self.size >= 1 else"),
+    ),
+    "tf2_impl/distributed.py": (
+        ("a mean for a sum", 'all_reduce("SUM", flat)', 'all_reduce("MEAN", flat)'),
+        ("the whole instead of the part", "[part * tensor for tensor in tensors]", "[tensor for tensor in tensors]"),
+        ("every worker alone", 'size = len(config.get("cluster", {}).get("worker", ()))', "size = 1"),
+    ),
     "pytorch_impl/train_vae.py": (
         ("the order of another step", "rows = draws.minibatch(options.seed, step - 1,", "rows = draws.minibatch(options.seed, step,"),
         ("new noise for every look at the held-out images", 'noise_for("held-out", slice(0, len(x)), 0)', 'noise_for("held-out", slice(0, len(x)), optimizer.step)'),
@@ -176,7 +186,7 @@ _PLANTED = {
     ),
     "tf2_impl/train_vae.py": (
         ("the noise of another step", 'noise_for("noise", own, step)', 'noise_for("noise", own, step - 1)'),
-        ("the moments exchanged when resuming", "for read in moments))", "for read in moments[::-1]))"),
+        ("the moments exchanged when resuming", "for n, p in parameters.items()} for read in moments)", "for n, p in parameters.items()} for read in moments[::-1])"),
         ("the variance of the held-out images for that of the training images", "return model.fit_of(x, model.fit_of(tf.constant(training_set.x)).squared_error)", "return model.fit_of(x)"),
     ),
     "pytorch_impl/train_gmm.py": (

@@ -175,6 +175,40 @@ def test_a_workers_noise_is_that_of_its_rows() -> None:
         np.testing.assert_array_equal(part, whole[rows])
 
 
+ADDING = """
+import importlib, json, sys
+import numpy as np
+package = sys.argv[1]
+runtime, distributed = (importlib.import_module(f"{package}.{name}") for name in ("runtime", "distributed"))
+runtime.set_up("cpu", 1)
+workers = distributed.join("cpu")
+table, number = np.arange(6.0).reshape(2, 3) + workers.rank, np.array(10.0 + workers.rank)
+sums = workers.run(workers.add_up, [runtime.tensor(table), runtime.tensor(number)])
+part = runtime.tensor(np.array((0.25, 0.75)[workers.rank]))
+means = workers.run(workers.average, [runtime.tensor(number)], part)
+flags = [workers.any_of(flag) for flag in (workers.rank == 0, workers.rank == 1, False)]
+arrays = [np.asarray(value).tolist() for value in (*sums, *means)]
+print(json.dumps([workers.rank, workers.size, *arrays, flags]))
+workers.leave()
+"""
+
+
+@packages
+def test_two_workers_add_up(package: str) -> None:
+    """The engines themselves, torch.distributed and MultiWorkerMirroredStrategy: sums, weighted means, a flag."""
+    ports = launch_workers.free_ports(2)
+    started = [
+        subprocess.Popen([sys.executable, "-c", ADDING, package], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, env=launch_workers.environment(rank, ports))
+        for rank in range(2)
+    ]  # fmt: skip
+    for rank, process in enumerate(started):
+        code, out, err = finished(process)
+        assert code == 0, err
+        expected = [rank, 2, [[1.0, 3.0, 5.0], [7.0, 9.0, 11.0]], 21.0, 0.25 * 10 + 0.75 * 11, [True, True, False]]
+        assert json.loads(out.splitlines()[-1]) == expected
+
+
 @pytest.mark.parametrize("module", [torch_distributed, tf_distributed], ids=["torch", "tf2"])
 def test_a_worker_alone_adds_nothing(module: ModuleType) -> None:
     worker = module.join("cpu")
