@@ -48,6 +48,10 @@ class RunOptions:
     overwrite: bool = option(False, "replace the run that is already in the folder")
     threads: int = option(1, "threads of the framework's own arithmetic")
     device: str = option("cpu", "device to compute on, as the framework calls it: cpu, cuda, ...")
+    log_interval: int = option(0, "say how the run stands after every so many steps, on stderr; 0: never")
+    quiet: bool = option(False, "say nothing but errors")
+    verbose: bool = option(False, "show what the framework itself reports", short="-v")
+    json: bool = option(False, "print the results as one JSON object")
 
     def check(self) -> Self:
         """Return the options; ValueError, naming the flag, if one is out of range."""
@@ -67,7 +71,7 @@ class RunOptions:
 
     def at_least(self) -> dict[str, float]:
         """The least value of each numeric option."""
-        return {"seed": 0, "threads": 1}
+        return {"seed": 0, "threads": 1, "log_interval": 0}
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,9 @@ class VAEOptions(RunOptions):
 VARIATIONAL_ONLY = tuple(f.name for f in fields(GMMOptions) if "_prior" in f.name)
 
 # What --resume takes from the command line; everything else is the earlier run's, and must not be contradicted.
-FREE_ON_RESUME = {"out", "resume", "overwrite", "threads", "device", "data_dir", "epochs", "steps", "tol"}
+SPOKEN = {"log_interval", "quiet", "verbose", "json"}
+OF_THIS_RUN = {"out", "resume", "overwrite", "threads", "device"} | SPOKEN
+FREE_ON_RESUME = OF_THIS_RUN | {"data_dir", "epochs", "steps", "tol"}
 
 
 def parse(kind: type[RunOptions], argv: Sequence[str] | None, prog: str) -> tuple[RunOptions, set[str]]:
@@ -215,12 +221,13 @@ def parse(kind: type[RunOptions], argv: Sequence[str] | None, prog: str) -> tupl
     parser = _Parser(prog=prog, description=kind.__doc__, allow_abbrev=False)
     for f in fields(kind):
         arguments = dict(f.metadata)
+        names = [name for name in (arguments.pop("short", None), flag(f.name)) if name]
         arguments["help"] += "" if f.default in (None, False) else f" (default: {f.default})"
         if f.default is False:
             arguments["action"] = "store_true"
         elif "choices" not in arguments:
             arguments.setdefault("type", type(f.default))
-        parser.add_argument(flag(f.name), default=argparse.SUPPRESS, **arguments)
+        parser.add_argument(*names, default=argparse.SUPPRESS, **arguments)
     given = vars(parser.parse_args(argv))
     try:
         return kind(**given).check(), set(given)
@@ -234,18 +241,18 @@ def resumed(options: RunOptions, given: set[str], earlier: dict[str, Any]) -> Ru
         if getattr(options, name) != earlier.get(name):
             had = reason(str(earlier.get(name)))
             raise ValueError(f"{flag(name)} {getattr(options, name)}: the run to resume has {had}; leave the flag out")
-    names = {f.name for f in fields(options)}
+    names = {f.name for f in fields(options)} - OF_THIS_RUN
     if missing := sorted(names - earlier.keys()):
         raise ValueError(f"--resume {options.resume}: config.json lacks {missing}; is it a run of this script?")
     for f in fields(options):
-        if not _fits(f, earlier[f.name]):
+        if f.name in names and not _fits(f, earlier[f.name]):
             value = reason(repr(earlier[f.name]))
             raise ValueError(f"--resume {options.resume}: config.json has {f.name} = {value}; restore the file")
     changed = {name: getattr(options, name) for name in given & FREE_ON_RESUME}
     if "epochs" in given and "steps" not in given:
         changed["steps"] = None  # more epochs are meant, wherever the earlier run was told to stop
-    machine = {name: getattr(options, name) for name in ("out", "resume", "overwrite", "threads", "device")}
-    return type(options)(**{name: earlier[name] for name in names} | machine | changed).check()
+    own = {name: getattr(options, name) for name in OF_THIS_RUN}
+    return type(options)(**{name: earlier[name] for name in names} | own | changed).check()
 
 
 def _fits(option: Field, value: Any) -> bool:

@@ -6,6 +6,7 @@ goes on from there, in whichever framework.
 """
 
 import contextlib
+import fcntl
 import importlib
 import json
 import os
@@ -64,25 +65,29 @@ class RunFolder:
         self._clock = self._saved = time.perf_counter()
         if not self.writes:
             return
+        self._lock()
         config = options.as_dict(chosen) | {"framework": framework, "versions": versions()}
         checkpoint.write_atomically(self._pending("config.json"), (json.dumps(config, indent=2) + "\n").encode())
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
         checkpoint.write_atomically(self._pending("metrics.jsonl"), lines.encode())
         self._log = open(self._pending("metrics.jsonl"), "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
 
-    def steps(self, first: int, last: int, unit: str) -> Iterator[int]:
+    def steps(self, first: int, last: int, unit: str, rows: int = 0) -> Iterator[int]:
         """Count from first + 1 to last, with a progress bar on a terminal; ends early if the run is interrupted.
+
+        The bar shows how many ``rows`` of data a second a step of so many goes through.
 
         Raises ValueError if a run to go on with is past the last step already: to do nothing is not what was asked for.
         """
         if last < first:
             raise ValueError(f"--resume {self.options.resume}: {first} {unit}s are done already, and --steps or "
                              f"--epochs asks for {last}; ask for more, or leave the flag out")  # fmt: skip
-        return self._steps(first, last, unit)
+        return self._steps(first, last, unit, rows)
 
-    def _steps(self, first: int, last: int, unit: str) -> Iterator[int]:
-        shown = sys.stderr.isatty() and self.writes
-        bar = tqdm(range(first + 1, last + 1), initial=first, total=last, unit=unit, disable=not shown)
+    def _steps(self, first: int, last: int, unit: str, rows: int) -> Iterator[int]:
+        shown = sys.stderr.isatty() and self.writes and not self.options.quiet
+        bar = _Bar(range(first + 1, last + 1), initial=first, total=last, unit=unit, disable=not shown)
+        bar.rows = rows
         for step in bar:
             self.interrupted = self.workers.any_of(self.asked_to_stop)
             if self.interrupted:
@@ -94,6 +99,9 @@ class RunFolder:
         """Append one line to metrics.jsonl: the step, the values and the seconds since the run began."""
         row = {"step": step, **values, "seconds": round(time.perf_counter() - self._clock, 6)}
         self.history.append(row)
+        interval = self.options.log_interval
+        if self.writes and interval and step % interval == 0 and not self.options.quiet:
+            tqdm.write("  ".join(f"{name} {value:.6g}" for name, value in row.items()), file=sys.stderr)
         if self.writes:
             self._log.write(json.dumps(row, allow_nan=False) + "\n")
 
@@ -125,10 +133,14 @@ class RunFolder:
 
     def summary(self, **values: Any) -> None:
         """Print the run's final figures and where its pictures are."""
-        if not self.writes:
+        if not self.writes or (self.options.quiet and not self.options.json):
             return
         values["checkpoint_sha256"] = checkpoint.digest(self.path / "checkpoint.safetensors")
-        values["pictures"] = ", ".join(str(path) for path in sorted(self.path.glob("*.png")))
+        pictures = [str(path) for path in sorted(self.path.glob("*.png"))]
+        if self.options.json:
+            print(json.dumps({"folder": str(self.path)} | values | {"pictures": pictures}))
+            return
+        values["pictures"] = ", ".join(pictures)
         for name, value in values.items():
             print(f"  {name.replace('_', ' '):<26}{f'{value:.6f}' if isinstance(value, float) else value}")
 
@@ -137,6 +149,7 @@ class RunFolder:
         if not self.writes:
             return
         self._log.close()
+        os.close(self._locked)
         if not self._has_saved:
             for name in ("config.json", "metrics.jsonl"):
                 self._pending(name).unlink(missing_ok=True)
@@ -146,6 +159,17 @@ class RunFolder:
 
     def _pending(self, name: str) -> Path:
         return self.path / f".{name}.pending"
+
+    def _lock(self) -> None:
+        """Keep other runs out of the folder; the system lets go when this process ends, however it does."""
+        self._locked = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._locked)
+            raise ValueError(
+                f"--out {self.path}: another run is writing there; wait, or choose another folder"
+            ) from error
 
     def _take_place(self) -> None:
         if not self._in_place:
@@ -165,6 +189,20 @@ class RunFolder:
             raise ValueError(
                 f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
             ) from error
+
+
+class _Bar(tqdm):
+    """A progress bar that shows rows a second after the time left."""
+
+    rows = 0
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What the bar is drawn from."""
+        values = super().format_dict
+        if self.rows and values["rate"]:
+            values["postfix"] = f"{self.rows * values['rate']:,.0f} rows/s"
+        return values
 
 
 def main(
@@ -187,15 +225,18 @@ def main(
             chosen = options.resumed(chosen, given, read_config(Path(chosen.resume)))
         data, architecture = prepare(chosen)
         package = prog.partition(".")[0]
-        with without_native_stderr():
+        if chosen.verbose:
+            os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"  # before TensorFlow is imported
+        silence = contextlib.nullcontext if chosen.verbose else without_native_stderr
+        with silence():
             runtime = importlib.import_module(f"{package}.runtime")
         runtime.set_up(chosen.device, chosen.threads)  # refused here, before the folder is touched
-        with without_native_stderr():
+        with silence():
             workers = importlib.import_module(f"{package}.distributed").join(chosen.device)
         chosen.check_workers(workers.size)
         run = RunFolder(chosen, package, architecture, workers)
         _stop_between_steps(run)
-        if run.writes:
+        if run.writes and not (chosen.quiet or chosen.json):
             shared = f", {workers.size} workers" if workers.size > 1 else ""
             print(f"{prog}: {chosen.data}, seed {chosen.seed}, {chosen.precision}{shared} -> {run.path}", flush=True)
         train(run, data)

@@ -200,7 +200,7 @@ def run_mixture(run: RunFolder, iterate: Callable[[Any], tuple[Any, float]], sav
     new one. Returns the last parameters.
     """
     done = run.start[1] if run.start else 0
-    steps = run.steps(done, run.options.steps, "iteration")
+    steps = run.steps(done, run.options.steps, "iteration", n)
     latest = [start]
 
     def one_step(parameters: Any) -> tuple[Any, float]:

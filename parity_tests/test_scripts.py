@@ -665,3 +665,43 @@ def test_figures_show_what_the_checkpoint_computes(tmp_path: Path, monkeypatch: 
             pixels = special.expit(through("decoder.out", np.tanh(through("decoder.hidden", z))))
             np.testing.assert_allclose(ours[name], pixels, rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(ours["latent_space"], codes, rtol=1e-10, atol=1e-12)
+
+
+@both
+@scripts
+def test_what_a_run_says(tmp_path: Path, framework: str, script: str, capfd: pytest.CaptureFixture) -> None:
+    """--json one object, --quiet nothing, --log-interval a line on stderr; what was trained is the same."""
+    main, small = SCRIPTS[script][framework], SMALL[script]
+    assert run(main, small, tmp_path / "run", "--json", "--log-interval", "2") == 0
+    out, err = capfd.readouterr()
+    told = json.loads(out)
+    assert told["folder"] == str(tmp_path / "run")
+    assert told["checkpoint_sha256"] == digest(tmp_path / "run")
+    assert all(Path(picture).exists() for picture in told["pictures"])
+    assert [line.split()[:2] for line in err.splitlines()] == [["step", "2"], ["step", "4"]]
+    assert f"{rows(tmp_path / 'run')[3]['loss']:.6g}" in err.splitlines()[1]
+    assert run(main, small, tmp_path / "quiet", "--quiet", "--log-interval", "2") == 0
+    assert capfd.readouterr() == ("", "")
+    assert digest(tmp_path / "quiet") == digest(tmp_path / "run")
+
+
+def test_verbose_shows_what_tensorflow_reports(tmp_path: Path) -> None:
+    for more, expected in ((["--verbose"], True), ([], False)):
+        command = [sys.executable, "-m", "tf2_impl.train_gmm", "--steps", "2", "--out", str(tmp_path / "run")]
+        done = subprocess.run([*command, "--overwrite", *more], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert ("cpu_feature_guard" in done.stderr) == expected, done.stderr
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The second is refused, whichever framework, and the first goes on; when it has ended the folder is free."""
+    command = [sys.executable, "-m", "pytorch_impl.train_vae", "--steps", "1000000", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not (tmp_path / "run" / ".metrics.jsonl.pending").exists() and time.time() < deadline:
+        time.sleep(0.1)
+    for main in VAE.values():
+        assert run(main, SMALL["vae"], tmp_path / "run") == 2
+        assert "another run is writing there; wait, or choose another folder" in capsys.readouterr().err
+    process.kill()
+    process.wait()
+    assert run(VAE["torch"], SMALL["vae"], tmp_path / "run") == 0

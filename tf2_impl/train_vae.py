@@ -76,7 +76,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
 
         images = tf.constant(training_set.x)
         batches = draws.batches_per_epoch(n, options.batch_size)
-        for step in run.steps(optimizer.step, training.last_step(options, n), "update"):
+        for step in run.steps(optimizer.step, training.last_step(options, n), "update", options.batch_size):
             rows = draws.minibatch(options.seed, step - 1, n, options.batch_size)
             own, part = training.own_share(len(rows), workers)
             x = tf.gather(images, rows[own])
