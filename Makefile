@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train parity parity-long faults mutants divergences distributed bench scale figures compare lint format clean
+.PHONY: help train parity parity-long faults mutants divergences distributed ecosystem bench scale figures compare lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-19s %s\n", $$1, $$2}'
@@ -38,6 +38,12 @@ parity-long: $(VENV)/ready  ## 10,000 updates, and 1,000 of a VAE of MNIST's siz
 
 distributed: $(VENV)/ready  ## several processes share a run, in both frameworks, by torchrun and by TF_CONFIG: the same bytes
 	@$(RUN) -m pytest -m distributed parity_tests/test_distributed.py
+	@$(RUN) -m parity_tests.bench.workers
+
+ecosystem: $(VENV)/ready  ## the estimators and the VAE inside other tools: scikit-learn, joblib, pandas, torch.export, ONNX, Keras's files
+	@$(RUN) -c "import pandas, onnxruntime, onnxscript" 2>/dev/null || $(RUN) -m pip install --quiet "pandas>=2.2,<4" "onnx>=1.18,<2" \
+		"onnxruntime>=1.22,<2" "onnxscript>=0.5,<1"
+	@$(RUN) -m pytest parity_tests/test_ecosystem.py
 
 # The peers' own thread settings, and no choice of kernels made for older libraries; pomegranate is for this alone.
 bench: $(VENV)/ready  ## time EM against scikit-learn and pomegranate, side by side; rows and figures in build

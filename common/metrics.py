@@ -5,9 +5,14 @@ scale; the same relative to the largest entry of the tensor (*nmax*) is what an 
 last place (ULP) count the floating-point numbers in between, and are meaningless for entries that cancel to zero.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from common import draws
+
+NOISE_FLOOR_RATIO = 10  # how many times the noise floor two frameworks may be apart
 
 
 class Difference(NamedTuple):
@@ -49,6 +54,26 @@ def ulp_histogram(a: np.ndarray, b: np.ndarray) -> list[int]:
     distance = np.atleast_1d(ulp_distance(np.array(a, order="C"), np.array(b, order="C")))
     # frexp gives the exponent e with 2^(e-1) <= distance < 2^e, and 0 for 0; that e is the place in the histogram
     return np.bincount(np.frexp(distance.ravel().astype(np.float64))[1]).tolist()
+
+
+def one_ulp_away(arrays: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """The arrays with each entry moved to the next floating-point number, up or down by a coin toss."""
+    moved = {}
+    for step, (name, value) in enumerate(arrays.items()):
+        up = draws.uniforms(seed, "sample", (value.size or 1,), 1000 + step)[: value.size].reshape(value.shape) < 0.5
+        moved[name] = np.nextafter(value, np.where(up, np.inf, -np.inf).astype(value.dtype))
+    return moved
+
+
+def noise_floor_ratio(a: np.ndarray, b: np.ndarray, perturbed: Sequence[np.ndarray]) -> float:
+    """|a - b| over how far the same computation moves when its weights move by one unit in the last place.
+
+    `perturbed` are results of one framework from perturbed weights; the largest movement counts. No entry can move by
+    less than the spacing of numbers at the size of the result, so the floor is never below that.
+    """
+    floor = max(float(np.max(np.abs(a - p), initial=0)) for p in perturbed)
+    floor = max(floor, float(np.spacing(np.max(np.abs(a), initial=np.finfo(a.dtype).tiny))))
+    return float(np.max(np.abs(a - b), initial=0)) / floor
 
 
 def importance_standard_error(log_weights: np.ndarray) -> np.ndarray:

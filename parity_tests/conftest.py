@@ -21,9 +21,8 @@ with without_native_stderr():
 import torch
 # isort: on
 
-from common.metrics import difference, ulp_histogram
+from common.metrics import NOISE_FLOOR_RATIO, difference, noise_floor_ratio, ulp_histogram
 from common.mixture_checks import as_array
-from parity_tests.relational import NOISE_FLOOR_RATIO, noise_floor_ratio
 from parity_tests.report import write_report
 from parity_tests.tolerances import LIMITS, TOLERANCES
 

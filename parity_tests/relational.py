@@ -6,37 +6,15 @@ input? Is either further from the truth than it can help, or than the other? And
 entries are expected to fall on different sides of a rounding boundary?
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from common import draws
 from common.training import MOMENTS
 from parity_tests.numpy_oracle import grid_of, on_grid
 
 Arrays = dict[str, np.ndarray]
-NOISE_FLOOR_RATIO = 10  # how many times the noise floor two frameworks may be apart
 TRUTH_RATIO = 4  # how many times the other's error one framework's may be
-
-
-def one_ulp_away(arrays: Arrays, seed: int) -> Arrays:
-    """The arrays with each entry moved to the next floating-point number, up or down by a coin toss."""
-    moved = {}
-    for step, (name, value) in enumerate(arrays.items()):
-        up = draws.uniforms(seed, "sample", (value.size or 1,), 1000 + step)[: value.size].reshape(value.shape) < 0.5
-        moved[name] = np.nextafter(value, np.where(up, np.inf, -np.inf).astype(value.dtype))
-    return moved
-
-
-def noise_floor_ratio(a: np.ndarray, b: np.ndarray, perturbed: Sequence[np.ndarray]) -> float:
-    """|a - b| over how far the same computation moves when its weights move by one unit in the last place.
-
-    `perturbed` are results of one framework from perturbed weights; the largest movement counts. No entry can move by
-    less than the spacing of numbers at the size of the result, so the floor is never below that.
-    """
-    floor = max(float(np.max(np.abs(a - p), initial=0)) for p in perturbed)
-    floor = max(floor, float(np.spacing(np.max(np.abs(a), initial=np.finfo(a.dtype).tiny))))
-    return float(np.max(np.abs(a - b), initial=0)) / floor
 
 
 def errors_against_truth(a: np.ndarray, b: np.ndarray, truth: np.ndarray) -> tuple[float, float]:

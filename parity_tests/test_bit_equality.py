@@ -148,8 +148,8 @@ def test_em_checkpoints_are_the_same_bytes_in_three_frameworks(tmp_path: Path, k
 
 
 RUNS = {
-    "vae": "--steps 100 --hidden-dim 200 --latent-dim 5 --precision reproducible --seed 3",
-    "gmm": "--data digits --components 4 --reg-covar 1e-2 --steps 15 --precision reproducible --seed 3",
+    "vae": "--steps 30 --hidden-dim 200 --latent-dim 5 --precision reproducible --seed 3",
+    "gmm": "--data digits --components 4 --reg-covar 1e-2 --steps 6 --precision reproducible --seed 3",
 }
 WITH_THREADS = """
 import sys

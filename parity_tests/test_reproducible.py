@@ -61,8 +61,15 @@ def test_a_run_with_three_crossings_ends_in_the_same_bytes(tmp_path: Path, kind:
             assert one["loss"] == pytest.approx(two["loss"], rel=1e-13)
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("kind", RUNS)
+SLOW = {("conv", "float64")}
+OTHERS = [
+    pytest.param(kind, precision, marks=[pytest.mark.long] if (kind, precision) in SLOW else [])
+    for kind in RUNS
+    for precision in ("float64", "float32")
+]
+
+
+@pytest.mark.parametrize(("kind", "precision"), OTHERS)
 def test_in_other_precisions_it_ends_close_by(parity: Parity, tmp_path: Path, kind: str, precision: str) -> None:
     crossed = checkpoint.load(cross(kind, precision, tmp_path, 1) / "checkpoint.safetensors")
     alone = checkpoint.load(whole(kind, precision, tmp_path / "alone", "torch") / "checkpoint.safetensors")

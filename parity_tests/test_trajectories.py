@@ -8,18 +8,12 @@ import torch
 import pytorch_impl.gmm as torch_gmm
 import tf2_impl.gmm as tf_gmm
 from common import datasets
-from common.metrics import difference
+from common.metrics import NOISE_FLOOR_RATIO, difference, noise_floor_ratio, one_ulp_away
 from common.mixture_start import initial_responsibilities
 from parity_tests import numpy_oracle
 from parity_tests.conftest import Parity
 from parity_tests.lockstep import Arrays, Batches, Learner, NumpyLearner, learners, parameters_of
-from parity_tests.relational import (
-    NOISE_FLOOR_RATIO,
-    check_against_truth,
-    check_masks,
-    noise_floor_ratio,
-    one_ulp_away,
-)
+from parity_tests.relational import check_against_truth, check_masks
 from parity_tests.tolerances import INNER_PRODUCT, TOLERANCES
 
 PERTURBATIONS = 3

@@ -36,6 +36,7 @@ Source: Kingma and Welling (2014), section 3 and appendix C.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,9 @@ class VAE(nn.Module):
         check_vae(data_dim, latent_dim, hidden_dim, activation, likelihood, variance, dtype)
         check_network(model, data_dim, image_shape, channels)
         super().__init__()
+        sizes = dict(data_dim=data_dim, latent_dim=latent_dim, hidden_dim=hidden_dim, activation=activation)
+        network = dict(dtype=dtype, model=model, image_shape=image_shape, channels=channels)
+        self.config = sizes | dict(likelihood=likelihood, variance=variance) | network
         if model == "conv":
             self.encoder = ConvEncoder(image_shape, channels, hidden_dim, latent_dim, activation, dtype)
             self.decoder = ConvDecoder(latent_dim, hidden_dim, channels, image_shape, activation, dtype)
@@ -90,6 +94,10 @@ class VAE(nn.Module):
             self.log_var = nn.Parameter(torch.zeros(shape, dtype=getattr(torch, dtype)))
         elif likelihood == "gaussian":
             self.register_buffer("log_var", torch.tensor(math.log(variance), dtype=getattr(torch, dtype)), False)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that build this model again, but for its parameters."""
+        return dict(self.config)
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (N, D), noise (N, L) -> output (N, D) of a drawn code, mean (N, L) and log_var (N, L) of the codes."""

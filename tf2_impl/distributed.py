@@ -11,9 +11,8 @@ of the row in the whole minibatch. Sums are added in another order than by one p
 bits, a `reproducible` run rounds away as it does the differences between frameworks.
 
 Where the frameworks differ: PyTorch's workers are started by torchrun, which tells them their rank by RANK and
-WORLD_SIZE, and add up in place; TensorFlow's are told by TF_CONFIG, and add up inside a strategy's `run`.
-
-    python -m common.launch_workers 2 tf2_impl.train_vae --out build/runs/shared
+WORLD_SIZE, and add up in place; TensorFlow's are told by TF_CONFIG, and add up inside a strategy's `run`. Where no
+scheduler tells them, `python -m common.launch_workers 2` and the rest of a command line starts two of either.
 """
 
 import json

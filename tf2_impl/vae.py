@@ -36,6 +36,7 @@ Source: Kingma and Welling (2014), section 3 and appendix C.
 """
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -79,6 +80,9 @@ class VAE(keras.Model):
         check_vae(data_dim, latent_dim, hidden_dim, activation, likelihood, variance, dtype)
         check_network(model, data_dim, image_shape, channels)
         super().__init__(dtype=dtype)
+        sizes = dict(data_dim=data_dim, latent_dim=latent_dim, hidden_dim=hidden_dim, activation=activation)
+        network = dict(dtype=dtype, model=model, image_shape=image_shape, channels=channels)
+        self.config = sizes | dict(likelihood=likelihood, variance=variance) | network
         if model == "conv":
             self.encoder = ConvEncoder(image_shape, channels, hidden_dim, latent_dim, activation, dtype)
             self.decoder = ConvDecoder(latent_dim, hidden_dim, channels, image_shape, activation, dtype)
@@ -91,6 +95,11 @@ class VAE(keras.Model):
             self.log_var = self.add_weight(shape=shape, initializer="zeros", name="log_var")
         elif likelihood == "gaussian":
             self.log_var = tf.constant(math.log(variance), dtype)
+        self.built = True  # all layers are, from their sizes
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that build this model again, but for its parameters."""
+        return dict(self.config)
 
     def call(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (N, D), noise (N, L) -> output (N, D) of a drawn code, mean (N, L) and log_var (N, L) of the codes."""

@@ -25,6 +25,7 @@ PARTS = {
     "The climb": {
         "natural_parameters": "Natural parameters",
         "gmm_statistics": "EM on sufficient statistics",
+        "distributed": "Several workers",
         "optimizer": "Adam",
     },
 }

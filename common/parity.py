@@ -1,0 +1,80 @@
+"""Hold a model of your own against its port: values, gradients and whole trainings, each at the size of its rounding.
+
+Everything comes as NumPy arrays, named or not, so that it does not matter which frameworks they are from:
+
+    check_values({"loss": loss, **gradients}, {"loss": port_loss, **port_gradients})
+    check_training(train, port, steps=100)     # train(step) makes an update and gives what the model then holds
+
+A difference is measured relative to the largest entry of its tensor. Allowed are 8 machine epsilons times the
+``condition``: by how much the computation magnifies a relative change of what enters it, 1 for a sum of terms of one
+sign, sqrt(k) for an inner product of k terms. Who does not know it gives ``moved`` instead: the same results of one
+framework from weights that `one_ulp_away` has moved by a single bit. What that changes is noise, and ten times as much
+is allowed between frameworks.
+"""
+
+from collections.abc import Callable, Mapping
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from common.metrics import NOISE_FLOOR_RATIO, Difference, difference, noise_floor_ratio
+
+EPSILONS = 8
+
+Values = Mapping[str, Any]
+
+
+def check_values(
+    ours: Any, theirs: Any, condition: float = 1.0, moved: Any = None, where: str = ""
+) -> dict[str, Difference]:
+    """How far apart the values are, by name; arrays, or mappings from names to arrays, of one dtype.
+
+    Raises AssertionError that names the first tensor that is further apart than rounding explains, ValueError if names,
+    shapes or dtypes differ or an entry is not finite.
+    """
+    ours, theirs = _named(ours), _named(theirs)
+    if ours.keys() != theirs.keys():
+        raise ValueError(f"{sorted(ours.keys() ^ theirs.keys())} are not in both: give both the same names")
+    found = {}
+    for name, a in ours.items():
+        try:
+            found[name] = difference(a, theirs[name])
+        except ValueError as error:
+            raise ValueError(f"{name}{where}: {error}") from None
+        if moved is not None:
+            ratio = noise_floor_ratio(a, theirs[name], [_named(moved)[name]])
+            if ratio > NOISE_FLOOR_RATIO:
+                raise AssertionError(f"{name}{where}: {ratio:.1f} times as far apart as a change of the weights' last "
+                                     f"bit explains; {NOISE_FLOOR_RATIO} times is allowed")  # fmt: skip
+            continue
+        allowed = EPSILONS * condition * float(np.finfo(a.dtype).eps)
+        if (apart := found[name]).nmax > allowed:
+            raise AssertionError(f"{name}{where}: {apart.nmax:.1e} of its scale apart, {apart.max_ulp} ULP; rounding "
+                                 f"explains {allowed:.1e}")  # fmt: skip
+    return found
+
+
+def check_training(
+    ours: Callable[[int], Values],
+    theirs: Callable[[int], Values],
+    steps: int,
+    condition: float = 1.0,
+    moved: Callable[[int], Values] | None = None,
+) -> list[dict[str, Difference]]:
+    """How far apart two trainings are after each of the steps 1, 2, ...; errors as of `check_values`, with the step.
+
+    Each function makes one update and gives what the model then holds. The roundings of n updates are taken to be
+    independent, which allows sqrt(n) times those of one.
+    """
+    course = []
+    for step in range(1, steps + 1):
+        values = ours(step), theirs(step), condition * sqrt(step), None if moved is None else moved(step)
+        course.append(check_values(*values, where=f", step {step}"))
+    return course
+
+
+def _named(values: Any) -> dict[str, np.ndarray]:
+    if not isinstance(values, Mapping):
+        return {"value": np.asarray(values)}
+    return {name: np.asarray(value) for name, value in values.items()}

@@ -1,0 +1,78 @@
+"""The checks for pairs of one's own: what is rounding passes, what is not is named; the example runs as it stands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.metrics import one_ulp_away
+from common.parity import check_training, check_values
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "parity_tests" / "your_own_pair.py"
+X = {"loss": np.array(2.0), "gradient": np.linspace(-1, 1, 7)}
+
+
+def moved(name: str, by: float) -> dict[str, np.ndarray]:
+    return X | {name: X[name] + by}
+
+
+def test_rounding_passes_and_more_is_named() -> None:
+    found = check_values(X, moved("gradient", 4e-16))
+    assert found["gradient"].nmax == pytest.approx(4e-16, rel=0.5)
+    assert found["loss"].max_ulp == 0
+    with pytest.raises(
+        AssertionError, match=r"gradient: 1\.0e-12 of its scale apart, \d+ ULP; rounding explains 1.8e-15"
+    ):
+        check_values(X, moved("gradient", 1e-12))
+    check_values(X, moved("gradient", 1e-12), condition=1e4)
+    assert list(check_values(np.ones(3), np.ones(3))) == ["value"]
+
+
+def test_without_a_constant_noise_is_what_a_last_bit_moves() -> None:
+    """x - 1 near 1 loses digits: a last bit of x is 1e-10 of the result, and so may the frameworks differ."""
+    x = {"x": 1 + np.linspace(1, 2, 5) * 1e-6}
+    ours, theirs = x["x"] - 1, np.nextafter(x["x"], 2) - 1
+    with pytest.raises(AssertionError, match="of its scale apart"):
+        check_values(ours, theirs)
+    noise = one_ulp_away(x, 0)["x"] - 1
+    check_values(ours, theirs, moved=noise)
+    with pytest.raises(AssertionError, match="times as far apart as a change of the weights' last bit explains"):
+        check_values(ours, theirs + 1e-13, moved=noise)
+
+
+def test_a_training_that_parts_is_named_with_its_step() -> None:
+    course = check_training(lambda step: X, lambda step: X, steps=5)
+    assert len(course) == 5
+    with pytest.raises(AssertionError, match="loss, step 3: "):
+        check_training(lambda step: X, lambda step: moved("loss", 1e-9 * (step >= 3)), steps=5)
+    with pytest.raises(AssertionError, match=r"gradient, step 2: .* last bit explains"):
+        check_training(lambda step: X, lambda step: moved("gradient", 1e-9 * (step > 1)), 5, moved=lambda step: X)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [({"loss": X["loss"]}, r"\['gradient'\] are not in both"),
+     (X | {"gradient": np.ones(6)}, "gradient: a is .* and b is .*: compare like with like"),
+     (X | {"gradient": X["gradient"].astype(np.float32)}, "compare like with like"),
+     (X | {"loss": np.array(np.nan)}, "loss: b has 1 entries that are not finite")],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_refused(theirs: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_values(X, theirs)
+
+
+@pytest.mark.parametrize("rate", ["1 / 128", "0.01"])
+def test_the_example(tmp_path: Path, rate: str) -> None:
+    """It passes; and with a rate that Keras rounds to single precision, it finds that."""
+    copy = tmp_path / "pair.py"
+    copy.write_text(EXAMPLE.read_text().replace("RATE = 1 / 128", f"RATE = {rate}"))
+    done = subprocess.run(
+        [sys.executable, copy], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    if rate == "0.01":
+        assert "AssertionError: weight, step 1: 8.2e-10 of its scale apart" in done.stderr
+    else:
+        assert "'loss': Difference(" in done.stdout, done.stderr
