@@ -172,13 +172,17 @@ class VAEOptions(RunOptions):
     steps: int | None = option(None, "stop after this many updates, whatever the epochs", type=int)
     batch_size: int = option(128, "images in a minibatch")
     learning_rate: float = option(1e-3, "of Adam")
+    importance_samples: int = option(0, "draws for each held-out image that estimate its log p(x) at the end; 0: none")
     pixel_max: float = option(1.0, "what a white pixel has in a .csv or .npy file: pixels are divided by it")
 
     def at_least(self) -> dict[str, float]:
         """The least value of each numeric option."""
         sizes = ("latent_dim", "hidden_dim", "channels", "epochs", "steps", "batch_size")
         return (
-            super().at_least() | dict.fromkeys(sizes, 1) | {"variance": 1e-6, "learning_rate": 1e-12, "pixel_max": 1e-6}
+            super().at_least()
+            | dict.fromkeys(sizes, 1)
+            | {"variance": 1e-6, "learning_rate": 1e-12, "pixel_max": 1e-6}
+            | {"importance_samples": 0}
         )
 
     def check(self) -> Self:
@@ -192,6 +196,11 @@ class VAEOptions(RunOptions):
         if self.model == "autoencoder" and self.variance == "per-pixel":
             raise ValueError(
                 "--variance per-pixel: squared error has one for all pixels; give a number or leave it out"
+            )
+        if self.model == "autoencoder" and self.importance_samples:
+            raise ValueError(
+                f"--importance-samples {self.importance_samples}: a plain autoencoder has no q(z|x) to draw from; "
+                "leave it out, or train a VAE"
             )
         if self.variance is not None and self.likelihood != "gaussian":
             raise ValueError(f"--variance {self.variance}: only a gaussian likelihood has one; leave it out")
@@ -212,7 +221,7 @@ VARIATIONAL_ONLY = tuple(f.name for f in fields(GMMOptions) if "_prior" in f.nam
 
 # What --resume takes from the command line; everything else is the earlier run's, and must not be contradicted.
 SPOKEN = {"log_interval", "quiet", "verbose", "json"}
-OF_THIS_RUN = {"out", "resume", "overwrite", "threads", "device"} | SPOKEN
+OF_THIS_RUN = {"out", "resume", "overwrite", "threads", "device", "importance_samples"} | SPOKEN
 FREE_ON_RESUME = OF_THIS_RUN | {"data_dir", "epochs", "steps", "tol"}
 
 
@@ -251,7 +260,7 @@ def resumed(options: RunOptions, given: set[str], earlier: dict[str, Any]) -> Ru
     changed = {name: getattr(options, name) for name in given & FREE_ON_RESUME}
     if "epochs" in given and "steps" not in given:
         changed["steps"] = None  # more epochs are meant, wherever the earlier run was told to stop
-    own = {name: getattr(options, name) for name in OF_THIS_RUN}
+    own = {name: getattr(options, name) for name in OF_THIS_RUN if hasattr(options, name)}
     return type(options)(**{name: earlier[name] for name in names} | own | changed).check()
 
 

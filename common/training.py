@@ -29,6 +29,7 @@ from common.variational_prior import (
 
 DEFAULT_REG_COVAR = 1e-6
 DEFAULT_CHANNELS = 32
+DECODED_AT_ONCE = 20_000  # codes, for an estimate of log p(x)
 ROWS_AT_ONCE = 500  # a convolution's activations are many times as large as its images
 ROWS_IN_A_FIGURE = 20_000
 OBJECTIVE = {"em": "log_likelihood", "map": "log_posterior", "variational": "lower_bound"}
@@ -339,6 +340,22 @@ def mean_bound(bound_of: Callable[[slice], tuple[Any, Any, Any]], n: int) -> tup
     """The ELBO and its parts, averaged over n rows, from ``bound_of(rows)``, their averages over a slice."""
     bounds = [[float(term) for term in bound_of(rows)] for rows in chunks(n)]
     return tuple(np.average(bounds, axis=0, weights=[(rows.stop - rows.start) / n for rows in chunks(n)]).tolist())
+
+
+def importance_noise(options: VAEOptions, rows: slice) -> np.ndarray:
+    """Standard normal draws for some of the held-out images, (S, N, L), whichever images they are computed with."""
+    s, n, latent = options.importance_samples, rows.stop - rows.start, options.latent_dim
+    drawn = draws.normals(options.seed, "held-out", (n, s, latent), 1, rows.start)
+    return drawn.transpose(1, 0, 2).astype(dtype_of(options.precision))
+
+
+def estimated_evidence(options: VAEOptions, log_evidence: Callable[[slice], np.ndarray], n: int) -> dict[str, float]:
+    """The mean log p(x) of n held-out images by importance sampling, and its standard error, if asked for."""
+    if not options.importance_samples:
+        return {}
+    size = max(1, DECODED_AT_ONCE // options.importance_samples)
+    values = np.concatenate([log_evidence(slice(i, min(i + size, n))) for i in range(0, n, size)]).astype(np.float64)
+    return {"log_evidence": float(values.mean()), "log_evidence_error": float(values.std() / math.sqrt(n))}
 
 
 def own_share(n: int, workers: Any) -> tuple[slice, float]:

@@ -689,6 +689,25 @@ def test_what_a_run_says(tmp_path: Path, framework: str, script: str, capfd: pyt
     assert digest(tmp_path / "quiet") == digest(tmp_path / "run")
 
 
+def test_importance_samples_raise_the_bound_alike(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """More draws, a higher estimate, the same from both frameworks; and none without a q(z|x) to draw from."""
+    found: dict[str, list[float]] = {}
+    for framework, main in VAE.items():
+        assert run(main, f"{SMALL['vae']} --precision reproducible", tmp_path / framework) == 0
+        for draws_ in ("1", "20"):
+            arguments = ["--resume", str(tmp_path / framework), "--importance-samples", draws_, "--json"]
+            capfd.readouterr()
+            assert main([*arguments, "--out", str(tmp_path / f"{framework}-{draws_}")]) == 0
+            told = json.loads(capfd.readouterr().out)
+            found.setdefault(framework, []).append(told["held_out_log_evidence"])
+            assert 0 < told["held_out_log_evidence_error"] < 1
+    np.testing.assert_allclose(found["tf2"], found["torch"], rtol=1e-12)
+    assert found["torch"][0] < found["torch"][1]
+    with pytest.raises(SystemExit, match="2"):
+        main(["--model", "autoencoder", "--importance-samples", "5", "--out", str(tmp_path / "none")])
+    assert "--importance-samples 5: a plain autoencoder has no q(z|x) to draw from" in capfd.readouterr().err
+
+
 def test_verbose_shows_what_tensorflow_reports(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tf2_impl.train_gmm", "--steps", "2", "--verbose", "--out", str(tmp_path / "run")]
     assert "cpu_feature_guard" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr

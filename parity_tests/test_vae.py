@@ -115,6 +115,27 @@ def test_the_elbo_bounds_the_evidence(module: ModuleType, case: str) -> None:
     elbo = np.sum(node_weights * bounds) / np.sqrt(2 * np.pi)
     assert to_posterior > 0
     assert elbo + to_posterior == pytest.approx(evidence, rel=1e-9)
+    noise = draws.normals(0, "held-out", (20_000, 1, 1))
+    estimate = module.importance_weighted_log_likelihood(model, make(x), make(noise))
+    assert as_numpy(estimate)[0] == pytest.approx(evidence, abs=0.02)
+    assert elbo < as_numpy(estimate)[0] - 0.02, "an ELBO is no log p(x)"
+
+
+@pytest.mark.parametrize("network", [{}, {"model": "conv", "image_shape": (8, 8), "channels": 4}])
+def test_importance_weighted_log_likelihoods_agree(parity: Parity, dtype: str, mode: str, network: dict) -> None:
+    ours, theirs = pair(dtype, **network)
+    x, noise = DIGITS[:9].astype(dtype), draws.normals(0, "held-out", (7, 9, 6)).astype(dtype)
+    a = torch_vae.importance_weighted_log_likelihood(ours, torch.tensor(x), torch.tensor(noise))
+    estimate = MODES[mode](lambda *v: tf_vae.importance_weighted_log_likelihood(theirs, *v))
+    parity.check("importance-weighted log p(x)", "loss", a.detach(), estimate(tf.constant(x), tf.constant(noise)),
+                 " ".join(network) or "dense", mode)  # fmt: skip
+    # of a single draw it is the ELBO of that draw, without the divergence in closed form
+    one = as_numpy(torch_vae.importance_weighted_log_likelihood(ours, torch.tensor(x), torch.tensor(noise[:1])))
+    output, mean, log_var = (as_numpy(v).astype(np.float64) for v in ours(torch.tensor(x), torch.tensor(noise[0])))
+    z = mean + np.exp(log_var / 2) * noise[0]
+    expected = (x * output - np.logaddexp(0, output)).sum(axis=1) + stats.norm.logpdf(z).sum(axis=1)
+    expected -= stats.norm.logpdf(z, mean, np.exp(log_var / 2)).sum(axis=1)
+    np.testing.assert_allclose(one, expected, rtol=1e-12 if dtype == "float64" else 1e-5)
 
 
 def as_numpy(value: torch.Tensor | tf.Tensor) -> np.ndarray:

@@ -49,6 +49,8 @@ from pytorch_impl.elbo import (
     evidence_lower_bound,
     gaussian_kl_to_standard_normal,
     gaussian_log_likelihood,
+    importance_weighted_bound,
+    log_importance_weights,
     reparameterize,
 )
 from pytorch_impl.networks import Decoder, Encoder, named_parameters
@@ -131,3 +133,18 @@ def loss_and_gradients(model: VAE, x: Tensor, noise: Tensor) -> tuple[Bound, dic
     bound = model.elbo(x, noise)
     gradients = torch.autograd.grad(-bound.elbo, list(parameters.values()))
     return Bound(*(term.detach() for term in bound)), dict(zip(parameters, gradients, strict=True))
+
+
+def importance_weighted_log_likelihood(model: VAE, x: Tensor, noise: Tensor) -> Tensor:
+    r"""An estimate of $\log p(x)$ for every image, (N,), from S draws of its own, noise (S, N, L).
+
+    $$z_s \sim q(z \mid x), \qquad \log p(x) \approx \log \frac{1}{S} \sum_s
+      \frac{p(x \mid z_s) \, p(z_s)}{q(z_s \mid x)}$$
+
+    Source: Burda et al. (2016), equation 8.
+    """
+    mean, log_var = model.encoder(x)  # (N, L), (N, L)
+    z = reparameterize(mean, log_var, noise)  # (S, N, L)
+    output = model.decoder(z.reshape(-1, z.shape[-1]))  # (S N, D)
+    log_likelihood = model.log_likelihood(x, output.reshape(*z.shape[:-1], -1))  # (S, N)
+    return importance_weighted_bound(log_importance_weights(log_likelihood, z, mean, log_var))

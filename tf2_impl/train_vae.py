@@ -74,6 +74,11 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             noise = noise_for("held-out", slice(0, len(x)), 0)
             return vae.Bound(*training.mean_bound(lambda rows: model.elbo(x[rows], noise[rows]), len(x)))
 
+        def log_evidence(rows: slice) -> np.ndarray:
+            noise = training.importance_noise(options, rows)  # (S, N, L)
+            x = held_out.x[rows]
+            return vae.importance_weighted_log_likelihood(model, tf.constant(x), tf.constant(noise)).numpy()
+
         images = tf.constant(training_set.x)
         batches = draws.batches_per_epoch(n, options.batch_size)
         for step in run.steps(optimizer.step, training.last_step(options, n), "update", options.batch_size):
@@ -99,7 +104,9 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             return (output if is_plain else model.expected_data(output)).numpy()
 
         terms = held_out_terms()
-        training.finish_vae(run, data, dict(zip(terms._fields, map(float, terms), strict=True)), encode, decode)
+        terms = dict(zip(terms._fields, map(float, terms), strict=True))
+        terms |= training.estimated_evidence(options, log_evidence, len(held_out.x))
+        training.finish_vae(run, data, terms, encode, decode)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
