@@ -39,6 +39,14 @@ def pytest_configure() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Single precision through XLA is for `make parity-long`: compiling takes long, and double precision sees more."""
+    for item in items:
+        values = getattr(item, "callspec", None) and item.callspec.params.values()
+        if values and {"xla", "float32"} <= {value for value in values if isinstance(value, str)}:
+            item.add_marker(pytest.mark.long)
+
+
 class Parity:
     """What a test uses to hold a PyTorch value against a TensorFlow value and to enter both in the table."""
 

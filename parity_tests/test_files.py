@@ -289,7 +289,7 @@ def check_answer(kind: str, answer: Any) -> None:
         assert all(np.isfinite(row["loss"]) and row["step"] > 0 for row in answer)
 
 
-@pytest.mark.parametrize("examples", [50, pytest.param(2_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [25, pytest.param(2_000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", FORMATS)
 def test_mutated_files_are_read_right_or_refused_in_one_line(tmp_path: Path, kind: str, examples: int) -> None:
     name, reader, valid = FORMATS[kind]

@@ -113,7 +113,14 @@ VAE_RUNS = [
 ]
 
 
-@pytest.mark.parametrize(("script", "arguments"), [("gmm", a) for a in GMM_RUNS] + [("vae", a) for a in VAE_RUNS])
+ALL_RUNS = [("gmm", a) for a in GMM_RUNS] + [("vae", a) for a in VAE_RUNS]
+FOR_THE_LONG_RUN = [ALL_RUNS[number] for number in (1, 3, 8, 9, 11, 15)]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [pytest.param(*run, marks=[pytest.mark.long] if run in FOR_THE_LONG_RUN else []) for run in ALL_RUNS],
+)
 def test_reproducible_checkpoints_are_the_same_bytes(tmp_path: Path, script: str, arguments: str) -> None:
     for framework, main in SCRIPTS[script].items():
         assert run(main, arguments + " --precision reproducible", tmp_path / framework) == 0
