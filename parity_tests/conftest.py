@@ -13,7 +13,7 @@ import pytest
 os.environ.update(dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"), no_proxy="127.0.0.1")
 
 # isort: off
-from common.run_folder import versions, without_native_stderr
+from common.run_folder import RunFolder, versions, without_native_stderr
 
 with without_native_stderr():
     import tf2_impl  # noqa: F401  (silences TensorFlow's log before its first import)
@@ -132,6 +132,13 @@ class Parity:
 def parity(request: pytest.FixtureRequest) -> Parity:
     """The recorder, for the chapter that the test module is named after; its rows travel with the test's report."""
     return Parity(request.module.__name__.rpartition("test_")[2], request.node.user_properties)
+
+
+@pytest.fixture(autouse=True)
+def _figures_where_they_are_looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four figures take longer than a short training: runs draw theirs in the tests that are marked so."""
+    if request.node.get_closest_marker("figures") is None:
+        monkeypatch.setattr(RunFolder, "save_figure", lambda run, name, draw, *arguments: None)
 
 
 MODES: dict[str, Callable[[Callable], Callable]] = {

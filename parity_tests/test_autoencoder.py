@@ -213,7 +213,7 @@ def test_a_linear_autoencoder_is_pca(module: ModuleType) -> None:
 
     flat = np.concatenate([value.ravel() for value in start.values()])
     found = optimize.minimize(objective, flat, jac=True, method="L-BFGS-B",
-                              options={"maxiter": 1000, "maxfun": 1000, "ftol": 1e-12})  # fmt: skip
+                              options={"maxiter": 300, "maxfun": 300, "ftol": 1e-12})  # fmt: skip
     networks.import_parameters(model, unpack(found.x))
     squared_error = float(runtime.evaluate(model.fit_of, x)[1])
     pca = PCA(3, svd_solver="full").fit(x)

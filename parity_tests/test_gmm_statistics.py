@@ -400,7 +400,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.parametrize("folder", ["pytorch_impl", "tf2_impl"])
+@pytest.mark.parametrize("folder", ["pytorch_impl", pytest.param("tf2_impl", marks=pytest.mark.long)])
 def test_memory_does_not_grow_with_a_mapped_file(folder: str, big_file: Path) -> None:
     """A file of 256 MB is fitted with less above the imports than the file is large, start and checks included."""
     result = subprocess.run(
@@ -421,6 +421,7 @@ def big_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.figures
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("precision", ["reproducible", "float32"])
 def test_a_large_file_is_trained_on_by_the_script(

@@ -60,6 +60,7 @@ def digest(folder: Path) -> str:
     return checkpoint.digest(folder / "checkpoint.safetensors")
 
 
+@pytest.mark.figures
 @both
 @scripts
 def test_a_run_leaves_what_it_promises(
@@ -173,6 +174,7 @@ def test_a_checkpoint_is_a_state_dict(tmp_path: Path, framework: str, likelihood
     assert all(np.array_equal(value.numpy(), arrays[name].numpy()) for name, value in model.state_dict().items())
 
 
+@pytest.mark.figures
 def test_a_variational_run_crosses_frameworks_and_says_who_survives(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -488,6 +490,7 @@ def test_a_run_that_fails_leaves_the_old_one(tmp_path: Path, framework: str, arg
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.figures
 @both
 def test_an_autoencoders_run(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
     """What it leaves, what it says, and that a checkpoint is PyTorch's state dict."""
@@ -609,6 +612,7 @@ def test_logged_losses_are_those_of_the_noise_that_was_drawn(
         losses.append(numpy_oracle.vae_loss_and_gradients(parameters, x, noise, "tanh", "gaussian")[0])
 
 
+@pytest.mark.figures
 @both
 @pytest.mark.parametrize("data", ["old-faithful", "airquality --missing em"])
 def test_what_a_mixture_run_shows_is_of_its_last_parameters(
@@ -656,6 +660,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, main: Callable, arguments: str, out: 
     return found
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("model", ["dense", "conv"])
 def test_figures_show_what_the_checkpoint_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     """Codes are means, pixels probabilities: the same from both, and from the dense checkpoint by hand."""
@@ -678,6 +683,7 @@ def test_figures_show_what_the_checkpoint_computes(tmp_path: Path, monkeypatch: 
         np.testing.assert_allclose(ours["latent_space"], codes, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.figures
 @both
 @scripts
 def test_what_a_run_says(tmp_path: Path, framework: str, script: str, capfd: pytest.CaptureFixture) -> None:
