@@ -69,6 +69,11 @@ class RunOptions:
             raise ValueError("--out is missing: name the folder that the run is to write, such as build/runs/first")
         return self
 
+    @property
+    def dtype(self) -> str:
+        """The floating-point type that the precision computes in."""
+        return "float32" if self.precision == "float32" else "float64"
+
     def at_least(self) -> dict[str, float]:
         """The least value of each numeric option."""
         return {"seed": 0, "threads": 1, "log_interval": 0}

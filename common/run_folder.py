@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from common import checkpoint, options
 from common.options import RunOptions
-from common.readers import read_json, read_json_lines
+from common.readers import read_json, read_json_lines, reason
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "tensorflow", "keras")
 SECONDS_BETWEEN_SAVES = 10.0
@@ -121,6 +121,19 @@ class RunFolder:
             if lacking := set(names) - row.keys():
                 raise ValueError(f"--resume {self.options.resume}: metrics.jsonl lacks {', '.join(sorted(lacking))} at "
                                  f"step {row['step']}; restore the file")  # fmt: skip
+
+    def check_arrays(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """ValueError unless the checkpoint to go on from holds arrays of these names and shapes."""
+        arrays, source = self.start[0], f"--resume {self.options.resume}"
+        if differing := arrays.keys() ^ shapes.keys():
+            names = reason(repr(sorted(differing)))
+            raise ValueError(f"{source}: the checkpoint's names differ in {names}; use a run's own")
+        for name, shape in shapes.items():
+            if arrays[name].shape != tuple(shape):
+                raise ValueError(
+                    f"{source}: the checkpoint's {name} has shape {arrays[name].shape}, not {tuple(shape)}; use one a "
+                    "run wrote"
+                )
 
     def save_is_due(self) -> bool:
         """Whether the last checkpoint is so old that losing what came after it would hurt."""

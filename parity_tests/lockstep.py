@@ -14,7 +14,7 @@ import tf2_impl.networks as tf_networks
 import tf2_impl.optimizer as tf_optimizer
 import tf2_impl.vae as tf_vae
 from common import datasets, draws
-from common.training import MOMENTS
+from common.vae_training import MOMENTS
 from parity_tests import numpy_oracle
 from parity_tests.conftest import MODES
 

@@ -196,7 +196,7 @@ _PLANTED = {
     "tf2_impl/train_gmm.py": (
         ("a start that is not regularised", "start = gmm.m_step(tf.constant(points), tf.constant(gamma), kind, epsilon)", "start = gmm.m_step(tf.constant(points), tf.constant(gamma), kind)"),
         ("missing entries without the regularisation", "missing_data.em_iteration(x, observed, *parameters, epsilon)", "missing_data.em_iteration(x, observed, *parameters)"),
-        ("a reproducible run that does not round", "return training.rounded(options, tuple(value.numpy() for value in parameters))", "return tuple(value.numpy() for value in parameters)"),
+        ("a reproducible run that does not round", "return mixture_training.rounded(options, tuple(value.numpy() for value in parameters))", "return tuple(value.numpy() for value in parameters)"),
     ),
     "pytorch_impl/runtime.py": (
         ("the latest value first", "if len(pending) > threads:\n                    yield pending.popleft()", "if len(pending) > threads:\n                    yield pending.pop()"),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common.training import MOMENTS
+from common.vae_training import MOMENTS
 from parity_tests.numpy_oracle import grid_of, on_grid
 
 Arrays = dict[str, np.ndarray]

@@ -23,7 +23,7 @@ from common import checkpoint, datasets, draws
 from common.mixture_checks import COVARIANCE_TYPES
 from common.mixture_start import initial_responsibilities
 from common.rounding import round_mixture
-from common.training import vae_state
+from common.vae_training import vae_state
 from parity_tests import numpy_oracle
 from parity_tests.conftest import Parity
 from parity_tests.lockstep import Arrays, Batches, NumpyLearner, learners, parameters_of

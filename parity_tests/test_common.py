@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from common import checkpoint, datasets, draws, readers, training
+from common import checkpoint, datasets, draws, readers, vae_training
 from common.metrics import difference, ulp_distance, ulp_histogram
 from common.rounding import round_mixture
 from parity_tests.conftest import Parity
@@ -268,11 +268,11 @@ def test_the_report_is_json() -> None:
 
 def test_a_bound_in_pieces_is_the_bound_of_the_whole() -> None:
     terms = draws.normals(0, "sample", (1201, 3))
-    pieces = training.chunks(len(terms))
+    pieces = vae_training.chunks(len(terms))
     assert sum(rows.stop - rows.start for rows in pieces) == len(terms)
-    assert max(rows.stop - rows.start for rows in pieces) == training.ROWS_AT_ONCE
-    averaged = training.mean_bound(lambda rows: tuple(terms[rows].mean(axis=0)), len(terms))
+    assert max(rows.stop - rows.start for rows in pieces) == vae_training.ROWS_AT_ONCE
+    averaged = vae_training.mean_bound(lambda rows: tuple(terms[rows].mean(axis=0)), len(terms))
     np.testing.assert_allclose(averaged, terms.mean(axis=0), rtol=1e-12)
-    assert training.mean_bound(lambda rows: tuple(terms[:300][rows].mean(axis=0)), 300) == tuple(
+    assert vae_training.mean_bound(lambda rows: tuple(terms[:300][rows].mean(axis=0)), 300) == tuple(
         terms[:300].mean(axis=0)
     )

@@ -20,7 +20,7 @@ import pytorch_impl.distributed as torch_distributed
 import tf2_impl.distributed as tf_distributed
 from common import checkpoint, draws, launch_workers
 from common.chunks import share
-from common.training import own_share
+from common.vae_training import own_share
 from parity_tests.conftest import Parity
 from parity_tests.test_scripts import rows
 

@@ -428,7 +428,7 @@ def test_a_large_file_is_trained_on_by_the_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 200)
-    monkeypatch.setattr("common.training.ROWS_IN_A_FIGURE", 90)
+    monkeypatch.setattr("common.mixture_training.ROWS_IN_A_FIGURE", 90)
     np.save(tmp_path / "x.npy", X)
     digests = []
     for name, main in (("torch", pytorch_impl.train_gmm.main), ("tf2", tf2_impl.train_gmm.main)):

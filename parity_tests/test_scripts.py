@@ -22,7 +22,7 @@ import pytorch_impl.train_gmm
 import pytorch_impl.train_vae
 import tf2_impl.train_gmm
 import tf2_impl.train_vae
-from common import checkpoint, compare_runs, datasets, draw_chapters, draws, figures, training
+from common import checkpoint, compare_runs, datasets, draw_chapters, draws, figures, mixture_training
 from common.options import GMMOptions, VAEOptions
 from common.variational_prior import VariationalPosterior
 from parity_tests import numpy_oracle
@@ -619,8 +619,10 @@ def test_what_a_mixture_run_shows_is_of_its_last_parameters(
     tmp_path: Path, framework: str, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log likelihood of the summary and the figure's responsibilities, far from convergence, by SciPy."""
-    shown, finish = [], training.finish_mixture
-    monkeypatch.setattr(training, "finish_mixture", lambda *arguments: (shown.extend(arguments), finish(*arguments)))
+    shown, finish = [], mixture_training.finish_mixture
+    monkeypatch.setattr(
+        mixture_training, "finish_mixture", lambda *arguments: (shown.extend(arguments), finish(*arguments))
+    )
     assert run(GMM[framework], f"--data {data} --components 3 --init random --steps 4", tmp_path / "run") == 0
     _, _, parameters, gamma, objective = shown
     arrays = load_file(tmp_path / "run" / "checkpoint.safetensors")

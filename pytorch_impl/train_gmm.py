@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common import run_folder, training
+from common import mixture_training, run_folder
 from common.options import GMMOptions
 from common.variational_prior import VariationalPosterior
 
 PROGRAM = "pytorch_impl.train_gmm"
 
 
-def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
+def train(run: run_folder.RunFolder, data: mixture_training.MixtureData) -> None:
     """Iterate EM (plain, with gaps, with a prior) or variational updates until the bound stands still, or --steps."""
     # Imported here, so that a wrong option is answered at once.
     import torch
@@ -23,7 +23,7 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
     from pytorch_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
     from pytorch_impl.runtime import device
 
-    options, kind, epsilon = run.options, run.options.covariance, training.reg_covar(run.options)
+    options, kind, epsilon = run.options, run.options.covariance, mixture_training.reg_covar(run.options)
     variational, workers = options.method == "variational", run.workers
     in_chunks = data.in_chunks or workers.size > 1
     Parameters = tuple[torch.Tensor, ...]  # weights, means, covariances; or the fields of a VariationalPosterior
@@ -41,30 +41,30 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
 
     def stored(parameters: Parameters) -> tuple[np.ndarray, ...]:
         """The parameters as the checkpoint holds them."""
-        return training.rounded(options, tuple(value.cpu().numpy() for value in parameters))
+        return mixture_training.rounded(options, tuple(value.cpu().numpy() for value in parameters))
 
     def iterate(parameters: Parameters) -> tuple[Parameters, torch.Tensor]:
         updated, objective = step(parameters)
         return tuple(torch.tensor(value) for value in stored(updated)), objective
 
     def save(parameters: Parameters, iteration: int) -> None:
-        run.save(dict(zip(training.parameter_names(options), stored(parameters), strict=True)), iteration)
+        run.save(dict(zip(mixture_training.parameter_names(options), stored(parameters), strict=True)), iteration)
 
     with device(options.device, options.threads):
-        shown = training.shown_data(options, data)
-        chunks = training.own_chunks(options, data.x, workers, torch.tensor) if in_chunks else None
+        shown = mixture_training.shown_data(options, data)
+        chunks = mixture_training.own_chunks(options, data.x, workers, torch.tensor) if in_chunks else None
         x = torch.tensor(shown.x)  # (N, D)
         observed = None if data.observed is None else torch.tensor(data.observed)  # (N, D)
         prior = None if data.prior is None else type(data.prior)(*map(torch.tensor, data.prior))
-        start = training.mixture_parameters(run)
+        start = mixture_training.mixture_parameters(run)
         if start is None:
-            points, gamma = training.mixture_start(options, data)  # (N, D), (N, K)
+            points, gamma = mixture_training.mixture_start(options, data)  # (N, D), (N, K)
             if variational:
                 counted = variational_gmm.statistics(x, torch.tensor(gamma), kind, epsilon)
                 start = variational_gmm.m_step(counted, prior, kind)
             elif data.in_chunks:
                 start = gmm_statistics.m_step(
-                    training.mixture_chunks(options, points, gamma, torch.tensor), kind, epsilon
+                    mixture_training.mixture_chunks(options, points, gamma, torch.tensor), kind, epsilon
                 )
             else:
                 start = gmm.m_step(torch.tensor(points), torch.tensor(gamma), kind, epsilon)
@@ -73,7 +73,7 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
         if workers.size > 1:  # all from what the first found, to the last bit
             start = workers.run(workers.add_up, [value * (workers.rank == 0) for value in start])
 
-        parameters = training.run_mixture(run, iterate, save, start, len(data.x))
+        parameters = mixture_training.run_mixture(run, iterate, save, start, len(data.x))
 
         _, objective = step(parameters)
         mixture = tuple(parameters)
@@ -87,15 +87,14 @@ def train(run: run_folder.RunFolder, data: training.MixtureData) -> None:
             gamma = gmm.responsibilities(x, *parameters, kind)  # (N, K)
         else:
             gamma = missing_data.e_step(x, observed, *parameters)[1]  # (N, K)
-    training.check_mixture(run, float(objective), stored(parameters)[-1])
-    training.finish_mixture(
-        run, shown, tuple(value.cpu().numpy() for value in mixture), gamma.cpu().numpy(), float(objective)
-    )
+    mixture_training.check_mixture(run, float(objective), stored(parameters)[-1])
+    mixture = tuple(value.cpu().numpy() for value in mixture)
+    mixture_training.finish_mixture(run, shown, mixture, gamma.cpu().numpy(), float(objective))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return run_folder.main(PROGRAM, GMMOptions, training.mixture_data, train, argv)
+    return run_folder.main(PROGRAM, GMMOptions, mixture_training.mixture_data, train, argv)
 
 
 if __name__ == "__main__":

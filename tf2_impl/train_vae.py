@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common import draws, run_folder, training
+from common import draws, run_folder, vae_training
 from common.datasets import Dataset
 from common.options import VAEOptions
 
@@ -26,7 +26,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
 
     options, workers, (training_set, held_out) = run.options, run.workers, data
     n, data_dim = training_set.x.shape
-    dtype = training.dtype_of(options.precision)
+    dtype = options.dtype
     is_plain = options.model == "autoencoder"
 
     with device(options.device, options.threads):
@@ -34,12 +34,12 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
         if is_plain:
             model = autoencoder.Autoencoder(*sizes, options.variance, dtype)
         else:
-            network = options.model, training_set.image_shape, training.channels(options)
+            network = options.model, training_set.image_shape, vae_training.channels(options)
             model = vae.VAE(*sizes, options.likelihood, options.variance, dtype, *network)
         parameters = networks.named_parameters(model)
         optimizer = Adam(parameters, options.learning_rate, reproducible=options.precision == "reproducible")
         shapes = {name: value.shape for name, value in networks.export_parameters(model).items()}
-        values, moments, step = training.vae_start(run, shapes)
+        values, moments, step = vae_training.vae_start(run, shapes)
         networks.import_parameters(model, values)
         optimizer.resume(
             step, *({n: networks.native(n, read[n], p) for n, p in parameters.items()} for read in moments)
@@ -60,7 +60,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
         def save() -> None:
             own = optimizer.first_moment, optimizer.second_moment
             moments = [{name: networks.canonical(name, value) for name, value in moment.items()} for moment in own]
-            state = training.vae_state(options.precision, networks.export_parameters(model), moments)
+            state = vae_training.vae_state(options.precision, networks.export_parameters(model), moments)
             run.save(state, optimizer.step)
 
         def noise_for(purpose: str, rows: slice, step: int) -> tf.Tensor:
@@ -72,23 +72,23 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
             if is_plain:
                 return model.fit_of(x, model.fit_of(tf.constant(training_set.x)).squared_error)
             noise = noise_for("held-out", slice(0, len(x)), 0)
-            return vae.Bound(*training.mean_bound(lambda rows: model.elbo(x[rows], noise[rows]), len(x)))
+            return vae.Bound(*vae_training.mean_bound(lambda rows: model.elbo(x[rows], noise[rows]), len(x)))
 
         def log_evidence(rows: slice) -> np.ndarray:
-            noise = training.importance_noise(options, rows)  # (S, N, L)
+            noise = vae_training.importance_noise(options, rows)  # (S, N, L)
             x = held_out.x[rows]
             return vae.importance_weighted_log_likelihood(model, tf.constant(x), tf.constant(noise)).numpy()
 
         images = tf.constant(training_set.x)
         batches = draws.batches_per_epoch(n, options.batch_size)
-        for step in run.steps(optimizer.step, training.last_step(options, n), "update", options.batch_size):
+        for step in run.steps(optimizer.step, vae_training.last_step(options, n), "update", options.batch_size):
             rows = draws.minibatch(options.seed, step - 1, n, options.batch_size)
-            own, part = training.own_share(len(rows), workers)
+            own, part = vae_training.own_share(len(rows), workers)
             x = tf.gather(images, rows[own])
             batch = (x,) if is_plain else (x, noise_for("noise", own, step))
             terms = workers.run(training_step, batch, tf.constant(part, dtype), optimizer.count_step())
             parts = {name: float(value) for name, value in zip(terms._fields[1:], terms[1:], strict=True)}
-            loss = training.check_loss(run, step, -float(terms[0]), parts.get("squared_error"))
+            loss = vae_training.check_loss(run, step, -float(terms[0]), parts.get("squared_error"))
             end_of_epoch = {"held_out_loss": -float(held_out_terms()[0])} if step % batches == 0 else {}
             run.log(step, loss=loss, **parts, **end_of_epoch)
             if run.save_is_due():
@@ -105,13 +105,13 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
 
         terms = held_out_terms()
         terms = dict(zip(terms._fields, map(float, terms), strict=True))
-        terms |= training.estimated_evidence(options, log_evidence, len(held_out.x))
-        training.finish_vae(run, data, terms, encode, decode)
+        terms |= vae_training.estimated_evidence(options, log_evidence, len(held_out.x))
+        vae_training.finish_vae(run, data, terms, encode, decode)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return run_folder.main(PROGRAM, VAEOptions, training.image_data, train, argv)
+    return run_folder.main(PROGRAM, VAEOptions, vae_training.image_data, train, argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the training scripts share beside the loop: checked data, starting points, and what a finished run shows."""
+"""What the mixtures' training scripts share beside the loop: checked data, starting points, what a run shows."""
 
 import math
 from collections.abc import Callable
@@ -15,8 +15,7 @@ from common.missing_checks import check_missing, mean_imputed
 from common.mixture_checks import check_finite, check_size, check_spread, covariance_shape, precisions_cholesky
 from common.mixture_prior import MixturePrior, default_prior
 from common.mixture_start import initial_responsibilities
-from common.options import GMMOptions, VAEOptions
-from common.readers import reason
+from common.options import GMMOptions
 from common.rounding import round_mixture, round_posterior
 from common.run_folder import RunFolder
 from common.variational_prior import (
@@ -28,18 +27,9 @@ from common.variational_prior import (
 )
 
 DEFAULT_REG_COVAR = 1e-6
-DEFAULT_CHANNELS = 32
-DECODED_AT_ONCE = 20_000  # codes, for an estimate of log p(x)
-ROWS_AT_ONCE = 500  # a convolution's activations are many times as large as its images
 ROWS_IN_A_FIGURE = 20_000
 OBJECTIVE = {"em": "log_likelihood", "map": "log_posterior", "variational": "lower_bound"}
 FIGURE = {"em": "log_likelihood", "map": "log_likelihood", "variational": "lower_bound"}
-MOMENTS = ("optimizer.first_moment.", "optimizer.second_moment.")
-
-
-def dtype_of(precision: str) -> str:
-    """The floating-point type that a precision computes in."""
-    return "float32" if precision == "float32" else "float64"
 
 
 class MixtureData(NamedTuple):
@@ -59,7 +49,7 @@ def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
     """Data and architecture of a mixture run; ValueError, in one line, if no mixture can be fitted to them."""
     dataset = datasets.load(options.data, options.data_dir, options.label_column)
     name = f"--data {options.data}"
-    x, observed, dtype = dataset.x, None, np.dtype(dtype_of(options.precision))
+    x, observed, dtype = dataset.x, None, np.dtype(options.dtype)
     in_chunks = options.method == "em" and len(x) > chunk_rows(x.shape[1], options.components)
     if options.missing == "em" and np.isnan(x).any():
         in_chunks = False
@@ -121,7 +111,7 @@ def mixture_start(options: GMMOptions, data: MixtureData) -> tuple[np.ndarray, n
     x = filled(data.x, data.observed)
     if data.in_chunks and (size := rows_to_start_from(*x.shape)) < len(x):
         x = take_rows(x, spread_rows(len(x), draws.uniforms(options.seed, "start", (size,), step=1)))
-    x = x.astype(dtype_of(options.precision), copy=False)
+    x = x.astype(options.dtype, copy=False)
     seed = int(draws.uniforms(options.seed, "start", (1,))[0] * 2**32)
     return x, initial_responsibilities(x, options.components, options.init, np.random.RandomState(seed))
 
@@ -131,7 +121,7 @@ def mixture_chunks(
 ) -> Chunks:
     """The points of a large table, and what goes with them, chunk by chunk."""
     rows = chunk_rows(x.shape[1], options.components)
-    return Chunks(x, gamma, rows, convert, np.dtype(dtype_of(options.precision)))
+    return Chunks(x, gamma, rows, convert, np.dtype(options.dtype))
 
 
 def own_chunks(options: GMMOptions, x: np.ndarray, workers: Any, convert: Callable[[np.ndarray], Any]) -> Chunks:
@@ -147,7 +137,7 @@ def shown_data(options: GMMOptions, data: MixtureData) -> MixtureData:
     if not data.in_chunks or len(data.x) <= ROWS_IN_A_FIGURE:
         return data
     rows = spread_rows(len(data.x), draws.uniforms(options.seed, "start", (ROWS_IN_A_FIGURE,), step=2))
-    x = take_rows(data.x, rows).astype(dtype_of(options.precision))
+    x = take_rows(data.x, rows).astype(options.dtype)
     labels = None if data.dataset.labels is None else data.dataset.labels[rows]
     return data._replace(dataset=replace(data.dataset, x=x, labels=labels), x=x, in_chunks=False)
 
@@ -163,20 +153,8 @@ def mixture_parameters(run: RunFolder) -> tuple[np.ndarray, ...] | None:
         shapes = posterior_shapes(k, d, kind, options.weight_concentration_prior_type or PRIOR_TYPES[0])._asdict()
     else:
         shapes = {"weights": (k,), "means": (k, d), "covariances": covariance_shape(k, d, kind)}
-    check_arrays(run, shapes)
+    run.check_arrays(shapes)
     return tuple(run.start[0][name] for name in shapes)
-
-
-def check_arrays(run: RunFolder, shapes: dict[str, tuple[int, ...]]) -> None:
-    """ValueError unless the checkpoint to go on from holds arrays of these names and shapes."""
-    arrays = run.start[0]
-    if differing := arrays.keys() ^ shapes.keys():
-        names = reason(repr(sorted(differing)))
-        raise ValueError(f"--resume {run.options.resume}: the checkpoint's names differ in {names}; use a run's own")
-    for name, shape in shapes.items():
-        if arrays[name].shape != tuple(shape):
-            raise ValueError(f"--resume {run.options.resume}: the checkpoint's {name} has shape {arrays[name].shape}, "
-                             f"not {tuple(shape)}; use one a run wrote")  # fmt: skip
 
 
 def parameter_names(options: GMMOptions) -> tuple[str, ...]:
@@ -260,160 +238,4 @@ def finish_mixture(
         **({"surviving_components": f"{len(order)} of {len(weights)}"} if variational else {}),
         weights=" ".join(f"{w:.6f}" for w in weights[order]),
         means=" ".join(f"({', '.join(f'{m:.4f}' for m in mean[:4])})" for mean in means[order]),
-    )
-
-
-def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, Any]]:
-    """Training and held-out images as the likelihood needs them, and the architecture that fits them.
-
-    Raises ValueError, in one line, if the data are no images, or images of unknown shape and the model is a conv one.
-    """
-    data = datasets.load(options.data, options.data_dir, options.label_column, options.pixel_max)
-    for part in (data, data.held_out):
-        if part is not None:
-            check_finite(f"--data {options.data}", part.x)
-            if part.x.min() < 0 or part.x.max() > 1:
-                raise ValueError(
-                    f"--data {options.data}: values from {part.x.min():g} to {part.x.max():g}; scale pixels to [0, 1], "
-                    "or say what a white one has by --pixel-max, and which column is none by --label-column"
-                )
-    if options.model == "conv" and data.image_shape is None:
-        raise ValueError(f"--model conv: --data {options.data} has rows of {data.x.shape[1]} numbers, which are not "
-                         "square images; use --model dense")  # fmt: skip
-    if len(data.x) < 2:
-        raise ValueError(f"--data {options.data}: {len(data.x)} row is too few to train and to hold out; give more")
-
-    def ready(part: Dataset) -> Dataset:
-        x = part.x.astype(dtype_of(options.precision))
-        x = datasets.binarize(x) if options.likelihood == "bernoulli" else x
-        return Dataset(part.name, x, part.labels, part.feature_names, part.image_shape)
-
-    train, held_out = data.split()
-    names = ("model", "likelihood", "variance", "activation", "latent_dim", "hidden_dim")
-    architecture = {name: getattr(options, name) for name in names} | {"data_dim": data.x.shape[1]}
-    if options.model == "conv":
-        architecture |= {"image_shape": list(data.image_shape), "channels": channels(options)}
-    return (ready(train), ready(held_out)), architecture
-
-
-def channels(options: VAEOptions) -> int:
-    """The channels of a conv model's first convolution: the default, unless the command line names them."""
-    return DEFAULT_CHANNELS if options.channels is None else options.channels
-
-
-def vae_start(
-    run: RunFolder, shapes: dict[str, tuple[int, ...]]
-) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]], int]:
-    """Parameters, both moments and the step that a run starts from: drawn for a new one, read for a resumed one."""
-    if run.start is None:
-        zeros = [{name: np.zeros(shape) for name, shape in shapes.items()} for _ in MOMENTS]
-        return draws.initial_values(run.options.seed, shapes), zeros, 0
-    arrays, step = run.start
-    run.check_history(*(("squared_error",) if run.options.model == "autoencoder" else ("reconstruction", "kl")))
-    check_arrays(run, {f"{prefix}{name}": shape for prefix in ("", *MOMENTS) for name, shape in shapes.items()})
-    moments = [{k.removeprefix(p): v for k, v in arrays.items() if k.startswith(p)} for p in MOMENTS]
-    return {k: v for k, v in arrays.items() if not k.startswith("optimizer.")}, moments, step
-
-
-def vae_state(
-    precision: str, parameters: dict[str, np.ndarray], moments: list[dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    """The arrays of a VAE's checkpoint; reproducible parameters are single-precision numbers and stored as such."""
-    if precision == "reproducible":
-        parameters = {name: value.astype(np.float32) for name, value in parameters.items()}
-    named = (f"{prefix}{name}" for prefix in MOMENTS for name in parameters)
-    values = (moment[name] for moment in moments for name in parameters)
-    return parameters | dict(zip(named, values, strict=True))
-
-
-def chunks(n: int) -> list[slice]:
-    """Rows 0 to n - 1 in pieces, so that memory does not grow with the number of images."""
-    return [slice(first, min(first + ROWS_AT_ONCE, n)) for first in range(0, n, ROWS_AT_ONCE)]
-
-
-def in_pieces(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-    """``function`` of all rows of x, a piece at a time."""
-    return np.concatenate([function(x[rows]) for rows in chunks(len(x))])
-
-
-def mean_bound(bound_of: Callable[[slice], tuple[Any, Any, Any]], n: int) -> tuple[float, float, float]:
-    """The ELBO and its parts, averaged over n rows, from ``bound_of(rows)``, their averages over a slice."""
-    bounds = [[float(term) for term in bound_of(rows)] for rows in chunks(n)]
-    return tuple(np.average(bounds, axis=0, weights=[(rows.stop - rows.start) / n for rows in chunks(n)]).tolist())
-
-
-def importance_noise(options: VAEOptions, rows: slice) -> np.ndarray:
-    """Standard normal draws for some of the held-out images, (S, N, L), whichever images they are computed with."""
-    s, n, latent = options.importance_samples, rows.stop - rows.start, options.latent_dim
-    drawn = draws.normals(options.seed, "held-out", (n, s, latent), 1, rows.start)
-    return drawn.transpose(1, 0, 2).astype(dtype_of(options.precision))
-
-
-def estimated_evidence(options: VAEOptions, log_evidence: Callable[[slice], np.ndarray], n: int) -> dict[str, float]:
-    """The mean log p(x) of n held-out images by importance sampling, and its standard error, if asked for."""
-    if not options.importance_samples:
-        return {}
-    size = max(1, DECODED_AT_ONCE // options.importance_samples)
-    values = np.concatenate([log_evidence(slice(i, min(i + size, n))) for i in range(0, n, size)]).astype(np.float64)
-    return {"log_evidence": float(values.mean()), "log_evidence_error": float(values.std() / math.sqrt(n))}
-
-
-def own_share(n: int, workers: Any) -> tuple[slice, float]:
-    """This worker's rows of a minibatch of n, and the part that they are; one of no weight, if there are too few."""
-    own = share(n, workers.rank, workers.size)
-    return (own, (own.stop - own.start) / n) if own.stop > own.start else (slice(0, 1), 0.0)
-
-
-def last_step(options: VAEOptions, n: int) -> int:
-    """The update at which a run ends."""
-    whole = options.epochs * draws.batches_per_epoch(n, options.batch_size)
-    return whole if options.steps is None else options.steps
-
-
-def check_loss(run: RunFolder, step: int, loss: float, squared_error: float | None = None) -> float:
-    """The loss; ValueError if training has diverged, or fits so well that the most likely variance is zero."""
-    if squared_error == 0 and run.options.variance is None:
-        raise ValueError(
-            f"--data {run.options.data}: reconstructed without error at update {step}, where the most likely variance "
-            "is zero and the likelihood infinite; give a --variance"
-        )
-    if not math.isfinite(loss):
-        rate = run.options.learning_rate
-        raise ValueError(f"--learning-rate {rate:g}: the loss became {loss} at update {step}; lower the rate")
-    return loss
-
-
-def finish_vae(
-    run: RunFolder,
-    data: tuple[Dataset, Dataset],
-    held_out_terms: dict[str, float],
-    encode: Callable[[np.ndarray], np.ndarray],
-    decode: Callable[[np.ndarray], np.ndarray],
-) -> None:
-    """Figures and summary of a run, from the codes (or their means) ``encode(x)`` and expected pixels ``decode(z)``.
-
-    Samples of a VAE are decoded draws from its prior. A plain autoencoder has none, and its codes lie where they like:
-    it is sampled from the Gaussian that has the mean and the covariance of the training images' codes.
-    """
-    from common import figures
-
-    training_set, held_out = data
-    codes = in_pieces(encode, held_out.x)
-    if run.options.model == "autoencoder":
-        of_training, name = in_pieces(encode, training_set.x), "a Gaussian fitted to the codes"
-        drawn = draws.like(of_training, run.options.seed, 100)
-    else:
-        drawn, name = draws.normals(run.options.seed, "prior", (100, codes.shape[1])), "the prior"
-    drawn = drawn.astype(held_out.x.dtype)
-    run.save_figure("losses", figures.losses, run.history)
-    run.save_figure("latent_space", figures.latent_space, codes, held_out.labels)
-    if held_out.image_shape is not None:
-        shown = held_out.x[:10]
-        run.save_figure("reconstructions", figures.reconstructions, shown, decode(codes[:10]), held_out.image_shape)
-        run.save_figure("samples", figures.samples, decode(drawn), held_out.image_shape, name)
-    last = run.history[-1] if run.history else {"step": 0, "loss": math.nan}
-    run.summary(
-        updates=last["step"],
-        last_minibatch_loss=last["loss"],
-        **{f"held_out_{name}": value for name, value in held_out_terms.items()},
     )
