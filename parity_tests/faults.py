@@ -114,14 +114,15 @@ class FirstFailure:
 
 
 def test_files(page: str) -> list[str]:
-    """The test files that mention a page, its own first and the slow scripts last, and that of the mirror.
+    """The test files that mention a page: its own first, then the mirror's, which is quick; the slow scripts last.
 
     Not the test of the list of faults, which no longer fits where one is planted.
     """
     paths = (path for path in (ROOT / "parity_tests").glob("test_*.py") if path.name != "test_faults.py")
     names = {path.name for path in paths if re.search(rf"\b{page}\b", path.read_text(encoding="utf-8"))}
     names.add("test_mirror.py")
-    return sorted(names, key=lambda name: (name != f"test_{page}.py", name == "test_scripts.py", name))
+    first = (f"test_{page}.py", "test_mirror.py")
+    return sorted(names, key=lambda name: (name != first[0], name != first[1], name == "test_scripts.py", name))
 
 
 def first_failure(tests: Sequence[str], fault: Fault | Mutant | None = None) -> tuple[str | None, str]:
@@ -146,7 +147,7 @@ def first_failure(tests: Sequence[str], fault: Fault | Mutant | None = None) -> 
         found = FirstFailure()
         arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
         with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()):
-            for stage in (tests[:1], tests[1:]):  # most faults fall to the first file, and need none of the others
+            for stage in (tests[:1], tests[1:2], tests[2:]):  # most faults fall to the first files
                 if stage and found.test is None:
                     code = pytest.main([*arguments, *stage], plugins=[found])
         os.chdir(ROOT)
