@@ -193,20 +193,26 @@ workers.leave()
 """
 
 
-@packages
-def test_two_workers_add_up(package: str) -> None:
+def test_two_workers_add_up(parity: Parity) -> None:
     """The engines themselves, torch.distributed and MultiWorkerMirroredStrategy: sums, weighted means, a flag."""
-    ports = launch_workers.free_ports(2)
-    started = [
-        subprocess.Popen([sys.executable, "-c", ADDING, package], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE, env=launch_workers.environment(rank, ports))
-        for rank in range(2)
-    ]  # fmt: skip
-    for rank, process in enumerate(started):
-        code, out, err = finished(process)
-        assert code == 0, err
-        expected = [rank, 2, [[1.0, 3.0, 5.0], [7.0, 9.0, 11.0]], 21.0, 0.25 * 10 + 0.75 * 11, [True, True, False]]
-        assert json.loads(out.splitlines()[-1]) == expected
+    told = {}
+    for package in LAUNCHERS:
+        ports = launch_workers.free_ports(2)
+        started = [
+            subprocess.Popen([sys.executable, "-c", ADDING, package], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, env=launch_workers.environment(rank, ports))
+            for rank in range(2)
+        ]  # fmt: skip
+        for rank, process in enumerate(started):
+            code, out, err = finished(process)
+            assert code == 0, err
+            told[package] = json.loads(out.splitlines()[-1])
+            mean = 0.25 * 10 + 0.75 * 11
+            assert told[package] == [rank, 2, [[1.0, 3.0, 5.0], [7.0, 9.0, 11.0]], 21.0, mean, [True, True, False]]
+    ours, theirs = (
+        dict(zip(("table", "number", "average"), map(np.asarray, v[2:5]), strict=True)) for v in told.values()
+    )
+    parity.check("Workers sums and averages", "output", ours, theirs)
 
 
 @pytest.mark.parametrize("module", [torch_distributed, tf_distributed], ids=["torch", "tf2"])

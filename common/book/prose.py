@@ -58,9 +58,8 @@ class Prose:
         """A docstring as HTML; ``place`` names it in messages."""
         self.place = place
         html = self._markdown.render(text)
-        html = re.sub(
-            r"(\(?<math>(?:(?!</math>).)*</math>[.,;:)]+)", r'<span class="unbroken">\1</span>', html, flags=re.S
-        )
+        inline = r'(\(?<span class="math inline"><math>(?:(?!</math>).)*</math></span>[.,;:)]+)'
+        html = re.sub(inline, r'<span class="unbroken">\1</span>', html, flags=re.S)
         html = re.sub(r"<p>(<figure.*?</figure>)</p>", r"\1", html, flags=re.S)
         html = html.replace("<p>Source: ", '<p class="source">Source: ')
         return re.sub(
