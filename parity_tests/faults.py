@@ -195,30 +195,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Plant the faults, print what caught each, and write build/faults.json; the exit code is 0 if all were caught."""
     from parity_tests.planted_faults import EQUIVALENT, FAULTS
 
+    def reason(mutant: Fault | Mutant) -> str | None:
+        return EQUIVALENT.get(mutant.file, {}).get(mutant.what.partition(": ")[2])
+
     parser = argparse.ArgumentParser(prog="parity_tests.faults", description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="*", help="only these files, such as pytorch_impl/gmm.py")
     parser.add_argument("--mutants", action="store_true", help="cosmic-ray's mutants, not the planted faults")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: all cores)")
     options = parser.parse_args(argv)
-    if options.mutants:
+    equivalent: list[Fault | Mutant] = []
+    if options.mutants:  # those that are listed change nothing, and would take the whole suite each
         faults: list[Fault | Mutant] = [mutant for file in options.files for mutant in mutants(file)]
+        equivalent = [mutant for mutant in faults if reason(mutant)]
+        faults = [mutant for mutant in faults if not reason(mutant)]
     else:
         faults = [fault for fault in FAULTS if not options.files or fault.file in options.files]
     if not faults:
         parser.error(f"{options.files}: no faults there; name files such as pytorch_impl/gmm.py")
-    outcomes, wrong, equivalent = [], [], 0
+    outcomes, wrong = [], []
     for outcome in run_all(faults, options.jobs):
         if outcome.what == NO_FAULT:
             if outcome.test is not None:
                 wrong.append(f"FAILS WITHOUT A FAULT  {outcome.test}: {outcome.message}")
             continue
         outcomes.append(outcome)
-        reason = EQUIVALENT.get(outcome.file, {}).get(outcome.what.partition(": ")[2]) if options.mutants else None
         if outcome.test is not None:
             verdict = f"caught by {outcome.test.removeprefix('parity_tests/')}\n    {outcome.message}"
-        elif reason is not None:
-            verdict = f"equivalent: {reason}"
-            equivalent += 1
         else:
             verdict = "SURVIVED"
             wrong.append(f"SURVIVED  {outcome.file}: {outcome.what}")
@@ -226,7 +228,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps([outcome._asdict() for outcome in outcomes], indent=1) + "\n", encoding="utf-8")
     caught = sum(outcome.test is not None for outcome in outcomes)
-    listed = f", {equivalent} listed as equivalent" if options.mutants else ""
+    for mutant in equivalent:
+        print(f"{mutant.file}: {mutant.what}\n    not run, equivalent: {reason(mutant)}")
+    listed = f", {len(equivalent)} more are listed as equivalent" if options.mutants else ""
     print(f"{caught} of {len(outcomes)} faults caught{listed}; {REPORT.relative_to(ROOT)}")
     print("\n".join(wrong), end="\n" if wrong else "")
     return 1 if wrong else 0
