@@ -741,3 +741,61 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFi
     process.kill()
     process.wait()
     assert run(VAE["torch"], SMALL["vae"], tmp_path / "run") == 0
+
+
+SAVING_OFTEN = """
+import sys
+from common import run_folder
+from {package} import train_vae
+run_folder.SECONDS_BETWEEN_SAVES = 0.2
+sys.exit(train_vae.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("package", ["pytorch_impl", "tf2_impl"])
+def test_killed_again_and_again_it_ends_in_the_same_bytes(tmp_path: Path, package: str) -> None:
+    """kill -9 at twelve random moments, mostly in the training: what is left loads, and is gone on from."""
+    more = f"{SMALL['vae']} --precision reproducible --steps 20000".split()
+    out, code = tmp_path / "run", SAVING_OFTEN.format(package=package)
+    steps, moments = [0], iter(draws.uniforms(0, "sample", (12,)))
+    while True:
+        held = (out / "checkpoint.safetensors").exists()
+        start = ["--resume", str(out)] if held else [*more, "--overwrite", "--out", str(out)]
+        process = subprocess.Popen([sys.executable, "-c", code, *start], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        try:
+            _, err = process.communicate(timeout=3 + 9 * float(next(moments, 100)))
+            assert process.returncode == 0, err
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        if (out / "checkpoint.safetensors").exists():
+            steps.append(checkpoint.load(out / "checkpoint.safetensors")[1])
+    assert steps == sorted(steps)
+    assert len(set(steps)) > 4, "the kills met the training"
+    assert VAE["torch"]([*more, "--out", str(tmp_path / "whole")]) == 0
+    assert digest(out) == digest(tmp_path / "whole")
+    assert [row["step"] for row in rows(out)] == list(range(1, 20_001))
+
+
+@pytest.mark.parametrize("framework", ["torch", pytest.param("tf2", marks=pytest.mark.long)])
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, framework: str) -> None:
+    """Files may not grow past 50,000 bytes, less than a checkpoint: one line, exit code 2, and nothing is lost."""
+    more = ["--hidden-dim", "100", "--steps", "3"]
+    assert VAE[framework]([*more, "--out", str(tmp_path / "run")]) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
+    code = f"import resource, sys; {limit}; from {package} import train_vae; sys.exit(train_vae.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "--resume", str(tmp_path / "run"), "--steps", "6"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")[1] == 3
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")} == {
+        name: data for name, data in before.items() if name.endswith(".safetensors")
+    }
+    assert not list((tmp_path / "run").glob(".*"))
