@@ -155,7 +155,7 @@ class RunFolder:
             return
         values["pictures"] = ", ".join(pictures)
         for name, value in values.items():
-            print(f"  {name.replace('_', ' '):<26}{f'{value:.6f}' if isinstance(value, float) else value}")
+            print(f"  {name.replace('_', ' '):<29}{f'{value:.6f}' if isinstance(value, float) else value}")
 
     def close(self) -> None:
         """Close the log; if no checkpoint was written, leave the folder as it was found."""

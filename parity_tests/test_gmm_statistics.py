@@ -389,10 +389,11 @@ def test_what_was_changed_in_a_private_map_is_kept(tmp_path: Path) -> None:
 
 
 FIT = """
-import resource, sys, numpy as np
+import re, sys, numpy as np
 from {folder}.gmm import GaussianMixture
 import sklearn.cluster
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# not ru_maxrss, which begins with what the process held that started this one
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 before = peak()
 x = np.load(sys.argv[1], mmap_mode="r")
 mixture = GaussianMixture(2, max_iter=1, random_state=0).fit(x)
@@ -407,7 +408,7 @@ def test_memory_does_not_grow_with_a_mapped_file(folder: str, big_file: Path) ->
         [sys.executable, "-W", "ignore", "-c", FIT.format(folder=folder), str(big_file)],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert float(result.stdout) < 200
+    assert 1 < float(result.stdout) < 200
 
 
 @pytest.fixture(scope="module")
