@@ -180,7 +180,7 @@ def test_a_variational_run_crosses_frameworks_and_says_who_survives(
 ) -> None:
     arguments = "--method variational --components 6 --weight-concentration-prior 1e-3 --precision reproducible"
     assert run(GMM["tf2"], f"{arguments} --steps 120", tmp_path / "whole") == 0
-    assert "surviving components      2 of 6" in capsys.readouterr().out
+    assert "surviving components         2 of 6" in capsys.readouterr().out
     assert {path.stem for path in (tmp_path / "whole").glob("*.png")} == {"mixture", "lower_bound"}
     assert run(GMM["tf2"], f"{arguments} --steps 9", tmp_path / "a") == 0
     arrays = load_file(tmp_path / "a" / "checkpoint.safetensors")
