@@ -61,7 +61,6 @@ def draw_all(maths: SimpleNamespace, evaluate: Callable[..., Any], out: Path) ->
     except OSError as error:
         raise ValueError(f"{out}: cannot be written ({error.strerror}); choose another folder") from error
     written = []
-    maths.trained = train_networks(maths)
     for function in FIGURES:
         path = out / f"{function.__name__}.png"
         function(maths, evaluate).savefig(path)
@@ -230,6 +229,13 @@ def plates(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     return chapter_figures.plates()
 
 
+def trained(maths: SimpleNamespace, name: str) -> Any:
+    """One of the networks that several figures show, all trained the first time."""
+    if not hasattr(maths, "networks_in_figures"):
+        maths.networks_in_figures = train_networks(maths)
+    return maths.networks_in_figures[name]
+
+
 def train_networks(maths: SimpleNamespace) -> dict[str, Any]:
     """A VAE with codes of two dimensions; a VAE and a plain autoencoder with sixteen: trained alike on the digits."""
     x = datasets.load("digits").split()[0].x
@@ -256,40 +262,40 @@ def vae_manifold(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure
     """What the decoder makes of a grid of codes that share the prior's probability evenly, z = Φ^-1(u)."""
     u = (np.arange(20) + 0.5) / 20
     down, right = np.meshgrid(ndtri(u)[::-1], ndtri(u), indexing="ij")
-    images = evaluate(maths.trained["vae of 2"].decoder, np.stack([right.ravel(), down.ravel()], axis=1))
+    images = evaluate(trained(maths, "vae of 2").decoder, np.stack([right.ravel(), down.ravel()], axis=1))
     return chapter_figures.manifold(images, datasets.load("digits").image_shape, ndtri(u))
 
 
 def vae_latent_space(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """The means of the held-out digits' codes."""
     held_out = datasets.load("digits").split()[1]
-    return figures.latent_space(evaluate(maths.trained["vae of 2"].encoder, held_out.x)[0], held_out.labels)
+    return figures.latent_space(evaluate(trained(maths, "vae of 2").encoder, held_out.x)[0], held_out.labels)
 
 
 def vae_reconstructions(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """Held-out digits and what two numbers keep of them."""
-    held_out, model = datasets.load("digits").split()[1], maths.trained["vae of 2"]
+    held_out, model = datasets.load("digits").split()[1], trained(maths, "vae of 2")
     codes = evaluate(model.encoder, held_out.x[:10])[0]
     return figures.reconstructions(held_out.x[:10], evaluate(model.decoder, codes), held_out.image_shape)
 
 
 def vae_samples(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """The decoder's mean for codes drawn from the prior."""
-    images = evaluate(maths.trained["vae of 2"].decoder, draws.normals(0, "prior", (100, 2)))
+    images = evaluate(trained(maths, "vae of 2").decoder, draws.normals(0, "prior", (100, 2)))
     return figures.samples(images, datasets.load("digits").image_shape)
 
 
 def samples_compared(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """The plain autoencoder sampled in two ways, beside the VAE sampled in its one way: codes of 16 dimensions."""
     data, prior = datasets.load("digits"), draws.normals(0, "prior", (64, 16))
-    plain = maths.trained["autoencoder"]
+    plain = trained(maths, "autoencoder")
     codes = evaluate(plain.encoder, data.split()[0].x)
     panels = {
         "autoencoder, codes from N(0, I)": evaluate(plain.decoder, prior),
         "autoencoder, codes from a Gaussian\nfitted to the training codes": evaluate(
             plain.decoder, draws.like(codes, 0, 64)
         ),
-        "VAE, codes from its prior N(0, I)": evaluate(maths.trained["vae"].decoder, prior),
+        "VAE, codes from its prior N(0, I)": evaluate(trained(maths, "vae").decoder, prior),
     }
     return chapter_figures.sample_sheets(panels, data.image_shape)
 

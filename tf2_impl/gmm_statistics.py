@@ -38,6 +38,7 @@ LOST = {tf.float64: 12, tf.float32: 8}  # binary digits, of 53 and of 24
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
 Chunks = Iterable[tuple[Tensor, Tensor]]
+COMPILED: dict[Callable, Callable] = {}
 
 
 class Statistics(NamedTuple):
@@ -182,16 +183,10 @@ def em_iteration(
 
 def total(workers: Workers | None, function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
-    compiled = COMPILED[function]
+    # The chunks of a table are of one shape, so each is traced once; XLA does not compile batched products well.
+    compiled = COMPILED.setdefault(function, tf.function(function, jit_compile=function is chunk_statistics))
     merged = functools.reduce(merge, in_order(lambda chunk: compiled(*chunk, *arguments), chunks))
     return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
-
-
-# The chunks of a table are of one shape, so each is traced once; XLA does not compile batched products well.
-COMPILED = {
-    chunk_statistics: tf.function(chunk_statistics, jit_compile=True),
-    chunk_statistics_apart: tf.function(chunk_statistics_apart),
-}
 
 
 def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:

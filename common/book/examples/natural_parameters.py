@@ -6,4 +6,7 @@ centre = tensor(datasets.load("old-faithful").x.mean(axis=0))
 coefficients, table = natural_parameters(*parameters, centre), features(x, centre)
 by_product = np.asarray(coefficients) @ np.asarray(table)
 directly = np.asarray(gmm.log_joint(x, *parameters)).T
-print(f"{table.shape[0]} features of a point; largest difference {np.abs(by_product - directly).max():.0e}")
+print(
+    f"{table.shape[0]} features of a point; largest difference below 1e-12:",
+    np.abs(by_product - directly).max() < 1e-12,
+)
