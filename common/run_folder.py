@@ -256,10 +256,10 @@ def main(
         if run.interrupted and run.writes:
             print(f"{prog}: interrupted; go on with --resume {run.path}", file=sys.stderr)
         return 130 if run.interrupted else 0
-    except ConnectionError as error:
-        print(f"{prog}: error: {error}; start all again with --resume {run.path}", file=sys.stderr)
-        return 1
     except (ValueError, OSError) as error:
+        if run is not None and isinstance(error, ConnectionError):  # a worker is lost
+            print(f"{prog}: error: {error}; start all again with --resume {run.path}", file=sys.stderr)
+            return 1
         if workers is None or workers.rank == 0:
             print(f"{prog}: error: {error}", file=sys.stderr)
         return 2

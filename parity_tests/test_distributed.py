@@ -20,6 +20,8 @@ import pytorch_impl.distributed as torch_distributed
 import tf2_impl.distributed as tf_distributed
 from common import checkpoint, draws, launch_workers
 from common.chunks import share
+from common.mixture_training import own_chunks
+from common.options import GMMOptions
 from common.vae_training import own_share
 from parity_tests.conftest import Parity
 from parity_tests.test_scripts import rows
@@ -165,6 +167,14 @@ def test_shares_are_all_the_rows_once(n: int, size: int) -> None:
     parts = [own_share(n, SimpleNamespace(rank=rank, size=size)) for rank in range(size)]
     assert sum(part for _, part in parts) == pytest.approx(1, abs=1e-15)
     assert all(rows.stop > rows.start for rows, _ in parts), "a mean of no rows would be no number"
+
+
+def test_a_worker_without_points_adds_a_point_of_no_weight() -> None:
+    x, options = np.arange(6.0).reshape(3, 2), GMMOptions(out="none")
+    found = [list(own_chunks(options, x, SimpleNamespace(rank=rank, size=5), np.asarray)) for rank in range(5)]
+    points = np.concatenate([chunk[weight > 0] for chunks in found for chunk, weight in chunks])
+    np.testing.assert_array_equal(points, x)
+    assert [sum(float(weight.sum()) for _, weight in chunks) for chunks in found] == [0, 1, 0, 1, 1]
 
 
 def test_a_workers_noise_is_that_of_its_rows() -> None:

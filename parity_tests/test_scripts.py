@@ -22,7 +22,7 @@ import pytorch_impl.train_gmm
 import pytorch_impl.train_vae
 import tf2_impl.train_gmm
 import tf2_impl.train_vae
-from common import checkpoint, compare_runs, datasets, draw_chapters, draws, figures, mixture_training
+from common import checkpoint, compare_runs, datasets, draw_chapters, draws, figures, mixture_training, run_folder
 from common.options import GMMOptions, VAEOptions
 from common.variational_prior import VariationalPosterior
 from parity_tests import numpy_oracle
@@ -799,3 +799,14 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, framework: str) -
         name: data for name, data in before.items() if name.endswith(".safetensors")
     }
     assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_connection_that_fails_before_the_run_is_no_lost_worker(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    def prepare(options: VAEOptions) -> tuple:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    argv = ["--out", str(tmp_path / "run")]
+    assert run_folder.main("pytorch_impl.train_vae", VAEOptions, prepare, lambda *_: None, argv) == 2
+    assert "Connection refused" in one_line(capsys)

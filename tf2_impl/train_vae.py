@@ -47,7 +47,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
 
         loss_and_gradients = autoencoder.loss_and_gradients if is_plain else vae.loss_and_gradients
 
-        # One graph of it all; XLA keeps what one operation hands to the next in registers, but not all its roundings.
+        # One graph of the whole step. XLA fuses it, which moves roundings: not where they have to stay the same.
         @tf.function(autograph=False, jit_compile=options.precision != "reproducible" and workers.size == 1)
         def training_step(
             batch: tuple[tf.Tensor, ...], part: tf.Tensor, corrections: tuple[tf.Tensor, tf.Tensor]
