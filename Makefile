@@ -40,9 +40,9 @@ distributed: $(VENV)/ready  ## several processes share a run, in both frameworks
 	@$(RUN) -m pytest -m distributed parity_tests/test_distributed.py
 	@$(RUN) -m parity_tests.bench.workers
 
-ecosystem: $(VENV)/ready  ## the estimators and the VAE inside other tools: scikit-learn, joblib, pandas, torch.export, ONNX, Keras's files
-	@$(RUN) -c "import pandas, onnxruntime, onnxscript" 2>/dev/null || $(RUN) -m pip install --quiet "pandas>=2.2,<4" "onnx>=1.18,<2" \
-		"onnxruntime>=1.22,<2" "onnxscript>=0.5,<1"
+ecosystem: $(VENV)/ready  ## the estimators, the VAE and runs inside other tools: scikit-learn, pandas, torch.export, ONNX, Keras's files, TensorBoard
+	@$(RUN) -c "import pandas, onnxruntime, onnxscript, tensorboard" 2>/dev/null || $(RUN) -m pip install --quiet "pandas>=2.2,<4" "onnx>=1.18,<2" \
+		"onnxruntime>=1.22,<2" "onnxscript>=0.5,<1" "tensorboard>=2.20,<3"
 	@$(RUN) -m pytest parity_tests/test_ecosystem.py
 
 # The peers' own thread settings, and no choice of kernels made for older libraries; pomegranate is for this alone.

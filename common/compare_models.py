@@ -29,7 +29,8 @@ import numpy as np
 from common import checkpoint, datasets, draws
 from common.metrics import importance_standard_error
 from common.network_training import set_start, updates
-from common.run_folder import versions, without_native_stderr
+from common.run_folder import versions
+from common.run_script import without_native_stderr
 
 CHAPTERS = ("gaussian", "gmm", "elbo", "networks", "vae", "autoencoder", "optimizer", "runtime")
 GREY_LEVELS = 17

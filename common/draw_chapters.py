@@ -18,7 +18,7 @@ from common import chapter_figures, datasets, draws, figures
 from common.mixture_prior import MixturePrior, default_prior
 from common.mixture_start import initial_responsibilities
 from common.network_training import set_start, updates
-from common.run_folder import without_native_stderr
+from common.run_script import without_native_stderr
 from common.variational_prior import VariationalPosterior, VariationalPrior, make_prior
 
 CHAPTERS = ("coin", "conjugate", "em", "gmm", "singularity", "variational_gmm", "networks", "autoencoder", "vae",

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Self, get_args
 from common.datasets import NAMES
 from common.download import SOURCES
 from common.readers import reason
+from common.tensorboard_log import check_tensorboard
 from common.vae_checks import ACTIVATIONS, MODELS
 from common.variational_prior import PRIOR_TYPES
 
@@ -52,6 +53,7 @@ class RunOptions:
     quiet: bool = option(False, "say nothing but errors")
     verbose: bool = option(False, "show what the framework itself reports", short="-v")
     json: bool = option(False, "print the results as one JSON object")
+    tensorboard: bool = option(False, "leave curves and figures for TensorBoard in the run folder as well")
 
     def check(self) -> Self:
         """Return the options; ValueError, naming the flag, if one is out of range."""
@@ -67,6 +69,8 @@ class RunOptions:
             raise ValueError(f"--threads {self.threads}: must be at most {most} on this machine")
         if self.out is None and self.resume is None:
             raise ValueError("--out is missing: name the folder that the run is to write, such as build/runs/first")
+        if self.tensorboard:
+            check_tensorboard()
         return self
 
     @property
@@ -225,7 +229,7 @@ class VAEOptions(RunOptions):
 VARIATIONAL_ONLY = tuple(f.name for f in fields(GMMOptions) if "_prior" in f.name)
 
 # What --resume takes from the command line; everything else is the earlier run's, and must not be contradicted.
-SPOKEN = {"log_interval", "quiet", "verbose", "json"}
+SPOKEN = {"log_interval", "quiet", "verbose", "json", "tensorboard"}
 OF_THIS_RUN = {"out", "resume", "overwrite", "threads", "device", "importance_samples"} | SPOKEN
 FREE_ON_RESUME = OF_THIS_RUN | {"data_dir", "epochs", "steps", "tol"}
 

@@ -1,22 +1,17 @@
-"""A run's folder: config.json, metrics.jsonl, checkpoint.safetensors and figures; and what surrounds a training loop.
+"""A run's folder: config.json, metrics.jsonl, checkpoint.safetensors and figures.
 
 ``config.json`` holds every option and the versions, ``metrics.jsonl`` one object per update, and the checkpoint
-appears whole or not at all. An interrupted run stops between two updates, writes its checkpoint and ends; ``--resume``
-goes on from there, in whichever framework.
+appears whole or not at all; ``--resume`` goes on from there, in whichever framework.
 """
 
 import contextlib
 import fcntl
-import importlib
 import json
 import os
 import platform
-import signal
 import sys
-import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +22,7 @@ from tqdm import tqdm
 from common import checkpoint, options
 from common.options import RunOptions
 from common.readers import read_json, read_json_lines, reason
+from common.tensorboard_log import EVENTS, TensorBoardLog
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "tensorflow", "keras")
 SECONDS_BETWEEN_SAVES = 10.0
@@ -62,6 +58,7 @@ class RunFolder:
         self._made_folder = not self.path.exists()
         self._check_room()
         self._has_saved = False
+        self._board: TensorBoardLog | None = None
         self._clock = self._saved = time.perf_counter()
         if not self.writes:
             return
@@ -113,6 +110,8 @@ class RunFolder:
         if not self._has_saved:
             self._take_place()
         checkpoint.save(self.path / "checkpoint.safetensors", arrays, step, self.architecture)
+        if self._board is not None:
+            self._board.update(self.history)
         self._saved = time.perf_counter()
 
     def check_history(self, *names: str) -> None:
@@ -142,7 +141,10 @@ class RunFolder:
     def save_figure(self, name: str, draw: Callable[..., Any], *arguments: Any) -> None:
         """Draw a figure of ``common.figures`` into the folder."""
         if self.writes:
-            draw(*arguments).savefig(self.path / f"{name}.png")
+            picture = self.path / f"{name}.png"
+            draw(*arguments).savefig(picture)
+            if self._board is not None:
+                self._board.picture(name, self.history[-1]["step"] if self.history else 0, picture.read_bytes())
 
     def summary(self, **values: Any) -> None:
         """Print the run's final figures and where its pictures are."""
@@ -162,6 +164,8 @@ class RunFolder:
         if not self.writes:
             return
         self._log.close()
+        if self._board is not None:
+            self._board.close()
         os.close(self._locked)
         if not self._has_saved:
             for name in ("config.json", "metrics.jsonl"):
@@ -186,10 +190,12 @@ class RunFolder:
 
     def _take_place(self) -> None:
         if not self._in_place:
-            for old in (*self.path.glob("*.png"), self.path / "checkpoint.safetensors"):
+            for old in (*self.path.glob("*.png"), *self.path.glob(EVENTS), self.path / "checkpoint.safetensors"):
                 old.unlink(missing_ok=True)
         for name in ("config.json", "metrics.jsonl"):
             os.replace(self._pending(name), self.path / name)
+        if self.options.tensorboard:
+            self._board = TensorBoardLog(self.path)
         self._has_saved = True
 
     def _check_room(self) -> None:
@@ -202,76 +208,6 @@ class RunFolder:
             raise ValueError(
                 f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
             ) from error
-
-
-class _Bar(tqdm):
-    """A progress bar that shows rows a second after the time left."""
-
-    rows = 0
-
-    @property
-    def format_dict(self) -> dict[str, Any]:
-        """What the bar is drawn from."""
-        values = super().format_dict
-        if self.rows and values["rate"]:
-            values["postfix"] = f"{self.rows * values['rate']:,.0f} rows/s"
-        return values
-
-
-def main(
-    prog: str,
-    kind: type[RunOptions],
-    prepare: Callable[[Any], tuple[Any, Mapping[str, Any]]],
-    train: Callable[[RunFolder, Any], None],
-    argv: Sequence[str] | None,
-) -> int:
-    """One run of a training script; returns the exit code: 0, 2 for bad arguments or input, 130 when interrupted.
-
-    ``prepare(options)`` loads and checks the data, and says what architecture they need, before the folder is touched;
-    ``train(run, data)`` does the rest.
-    """
-    chosen, given = options.parse(kind, argv, prog)
-    run = workers = None
-    show, warnings.showwarning = warnings.showwarning, lambda message, *_: print(f"{prog}: {message}", file=sys.stderr)
-    try:
-        if chosen.resume is not None:
-            chosen = options.resumed(chosen, given, read_config(Path(chosen.resume)))
-        data, architecture = prepare(chosen)
-        package = prog.partition(".")[0]
-        if chosen.verbose:
-            os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"  # before TensorFlow is imported
-        silence = contextlib.nullcontext if chosen.verbose else without_native_stderr
-        with silence():
-            runtime = importlib.import_module(f"{package}.runtime")
-        runtime.set_up(chosen.device, chosen.threads)  # refused here, before the folder is touched
-        with silence():
-            workers = importlib.import_module(f"{package}.distributed").join(chosen.device)
-        chosen.check_workers(workers.size)
-        run = RunFolder(chosen, package, architecture, workers)
-        _stop_between_steps(run)
-        if run.writes and not (chosen.quiet or chosen.json):
-            shared = f", {workers.size} workers" if workers.size > 1 else ""
-            print(f"{prog}: {chosen.data}, seed {chosen.seed}, {chosen.precision}{shared} -> {run.path}", flush=True)
-        train(run, data)
-        if run.interrupted and run.writes:
-            print(f"{prog}: interrupted; go on with --resume {run.path}", file=sys.stderr)
-        return 130 if run.interrupted else 0
-    except (ValueError, OSError) as error:
-        if run is not None and isinstance(error, ConnectionError):  # a worker is lost
-            print(f"{prog}: error: {error}; start all again with --resume {run.path}", file=sys.stderr)
-            return 1
-        if workers is None or workers.rank == 0:
-            print(f"{prog}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
-        return 130
-    finally:
-        warnings.showwarning = show
-        if run is not None:
-            run.close()
-        if workers is not None:
-            workers.leave()
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -298,29 +234,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
 
 
-@contextlib.contextmanager
-def without_native_stderr() -> Iterator[None]:
-    """Drop what is written to file descriptor 2: TensorFlow's libraries report there on every start."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+class _Bar(tqdm):
+    """A progress bar that shows rows a second after the time left."""
 
+    rows = 0
 
-def _stop_between_steps(run: RunFolder) -> None:
-    """Let Ctrl-C and SIGTERM end the run at the next step; a second one ends it at once."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-
-    def ask_to_stop(number: int, frame: Any) -> None:
-        if run.asked_to_stop:
-            raise KeyboardInterrupt
-        run.asked_to_stop = True
-
-    signal.signal(signal.SIGINT, ask_to_stop)
-    signal.signal(signal.SIGTERM, ask_to_stop)
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What the bar is drawn from."""
+        values = super().format_dict
+        if self.rows and values["rate"]:
+            values["postfix"] = f"{self.rows * values['rate']:,.0f} rows/s"
+        return values

@@ -13,7 +13,8 @@ import pytest
 os.environ.update(dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"), no_proxy="127.0.0.1")
 
 # isort: off
-from common.run_folder import RunFolder, versions, without_native_stderr
+from common.run_folder import RunFolder, versions
+from common.run_script import without_native_stderr
 
 with without_native_stderr():
     import tf2_impl  # noqa: F401  (silences TensorFlow's log before its first import)

@@ -28,7 +28,7 @@ from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.run_folder import without_native_stderr
+from common.run_script import without_native_stderr
 
 ROOT = Path(__file__).parent.parent
 REPORT = ROOT / "build" / "faults.json"

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import ModuleType
 
 import joblib
 import keras
@@ -17,13 +18,16 @@ from sklearn.preprocessing import StandardScaler
 
 import pytorch_impl.gmm as torch_gmm
 import pytorch_impl.networks as torch_networks
+import pytorch_impl.train_gmm
 import pytorch_impl.vae as torch_vae
 import pytorch_impl.variational_gmm as torch_variational
 import tf2_impl.gmm as tf_gmm
 import tf2_impl.networks as tf_networks
+import tf2_impl.train_gmm
 import tf2_impl.vae as tf_vae
 import tf2_impl.variational_gmm as tf_variational
 from common import datasets, draws
+from common.run_folder import read_metrics
 
 X = datasets.load("old-faithful").x
 MIXTURES = {"torch": torch_gmm.GaussianMixture, "tf2": tf_gmm.GaussianMixture}
@@ -142,3 +146,24 @@ def test_onnx_runs_within_tolerance(tmp_path: Path) -> None:
     found = session.run(None, {"x": DIGITS, "noise": NOISE})
     for a, b in zip(found, port(tf.constant(DIGITS), tf.constant(NOISE)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.figures
+@pytest.mark.parametrize("train", [pytorch_impl.train_gmm, tf2_impl.train_gmm], ids=["torch", "tf2"])
+def test_tensorboard_reads_a_run(tmp_path: Path, train: ModuleType) -> None:
+    """Every number of metrics.jsonl, the figures, and one events file still after the run is resumed."""
+    pytest.importorskip("tensorboard", reason="make ecosystem installs TensorBoard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = ["--out", str(tmp_path), "--tensorboard"]
+    assert train.main(["--data", "old-faithful", "--tol", "0", "--steps", "3", *out]) == 0
+    assert train.main(["--resume", str(tmp_path), "--steps", "5", "--tensorboard"]) == 0
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
+    events = EventAccumulator(str(tmp_path)).Reload()
+    metrics = read_metrics(tmp_path)
+    assert [row["step"] for row in metrics] == [1, 2, 3, 4, 5]
+    for name in metrics[0].keys() - {"step", "seconds"}:
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert found == [(row["step"], np.float32(row[name])) for row in metrics]
+    pictures = {path.stem: path.read_bytes() for path in tmp_path.glob("*.png")}
+    assert {name: events.Images(name)[0].encoded_image_string for name in events.Tags()["images"]} == pictures

@@ -1,5 +1,6 @@
 """The training scripts, as their users run them: every flag, bit equality across frameworks, resuming, bad input."""
 
+import importlib.util
 import json
 import os
 import re
@@ -22,7 +23,7 @@ import pytorch_impl.train_gmm
 import pytorch_impl.train_vae
 import tf2_impl.train_gmm
 import tf2_impl.train_vae
-from common import checkpoint, compare_runs, datasets, draw_chapters, draws, figures, mixture_training, run_folder
+from common import checkpoint, compare_runs, datasets, draw_chapters, draws, figures, mixture_training, run_script
 from common.options import GMMOptions, VAEOptions
 from common.variational_prior import VariationalPosterior
 from parity_tests import numpy_oracle
@@ -743,6 +744,16 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFi
     assert run(VAE["torch"], SMALL["vae"], tmp_path / "run") == 0
 
 
+@both
+def test_tensorboard_may_be_absent(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="2"):
+        run(VAE[framework], SMALL["vae"], tmp_path / "run", "--tensorboard")
+    assert "--tensorboard: tensorboard is not installed" in one_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
 SAVING_OFTEN = """
 import sys
 from common import run_folder
@@ -808,5 +819,5 @@ def test_a_connection_that_fails_before_the_run_is_no_lost_worker(
         raise ConnectionRefusedError(111, "Connection refused")
 
     argv = ["--out", str(tmp_path / "run")]
-    assert run_folder.main("pytorch_impl.train_vae", VAEOptions, prepare, lambda *_: None, argv) == 2
+    assert run_script.main("pytorch_impl.train_vae", VAEOptions, prepare, lambda *_: None, argv) == 2
     assert "Connection refused" in one_line(capsys)

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common import mixture_training, run_folder
+from common import mixture_training, run_script
 from common.options import GMMOptions
+from common.run_folder import RunFolder
 from common.variational_prior import VariationalPosterior
 
 PROGRAM = "tf2_impl.train_gmm"
 
 
-def train(run: run_folder.RunFolder, data: mixture_training.MixtureData) -> None:
+def train(run: RunFolder, data: mixture_training.MixtureData) -> None:
     """Iterate EM (plain, with gaps, with a prior) or variational updates until the bound stands still, or --steps."""
     # Imported here, so that a wrong option is answered at once.
     import tensorflow as tf
@@ -94,7 +95,7 @@ def train(run: run_folder.RunFolder, data: mixture_training.MixtureData) -> None
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return run_folder.main(PROGRAM, GMMOptions, mixture_training.mixture_data, train, argv)
+    return run_script.main(PROGRAM, GMMOptions, mixture_training.mixture_data, train, argv)
 
 
 if __name__ == "__main__":

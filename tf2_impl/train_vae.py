@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common import draws, run_folder, vae_training
+from common import draws, run_script, vae_training
 from common.datasets import Dataset
 from common.options import VAEOptions
+from common.run_folder import RunFolder
 
 PROGRAM = "tf2_impl.train_vae"
 
 
-def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
+def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
     """Climb the ELBO, or a plain autoencoder's likelihood, with Adam for --epochs, or --steps updates."""
     # Imported here, so that a wrong option is answered at once.
     import tensorflow as tf
@@ -111,7 +112,7 @@ def train(run: run_folder.RunFolder, data: tuple[Dataset, Dataset]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return run_folder.main(PROGRAM, VAEOptions, vae_training.image_data, train, argv)
+    return run_script.main(PROGRAM, VAEOptions, vae_training.image_data, train, argv)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 # isort: off
-from common.run_folder import versions, without_native_stderr
+from common.run_folder import versions
+from common.run_script import without_native_stderr
 
 with without_native_stderr():
     import tf2_impl  # noqa: F401  (silences TensorFlow's log before its first import)
