@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train parity parity-long faults mutants divergences distributed ecosystem bench scale figures compare lint format clean
+.PHONY: help train parity parity-long faults mutants divergences distributed ecosystem versions bench scale figures compare lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-19s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ bench: $(VENV)/ready  ## time EM against scikit-learn and pomegranate, side by s
 		"pomegranate>=1.1,<2" "apricot-select>=0.6,<1" "numba>=0.62,<1" llvmlite
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE SCIPY_ARRAY_API=1 OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 \
 		MKL_NUM_THREADS=2 $(RUN) -m parity_tests.bench
+
+versions: $(VENV)/ready  ## the suite on the oldest and newest packages that requirements.txt admits, on every Python found
+	@$(RUN) -m pip install --quiet "uv>=0.9,<1"
+	@$(RUN) -m parity_tests.versions $(PYTHONS)
 
 scale: $(VENV)/ready  ## fit 5,000,000 x 16 numbers from a file in both frameworks and say how much memory it took
 	@$(RUN) -m parity_tests.bench.scale

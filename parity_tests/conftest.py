@@ -1,4 +1,7 @@
-"""The parity table: what the tests measured, printed, in build/parity.json and as a page, build/parity/index.html."""
+"""The parity table: what the tests measured, printed, in build/parity.json and as a page, build/parity/index.html.
+
+The long part has files of its own, build/parity-long.json and its page; a few tests on their own are only printed.
+"""
 
 import json
 import os
@@ -31,7 +34,6 @@ COLLECTED: dict[str, list[dict[str, Any]]] = {"parity": [], "trajectory": []}
 COLUMNS = ("chapter", "quantity", "dtype", "steps", "modes", "apart", "ULP", "bit-equal", "noise floors", "tolerance",
            "headroom")  # fmt: skip
 BUILD = Path(__file__).parent.parent / "build"
-REPORT, PAGE = BUILD / "parity.json", BUILD / "parity" / "index.html"
 
 
 def pytest_configure() -> None:
@@ -169,17 +171,27 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
                 COLLECTED[name].append(row)
 
 
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
-    """Print a line per quantity, the worst of its tensors, and leave a row per tensor in build/parity.json."""
+def report_name(config: pytest.Config) -> str | None:
+    """What the report of this run is called; None if it is of some of the tests only."""
+    some = config.option.keyword or any("::" in path or path.endswith(".py") for path in config.args)
+    of_marks = {"not long and not distributed": "parity", "long": "parity-long"}
+    return None if some else of_marks.get(config.option.markexpr)
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    """Print a line per quantity, the worst of its tensors, and leave a row per tensor in build."""
     found = COLLECTED["parity"]
     if not found:
         return
     found.sort(key=lambda row: [str(row[c]) for c in ("chapter", "quantity", "tensor", "dtype", "mode", "steps")])
-    REPORT.parent.mkdir(exist_ok=True)
-    passed = exitstatus == 0 and all(row["passed"] for row in found)
-    report = {"versions": versions(), "passed": passed, "rows": found, "trajectories": COLLECTED["trajectory"]}
-    REPORT.write_text(json.dumps(report, indent=1) + "\n")
-    write_report(report, PAGE)
+    where = ""
+    if (name := report_name(config)) is not None:
+        passed = exitstatus == 0 and all(row["passed"] for row in found)
+        report = {"versions": versions(), "passed": passed, "rows": found, "trajectories": COLLECTED["trajectory"]}
+        BUILD.mkdir(exist_ok=True)
+        (BUILD / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+        write_report(report, BUILD / name / "index.html")
+        where = f"; a row each in build/{name}/index.html and build/{name}.json"
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for row in found:
         groups.setdefault(tuple(row[c] for c in COLUMNS[:4]), []).append(row)
@@ -200,5 +212,4 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
     terminalreporter.section("parity of PyTorch and TensorFlow")
     for line in lines:
         terminalreporter.line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    where = " and ".join(str(path.relative_to(BUILD.parent)) for path in (PAGE, REPORT))
-    terminalreporter.line(f"{len(found)} tensors compared; a row each in {where}")
+    terminalreporter.line(f"{len(found)} tensors compared{where}")

@@ -109,7 +109,7 @@ _PLANTED = {
         ("the importance bound without log S", "torch.logsumexp(log_weights, dim=0) - math.log(log_weights.shape[0])", "torch.logsumexp(log_weights, dim=0)"),
         ("deviations for variances in the evidence", "torch.diag(torch.exp(log_var).expand(x.shape[1]))", "torch.diag(torch.exp(0.5 * log_var).expand(x.shape[1]))"),
         ("the proposal's density added", "gaussian_log_likelihood(z, zeros, zeros) - gaussian", "gaussian_log_likelihood(z, zeros, zeros) + gaussian"),
-        ("the Bernoulli's symmetric half lost", "- 0.5 * magnitude - torch.log1p", "- torch.log1p"),
+        ("the Bernoulli's symmetric half lost", "- 0.5 * magnitude + functional", "+ functional"),
     ),
     "tf2_impl/elbo.py": (
         ("KL added to the bound", "tf.reduce_mean(reconstruction - kl)", "tf.reduce_mean(reconstruction + kl)"),

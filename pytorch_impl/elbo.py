@@ -34,6 +34,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pytorch_impl.gaussian import log_density
 
@@ -121,8 +122,9 @@ def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
 
     Source: Kingma and Welling (2014), appendix C.1.
     """
+    # -log(1 + e^-|a|) = log sigmoid(|a|)
     magnitude = torch.abs(logits)  # (N, D)
-    log_probability = (x - 0.5) * logits - 0.5 * magnitude - torch.log1p(torch.exp(-magnitude))  # (N, D)
+    log_probability = (x - 0.5) * logits - 0.5 * magnitude + functional.logsigmoid(magnitude)  # (N, D)
     return log_probability.sum(dim=-1)
 
 
