@@ -223,6 +223,16 @@ def test_impossible_choices_cost_nothing(module: ModuleType) -> None:
 
 
 @both
+def test_the_smallest_normal_number_is_a_probability(module: ModuleType) -> None:
+    """What lies below is none, in either framework."""
+    tiny = np.finfo(np.float64).tiny
+    for q, expected in ((tiny, tiny), (np.nextafter(tiny, 0), 0.0)):
+        arguments = tensor(module, np.array([[q]])), tensor(module, np.array([[3.0]]))
+        assert float(module.expected_log_joint(*arguments)) == 3 * expected
+        assert float(module.lower_bound(*arguments)) == pytest.approx(expected * (3 - np.log(tiny)), rel=1e-12)
+
+
+@both
 def test_gradient_of_q_is_the_gradient_of_the_log_likelihood(module: ModuleType) -> None:
     """At the old parameters, with respect to each of them; elsewhere it is not."""
     x, *parameters = mixture()
@@ -274,6 +284,14 @@ def test_prior_against_scipy(module: ModuleType) -> None:
     np.testing.assert_allclose(found, components, 1e-12)
     total = float(module.log_prior(*t, prior_of(module, prior)))
     assert total == pytest.approx(dirichlet + sum(components), rel=1e-12)
+
+
+@both
+@pytest.mark.parametrize("concentration", [0.5, 1.5, 3.0])
+def test_dirichlet_density_is_scipys_on_both_sides_of_flat(module: ModuleType, concentration: float) -> None:
+    weights, alpha = np.array([0.2, 0.5, 0.3]), np.array([concentration, 1.0, 2.5])
+    found = module.dirichlet_log_density(tensor(module, weights), tensor(module, alpha))
+    assert float(found) == pytest.approx(stats.dirichlet.logpdf(weights, alpha), rel=1e-13)
 
 
 @both

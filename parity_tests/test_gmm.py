@@ -8,6 +8,7 @@ import tensorflow as tf
 import torch
 from scipy import stats
 from sklearn.mixture import GaussianMixture as SklearnMixture
+from sklearn.mixture._gaussian_mixture import _estimate_gaussian_parameters
 
 import pytorch_impl.gmm as torch_gmm
 import tf2_impl.gmm as tf_gmm
@@ -130,6 +131,18 @@ def test_a_uniform_number_on_a_boundary_belongs_to_the_component_above(
     np.testing.assert_array_equal(np.asarray(x)[:, 0], z)
 
 
+@both
+def test_a_uniform_number_above_the_sum_of_rounded_weights_belongs_to_the_last_component(module: ModuleType) -> None:
+    weights = np.full(10, 0.1)
+    weights[-1] = 0.1 - 2.0**-50
+    uniforms = np.array([np.cumsum(weights)[-1], 1 - 2.0**-53])
+    assert np.cumsum(weights)[-1] < uniforms[1]
+    arguments = (weights, np.arange(10.0)[:, None], np.ones(10), uniforms, np.zeros((2, 1)))
+    x, z = module.sample(*(tensor(module, a) for a in arguments), "spherical")
+    np.testing.assert_array_equal(z, [9, 9])
+    np.testing.assert_array_equal(x, [[9], [9]])
+
+
 TRAJECTORIES = [("function", kind, separation) for kind in COVARIANCE_TYPES for separation in (6.0, 1.0)]
 TRAJECTORIES += [(mode, kind, 1.0) for mode in ("eager", "xla") for kind in ("full", "diag")]
 
@@ -189,6 +202,19 @@ def test_em_is_scikit_learns(module: ModuleType, kind: str) -> None:
         assert float(total) / N == pytest.approx(peer.lower_bound_, rel=1e-12)
         for ours, theirs in zip(parameters, (peer.weights_, peer.means_, peer.covariances_), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@both
+@all_types
+def test_an_empty_component_is_left_ten_epsilons(module: ModuleType, kind: str) -> None:
+    """No more: what is added to a count shows in nothing else, and is scikit-learn's own."""
+    x, gamma = problem(kind)[0], np.eye(2)[np.zeros(N, dtype=int)]
+    weights, means, covariances = module.m_step(tensor(module, x), tensor(module, gamma), kind, 1e-6)
+    counts, *expected = _estimate_gaussian_parameters(x, gamma, 1e-6, kind)
+    assert counts[1] == 10 * np.finfo(float).eps
+    np.testing.assert_allclose(weights, counts / counts.sum(), rtol=1e-15)
+    for ours, theirs in zip((means, covariances), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
 @both
@@ -372,6 +398,22 @@ def test_a_component_of_weight_zero_costs_nothing_unless_chosen(module: ModuleTy
     weights = tensor(module, np.array([1.0, 0.0]))
     z = tensor(module, np.eye(2))
     np.testing.assert_array_equal(module.log_prior_of_choice(z, weights), [0.0, -np.inf])
+
+
+@both
+@all_types
+def test_a_component_out_of_reach_costs_nothing_unless_chosen(module: ModuleType, kind: str) -> None:
+    """At 1e200 deviations the square overflows, and the log density is minus infinity."""
+    means = np.array([[0.0, 0.0], [1e200, 0.0]])
+    covariances = {
+        "full": np.stack([np.eye(2)] * 2),
+        "tied": np.eye(2),
+        "diag": np.ones((2, 2)),
+        "spherical": np.ones(2),
+    }
+    arguments = [tensor(module, a) for a in (np.zeros((2, 2)), np.eye(2), means, covariances[kind])]
+    found = np.asarray(module.log_density_given_choice(*arguments, kind))
+    np.testing.assert_allclose(found, [-np.log(2 * np.pi), -np.inf], rtol=1e-15)
 
 
 @both

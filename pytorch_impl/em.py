@@ -158,7 +158,7 @@ def dirichlet_log_density(weights: Tensor, concentration: Tensor) -> Tensor:
     """
     normaliser = torch.lgamma(concentration.sum()) - torch.lgamma(concentration).sum()
     # (alpha - 1) log pi, with 0 log 0 = 0
-    log_weights = torch.log(torch.where(concentration > 1, weights, 1.0))  # (K,)
+    log_weights = torch.log(torch.where(concentration == 1, 1.0, weights))  # (K,)
     return normaliser + ((concentration - 1) * log_weights).sum()
 
 

@@ -159,7 +159,7 @@ def dirichlet_log_density(weights: Tensor, concentration: Tensor) -> Tensor:
     """
     normaliser = tf.math.lgamma(tf.reduce_sum(concentration)) - tf.reduce_sum(tf.math.lgamma(concentration))
     # (alpha - 1) log pi, with 0 log 0 = 0
-    log_weights = tf.math.log(tf.where(concentration > 1, weights, 1.0))  # (K,)
+    log_weights = tf.math.log(tf.where(concentration == 1, tf.ones_like(weights), weights))  # (K,)
     return normaliser + tf.reduce_sum((concentration - 1) * log_weights)
 
 
