@@ -2,7 +2,7 @@
 
 Names and layouts are PyTorch's ``state_dict`` (``encoder.hidden.weight``, shape (out, in)); the optimizer's moments
 are ``optimizer.first_moment.<name>`` and ``optimizer.second_moment.<name>``; ``step`` counts the updates. Which
-framework wrote the file is not in it. A safetensors file holds numbers and never code.
+framework wrote the file is not in it; a checksum of its content is. A safetensors file holds numbers and never code.
 """
 
 import contextlib
@@ -25,11 +25,12 @@ LARGEST_HEADER = 2**20  # names, shapes and the architecture: a few thousand byt
 def save(path: Path, arrays: Mapping[str, np.ndarray], step: int, architecture: Mapping[str, Any]) -> None:
     """Write ``arrays`` after ``step`` updates; the file appears whole or not at all.
 
-    ``architecture`` is stored as one sorted JSON text: several entries would be written in random order.
+    ``architecture`` and checksum are stored as one sorted JSON text: several would be written in random order.
     Raises ValueError if the file cannot be written; a file of that name that was there before stays as it was.
     """
     contiguous = {name: np.array(value, order="C") for name, value in arrays.items()}
-    metadata = {"architecture": json.dumps(architecture, sort_keys=True)}
+    about = {"architecture": architecture, "sha256": checksum(contiguous, step, architecture)}
+    metadata = {"about": json.dumps(about, sort_keys=True)}
     write_atomically(path, to_bytes(contiguous | {"step": np.array(step, dtype=np.int64)}, metadata))
 
 
@@ -42,14 +43,17 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], int, dict[str, Any]]:
             if int.from_bytes(file.read(8), "little") > LARGEST_HEADER:
                 raise ValueError(f"it announces a header of more than {LARGEST_HEADER:,} bytes")
         with safe_open(path, framework="numpy") as file:
-            architecture = json.loads((file.metadata() or {})["architecture"])
+            about = json.loads((file.metadata() or {})["about"])
             kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a mapping)
             if kinds.pop("step") != "I64" or not kinds.keys() or not set(kinds.values()) <= {"F32", "F64"}:
                 raise ValueError(f"it holds tensors of {sorted(set(kinds.values()))}")
             arrays = {name: file.get_tensor(name) for name in kinds}
             step = file.get_tensor("step")
+        architecture = about["architecture"]
         if step.shape != () or step < 0 or not isinstance(architecture, dict):
             raise ValueError("its step is no count, or its architecture no object")
+        if about["sha256"] != checksum(arrays, int(step), architecture):
+            raise ValueError("its content is not what its checksum says")
         for name, array in arrays.items():
             if not np.all(np.isfinite(array)):
                 raise ValueError(f"{name!r} holds NaN or infinity")
@@ -67,6 +71,15 @@ def check_architecture(path: Path, found: Mapping[str, Any], expected: Mapping[s
             raise ValueError(
                 f"checkpoint {path}: is of another architecture, {what}; give the options it was trained with"
             )
+
+
+def checksum(arrays: Mapping[str, np.ndarray], step: int, architecture: Mapping[str, Any]) -> str:
+    """SHA-256 of what a checkpoint holds: a bit that was flipped on a disk is found, and no number is half right."""
+    found = hashlib.sha256(json.dumps([step, architecture], sort_keys=True).encode())
+    for name in sorted(arrays):
+        found.update(f"{name} {arrays[name].dtype} {arrays[name].shape} ".encode())
+        found.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return found.hexdigest()
 
 
 def digest(path: Path) -> str:

@@ -174,9 +174,12 @@ def test_a_checkpoint_comes_back_and_its_bytes_depend_on_its_content_alone(tmp_p
 
 def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
-    checkpoint.save(path, {"a": np.zeros(100)}, 1, {})
+    checkpoint.save(path, {"a": np.zeros(10)}, 1, {"L": 1})
     whole = path.read_bytes()
-    for content in (b"", whole[:20], whole[:-1], b"\xff" * 50, whole.replace(b"architecture", b"architectuRe")):
+    flipped = [bytearray(whole) for _ in range(8 * len(whole))]  # one bit each, wherever it is
+    for i, content in enumerate(flipped):
+        content[i // 8] ^= 1 << i % 8
+    for content in (b"", whole[:20], whole[:-1], b"\xff" * 50, *flipped):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="not a whole checkpoint") as error:
             checkpoint.load(path)
