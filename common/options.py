@@ -181,6 +181,7 @@ class VAEOptions(RunOptions):
     steps: int | None = option(None, "stop after this many updates, whatever the epochs", type=int)
     batch_size: int = option(128, "images in a minibatch")
     learning_rate: float = option(1e-3, "of Adam")
+    compile: bool = option(False, "PyTorch: fuse the training step by torch.compile (TensorFlow's is compiled anyway)")
     importance_samples: int = option(0, "draws for each held-out image that estimate its log p(x) at the end; 0: none")
     pixel_max: float = option(1.0, "what a white pixel has in a .csv or .npy file: pixels are divided by it")
 
@@ -230,7 +231,7 @@ VARIATIONAL_ONLY = tuple(f.name for f in fields(GMMOptions) if "_prior" in f.nam
 
 # What --resume takes from the command line; everything else is the earlier run's, and must not be contradicted.
 SPOKEN = {"log_interval", "quiet", "verbose", "json", "tensorboard"}
-OF_THIS_RUN = {"out", "resume", "overwrite", "threads", "device", "importance_samples"} | SPOKEN
+OF_THIS_RUN = {"out", "resume", "overwrite", "threads", "device", "compile", "importance_samples"} | SPOKEN
 FREE_ON_RESUME = OF_THIS_RUN | {"data_dir", "epochs", "steps", "tol"}
 
 

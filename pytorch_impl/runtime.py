@@ -1,5 +1,6 @@
 """Where and with how many threads PyTorch computes, and how NumPy calls it."""
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,21 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 def compiled(function: Callable) -> Callable:
     """The function as a training loop calls it: a graph where the framework makes one, else as it is."""
     return function
+
+
+def fused(function: Callable) -> Callable:
+    """The function with its operations fused by the framework's compiler; as it is, with a warning, if there is none.
+
+    PyTorch's needs a C++ compiler on the machine; TensorFlow has its own, which the training step goes through anyway.
+    """
+    try:
+        torch.compile(torch.exp)(torch.zeros(1))
+    except RuntimeError:
+        warnings.warn(
+            "--compile: PyTorch finds no working C++ compiler, and goes on without; install g++", stacklevel=2
+        )
+        return function
+    return torch.compile(function)
 
 
 @torch.no_grad()

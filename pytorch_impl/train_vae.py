@@ -23,7 +23,7 @@ def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
 
     from pytorch_impl import autoencoder, networks, vae
     from pytorch_impl.optimizer import Adam
-    from pytorch_impl.runtime import device
+    from pytorch_impl.runtime import device, fused
 
     options, workers, (training_set, held_out) = run.options, run.workers, data
     n, data_dim = training_set.x.shape
@@ -47,6 +47,8 @@ def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
         )
 
         loss_and_gradients = autoencoder.loss_and_gradients if is_plain else vae.loss_and_gradients
+        if options.compile:
+            loss_and_gradients = fused(loss_and_gradients)
 
         def training_step(batch: tuple[torch.Tensor, ...], part: float, corrections: tuple[float, float]) -> tuple:
             terms, gradients = loss_and_gradients(model, *batch)

@@ -49,6 +49,14 @@ def compiled(function: Callable) -> Callable:
     return tf.function(function)
 
 
+def fused(function: Callable) -> Callable:
+    """The function with its operations fused by the framework's compiler; as it is, with a warning, if there is none.
+
+    PyTorch's needs a C++ compiler on the machine; TensorFlow has its own, which the training step goes through anyway.
+    """
+    return function
+
+
 def evaluate(function: Any, *arguments: Any) -> Any:
     """Call a function of the maths with its arrays as tensors; its tensors come back as arrays."""
     result = function(*(tensor(a) if isinstance(a, np.ndarray | np.generic) else a for a in arguments))

@@ -23,7 +23,7 @@ def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
 
     from tf2_impl import autoencoder, networks, vae
     from tf2_impl.optimizer import Adam
-    from tf2_impl.runtime import device
+    from tf2_impl.runtime import device, fused
 
     options, workers, (training_set, held_out) = run.options, run.workers, data
     n, data_dim = training_set.x.shape
@@ -47,6 +47,8 @@ def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
         )
 
         loss_and_gradients = autoencoder.loss_and_gradients if is_plain else vae.loss_and_gradients
+        if options.compile:
+            loss_and_gradients = fused(loss_and_gradients)
 
         # One graph of the whole step. XLA fuses it, which moves roundings: not where they have to stay the same.
         @tf.function(autograph=False, jit_compile=options.precision != "reproducible" and workers.size == 1)
