@@ -33,8 +33,9 @@ mutants: $(VENV)/ready  ## the same with all of cosmic-ray's mutants of four pag
 divergences: $(VENV)/ready  ## measure where the frameworks differ by default, and the remedies; in full in build/divergences.md
 	@$(RUN) -m parity_tests.divergences
 
-parity-long: $(VENV)/ready  ## 10,000 updates, and 1,000 of a VAE of MNIST's size: agreement, equal bytes, their odds
+parity-long: $(VENV)/ready  ## 10,000 updates, 1,000 of a VAE of MNIST's size, hostile input at length; then make mutants
 	@$(RUN) -m pytest --numprocesses 2 -m long parity_tests
+	@$(MAKE) --no-print-directory mutants
 
 distributed: $(VENV)/ready  ## several processes share a run, in both frameworks, by torchrun and by TF_CONFIG: the same bytes
 	@$(RUN) -m pytest -m distributed parity_tests/test_distributed.py
