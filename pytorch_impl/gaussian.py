@@ -41,10 +41,12 @@ def cholesky(covariances: Tensor) -> Tensor:
 
     Where the frameworks differ: in failure. PyTorch's `cholesky` raises an error, and `cholesky_ex` reports it in a
     number for each matrix. TensorFlow says nothing: on a CPU it leaves NaN below the diagonal and whatever was in
-    memory above.
+    memory above. Of an infinite matrix either finds an infinite factor, or NaN, by the library that it was built with;
+    here it counts as not positive definite. The factor is multiplied by NaN, not replaced: so gradients are NaN too.
     """
-    factor, info = torch.linalg.cholesky_ex(covariances)
-    return torch.where((info == 0)[..., None, None], factor, math.nan)
+    factor, info = torch.linalg.cholesky_ex(covariances)  # (..., D, D), (...)
+    exists = (info == 0) & torch.isfinite(torch.diagonal(factor, dim1=-2, dim2=-1)).all(dim=-1)  # (...)
+    return torch.tril(factor * torch.where(exists, 1.0, math.nan)[..., None, None])
 
 
 def univariate_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

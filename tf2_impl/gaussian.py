@@ -41,10 +41,12 @@ def cholesky(covariances: Tensor) -> Tensor:
 
     Where the frameworks differ: in failure. PyTorch's `cholesky` raises an error, and `cholesky_ex` reports it in a
     number for each matrix. TensorFlow says nothing: on a CPU it leaves NaN below the diagonal and whatever was in
-    memory above.
+    memory above. Of an infinite matrix either finds an infinite factor, or NaN, by the library that it was built with;
+    here it counts as not positive definite. The factor is multiplied by NaN, not replaced: so gradients are NaN too.
     """
-    # Where it fails, TensorFlow leaves NaN in the lower triangle and whatever was in memory above it.
-    return tf.linalg.band_part(tf.linalg.cholesky(covariances), -1, 0)
+    factor = tf.linalg.cholesky(covariances)  # (..., D, D)
+    exists = tf.reduce_all(tf.math.is_finite(tf.linalg.diag_part(factor)), axis=-1)  # (...)
+    return tf.linalg.band_part(factor * tf.where(exists, tf.ones((), factor.dtype), math.nan)[..., None, None], -1, 0)
 
 
 def univariate_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
