@@ -56,7 +56,7 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
 
 def tensor(array: np.ndarray) -> torch.Tensor:
     """An array as a tensor, of the same dtype."""
-    return torch.tensor(array)
+    return torch.from_numpy(np.array(array, order="C"))  # a copy, since PyTorch knows no strides below zero
 
 
 def compiled(function: Callable) -> Callable:

@@ -249,7 +249,7 @@ def sample(
     """
     k, d = means.shape
     # z = the first component whose cumulative weight exceeds u
-    z = tf.minimum(tf.searchsorted(tf.cumsum(weights), uniforms, side="right"), k - 1)  # (S,)
+    z = tf.minimum(tf.searchsorted(tf.cumsum(weights), uniforms, side="right", out_type=tf.int64), k - 1)  # (S,)
     if covariance_type in ("full", "tied"):
         factor = cholesky(tf.broadcast_to(covariances, (k, d, d)))  # (K, D, D)
         return tf.gather(means, z) + tf.linalg.matvec(tf.gather(factor, z), noise), z

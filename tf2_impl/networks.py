@@ -52,7 +52,7 @@ DEFAULT = {0: (), 1: ((0,),), 2: ((1,), (0,))}  # scalars, biases and dense weig
 
 def dense(in_dim: int, out_dim: int, dtype: str) -> keras.layers.Dense:
     r"""The affine map $h \mapsto W h + b$, its parameters yet to be set by `import_parameters`."""
-    layer = keras.layers.Dense(out_dim, dtype=dtype)
+    layer = keras.layers.Dense(int(out_dim), dtype=dtype)  # Keras knows no integers of NumPy's
     layer.build((None, in_dim))
     return layer
 

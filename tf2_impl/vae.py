@@ -81,6 +81,9 @@ class VAE(keras.Model):
     ) -> None:
         check_vae(data_dim, latent_dim, hidden_dim, activation, likelihood, variance, dtype)
         check_network(model, data_dim, image_shape, channels)
+        # sizes may be NumPy's integers, which Keras and JSON do not know
+        data_dim, latent_dim, hidden_dim, channels = map(int, (data_dim, latent_dim, hidden_dim, channels))
+        image_shape = None if image_shape is None else tuple(map(int, image_shape))
         super().__init__(dtype=dtype)
         sizes = dict(data_dim=data_dim, latent_dim=latent_dim, hidden_dim=hidden_dim, activation=activation)
         network = dict(dtype=dtype, model=model, image_shape=image_shape, channels=channels)
