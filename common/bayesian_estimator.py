@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from common.mixture_base import MixtureBase
-from common.mixture_checks import as_array, check_enough, check_parameters, check_points, check_size
+from common.mixture_checks import as_array, check_density, check_enough, check_parameters, check_points, check_size
 from common.mixture_start import initial_responsibilities
 from common.variational_prior import (
     PRIOR_TYPES,
@@ -127,7 +127,7 @@ class BayesianMixtureEstimator(MixtureBase):
             raise ValueError(f"weight_concentration_prior_type={kind!r} must be one of {', '.join(PRIOR_TYPES)}")
         x, _ = check_points(self, X, reset=True)
         check_enough(x, self.n_components)
-        check_size("X", x)
+        sizes = check_size("X", x)
         given = {name: as_array(getattr(self, name)) for name in PRIOR_ARGUMENTS}
         prior = make_prior(
             x,
@@ -137,7 +137,7 @@ class BayesianMixtureEstimator(MixtureBase):
             reg_covar=self.reg_covar,
             **given,
         )
-        self._fit((x, *prior))
+        self._fit((x, *prior), sizes)
         self.weight_concentration_prior_ = float(prior.weight_concentration.flat[-1])
         self.mean_precision_prior_ = float(prior.mean_precision)
         self.mean_prior_ = prior.mean
@@ -158,7 +158,9 @@ class BayesianMixtureEstimator(MixtureBase):
         check_is_fitted(self)
         x, _ = check_points(self, X, reset=False)
         x = self._tensor(x.astype(self.means_.dtype, copy=False))
-        return np.asarray(self._predictive_log_density(x, self._parameters()))
+        log_density = np.asarray(self._predictive_log_density(x, self._parameters()))
+        check_density("X", log_density)
+        return log_density
 
     def _iterate(self, tensors: tuple, parameters: tuple) -> tuple[tuple, float]:
         x, *prior = tensors

@@ -73,6 +73,14 @@ def constant_columns(x: np.ndarray) -> np.ndarray:
     return constant
 
 
+def column_sizes(x: np.ndarray) -> np.ndarray:
+    """The largest magnitude in every column, (D,), in double precision; 0 where there are no rows."""
+    sizes = np.zeros(x.shape[1])
+    for _, piece in pieces(x):
+        sizes = np.maximum(sizes, np.maximum(piece.max(axis=0), -piece.min(axis=0)))
+    return sizes
+
+
 def take_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Some rows of a table, whose numbers rise."""
     taken = []

@@ -7,12 +7,18 @@ import numpy as np
 
 from common.mixture_checks import as_array
 
+LARGEST = 1e150  # of a Beta density's parameters; ratios of two are numbers
+LEAST = float(np.finfo(np.float64).tiny)  # of probabilities above 0; TensorFlow takes what is smaller for 0
+MOST = {"float64": 2**53, "float32": 2**24}  # of counts; beyond, not every whole number is there
+
 
 def check_positive(name: str, value: Any) -> float:
     """A positive, finite number as a float."""
     number = _number(name, value)
     if not 0 < number < math.inf:
         raise ValueError(f"{name}={value!r} is no parameter of a Beta density: give a positive, finite number")
+    if not 1 / LARGEST <= number <= LARGEST:
+        raise ValueError(f"{name}={value!r} is too extreme: give a number from {1 / LARGEST:g} to {LARGEST:g}")
     return number
 
 
@@ -21,6 +27,8 @@ def check_probability(name: str, value: Any) -> float:
     number = _number(name, value)
     if not 0 <= number <= 1:
         raise ValueError(f"{name}={value!r} is no probability: give a number in [0, 1]")
+    if 0 < number < LEAST:
+        raise ValueError(f"{name}={value!r} is too small to be told from 0: give 0, or {LEAST:.2g} or more")
     return number
 
 
@@ -47,6 +55,8 @@ def check_count(name: str, value: Any, least: int = 0) -> int:
     number = _number(name, value)
     if not (math.isfinite(number) and number == math.floor(number) and number >= least):
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
+    if number > MOST["float64"]:
+        raise ValueError(f"{name}={value!r} is more than {MOST['float64']}, up to which double precision counts")
     return int(number)
 
 
@@ -67,6 +77,9 @@ def check_sequences(heads: Any, tosses: Any, n_components: int) -> tuple[np.ndar
         if len(bad := np.flatnonzero(wrong)):
             raise ValueError(f"{name} has the entry {array[bad[0]]:g} at position {bad[0]}: give whole numbers of at "
                              f"least {least}")  # fmt: skip
+        if len(bad := np.flatnonzero(array > (most := MOST[np.dtype(dtype).name]))):
+            raise ValueError(f"{name} has the entry {array[bad[0]]:g} at position {bad[0]}: give at most {most}, up to "
+                             f"which {np.dtype(dtype).name} counts")  # fmt: skip
     if len(bad := np.flatnonzero(heads > tosses)):
         n = bad[0]
         raise ValueError(f"heads has {heads[n]:g} at position {n}, more than the {tosses[n]:g} tosses: correct either")
@@ -85,6 +98,11 @@ def check_probabilities(name: str, values: Any, n_components: int, sum_to_one: b
         raise ValueError(f"{name} has shape {array.shape}: give n_components={n_components} numbers")
     if len(bad := np.flatnonzero(~((array >= 0) & (array <= 1)))):
         raise ValueError(f"{name} has the entry {array[bad[0]]:g} at position {bad[0]}: give numbers in [0, 1]")
+    if len(bad := np.flatnonzero((array > 0) & (array < LEAST))):
+        raise ValueError(
+            f"{name} has the entry {array[bad[0]]:g} at position {bad[0]}, too small to be told from 0: give 0, or "
+            f"{LEAST:.2g} or more"
+        )
     if sum_to_one and abs(array.sum() - 1) > 1e-6:
         raise ValueError(f"{name} sums to {array.sum():g}: divide it by its sum so that it sums to 1")
     return array / array.sum() if sum_to_one else array

@@ -35,7 +35,10 @@ def beta_credible_interval(a: float, b: float, level: float) -> tuple[float, flo
     Its upper end is found from the upper tail, so that it keeps its digits where the level is close to 1.
     """
     outside = 0.5 * (1 - level)
-    return float(betaincinv(a, b, outside)), float(betainccinv(a, b, outside))
+    interval = float(betaincinv(a, b, outside)), float(betainccinv(a, b, outside))
+    if any(map(math.isnan, interval)):
+        raise ValueError(f"a, b: SciPy finds no quantiles of Beta({a:g}, {b:g}): its parameters are too extreme")
+    return interval
 
 
 def beta_log_upper_tail(a: float, b: float, threshold: float) -> float:
@@ -198,7 +201,7 @@ class CoinMixtureEstimator(BaseEstimator):
             if not np.isfinite(bound):
                 n = int(np.flatnonzero(~np.isfinite(np.asarray(self._e_step(*data, before)[0])))[0])
                 raise ValueError(
-                    f"biases_init={np.asarray(before[1]).tolist()}: no coin can show {heads[n]:g} heads in "
+                    f"biases_init={_shown(before[1])}: no coin can show {heads[n]:g} heads in "
                     f"{tosses[n]:g} tosses (position {n}); start from biases inside (0, 1)"
                 )
 
@@ -224,7 +227,7 @@ class CoinMixtureEstimator(BaseEstimator):
         log_probability, gamma = self._posterior(heads, tosses)
         if len(bad := np.flatnonzero(~np.isfinite(log_probability))):
             raise ValueError(
-                f"heads, tosses: no fitted coin (biases {self.biases_.tolist()}) can have made the sequence at "
+                f"heads, tosses: no fitted coin (biases {_shown(self.biases_)}) can have made the sequence at "
                 f"position {bad[0]}; leave it out, or fit with it"
             )
         return gamma
@@ -263,3 +266,8 @@ class CoinMixtureEstimator(BaseEstimator):
 
     def _em_iteration(self, heads: Any, tosses: Any, parameters: tuple) -> tuple:
         raise NotImplementedError
+
+
+def _shown(biases: Any) -> list[float]:
+    """To six digits, in which both frameworks agree."""
+    return [float(f"{bias:.6g}") for bias in np.asarray(biases)]

@@ -17,7 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from common.chunks import chunk_rows, pieces
 from common.em_driver import run_em
-from common.mixture_checks import check_points, precisions, precisions_cholesky
+from common.mixture_checks import (
+    check_collapse,
+    check_density,
+    check_points,
+    least_variances,
+    precisions,
+    precisions_cholesky,
+)
 
 
 class MixtureBase(DensityMixin, BaseEstimator):
@@ -53,11 +60,13 @@ class MixtureBase(DensityMixin, BaseEstimator):
         x, z = self._sample(mixture, self._tensor(uniforms), self._tensor(noise))
         return np.asarray(x), np.asarray(z).astype(np.int64)
 
-    def _fit(self, data: tuple[np.ndarray | None, ...], start: tuple = ()) -> None:
-        """Run from every start and keep the best: ``data`` is x (N, D) and whatever else an iteration is given."""
+    def _fit(self, data: tuple[np.ndarray | None, ...], sizes: np.ndarray, start: tuple = ()) -> None:
+        """Run from every start and keep the best: ``data`` is x (N, D), whose columns have these largest magnitudes,
+        and whatever else an iteration is given."""
         random_state = check_random_state(self.random_state)
         go_on = self.warm_start and hasattr(self, "converged_")
         tensors = self._training_tensors(data)
+        least = least_variances(sizes, len(data[0]), data[0].dtype, self.reg_covar)
         best: dict[str, Any] = {"lower_bound_": -np.inf}
         for run in range(1 if go_on else self.n_init):
             if self.verbose:
@@ -66,7 +75,8 @@ class MixtureBase(DensityMixin, BaseEstimator):
                 parameters, bound = self._last_parameters(data[0]), self.lower_bound_
             else:
                 parameters, bound = self._starting_parameters(data, start, random_state), -np.inf
-            fitted = self._run(tensors, parameters, bound)
+            fitted = self._run(tensors, parameters, bound, least)
+            self._check(fitted["covariances_"], 0.0 if least is None else least)
             if not best.keys() - {"lower_bound_"} or fitted["lower_bound_"] > best["lower_bound_"]:
                 best = fitted
 
@@ -81,14 +91,22 @@ class MixtureBase(DensityMixin, BaseEstimator):
         best["precisions_"] = precisions(best["precisions_cholesky_"], self.covariance_type)
         vars(self).update(best)
 
-    def _run(self, tensors: tuple, parameters: tuple, bound: float) -> dict[str, Any]:
+    def _check(self, covariances: np.ndarray, least: np.ndarray | float) -> None:
+        """ValueError if a component has collapsed, or an entry is not finite."""
+        check_collapse(covariances, self.covariance_type, self.reg_covar, least)
+        if not np.all(np.isfinite(covariances)):
+            raise ValueError(f"X: the fit left the range of {covariances.dtype}; scale the data")
+
+    def _run(self, tensors: tuple, parameters: tuple, bound: float, least: np.ndarray | None) -> dict[str, Any]:
         previous = [bound]
 
         def report(iteration: int, before: tuple, bound: float) -> None:
-            if not np.isfinite(bound):  # says which component has collapsed, if one has
-                covariances = self._fitted(before)["covariances_"]
-                precisions_cholesky(covariances, self.covariance_type, self.reg_covar)
-                raise ValueError(f"X: the lower bound became {bound} at iteration {iteration}; scale the data")
+            if least is not None or not np.isfinite(bound):
+                self._check(self._fitted(before)["covariances_"], 0.0 if least is None else least)
+            if not np.isfinite(bound):
+                raise ValueError(
+                    f"X: the lower bound left the range of numbers at iteration {iteration}; scale the data"
+                )
             if self.verbose and iteration % self.verbose_interval == 0:
                 detail = f": lower bound {bound:.5f}, change {bound - previous[-1]:.5e}" if self.verbose >= 2 else ""
                 print(f"  Iteration {iteration}{detail}")
@@ -121,7 +139,9 @@ class MixtureBase(DensityMixin, BaseEstimator):
         for start, points in pieces(x, chunk_rows(x.shape[1], self.n_components)):
             seen = None if observed is None else self._tensor(observed[start : start + len(points)])
             of_rows = self._e_step(self._tensor(points.astype(self.means_.dtype, copy=False)), seen, parameters)
-            found.append(function(*map(np.asarray, of_rows)))
+            log_density, gamma = map(np.asarray, of_rows)
+            check_density("X", log_density, start)
+            found.append(function(log_density, gamma))
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _training_tensors(self, data: tuple[np.ndarray | None, ...]) -> tuple:

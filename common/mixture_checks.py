@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from common.chunks import constant_columns, pieces
+from common.chunks import column_sizes, constant_columns, pieces
 from common.missing_checks import check_missing
 from common.mixture_start import INIT_PARAMS
 
+SINGULAR = 10  # a matrix is, if its smallest eigenvalue is below so many D epsilons: well above their rounding
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 ILL_DEFINED = (
     "Fitting the mixture model failed because some components have ill-defined empirical covariance (for instance "
@@ -91,14 +92,23 @@ def check_enough(x: np.ndarray, n_components: int) -> None:
         )
 
 
-LARGEST = 1e150  # its square, which a variance needs, is still a number
+def sizes_allowed(dtype: Any) -> tuple[float, float]:
+    """Between which sizes of the entries of a column its variances, their squares, keep all digits and are finite."""
+    return (1e-140, 1e150) if dtype == np.float64 else (1e-12, 1e18)
 
 
-def check_size(name: str, x: np.ndarray, dtype: Any = None) -> None:
-    """ValueError if squares of the entries are beyond what the dtype, that of x unless another is given, can hold."""
-    largest = max(float(max(piece.max(), -piece.min())) for _, piece in pieces(x))
-    if largest > (LARGEST if (dtype or x.dtype) == np.float64 else 1e18):
-        raise ValueError(f"{name} has entries as large as {largest:.3g}, whose squares overflow; scale the data")
+def check_size(name: str, x: np.ndarray, dtype: Any = None) -> np.ndarray:
+    """The largest magnitude of every column, (D,); ValueError if the dtype, that of x unless another is given, cannot
+    hold its square, or only as a number that TensorFlow takes for zero."""
+    sizes, (least, most) = column_sizes(x), sizes_allowed(dtype or x.dtype)
+    if sizes.max() > most:
+        raise ValueError(f"{name} has entries as large as {sizes.max():.3g}, whose squares overflow; scale the data")
+    if len(small := np.flatnonzero((sizes > 0) & (sizes < least))):
+        raise ValueError(
+            f"{name} has no entry above {sizes[small[0]]:.3g} in column {small[0]}, whose squares underflow; scale the "
+            "data"
+        )
+    return sizes
 
 
 def check_spread(
@@ -138,6 +148,8 @@ def check_weights(name: str, weights: np.ndarray) -> None:
     """ValueError unless the weights lie in [0, 1] and sum to one."""
     if weights.min() < 0 or weights.max() > 1:
         raise ValueError(f"{name} has entries from {weights.min():g} to {weights.max():g}: give values in [0, 1]")
+    if len(small := weights[(weights > 0) & (weights < (least := np.finfo(weights.dtype).tiny))]):
+        raise ValueError(f"{name} has the entry {small[0]:.3g}, too small to be told from 0: give 0, or {least:.2g}")
     if abs(weights.sum() - 1) > (1e-6 if weights.dtype == np.float32 else 1e-8):
         raise ValueError(
             f"{name}: The parameter 'weights' should be normalized, but got sum(weights) = {weights.sum():.5f}; "
@@ -145,18 +157,74 @@ def check_weights(name: str, weights: np.ndarray) -> None:
         )
 
 
+def check_collapse(
+    covariances: np.ndarray, covariance_type: str, reg_covar: float, least: np.ndarray | float = 0.0
+) -> None:
+    """ValueError naming the first component whose covariance is singular but for rounding.
+
+    ``least`` are the variances of the features, (D,) or one for all, that may be rounding alone. A matrix is judged by
+    the smallest eigenvalue of its correlations, and by a limit well above rounding, so that both frameworks' are
+    judged alike: a Cholesky factor of it exists or not by the last bit.
+    """
+    d = covariances.shape[-1]
+    matrices = covariances.reshape(-1, d, d) if covariance_type in ("full", "tied") else None
+    if matrices is None:
+        variances = covariances.reshape(len(covariances), -1)
+        least = np.max(least) if covariance_type == "spherical" else least
+    else:
+        variances = np.diagonal(matrices, axis1=-2, axis2=-1)
+    collapsed = np.any(variances <= least, axis=1)
+    if matrices is not None and np.all(np.isfinite(matrices)):
+        collapsed |= are_singular(np.where(collapsed[:, None, None], np.eye(d), matrices))
+    if collapsed.any():
+        k = int(np.argmax(collapsed))
+        what = f"component {k} has collapsed: its covariance is singular up to rounding"
+        raise ValueError(f"reg_covar={reg_covar:g}: {what}. {ILL_DEFINED}")
+
+
+def are_singular(matrices: np.ndarray) -> np.ndarray:
+    """Which of the covariances (..., D, D), of positive diagonal, have singular correlations, but for rounding."""
+    deviations = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))  # (..., D)
+    correlations = matrices / deviations[..., :, None] / deviations[..., None, :]
+    least = SINGULAR * matrices.shape[-1] * np.finfo(matrices.dtype).eps
+    return np.linalg.eigvalsh(correlations)[..., 0] <= least
+
+
+def least_variance(dtype: Any) -> float:
+    """The least variance whose digits no underflow takes."""
+    return 100 * float(np.finfo(dtype).tiny) / float(np.finfo(dtype).eps)
+
+
+def least_variances(sizes: np.ndarray, n: int, dtype: Any, reg_covar: float) -> np.ndarray | None:
+    """Variances, (D,), that rounding alone may leave of n points with columns of these sizes, or that lose digits to
+    underflow; None if ``reg_covar`` keeps every covariance of such points well away from singular."""
+    eps, size = float(np.finfo(dtype).eps), float(np.max(sizes))
+    least = np.maximum(16 * n * (eps * sizes) ** 2, least_variance(dtype))
+    return None if reg_covar > max(10 * SINGULAR * len(sizes) * eps * size**2, 10 * least.max()) else least
+
+
+def check_density(name: str, log_density: np.ndarray, first_row: int = 0) -> None:
+    """ValueError naming the first row whose log density is beyond the numbers of its dtype."""
+    if len(bad := np.flatnonzero(~np.isfinite(log_density))):
+        raise ValueError(
+            f"{name} has the row {first_row + bad[0]} ({len(bad)} such) so far from every component that its log "
+            f"density is beyond {log_density.dtype}: leave it out"
+        )
+
+
 def precisions_cholesky(covariances: np.ndarray, covariance_type: str, reg_covar: float) -> np.ndarray:
     """U with U U' = Sigma^-1, upper triangular (full, tied), or 1/sigma; ValueError if a covariance is singular."""
     if covariance_type in ("diag", "spherical"):
         if not np.all(covariances > 0):
-            raise ValueError(f"reg_covar={reg_covar:g}: a variance is {np.min(covariances):g}. {ILL_DEFINED}")
+            check_collapse(covariances, covariance_type, reg_covar)
         return 1 / np.sqrt(covariances)
     from scipy.linalg import solve_triangular
 
     try:
         factor = np.linalg.cholesky(covariances)
     except np.linalg.LinAlgError:
-        raise ValueError(f"reg_covar={reg_covar:g}: {_collapsed(covariances)} {ILL_DEFINED}") from None
+        check_collapse(covariances, covariance_type, reg_covar)
+        raise
     identity = np.eye(covariances.shape[-1], dtype=covariances.dtype)
     if covariance_type == "tied":
         return solve_triangular(factor, identity, lower=True).T
@@ -166,12 +234,6 @@ def precisions_cholesky(covariances: np.ndarray, covariance_type: str, reg_covar
 def precisions(cholesky: np.ndarray, covariance_type: str) -> np.ndarray:
     """Sigma^-1 from its factor U: U U', or the square."""
     return np.square(cholesky) if covariance_type in ("diag", "spherical") else cholesky @ np.swapaxes(cholesky, -1, -2)
-
-
-def _collapsed(covariances: np.ndarray) -> str:
-    eigenvalues = np.linalg.eigvalsh(np.atleast_3d(covariances.T).T)[:, 0]
-    k = int(np.argmin(eigenvalues))
-    return f"component {k} has collapsed (smallest variance {eigenvalues[k]:.3g} in any direction)."
 
 
 def _initial(

@@ -104,7 +104,8 @@ class MixtureEstimator(MixtureBase):
         """Fit the mixture to X (N, D) by EM, row n counting ``sample_weight[n]`` times; returns self."""
         check_parameters(self)
         x, observed, weight = self._training_data(X, sample_weight)
-        self._fit((x, observed, weight), check_start(self, x.shape[1], x.dtype))
+        sizes = self._check_filled(x, observed)
+        self._fit((x, observed, weight), sizes, check_start(self, x.shape[1], x.dtype))
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
@@ -160,21 +161,22 @@ class MixtureEstimator(MixtureBase):
         x, observed = check_points(self, X, reset=True)
         check_enough(x, self.n_components)
         if sample_weight is None:
-            self._check_filled(x, observed)
             return x, observed, None
         weight = _check_sample_weight(as_array(sample_weight), x, dtype=x.dtype, ensure_non_negative=True)
+        # only ratios matter; one that is no normal number is zero, as TensorFlow would have it
+        weight = weight / max(weight.max(), np.finfo(x.dtype).tiny)
+        weight[weight < np.finfo(x.dtype).tiny] = 0
         if np.count_nonzero(weight) < max(2, self.n_components):
             raise ValueError(
                 f"sample_weight leaves {np.count_nonzero(weight)} points of positive weight, fewer than "
                 f"n_components={self.n_components} or than 2: give weight to more points"
             )
-        # rows of weight zero are not there; only ratios of weights matter, and a mean of 1 keeps N_k away from rounding
+        # rows of weight zero are not there; a mean of 1 keeps N_k away from rounding
         seen = weight > 0
         if not seen.all():
             x, weight = x[seen], weight[seen]
         if observed is not None:
             x, observed = check_missing(np.where(observed[seen], x, np.nan), "X")
-        self._check_filled(x, observed)
         return x, observed, weight / weight.mean()
 
     def _training_tensors(self, data: tuple[np.ndarray | None, ...]) -> tuple:
@@ -190,9 +192,10 @@ class MixtureEstimator(MixtureBase):
     def _chunks(self, x: np.ndarray, beside: np.ndarray | None) -> Chunks:
         return Chunks(x, beside, chunk_rows(x.shape[1], self.n_components), self._tensor, x.dtype)
 
-    def _check_filled(self, x: np.ndarray, observed: np.ndarray | None) -> None:
-        check_size("X", x)
+    def _check_filled(self, x: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
+        sizes = check_size("X", x)
         check_spread("X", x if observed is None else mean_imputed(x, observed), self.covariance_type, self.reg_covar)
+        return sizes
 
     def _last_parameters(self, x: np.ndarray) -> tuple:
         k, d, kind = self.n_components, x.shape[1], self.covariance_type

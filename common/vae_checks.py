@@ -7,6 +7,8 @@ import math
 import numbers
 from typing import Any
 
+import numpy as np
+
 MODELS = ("dense", "conv")
 ACTIVATIONS = ("tanh", "relu", "linear")
 
@@ -16,7 +18,7 @@ def check_vae(
 ) -> None:
     """ValueError naming the first argument of ``VAE`` that is out of its range."""
     for name, value in (("data_dim", data_dim), ("latent_dim", latent_dim), ("hidden_dim", hidden_dim)):
-        if not isinstance(value, numbers.Integral) or value < 1:
+        if not _is_count(value):
             raise ValueError(f"{name}={value!r} must be an integer of at least 1")
     choices = {"activation": ACTIVATIONS, "likelihood": ("bernoulli", "gaussian"), "dtype": ("float32", "float64")}
     for name, value in (("activation", activation), ("likelihood", likelihood), ("dtype", dtype)):
@@ -26,8 +28,13 @@ def check_vae(
         return
     if likelihood != "gaussian":
         raise ValueError(f"variance={variance!r}: only a gaussian likelihood has one; leave it out")
-    if variance != "per-pixel" and (not isinstance(variance, numbers.Real) or not 0 < variance < math.inf):
+    if variance == "per-pixel":
+        return
+    if not isinstance(variance, numbers.Real) or isinstance(variance, bool) or not 0 < variance < math.inf:
         raise ValueError(f"variance={variance!r} must be a positive number, None to learn it, or 'per-pixel'")
+    least = float(np.finfo(dtype).tiny)  # TensorFlow takes less for zero, and PyTorch does not
+    if not least <= variance <= 1 / least:
+        raise ValueError(f"variance={variance!r} must be from {least:.2g} to {1 / least:.2g} in {dtype}: scale x")
 
 
 def check_autoencoder(
@@ -43,14 +50,14 @@ def check_network(model: Any, data_dim: int, image_shape: Any, channels: Any) ->
     """ValueError if ``model`` is unknown, or the shape of the images is missing or is not that of the data."""
     if model not in MODELS:
         raise ValueError(f"model={model!r} must be one of {', '.join(MODELS)}")
-    if not isinstance(channels, numbers.Integral) or channels < 1:
+    if not _is_count(channels):
         raise ValueError(f"channels={channels!r} must be an integer of at least 1")
     if image_shape is None:
         if model == "conv":
             raise ValueError("image_shape=None: a conv model needs (height, width); give it, or use model='dense'")
         return
     is_pair = isinstance(image_shape, (tuple, list)) and len(image_shape) == 2
-    if not is_pair or not all(isinstance(n, numbers.Integral) and n >= 1 for n in image_shape):
+    if not is_pair or not all(map(_is_count, image_shape)):
         raise ValueError(f"image_shape={image_shape!r} must be (height, width), two integers of at least 1")
     if math.prod(image_shape) != data_dim:
         raise ValueError(f"image_shape={image_shape!r} has {math.prod(image_shape)} pixels, but data_dim={data_dim}")
@@ -60,3 +67,7 @@ def halved(shape: tuple[int, int]) -> tuple[int, int]:
     """The shape of an image after a convolution of stride 2: half of each size, rounded up."""
     height, width = shape
     return -(-height // 2), -(-width // 2)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1

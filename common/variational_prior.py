@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.mixture_checks import covariance_shape
+from common.mixture_checks import are_singular, covariance_shape, least_variance
 
+EXTREME = 1e30  # of a prior's numbers; beyond, their products leave single precision
 PRIOR_TYPES = ("dirichlet_process", "dirichlet_distribution")
 
 
@@ -75,6 +76,11 @@ def make_prior(
             valid = False
         if not valid:
             raise ValueError(f"{_called(name, flags)}{' ' if flags else '='}{value!r} must be a number above {least:g}")
+        if not 1 / EXTREME <= float(value) <= EXTREME:
+            raise ValueError(
+                f"{_called(name, flags)}{' ' if flags else '='}{value!r} is too extreme: give a number from "
+                f"{1 / EXTREME:g} to {EXTREME:g}"
+            )
         return np.asarray(value, dtype=x.dtype)
 
     concentration = number("weight_concentration_prior", weight_concentration_prior, 1 / k, 0)
@@ -122,10 +128,11 @@ def _least(covariance: np.ndarray) -> float:
 
 
 def _is_singular(covariance: np.ndarray) -> bool:
-    if covariance.ndim < 2:
-        return not covariance.min() > 0
-    eigenvalues = np.linalg.eigvalsh(covariance)
-    return not eigenvalues[0] > len(covariance) * np.finfo(covariance.dtype).eps * eigenvalues[-1]
+    """Or so near to it that rounding decides, or underflow."""
+    variances = np.diagonal(covariance) if covariance.ndim == 2 else covariance
+    if not variances.min() > least_variance(covariance.dtype):
+        return True
+    return covariance.ndim == 2 and bool(are_singular(covariance))
 
 
 def _array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, flags: bool) -> np.ndarray:
