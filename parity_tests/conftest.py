@@ -30,7 +30,7 @@ from common.mixture_checks import as_array
 from parity_tests.report import write_report
 from parity_tests.tolerances import LIMITS, TOLERANCES
 
-COLLECTED: dict[str, list[dict[str, Any]]] = {"parity": [], "trajectory": []}
+COLLECTED: dict[str, list[dict[str, Any]]] = {"parity": [], "trajectory": [], "hostile": []}
 COLUMNS = ("chapter", "quantity", "dtype", "steps", "modes", "apart", "ULP", "bit-equal", "noise floors", "tolerance",
            "headroom")  # fmt: skip
 BUILD = Path(__file__).parent.parent / "build"
@@ -180,6 +180,8 @@ def report_name(config: pytest.Config) -> str | None:
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Print a line per quantity, the worst of its tensors, and leave a row per tensor in build."""
+    if COLLECTED["hostile"]:
+        _hostile_summary(terminalreporter)
     found = COLLECTED["parity"]
     if not found:
         return
@@ -213,3 +215,21 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     for line in lines:
         terminalreporter.line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     terminalreporter.line(f"{len(found)} tensors compared{where}")
+
+
+def _hostile_summary(terminalreporter: Any) -> None:
+    """Print how many hostile examples were tried, page by page, and what came of them."""
+    pages: dict[str, list[dict[str, Any]]] = {}
+    for row in COLLECTED["hostile"]:
+        for page in (row["name"].partition(".")[0], "all"):
+            pages.setdefault(page, []).append(row)
+    columns = ("examples", "value", "not finite", "error", "edge", "subnormal")
+    lines = [("page", *columns, "worst share of what is allowed")]
+    for page, rows in sorted(pages.items(), key=lambda item: (item[0] == "all", item[0])):
+        worst = max(rows, key=lambda row: row["worst"])
+        counts = (str(sum(row["outcomes"].get(column, 0) for row in rows)) for column in columns)
+        lines.append((page, *counts, f"{worst['worst']:.2f} {worst['name']}"))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    terminalreporter.section("hostile input, the same in PyTorch and TensorFlow")
+    for line in lines:
+        terminalreporter.line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
