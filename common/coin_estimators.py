@@ -35,10 +35,7 @@ def beta_credible_interval(a: float, b: float, level: float) -> tuple[float, flo
     Its upper end is found from the upper tail, so that it keeps its digits where the level is close to 1.
     """
     outside = 0.5 * (1 - level)
-    interval = float(betaincinv(a, b, outside)), float(betainccinv(a, b, outside))
-    if any(map(math.isnan, interval)):
-        raise ValueError(f"a, b: SciPy finds no quantiles of Beta({a:g}, {b:g}): its parameters are too extreme")
-    return interval
+    return _known(a, b, betaincinv(a, b, outside)), _known(a, b, betainccinv(a, b, outside))
 
 
 def beta_log_upper_tail(a: float, b: float, threshold: float) -> float:
@@ -49,7 +46,7 @@ def beta_log_upper_tail(a: float, b: float, threshold: float) -> float:
     """
     if threshold in (0, 1):
         return 0.0 if threshold == 0 else -math.inf
-    upper = float(betaincc(a, b, threshold))
+    upper = _known(a, b, betaincc(a, b, threshold))
     if upper > 0.5:
         return math.log1p(-float(betainc(a, b, threshold)))
     if upper > 1e-290:
@@ -57,6 +54,13 @@ def beta_log_upper_tail(a: float, b: float, threshold: float) -> float:
     # I_x(b, a) at x = 1 - threshold, by the continued fraction, from its far end
     log_front = b * math.log1p(-threshold) + a * math.log(threshold) - math.log(b) - float(betaln(a, b))
     return log_front - math.log(_continued_fraction(b, a, 1 - threshold))
+
+
+def _known(a: float, b: float, value: Any) -> float:
+    """What SciPy found, as a float; ValueError if that is NaN."""
+    if math.isnan(value):
+        raise ValueError(f"a, b: SciPy finds no quantiles of Beta({a:g}, {b:g}): its parameters are too extreme")
+    return float(value)
 
 
 def _continued_fraction(a: float, b: float, x: float, terms: int = 1000) -> float:
@@ -114,7 +118,8 @@ class BetaBernoulliEstimator:
 
     def tail_probability(self, threshold: float) -> float:
         """P(theta > threshold | tosses), with its digits where it is tiny; 0 only if it is below the smallest float."""
-        return float(betaincc(*self.posterior, check_probability("threshold", threshold)))
+        a, b = self.posterior
+        return _known(a, b, betaincc(a, b, check_probability("threshold", threshold)))
 
     def log_tail_probability(self, threshold: float) -> float:
         """The log of P(theta > threshold | tosses) in nats, however small that is."""

@@ -278,6 +278,7 @@ def coin_answers(Estimator: type, case: tuple) -> dict[str, Answer]:
             log_density=lambda: coin.log_density(theta),
             credible_interval=lambda: coin.credible_interval(theta),
             tail_probability=lambda: coin.tail_probability(theta),
+            log_tail_probability=lambda: coin.log_tail_probability(theta),
         ).items()
     }
 
