@@ -170,6 +170,7 @@ REASONS = {
     "distributed.join": PROCESS,
     "runtime.set_up": PROCESS,
     "runtime.device": PROCESS,
+    "runtime.fused": PROCESS,
     "train_gmm.train": SCRIPT,
     "train_gmm.main": SCRIPT,
     "train_vae.train": SCRIPT,
