@@ -33,6 +33,7 @@ from common.run_script import without_native_stderr
 ROOT = Path(__file__).parent.parent
 REPORT = ROOT / "build" / "faults.json"
 PRELOADED = (
+    "triton",
     "torch",
     "tensorflow",
     "keras",
