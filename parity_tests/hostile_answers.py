@@ -79,6 +79,7 @@ def attempt(function: Callable[[], Any]) -> Answer:
     """What a function gives, arrays by name, with what it warned of; or its error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the libraries themselves, on a new Python
         try:
             values = flat(function())
         except Exception as error:

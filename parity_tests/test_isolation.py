@@ -13,7 +13,7 @@ FRAMEWORKS = {"torch", "tensorflow", "keras"}
 def loaded_after(statement: str) -> set[str]:
     code = f"{statement}; import sys; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return {name.partition(".")[0] for name in result.stdout.split()}
+    return {name.partition(".")[0] for name in result.stdout.splitlines()[-1].split()}
 
 
 def modules(folder: str) -> str:
