@@ -33,8 +33,14 @@ def main(
     ``train(run, data)`` does the rest.
     """
     chosen, given = options.parse(kind, argv, prog)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of one library about another
+        warnings.showwarning = lambda message, *_: print(f"{prog}: {message}", file=sys.stderr)
+        return _run(prog, prepare, train, chosen, given)
+
+
+def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, given: set[str]) -> int:
     run = workers = None
-    show, warnings.showwarning = warnings.showwarning, lambda message, *_: print(f"{prog}: {message}", file=sys.stderr)
     try:
         if chosen.resume is not None:
             chosen = options.resumed(chosen, given, read_config(Path(chosen.resume)))
@@ -70,7 +76,6 @@ def main(
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
     finally:
-        warnings.showwarning = show
         if run is not None:
             run.close()
         if workers is not None:

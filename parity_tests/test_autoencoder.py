@@ -259,10 +259,10 @@ def test_only_centres_that_do_not_know_x_make_a_density(module: ModuleType) -> N
     NETWORKS[module].import_parameters(model, draws.initial_values(1, shapes))
     log_var = np.array(-1.0)
     own = evaluate(ELBO[module].gaussian_log_likelihood, grid, evaluate(model, grid), log_var)
-    assert abs(integrate.simpson(np.exp(own), grid[:, 0]) - 1) > 0.1
+    assert abs(integrate.simpson(np.exp(own), x=grid[:, 0]) - 1) > 0.1
     centres = evaluate(model, np.array([[-1.0], [0.3], [2.0]]))
     kernels = evaluate(module.kernel_log_density, grid, centres, log_var)
-    assert integrate.simpson(np.exp(kernels), grid[:, 0]) == pytest.approx(1, abs=1e-10)
+    assert integrate.simpson(np.exp(kernels), x=grid[:, 0]) == pytest.approx(1, abs=1e-10)
 
 
 def test_linear_gaussian_evidence_agrees(parity: Parity, dtype: str, mode: str) -> None:

@@ -254,10 +254,10 @@ def test_the_elbo_bounds_the_evidence(module: ModuleType, case: str, size: tuple
     z = np.linspace(-10, 10, 4001)
     repeated = make(np.repeat(x, len(z), axis=0))
     log_joint = as_numpy(model.log_likelihood(repeated, model.decoder(make(z[:, None])))) + stats.norm.logpdf(z)
-    evidence = np.log(integrate.simpson(np.exp(log_joint - log_joint.max()), z)) + log_joint.max()
+    evidence = np.log(integrate.simpson(np.exp(log_joint - log_joint.max()), x=z)) + log_joint.max()
     mean, log_var = (as_numpy(t)[0, 0] for t in model.encoder(make(x)))
     q, log_q = (getattr(stats.norm(mean, np.exp(log_var / 2)), f)(z) for f in ("pdf", "logpdf"))
-    to_posterior = integrate.simpson(q * (log_q - log_joint + evidence), z)
+    to_posterior = integrate.simpson(q * (log_q - log_joint + evidence), x=z)
     # the expectation over the noise by Gauss-Hermite quadrature, through the model's own elbo
     nodes, node_weights = np.polynomial.hermite_e.hermegauss(80)
     bounds = [float(as_numpy(model.elbo(make(x), make(np.array([[node]]))).elbo)) for node in nodes]

@@ -100,7 +100,7 @@ def test_the_density_integrates_to_one(module: ModuleType) -> None:
     grid = np.linspace(-9, 9, 401)
     points = np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1).reshape(-1, 2)
     density = np.exp(np.asarray(module.log_density(*tensors(module, points, mean, covariance)))).reshape(401, 401)
-    assert integrate.simpson(integrate.simpson(density, grid), grid) == pytest.approx(1, abs=1e-10)
+    assert integrate.simpson(integrate.simpson(density, x=grid), x=grid) == pytest.approx(1, abs=1e-10)
 
 
 @both
