@@ -146,6 +146,10 @@ class Case:
     def weights(self) -> np.ndarray:
         return self.array(self.shares(self.k))
 
+    def distributions(self) -> np.ndarray:
+        """(N, K), rows that sum to one."""
+        return self.array(self.shares(self.n, self.k))
+
     def responsibilities(self) -> np.ndarray:
         """(N, K), rows that sum to one; or of any size, as sample weights make them, or with a component empty."""
         gamma = self.shares(self.n, self.k) * self.one_of(1, 1, 1e-30, 1e30, self.positive(self.n, 1))
