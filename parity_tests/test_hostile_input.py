@@ -265,7 +265,7 @@ def hunt_in(name: str, examples: int, rows: list) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_hostile_values(name: str, request: pytest.FixtureRequest) -> None:
-    hunt_in(name, 5, request.node.user_properties)
+    hunt_in(name, 3, request.node.user_properties)
 
 
 @pytest.mark.long
