@@ -150,3 +150,23 @@ def test_a_moment_dies_at_the_same_step(module: ModuleType) -> None:
     adam.resume(2, adam.first_moment, low)
     adam.update({"w": tensor(module, np.zeros(2))})
     np.testing.assert_array_equal(adam.second_moment["w"], [0.0, 0.0])
+
+
+@pytest.mark.parametrize("layout", ["gradient", "parameter", "expanded"])
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_entries_are_where_the_strides_say(layout: str, reproducible: bool) -> None:
+    """Compiled convolutions have gradients that lie channels last; PyTorch's own fused Adam misplaces their entries."""
+    start, gradient = (torch.tensor(draws.normals(0, "sample", (3, 4, 2, 2), step)) for step in (1, 2))
+    gradient = gradient[:1, :1, :1, :1].expand_as(gradient) if layout == "expanded" else gradient
+    last = torch.channels_last
+    given = {"gradient": (start, gradient.to(memory_format=last)),
+             "parameter": (start.to(memory_format=last), gradient)}.get(layout, (start, gradient))  # fmt: skip
+    ends = []
+    for w, g in (given, (start, gradient.contiguous())):
+        parameter = torch.nn.Parameter(w.clone())
+        optimizer = torch_optimizer.Adam({"w": parameter}, reproducible=reproducible)
+        for _ in range(3):
+            optimizer.update({"w": g})
+        ends.append([value.detach().numpy() for value in (parameter, optimizer.first_moment["w"])])
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-15)

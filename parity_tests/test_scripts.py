@@ -745,17 +745,19 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("model", ["dense", "conv", "autoencoder"])
 @pytest.mark.parametrize("path", [None, "/usr/bin:/bin"])
-def test_a_compiler_may_be_absent(tmp_path: Path, path: str | None) -> None:
+def test_a_compiler_may_be_absent(tmp_path: Path, path: str | None, model: str) -> None:
     """The run goes on after one line without it, to the same losses as with it."""
-    more = f"{SMALL['vae']} --out {tmp_path / 'run'} --compile".split()
+    small = f"{SMALL['vae']} --model {model}"
+    more = f"{small} --out {tmp_path / 'run'} --compile".split()
     environment = os.environ | {"PATH": path or str(tmp_path), "CXX": "g++"}
     done = subprocess.run([sys.executable, "-m", "pytorch_impl.train_vae", *more], cwd=ROOT, env=environment,
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
     expected = "" if path else "--compile: PyTorch finds no working C++ compiler, and goes on without; install g++"
     assert done.stderr.strip().partition(": ")[2] == expected
-    assert run(VAE["torch"], SMALL["vae"], tmp_path / "plain") == 0
+    assert run(VAE["torch"], small, tmp_path / "plain") == 0
     compiled, plain = ([row["loss"] for row in rows(tmp_path / name)] for name in ("run", "plain"))
     np.testing.assert_allclose(compiled, plain, rtol=1e-12)
 

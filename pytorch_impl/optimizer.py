@@ -161,6 +161,9 @@ class Adam:
     def apply(self, gradients: dict[str, Tensor], corrections: tuple[float, float]) -> None:
         """Update all parameters and moments; in one pass over memory, if nothing is rounded on the way."""
         if not self.reproducible:
+            # the fused kernel takes the entries as they lie in memory, whatever the strides say
+            gradients = {name: torch.empty_like(p).copy_(gradients[name]) if gradients[name].stride() != p.stride()
+                         else gradients[name] for name, p in self.parameters.items()}  # fmt: skip
             groups = (self.parameters, gradients, self.first_moment, self.second_moment)
             of_groups = ([group[name] for name in self.parameters] for group in groups)
             steps = [torch.tensor(self.step - 1.0, device=p.device) for p in self.parameters.values()]
