@@ -100,7 +100,7 @@ clean:  ## remove everything that was generated, .venv included
 	rm -rf build $(VENV) .pytest_cache .ruff_cache
 
 # The chapters' figures for the book; `make figures` draws them again when the maths has changed.
-build/figures/drawn: common/draw_chapters.py common/chapter_figures.py | $(VENV)/ready
+build/figures/drawn: common/draw_chapters.py common/chapter_figures.py common/plates.py | $(VENV)/ready
 	@$(MAKE) --no-print-directory figures
 
 # The environment, made anew whenever requirements.txt is newer than the mark.

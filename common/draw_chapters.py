@@ -5,7 +5,7 @@ python -m common.draw_chapters pytorch_impl build/figures/torch
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,8 @@ from scipy.special import ndtri
 from common import chapter_figures, datasets, draws, figures
 from common.mixture_prior import MixturePrior, default_prior
 from common.mixture_start import initial_responsibilities
-from common.network_training import set_start, updates
+from common.network_training import trained
+from common.plates import graphical_models
 from common.run_script import without_native_stderr
 from common.variational_prior import VariationalPosterior, VariationalPrior, make_prior
 
@@ -226,36 +227,7 @@ def singularity(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
 
 def plates(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """The graphical models; nothing is computed."""
-    return chapter_figures.plates()
-
-
-def trained(maths: SimpleNamespace, name: str) -> Any:
-    """One of the networks that several figures show, all trained the first time."""
-    if not hasattr(maths, "networks_in_figures"):
-        maths.networks_in_figures = train_networks(maths)
-    return maths.networks_in_figures[name]
-
-
-def train_networks(maths: SimpleNamespace) -> dict[str, Any]:
-    """A VAE with codes of two dimensions; a VAE and a plain autoencoder with sixteen: trained alike on the digits."""
-    x = datasets.load("digits").split()[0].x
-    arguments = {"data_dim": x.shape[1], "hidden_dim": 100, "dtype": "float64"}
-    models = {
-        "vae of 2": maths.vae.VAE(latent_dim=2, likelihood="gaussian", **arguments),
-        "vae": maths.vae.VAE(latent_dim=16, likelihood="gaussian", **arguments),
-        "autoencoder": maths.autoencoder.Autoencoder(latent_dim=16, **arguments),
-    }
-
-    def batches(codes: int) -> Iterator[tuple[np.ndarray, ...]]:
-        for step in range(40 * draws.batches_per_epoch(len(x), 128)):
-            rows = draws.minibatch(0, step, len(x), 128)
-            yield (x[rows], *((draws.normals(0, "noise", (len(rows), codes), step),) if codes else ()))
-
-    for (name, model), codes in zip(models.items(), (2, 16, 0), strict=True):
-        set_start(maths, model, 0, decoder_out_bias=x.mean(axis=0), log_var=np.log(x.var(axis=0).mean()))
-        for _ in updates(maths, getattr(maths, name.split()[0]), model, batches(codes), learning_rate=5e-3):
-            pass
-    return models
+    return graphical_models()
 
 
 def vae_manifold(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:

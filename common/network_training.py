@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from common import draws
+from common import datasets, draws
 
 
 def set_start(maths: SimpleNamespace, model: Any, seed: int, **replaced: np.ndarray) -> None:
@@ -37,3 +37,32 @@ def updates(
         terms, gradients = step(*map(maths.runtime.tensor, batch))
         optimizer.update(gradients)
         yield float(terms[0])
+
+
+def trained(maths: SimpleNamespace, name: str) -> Any:
+    """One of the networks that several figures show, all trained the first time."""
+    if not hasattr(maths, "networks_in_figures"):
+        maths.networks_in_figures = train_networks(maths)
+    return maths.networks_in_figures[name]
+
+
+def train_networks(maths: SimpleNamespace) -> dict[str, Any]:
+    """A VAE with codes of two dimensions; a VAE and a plain autoencoder with sixteen: trained alike on the digits."""
+    x = datasets.load("digits").split()[0].x
+    arguments = {"data_dim": x.shape[1], "hidden_dim": 100, "dtype": "float64"}
+    models = {
+        "vae of 2": maths.vae.VAE(latent_dim=2, likelihood="gaussian", **arguments),
+        "vae": maths.vae.VAE(latent_dim=16, likelihood="gaussian", **arguments),
+        "autoencoder": maths.autoencoder.Autoencoder(latent_dim=16, **arguments),
+    }
+
+    def batches(codes: int) -> Iterator[tuple[np.ndarray, ...]]:
+        for step in range(40 * draws.batches_per_epoch(len(x), 128)):
+            rows = draws.minibatch(0, step, len(x), 128)
+            yield (x[rows], *((draws.normals(0, "noise", (len(rows), codes), step),) if codes else ()))
+
+    for (name, model), codes in zip(models.items(), (2, 16, 0), strict=True):
+        set_start(maths, model, 0, decoder_out_bias=x.mean(axis=0), log_var=np.log(x.var(axis=0).mean()))
+        for _ in updates(maths, getattr(maths, name.split()[0]), model, batches(codes), learning_rate=5e-3):
+            pass
+    return models
