@@ -67,7 +67,8 @@ def compiled(function: Callable) -> Callable:
 def fused(function: Callable) -> Callable:
     """The function with its operations fused by the framework's compiler; as it is, with a warning, if there is none.
 
-    PyTorch's needs a C++ compiler on the machine; TensorFlow has its own, which the training step goes through anyway.
+    PyTorch's needs a C++ compiler on the machine. TensorFlow brings its own, and a training step of one process goes
+    through it without being asked, unless it is to be reproducible.
     """
     try:
         torch.compile(torch.exp)(torch.zeros(1))
