@@ -26,7 +26,7 @@ import tf2_impl.networks as tf_networks
 import tf2_impl.train_gmm
 import tf2_impl.vae as tf_vae
 import tf2_impl.variational_gmm as tf_variational
-from common import datasets, draws
+from common import datasets, draws, run_folder
 from common.run_folder import read_metrics
 
 X = datasets.load("old-faithful").x
@@ -150,9 +150,10 @@ def test_onnx_runs_within_tolerance(tmp_path: Path) -> None:
 
 @pytest.mark.figures
 @pytest.mark.parametrize("train", [pytorch_impl.train_gmm, tf2_impl.train_gmm], ids=["torch", "tf2"])
-def test_tensorboard_reads_a_run(tmp_path: Path, train: ModuleType) -> None:
-    """Every number of metrics.jsonl, the figures, and one events file still after the run is resumed."""
+def test_tensorboard_reads_a_run(tmp_path: Path, train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number of metrics.jsonl, once, the figures, and one events file still after the run is resumed."""
     pytest.importorskip("tensorboard", reason="make ecosystem installs TensorBoard")
+    monkeypatch.setattr(run_folder, "SECONDS_BETWEEN_SAVES", 0)  # after every iteration
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = ["--out", str(tmp_path), "--tensorboard"]

@@ -70,6 +70,10 @@ def beliefs(**arguments: Any) -> Callable:
 
 COLLAPSED = "component 0 has collapsed: its covariance is singular up to rounding"
 REFUSED = {
+    "weights that are zero beside the largest": (
+        lambda p: mixture()(p).fit(X, sample_weight=np.r_[1.0, np.full(39, 1e-310)]),
+        r"^sample_weight leaves 1 points of positive weight, fewer than n_components=2 or than 2: give weight to more",
+    ),
     "a scale whose squares underflow": (
         lambda p: mixture()(p).fit(X * [1, 1e-150]),
         r"^X has no entry above 2.* in column 1, whose squares underflow; scale the data$",

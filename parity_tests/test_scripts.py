@@ -25,6 +25,7 @@ import tf2_impl.train_gmm
 import tf2_impl.train_vae
 from common import checkpoint, compare_runs, datasets, draw_chapters, draws, figures, mixture_training, run_script
 from common.options import GMMOptions, VAEOptions
+from common.run_folder import RunFolder
 from common.variational_prior import VariationalPosterior
 from parity_tests import numpy_oracle
 from pytorch_impl.autoencoder import Autoencoder as TorchAutoencoder
@@ -839,3 +840,20 @@ def test_a_connection_that_fails_before_the_run_is_no_lost_worker(
     argv = ["--out", str(tmp_path / "run")]
     assert run_script.main("pytorch_impl.train_vae", VAEOptions, prepare, lambda *_: None, argv) == 2
     assert "Connection refused" in one_line(capsys)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_lost_worker_names_only_a_checkpoint_that_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture, saved: bool
+) -> None:
+    def train(folder: RunFolder, data: None) -> None:
+        if saved:
+            folder.save({"w": np.ones(1)}, 1)
+        raise ConnectionError("a worker is lost")
+
+    out = tmp_path / "run"
+    argv = ["--out", str(out), "--quiet"]
+    assert run_script.main("pytorch_impl.train_vae", VAEOptions, lambda options: (None, {}), train, argv) == 1
+    expected = "error: a worker is lost; start all again" + (f" with --resume {out}" if saved else "")
+    assert one_line(capsys) == expected
+    assert out.exists() == saved
