@@ -5,8 +5,9 @@ touched stays mapped and counts as memory of the process. So after each chunk it
 keeps them in its own cache as long as it has room, and the next pass finds them there.
 """
 
+import itertools
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,10 @@ class Chunks:
         self.beside = np.broadcast_to(np.ones((), dtype), len(x)) if beside is None else beside
         self.shape = x.shape
 
+    def __len__(self) -> int:
+        """The number of chunks."""
+        return -(-len(self.x) // self.rows)
+
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Go through the table once."""
         for start, points in pieces(self.x, self.rows):
@@ -51,6 +56,16 @@ class Chunks:
                 points = np.concatenate([points, np.repeat(points[-1:], lacking, axis=0)])
                 beside = np.concatenate([beside, np.zeros((lacking, *beside.shape[1:]), beside.dtype)])
             yield tuple(self.convert(np.ascontiguousarray(array, dtype=self.dtype)) for array in (points, beside))
+
+
+def runs(chunks: Collection) -> Iterator[list]:
+    """Chunks in lists, each the work of a thread at a time: the fewer lists, the less threads wait for each other.
+
+    Four in a list, or fewer where there are not 32: however many threads there are, sums have the same order.
+    """
+    rest = iter(chunks)
+    while run := list(itertools.islice(rest, max(1, min(4, len(chunks) // 8)))):
+        yield run
 
 
 def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
@@ -75,9 +90,15 @@ def constant_columns(x: np.ndarray) -> np.ndarray:
 
 def column_sizes(x: np.ndarray) -> np.ndarray:
     """The largest magnitude in every column, (D,), in double precision; 0 where there are no rows."""
-    sizes = np.zeros(x.shape[1])
+    d = x.shape[1]
+    together = max(1, 256 // d)  # rows taken as one: NumPy is slow over short rows
+    sizes = np.zeros(d)
     for _, piece in pieces(x):
-        sizes = np.maximum(sizes, np.maximum(piece.max(axis=0), -piece.min(axis=0)))
+        whole = len(piece) - len(piece) % together
+        for part in (np.reshape(piece[:whole], (-1, together * d)), piece[whole:]):
+            if part.size:
+                largest = np.maximum(part.max(axis=0), -part.min(axis=0))
+                sizes = np.maximum(sizes, largest.reshape(-1, d).max(axis=0))
     return sizes
 
 

@@ -51,7 +51,8 @@ def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, give
         silence = contextlib.nullcontext if chosen.verbose else without_native_stderr
         with silence():
             runtime = importlib.import_module(f"{package}.runtime")
-        runtime.set_up(chosen.device, chosen.threads)  # refused here, before the folder is touched
+        in_chunks = getattr(data, "in_chunks", False)
+        runtime.set_up(chosen.device, chosen.threads, in_chunks)  # refused here, before the folder is touched
         with silence():
             workers = importlib.import_module(f"{package}.distributed").join(chosen.device)
         chosen.check_workers(workers.size)

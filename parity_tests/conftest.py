@@ -40,6 +40,7 @@ def pytest_configure() -> None:
     """One thread in both frameworks, so that a run repeats itself to the bit."""
     torch.set_num_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

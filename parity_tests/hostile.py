@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from common.mixture_checks import COVARIANCE_TYPES, covariance_shape, sizes_allowed
 from common.mixture_prior import MixturePrior
+from common.pairs import pairs
 from common.variational_prior import VariationalPosterior, VariationalPrior
 
 
@@ -262,10 +263,10 @@ class Case:
         return self.belief_after(weights), self.belief_before(weights)
 
     def moments(self) -> np.ndarray:
-        """Those of responsible points seen from a point, (K, P): N_k, sums and the upper triangles of the squares."""
+        """Those of responsible points seen from a point, (K, P): N_k, sums and sums of products."""
         gamma, z = self.shares(self.n, self.k), self.points().astype(np.float64)
-        rows, columns = np.triu_indices(self.d) if self.kind in ("full", "tied") else (range(self.d), range(self.d))
-        return self.array(gamma.T @ np.column_stack([np.ones(self.n), z, z[:, rows] * z[:, columns]]))
+        i, j = pairs(self.d) if self.kind in ("full", "tied") else (range(self.d), range(self.d))
+        return self.array(gamma.T @ np.column_stack([np.ones(self.n), z, z[:, i] * z[:, j]]))
 
     def coefficients(self) -> np.ndarray:
         return self.array(self.normals(*self.moments().shape))

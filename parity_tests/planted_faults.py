@@ -199,13 +199,14 @@ _PLANTED = {
         ("a reproducible run that does not round", "return mixture_training.rounded(options, tuple(value.numpy() for value in parameters))", "return tuple(value.numpy() for value in parameters)"),
     ),
     "pytorch_impl/runtime.py": (
-        ("the latest value first", "if len(pending) > threads:\n                    yield pending.popleft()", "if len(pending) > threads:\n                    yield pending.pop()"),
+        ("the latest value first", "if len(pending) > threads:\n                yield pending.popleft()", "if len(pending) > threads:\n                yield pending.pop()"),
         ("products of 10 bits", "torch.backends.cuda.matmul.allow_tf32 = False", "torch.backends.cuda.matmul.allow_tf32 = True"),
-        ("one thread left for what follows", "torch.set_num_threads(threads)  # what", "pass  # what"),
+        ("one thread left for what follows", "wait(pending)\n        torch.set_num_threads(threads)", "wait(pending)"),
+        ("all threads for every item", "torch.set_num_threads(1)  # as", "pass  # as"),
     ),
     "tf2_impl/runtime.py": (
         ("products of 10 bits", "enable_tensor_float_32_execution(False)", "enable_tensor_float_32_execution(True)"),
-        ("values in no order", "yield from map(function, items)", "yield from reversed(list(map(function, items)))"),
+        ("the latest value first", "if len(pending) > threads:\n                yield pending.popleft()", "if len(pending) > threads:\n                yield pending.pop()"),
         ("arrays in single precision", "return tf.constant(array)", "return tf.constant(array, tf.float32 if array.dtype == np.float64 else None)"),
     ),
     "pytorch_impl/convolution.py": (
@@ -250,7 +251,7 @@ _PLANTED = {
         ("stale means in the second look", "references = updated[1]\n        whiten", "references = means\n        whiten"),
     ),
     "pytorch_impl/natural_parameters.py": (
-        ("products of different features counted once", "np.where(rows == columns, 0.5, 1.0)", "np.where(rows == columns, 0.5, 0.5)"),
+        ("products of different features counted once", "np.where(i == j, 0.5, 1.0)", "np.where(i == j, 0.5, 0.5)"),
         ("the mean's square without its half", "constant = constant - 0.5 * (linear * m)", "constant = constant - (linear * m)"),
         ("half of the log determinant", "+ torch.log(diagonal).sum(dim=1)", "+ 0.5 * torch.log(diagonal).sum(dim=1)"),
         ("small responsibilities dropped", "0.9 * math.log(torch.finfo", "0.02 * math.log(torch.finfo"),

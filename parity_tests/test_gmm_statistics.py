@@ -23,6 +23,7 @@ import tf2_impl.natural_parameters as tf_natural
 import tf2_impl.train_gmm
 from common import checkpoint, chunks, datasets, draws
 from common.chunks import Chunks
+from common.pairs import pairs, places
 from common.mixture_checks import COVARIANCE_TYPES
 from parity_tests.conftest import MODES, Parity
 
@@ -353,14 +354,40 @@ def test_of_a_large_table_some_rows_choose_the_start(Mixture: type, monkeypatch:
 
 def test_chunks_cover_the_table_and_fill_up_the_last() -> None:
     x, weight = np.arange(22.0).reshape(11, 2), np.arange(1.0, 12.0)
-    pairs = list(Chunks(x, weight, 4, np.copy, np.dtype("float32")))
-    assert {(a.shape, b.shape, str(a.dtype)) for a, b in pairs} == {((4, 2), (4,), "float32")}
-    points, weights = np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
+    found = list(Chunks(x, weight, 4, np.copy, np.dtype("float32")))
+    assert {(a.shape, b.shape, str(a.dtype)) for a, b in found} == {((4, 2), (4,), "float32")}
+    points, weights = np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
     np.testing.assert_array_equal(points[:11], x)
     np.testing.assert_array_equal(weights, [*weight, 0])
     np.testing.assert_array_equal(points[11], x[-1])
     again = Chunks(x, None, 4, np.copy, x.dtype)
     assert [b.sum() for _ in range(2) for _, b in again] == [4, 4, 3] * 2
+
+
+@pytest.mark.parametrize(("number", "in_a_list"), [(1, 1), (15, 1), (16, 2), (31, 3), (32, 4), (101, 4)])
+def test_lists_of_chunks_hold_each_once_and_in_order(number: int, in_a_list: int) -> None:
+    lists = list(chunks.runs(range(number)))
+    assert sum(lists, []) == list(range(number))
+    assert {len(run) for run in lists[:-1]} <= {in_a_list}
+    x = np.arange(3.0 * number).reshape(-1, 1)
+    assert len(list(Chunks(x, None, 3, np.copy, x.dtype))) == len(Chunks(x, None, 3, np.copy, x.dtype)) == number
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (500, 1), (1000, 3), (255, 2), (300, 300), (7, 40)])
+def test_sizes_of_columns(shape: tuple[int, int]) -> None:
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    np.testing.assert_array_equal(chunks.column_sizes(x), np.abs(x).max(axis=0))
+
+
+@pytest.mark.parametrize("d", range(1, 10))
+def test_pairs_are_all_products_once(d: int) -> None:
+    i, j = pairs(d)
+    assert sorted(map(sorted, zip(i.tolist(), j.tolist(), strict=True))) == [
+        [a, b] for a in range(d) for b in range(a, d)
+    ]
+    np.testing.assert_array_equal(i[:d], j[:d])  # squares first: a table of these alone is its beginning
+    z = np.arange(1.0, d + 1)
+    np.testing.assert_array_equal((z[i] * z[j])[places(d)], np.outer(z, z))
 
 
 def test_rows_are_found_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

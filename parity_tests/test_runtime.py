@@ -1,5 +1,7 @@
 """How NumPy calls the frameworks: numbers keep their precision, values their order, and threads their number."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,9 +19,10 @@ both = pytest.mark.parametrize("runtime", [torch_runtime, tf_runtime], ids=["tor
 
 
 @pytest.fixture
-def two_threads() -> Iterator[None]:
-    """PyTorch with two threads, for the test alone."""
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two threads for items to be computed at once, for the test alone; TensorFlow's operations keep their one."""
     before = torch.get_num_threads()
+    monkeypatch.setattr(tf.config.threading, "get_inter_op_parallelism_threads", lambda: 2)
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
@@ -61,6 +64,36 @@ def test_few_items_are_taken_ahead(runtime: ModuleType, two_threads: None) -> No
         assert next(values) == value
         assert len(taken) <= value + 1 + 2
     values.close()
+
+
+@both
+def test_an_error_ends_the_values_and_nothing_else(runtime: ModuleType, two_threads: None) -> None:
+    """The next to compute finds the threads as they were."""
+
+    def reciprocal(item: int) -> float:
+        return 1 / item
+
+    values = runtime.in_order(reciprocal, [1, 2, 0, 4])
+    assert [next(values), next(values)] == [1, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(values)
+    assert list(runtime.in_order(reciprocal, [4, 5])) == [0.25, 0.2]
+    assert torch.get_num_threads() == 2
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    """Those of its parent are not in it; were it to wait for them, it would wait for ever."""
+    code = """
+import os, signal, torch
+from pytorch_impl.runtime import in_order
+torch.set_num_threads(2)
+assert list(in_order(abs, [-1, 2])) == [1, 2]
+if os.fork() == 0:
+    signal.alarm(20)
+    os._exit(int(list(in_order(abs, [-3, 4, -5])) != [3, 4, 5]))
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_threads_are_as_many_as_before(two_threads: None) -> None:

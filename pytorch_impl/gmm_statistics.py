@@ -22,13 +22,15 @@ the EM algorithm that justifies incremental, sparse, and other variants" (1998),
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from common.chunks import runs
+from common.pairs import pairs, places
 from pytorch_impl.distributed import Workers
 from pytorch_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
 from pytorch_impl.runtime import in_order
@@ -36,7 +38,7 @@ from pytorch_impl.runtime import in_order
 LOST = {torch.float64: 12, torch.float32: 8}  # binary digits, of 53 and of 24
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
-Chunks = Iterable[tuple[Tensor, Tensor]]
+Chunks = Collection[tuple[Tensor, Tensor]]
 
 
 class Statistics(NamedTuple):
@@ -82,8 +84,8 @@ def moments_apart(x: Tensor, gamma: Tensor, references: Tensor, covariance_type:
     difference = x.T - references[:, :, None]  # (K, D, C)
     weighted = gamma[:, None, :] * difference  # (K, D, C)
     if covariance_type in ("full", "tied"):
-        rows, columns = np.triu_indices(x.shape[1])
-        squares = (weighted @ difference.mT)[:, rows, columns]  # (K, D (D + 1) / 2)
+        i, j = pairs(x.shape[1])
+        squares = (weighted @ difference.mT)[:, i, j]  # (K, D (D + 1) / 2)
     else:
         squares = (weighted * difference).sum(dim=2)  # (K, D)
     return torch.cat([gamma.sum(dim=1, keepdim=True), weighted.sum(dim=2), squares], dim=1)
@@ -117,7 +119,7 @@ def maximise(
     means = references + delta
     if covariance_type in ("full", "tied"):
         crossed = s[:, :, None] * delta[:, None, :]  # (K, D, D)
-        scatter = q[:, _places(d)] - crossed - crossed.mT + n[:, None, None] * delta[:, :, None] * delta[:, None, :]
+        scatter = q[:, places(d)] - crossed - crossed.mT + n[:, None, None] * delta[:, :, None] * delta[:, None, :]
         regularisation = reg_covar * torch.eye(d, dtype=moments.dtype, device=moments.device)  # (D, D)
         if covariance_type == "full":
             return weights, means, scatter / counts[:, None, None] + regularisation
@@ -163,7 +165,7 @@ def em_iteration(
         whiten = whitening(weights, means, covariances, kind)
         statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
     updated = maximise(statistics.moments, references, kind, reg_covar)
-    second_moments = _second_moments(statistics.moments, means.shape[1], kind)
+    second_moments = _second_moments(statistics.moments, means.shape[1])
     if not lost_digits(second_moments, updated[2], kind) <= allowed:  # nor if it is NaN
         references = updated[1]
         whiten = whitening(weights, means, covariances, kind)
@@ -174,7 +176,11 @@ def em_iteration(
 
 def total(workers: Workers | None, function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
-    merged = functools.reduce(merge, in_order(lambda chunk: function(*chunk, *arguments), chunks))
+
+    def of_run(run: list) -> Statistics:
+        return functools.reduce(merge, (function(*chunk, *arguments) for chunk in run))
+
+    merged = functools.reduce(merge, in_order(of_run, runs(chunks)))
     return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
 
 
@@ -210,9 +216,6 @@ def _variances(means: Tensor, covariances: Tensor, covariance_type: str) -> Tens
     return covariances.reshape(len(means), -1).expand_as(means)
 
 
-def _second_moments(moments: Tensor, d: int, covariance_type: str) -> Tensor:
+def _second_moments(moments: Tensor, d: int) -> Tensor:
     """The mean square of each of the d features in every component, (K, D), seen from where the moments are."""
-    squares = moments[:, 1 + d :]
-    if covariance_type in ("full", "tied"):
-        squares = squares[:, _places(d)[np.arange(d), np.arange(d)]]
-    return squares / (moments[:, :1] + 10 * torch.finfo(moments.dtype).eps)
+    return moments[:, 1 + d : 1 + 2 * d] / (moments[:, :1] + 10 * torch.finfo(moments.dtype).eps)

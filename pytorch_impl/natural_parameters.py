@@ -26,16 +26,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.pairs import pairs
 from pytorch_impl.gaussian import cholesky
 
 
 def features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> Tensor:
     r"""The features of every point, (P, C), seen from the centre (D,).
 
-    $$T(x_n) = \left( 1, z_{n1}, \dots, z_{nD}, z_{n1} z_{n1}, z_{n1} z_{n2}, \dots, z_{nD} z_{nD} \right),
+    $$T(x_n) = \left( 1, z_{n1}, \dots, z_{nD}, z_{n1}^2, \dots, z_{nD}^2, z_{n1} z_{n2}, z_{n2} z_{n3}, \dots \right),
       \qquad z_n = x_n - c$$
 
-    Diagonal and spherical covariances need only the squares: P is 1 + D + D (D + 1) / 2, or 1 + 2 D.
+    The products stand in the order of `common.pairs`: the squares, of which diagonal and spherical covariances need no
+    more, then all other pairs. P is 1 + D + D (D + 1) / 2, or 1 + 2 D.
     """
     n, d = x.shape
     crossed = covariance_type in ("full", "tied")
@@ -45,10 +47,12 @@ def features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> Tensor
     if not crossed:
         torch.mul(z, z, out=table[1 + d :])
         return table
-    first = 1 + d
-    for i in range(d):  # row i of the upper triangle
-        torch.mul(z[i], z[i:], out=table[first : first + d - i])
-        first += d - i
+    # z_i z_(i + s) of all i for every distance s on the circle, of which s = D / 2 needs half
+    circle = torch.cat([z, z]).unfold(0, d, 1).mT  # (D + 1, D, C), row s begins with z_s; a view
+    whole = (d + 1) // 2
+    torch.mul(z, circle[:whole], out=table[1 + d : 1 + d + whole * d].view(whole, d, n))
+    if d % 2 == 0:
+        torch.mul(z[: d // 2], z[d // 2 :], out=table[1 + d + whole * d :])
     return table
 
 
@@ -68,11 +72,11 @@ def natural_parameters(
     whiten, constant = whitening(weights, means, covariances, covariance_type)
     m = means - centre  # (K, D)
     if covariance_type in ("full", "tied"):
-        rows, columns = np.triu_indices(m.shape[1])
+        i, j = pairs(m.shape[1])
         precisions = whiten.mT @ whiten  # (K, D, D)
         linear = (precisions @ m[:, :, None])[:, :, 0]  # (K, D)
-        once_or_twice = torch.tensor(np.where(rows == columns, 0.5, 1.0)).to(m)
-        quadratic = -once_or_twice * precisions[:, rows, columns]  # (K, D (D + 1) / 2)
+        once_or_twice = torch.tensor(np.where(i == j, 0.5, 1.0)).to(m)
+        quadratic = -once_or_twice * precisions[:, i, j]  # (K, D (D + 1) / 2)
     else:
         precisions = torch.square(whiten)  # (K, D)
         linear, quadratic = precisions * m, -0.5 * precisions

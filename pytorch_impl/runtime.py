@@ -1,9 +1,11 @@
 """Where and with how many threads PyTorch computes, and how NumPy calls it."""
 
+import functools
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,8 +13,12 @@ import numpy as np
 import torch
 
 
-def set_up(device_name: str, threads: int) -> None:
+def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
     """Set the number of threads, and full-precision float32 products.
+
+    `in_chunks` says that `in_order` will give each thread a chunk of its own. PyTorch divides its threads anew whenever
+    it does; TensorFlow, whose threads all compute one operation unless told otherwise, must know before it computes.
+
 
     Raises ValueError if this machine or this build has no such device.
     """
@@ -25,9 +31,9 @@ def set_up(device_name: str, threads: int) -> None:
         raise ValueError(f"--device {device_name}: PyTorch finds no such device here; use cpu") from error
 
 
-def device(name: str, threads: int) -> AbstractContextManager:
+def device(name: str, threads: int, in_chunks: bool = False) -> AbstractContextManager:
     """A context in which tensors are made on the device called `name`, once things are set up; errors as there."""
-    set_up(name, threads)
+    set_up(name, threads, in_chunks)
     return torch.device(name)
 
 
@@ -42,16 +48,27 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
         return
     # A thread for each item, rather than all threads for each small operation, which would wait for the slowest.
     pending: deque = deque()
+    pool = _pool(threads)
+    torch.set_num_threads(1)  # as in the pool: how many threads MKL takes for a product holds for the whole process
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
-            for item in items:
-                pending.append(workers.submit(function, item))
-                if len(pending) > threads:
-                    yield pending.popleft().result()
-            while pending:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > threads:
                 yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
-        torch.set_num_threads(threads)  # what a worker sets is also the default of threads that are yet to come
+        wait(pending)
+        torch.set_num_threads(threads)
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """The threads that compute items; kept, since to start them takes as long as many an item."""
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of them
 
 
 def tensor(array: np.ndarray) -> torch.Tensor:

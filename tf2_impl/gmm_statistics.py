@@ -23,13 +23,15 @@ the EM algorithm that justifies incremental, sparse, and other variants" (1998),
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
+from common.chunks import runs
+from common.pairs import pairs, places
 from tf2_impl.distributed import Workers
 from tf2_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
 from tf2_impl.runtime import in_order
@@ -37,7 +39,7 @@ from tf2_impl.runtime import in_order
 LOST = {tf.float64: 12, tf.float32: 8}  # binary digits, of 53 and of 24
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
-Chunks = Iterable[tuple[Tensor, Tensor]]
+Chunks = Collection[tuple[Tensor, Tensor]]
 COMPILED: dict[Callable, Callable] = {}
 
 
@@ -86,11 +88,9 @@ def moments_apart(x: Tensor, gamma: Tensor, references: Tensor, covariance_type:
     difference = tf.transpose(x) - references[:, :, None]  # (K, D, C)
     weighted = gamma[:, None, :] * difference  # (K, D, C)
     if covariance_type in ("full", "tied"):
-        rows, columns = np.triu_indices(x.shape[1])
+        i, j = pairs(x.shape[1])
         scatter = tf.matmul(weighted, difference, transpose_b=True)  # (K, D, D)
-        squares = tf.gather(
-            tf.reshape(scatter, (len(gamma), -1)), rows * x.shape[1] + columns, axis=1
-        )  # (K, D (D + 1) / 2)
+        squares = tf.gather(tf.reshape(scatter, (len(gamma), -1)), i * x.shape[1] + j, axis=1)  # (K, D (D + 1) / 2)
     else:
         squares = tf.reduce_sum(weighted * difference, axis=2)  # (K, D)
     return tf.concat([tf.reduce_sum(gamma, axis=1, keepdims=True), tf.reduce_sum(weighted, axis=2), squares], axis=1)
@@ -124,7 +124,7 @@ def maximise(
     means = references + delta
     if covariance_type in ("full", "tied"):
         crossed = s[:, :, None] * delta[:, None, :]  # (K, D, D)
-        scatter = tf.gather(q, _places(d), axis=1) - crossed - tf.linalg.matrix_transpose(crossed)  # (K, D, D)
+        scatter = tf.gather(q, places(d), axis=1) - crossed - tf.linalg.matrix_transpose(crossed)  # (K, D, D)
         scatter = scatter + n[:, None, None] * delta[:, :, None] * delta[:, None, :]
         regularisation = reg_covar * tf.eye(d, dtype=moments.dtype)  # (D, D)
         if covariance_type == "full":
@@ -172,7 +172,7 @@ def em_iteration(
         whiten = whitening(weights, means, covariances, kind)
         statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
     updated = maximise(statistics.moments, references, kind, reg_covar)
-    second_moments = _second_moments(statistics.moments, means.shape[1], kind)
+    second_moments = _second_moments(statistics.moments, means.shape[1])
     if not lost_digits(second_moments, updated[2], kind) <= allowed:  # nor if it is NaN
         references = updated[1]
         whiten = whitening(weights, means, covariances, kind)
@@ -185,7 +185,11 @@ def total(workers: Workers | None, function: Callable[..., Statistics], chunks: 
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
     # The chunks of a table are of one shape, so each is traced once; XLA does not compile batched products well.
     compiled = COMPILED.setdefault(function, tf.function(function, jit_compile=function is chunk_statistics))
-    merged = functools.reduce(merge, in_order(lambda chunk: compiled(*chunk, *arguments), chunks))
+
+    def of_run(run: list) -> Statistics:
+        return functools.reduce(merge, (compiled(*chunk, *arguments) for chunk in run))
+
+    merged = functools.reduce(merge, in_order(of_run, runs(chunks)))
     return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
 
 
@@ -221,9 +225,6 @@ def _variances(means: Tensor, covariances: Tensor, covariance_type: str) -> Tens
     return tf.broadcast_to(tf.reshape(covariances, (len(means), -1)), means.shape)
 
 
-def _second_moments(moments: Tensor, d: int, covariance_type: str) -> Tensor:
+def _second_moments(moments: Tensor, d: int) -> Tensor:
     """The mean square of each of the d features in every component, (K, D), seen from where the moments are."""
-    squares = moments[:, 1 + d :]
-    if covariance_type in ("full", "tied"):
-        squares = tf.gather(squares, _places(d)[np.arange(d), np.arange(d)], axis=1)
-    return squares / (moments[:, :1] + 10 * np.finfo(moments.dtype.as_numpy_dtype).eps)
+    return moments[:, 1 + d : 1 + 2 * d] / (moments[:, :1] + 10 * np.finfo(moments.dtype.as_numpy_dtype).eps)

@@ -26,23 +26,26 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
+from common.pairs import pairs
 from tf2_impl.gaussian import cholesky
 
 
 def features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> Tensor:
     r"""The features of every point, (P, C), seen from the centre (D,).
 
-    $$T(x_n) = \left( 1, z_{n1}, \dots, z_{nD}, z_{n1} z_{n1}, z_{n1} z_{n2}, \dots, z_{nD} z_{nD} \right),
+    $$T(x_n) = \left( 1, z_{n1}, \dots, z_{nD}, z_{n1}^2, \dots, z_{nD}^2, z_{n1} z_{n2}, z_{n2} z_{n3}, \dots \right),
       \qquad z_n = x_n - c$$
 
-    Diagonal and spherical covariances need only the squares: P is 1 + D + D (D + 1) / 2, or 1 + 2 D.
+    The products stand in the order of `common.pairs`: the squares, of which diagonal and spherical covariances need no
+    more, then all other pairs. P is 1 + D + D (D + 1) / 2, or 1 + 2 D.
     """
+    d = x.shape[1]
     z = tf.transpose(x) - centre[:, None]  # (D, C)
-    products = tf.square(z)
-    if covariance_type in ("full", "tied"):
-        rows, columns = np.triu_indices(x.shape[1])
-        products = tf.gather(z, rows) * tf.gather(z, columns)
-    return tf.concat([tf.ones_like(z[:1]), z, products], axis=0)  # (P, C)
+    z = tf.concat([tf.ones_like(z[:1]), z], axis=0)  # (1 + D, C)
+    # 1 and z are products too, 1 1 and 1 z_i, so that the table is one product of two gathered ones
+    i, j = pairs(d) if covariance_type in ("full", "tied") else (np.arange(d), np.arange(d))
+    i, j = np.concatenate([np.zeros(1 + d, int), 1 + i]), np.concatenate([np.arange(1 + d), 1 + j])
+    return tf.gather(z, i) * tf.gather(z, j)  # (P, C)
 
 
 def natural_parameters(
@@ -61,12 +64,12 @@ def natural_parameters(
     whiten, constant = whitening(weights, means, covariances, covariance_type)
     m = means - centre  # (K, D)
     if covariance_type in ("full", "tied"):
-        rows, columns = np.triu_indices(m.shape[1])
+        i, j = pairs(m.shape[1])
         precisions = tf.matmul(whiten, whiten, transpose_a=True)  # (K, D, D)
         linear = tf.linalg.matvec(precisions, m)  # (K, D)
-        once_or_twice = tf.constant(np.where(rows == columns, 0.5, 1.0), m.dtype)
+        once_or_twice = tf.constant(np.where(i == j, 0.5, 1.0), m.dtype)
         quadratic = -once_or_twice * tf.gather(
-            tf.reshape(precisions, (len(means), -1)), rows * means.shape[1] + columns, axis=1
+            tf.reshape(precisions, (len(means), -1)), i * means.shape[1] + j, axis=1
         )  # (K, D (D + 1) / 2)
     else:
         precisions = tf.square(whiten)  # (K, D)

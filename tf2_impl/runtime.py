@@ -1,6 +1,10 @@
 """Where and with how many threads TensorFlow computes, and how NumPy calls it."""
 
+import functools
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -8,14 +12,20 @@ import numpy as np
 import tensorflow as tf
 
 
-def set_up(device_name: str, threads: int) -> None:
+def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
     """Set the number of threads, and full-precision float32 products.
+
+    `in_chunks` says that `in_order` will give each thread a chunk of its own. PyTorch divides its threads anew whenever
+    it does; TensorFlow, whose threads all compute one operation unless told otherwise, must know before it computes.
+
 
     Raises ValueError if this machine or this build has no such device.
     """
-    if tf.config.threading.get_intra_op_parallelism_threads() != threads:
+    wanted, settings = (1 if in_chunks else threads, threads), tf.config.threading
+    if wanted != (settings.get_intra_op_parallelism_threads(), settings.get_inter_op_parallelism_threads()):
         try:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            settings.set_intra_op_parallelism_threads(wanted[0])
+            settings.set_inter_op_parallelism_threads(wanted[1])
         except RuntimeError as error:
             raise ValueError(f"--threads {threads}: TensorFlow has computed already; start a new process") from error
     tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -24,9 +34,9 @@ def set_up(device_name: str, threads: int) -> None:
         raise ValueError(f"--device {device_name}: TensorFlow finds no such device here; use cpu")
 
 
-def device(name: str, threads: int) -> AbstractContextManager:
+def device(name: str, threads: int, in_chunks: bool = False) -> AbstractContextManager:
     """A context in which tensors are made on the device called `name`, once things are set up; errors as there."""
-    set_up(name, threads)
+    set_up(name, threads, in_chunks)
     kind, _, index = name.replace("cuda", "gpu").upper().partition(":")
     return tf.device(f"/{kind}:{index or 0}")
 
@@ -36,7 +46,31 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
 
     A value is the same whatever the number of threads, and no more items are taken ahead than there are threads.
     """
-    yield from map(function, items)  # TensorFlow divides each operation among its threads
+    threads = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
+    if threads == 1:
+        yield from map(function, items)
+        return
+    # A thread for each item, rather than all threads for each small operation, which would wait for the slowest.
+    pending: deque = deque()
+    pool = _pool(threads)
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        wait(pending)
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """The threads that compute items; kept, since to start them takes as long as many an item."""
+    return ThreadPoolExecutor(threads)
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of them
 
 
 def tensor(array: np.ndarray) -> tf.Tensor:

@@ -51,7 +51,7 @@ def train(run: RunFolder, data: mixture_training.MixtureData) -> None:
     def save(parameters: Parameters, iteration: int) -> None:
         run.save(dict(zip(mixture_training.parameter_names(options), stored(parameters), strict=True)), iteration)
 
-    with device(options.device, options.threads):
+    with device(options.device, options.threads, data.in_chunks):
         shown = mixture_training.shown_data(options, data)
         chunks = mixture_training.own_chunks(options, data.x, workers, tf.constant) if in_chunks else None
         x = tf.constant(shown.x)  # (N, D)
