@@ -41,8 +41,8 @@ class Chunks:
     ) -> None:
         number = -(-len(x) // rows)
         self.x, self.rows, self.convert, self.dtype = x, -(-len(x) // number), convert, dtype
-        self.beside = np.broadcast_to(np.ones((), dtype), len(x)) if beside is None else beside
-        self.shape = x.shape
+        self.beside, self.shape = beside, x.shape
+        self.ones = self._tensor(np.ones(self.rows))  # beside every whole chunk, if there is nothing else
 
     def __len__(self) -> int:
         """The number of chunks."""
@@ -51,11 +51,18 @@ class Chunks:
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Go through the table once."""
         for start, points in pieces(self.x, self.rows):
-            beside = self.beside[start : start + self.rows]
-            if (lacking := self.rows - len(points)) > 0:
+            lacking = self.rows - len(points)
+            if self.beside is None and lacking == 0:
+                yield self._tensor(points), self.ones
+                continue
+            beside = np.ones(len(points)) if self.beside is None else self.beside[start : start + self.rows]
+            if lacking > 0:
                 points = np.concatenate([points, np.repeat(points[-1:], lacking, axis=0)])
                 beside = np.concatenate([beside, np.zeros((lacking, *beside.shape[1:]), beside.dtype)])
-            yield tuple(self.convert(np.ascontiguousarray(array, dtype=self.dtype)) for array in (points, beside))
+            yield self._tensor(points), self._tensor(beside)
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        return self.convert(np.ascontiguousarray(array, dtype=self.dtype))
 
 
 def runs(chunks: Collection) -> Iterator[list]:

@@ -1,5 +1,6 @@
 """EM chunk by chunk: equal to the plain page and to extended precision, in memory that does not grow with the data."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,8 @@ import tf2_impl.natural_parameters as tf_natural
 import tf2_impl.train_gmm
 from common import checkpoint, chunks, datasets, draws
 from common.chunks import Chunks
-from common.pairs import pairs, places
 from common.mixture_checks import COVARIANCE_TYPES
+from common.pairs import pairs, places
 from parity_tests.conftest import MODES, Parity
 
 ROOT = Path(__file__).parent.parent
@@ -276,15 +277,17 @@ def test_the_first_m_step_is_that_of_the_plain_page(framework: str, kind: str) -
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-11, atol=1e-12)
 
 
-def test_each_chunk_is_traced_once() -> None:
-    x, compiled = points(), tf_statistics.COMPILED
-    before = {function: each.experimental_get_tracing_count() for function, each in compiled.items()}
+def test_each_function_is_traced_once() -> None:
+    x, page = points(), tf_statistics
+    of_chunks = [page.chunk_statistics, page.chunk_statistics_apart]
+    graphs = [page.GRAPH(function, jit_compile=function is page.chunk_statistics) for function in of_chunks]
+    graphs += [page.GRAPH(function) for function in (page.natural_parameters, page.maximise, page.lost_digits)]
+    before = [each.experimental_get_tracing_count() for each in graphs]
     iterate("tf2", x, None, start("full", x), "full", 5)
     iterate("tf2", points(1e6), None, start("full", points(1e6)), "full", 5)
     iterate("tf2", x, weights_of(N), start("full", x), "full", 5)
-    for function, each in compiled.items():
-        assert each.experimental_get_tracing_count() <= before.get(function, 0) + 1, function.__name__
-    assert all(each.experimental_get_tracing_count() > 0 for each in compiled.values())
+    for count, each in zip(before, graphs, strict=True):
+        assert 0 < each.experimental_get_tracing_count() <= count + 1
 
 
 @pytest.fixture
@@ -367,7 +370,7 @@ def test_chunks_cover_the_table_and_fill_up_the_last() -> None:
 @pytest.mark.parametrize(("number", "in_a_list"), [(1, 1), (15, 1), (16, 2), (31, 3), (32, 4), (101, 4)])
 def test_lists_of_chunks_hold_each_once_and_in_order(number: int, in_a_list: int) -> None:
     lists = list(chunks.runs(range(number)))
-    assert sum(lists, []) == list(range(number))
+    assert list(itertools.chain(*lists)) == list(range(number))
     assert {len(run) for run in lists[:-1]} <= {in_a_list}
     x = np.arange(3.0 * number).reshape(-1, 1)
     assert len(list(Chunks(x, None, 3, np.copy, x.dtype))) == len(Chunks(x, None, 3, np.copy, x.dtype)) == number

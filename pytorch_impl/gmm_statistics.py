@@ -178,6 +178,7 @@ def total(workers: Workers | None, function: Callable[..., Statistics], chunks: 
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
 
     def of_run(run: list) -> Statistics:
+        """Those of a few chunks, the work of a thread at a time."""
         return functools.reduce(merge, (function(*chunk, *arguments) for chunk in run))
 
     merged = functools.reduce(merge, in_order(of_run, runs(chunks)))

@@ -40,7 +40,7 @@ LOST = {tf.float64: 12, tf.float32: 8}  # binary digits, of 53 and of 24
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
 Chunks = Collection[tuple[Tensor, Tensor]]
-COMPILED: dict[Callable, Callable] = {}
+GRAPH = functools.cache(tf.function)  # one graph of a function for all callers; operations one by one are slow
 
 
 class Statistics(NamedTuple):
@@ -163,30 +163,31 @@ def em_iteration(
     total_of = functools.partial(total, workers)
     centre = tf.linalg.matvec(means, weights, transpose_a=True)  # (D,)
     second_moments = tf.square(means - centre) + _variances(means, covariances, kind)  # (K, D)
-    if means.shape[1] <= LARGEST_DIMENSION and lost_digits(second_moments, covariances, kind) <= allowed:
+    if means.shape[1] <= LARGEST_DIMENSION and GRAPH(lost_digits)(second_moments, covariances, kind) <= allowed:
         references = tf.broadcast_to(centre, means.shape)  # (K, D)
-        natural = natural_parameters(weights, means, covariances, centre, kind)
+        natural = GRAPH(natural_parameters)(weights, means, covariances, centre, kind)
         statistics = total_of(chunk_statistics, chunks, centre, natural, kind)
     else:
         references = means
-        whiten = whitening(weights, means, covariances, kind)
+        whiten = GRAPH(whitening)(weights, means, covariances, kind)
         statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
-    updated = maximise(statistics.moments, references, kind, reg_covar)
+    updated = GRAPH(maximise)(statistics.moments, references, kind, reg_covar)
     second_moments = _second_moments(statistics.moments, means.shape[1])
-    if not lost_digits(second_moments, updated[2], kind) <= allowed:  # nor if it is NaN
+    if not GRAPH(lost_digits)(second_moments, updated[2], kind) <= allowed:  # nor if it is NaN
         references = updated[1]
-        whiten = whitening(weights, means, covariances, kind)
+        whiten = GRAPH(whitening)(weights, means, covariances, kind)
         statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
-        updated = maximise(statistics.moments, references, kind, reg_covar)
+        updated = GRAPH(maximise)(statistics.moments, references, kind, reg_covar)
     return updated, statistics.log_likelihood
 
 
 def total(workers: Workers | None, function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
     # The chunks of a table are of one shape, so each is traced once; XLA does not compile batched products well.
-    compiled = COMPILED.setdefault(function, tf.function(function, jit_compile=function is chunk_statistics))
+    compiled = GRAPH(function, jit_compile=function is chunk_statistics)
 
     def of_run(run: list) -> Statistics:
+        """Those of a few chunks, the work of a thread at a time."""
         return functools.reduce(merge, (compiled(*chunk, *arguments) for chunk in run))
 
     merged = functools.reduce(merge, in_order(of_run, runs(chunks)))

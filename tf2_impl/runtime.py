@@ -21,12 +21,14 @@ def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
 
     Raises ValueError if this machine or this build has no such device.
     """
-    wanted, settings = (1 if in_chunks else threads, threads), tf.config.threading
-    if wanted != (settings.get_intra_op_parallelism_threads(), settings.get_inter_op_parallelism_threads()):
-        try:
-            settings.set_intra_op_parallelism_threads(wanted[0])
-            settings.set_inter_op_parallelism_threads(wanted[1])
-        except RuntimeError as error:
+    settings = tf.config.threading
+    found = settings.get_intra_op_parallelism_threads(), settings.get_inter_op_parallelism_threads()
+    try:
+        if found != (1 if in_chunks else threads, threads):
+            settings.set_intra_op_parallelism_threads(1 if in_chunks else threads)
+            settings.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        if not in_chunks or found != (threads, threads):  # else chunks are only slower
             raise ValueError(f"--threads {threads}: TensorFlow has computed already; start a new process") from error
     tf.config.experimental.enable_tensor_float_32_execution(False)
     kind = device_name.replace("cuda", "gpu").partition(":")[0].upper()
