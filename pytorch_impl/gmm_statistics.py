@@ -176,12 +176,8 @@ def em_iteration(
 
 def total(workers: Workers | None, function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
-
-    def of_run(run: list) -> Statistics:
-        """Those of a few chunks, the work of a thread at a time."""
-        return functools.reduce(merge, (function(*chunk, *arguments) for chunk in run))
-
-    merged = functools.reduce(merge, in_order(of_run, runs(chunks)))
+    of_runs = in_order(lambda run: functools.reduce(merge, [function(*c, *arguments) for c in run]), runs(chunks))
+    merged = functools.reduce(merge, of_runs)
     return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
 
 

@@ -185,12 +185,8 @@ def total(workers: Workers | None, function: Callable[..., Statistics], chunks: 
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
     # The chunks of a table are of one shape, so each is traced once; XLA does not compile batched products well.
     compiled = GRAPH(function, jit_compile=function is chunk_statistics)
-
-    def of_run(run: list) -> Statistics:
-        """Those of a few chunks, the work of a thread at a time."""
-        return functools.reduce(merge, (compiled(*chunk, *arguments) for chunk in run))
-
-    merged = functools.reduce(merge, in_order(of_run, runs(chunks)))
+    of_runs = in_order(lambda run: functools.reduce(merge, [compiled(*c, *arguments) for c in run]), runs(chunks))
+    merged = functools.reduce(merge, of_runs)
     return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
 
 

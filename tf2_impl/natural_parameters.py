@@ -2,8 +2,8 @@ r"""The mixture of Gaussians in natural parameters: its log density is linear in
 
 The log of a Gaussian density is a quadratic function of the point, so it is a *linear* function of the numbers that
 make up quadratic functions: a one, the coordinates, and their products with each other. Write these *features* of a
-point, seen from some centre $c$, as $T(x) = (1, z, z z^T)$ with $z = x - c$, of the symmetric $z z^T$ the upper
-triangle. Then component k is a row of coefficients $\theta_k$, its *natural parameters*, and
+point, seen from some centre $c$, as $T(x) = (1, z, z z^T)$ with $z = x - c$, of the symmetric $z z^T$ each number
+once. Then component k is a row of coefficients $\theta_k$, its *natural parameters*, and
 
 $$\log p(x_n, z_n = k) = \theta_k \cdot T(x_n)$$
 
