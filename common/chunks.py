@@ -5,9 +5,8 @@ touched stays mapped and counts as memory of the process. So after each chunk it
 keeps them in its own cache as long as it has room, and the next pass finds them there.
 """
 
-import itertools
 import mmap
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,11 +28,11 @@ def share(n: int, rank: int, size: int) -> slice:
     return slice(n * rank // size, n * (rank + 1) // size)
 
 
-class Chunks:
+class Chunks(Sequence):
     """A table (N, D) and what goes with its rows, (N,) or (N, K), as pairs of tensors of chunks, all of one size.
 
-    Iterating again goes through the table again. The last chunk is filled up with copies of its last row, and what
-    goes with those is zero: a point of weight zero. Without ``beside`` every row has weight one.
+    A chunk is made when it is asked for. The last is filled up with copies of its last row, and what goes with those is
+    zero: a point of weight zero. Without ``beside`` every row has weight one.
     """
 
     def __init__(
@@ -48,41 +47,50 @@ class Chunks:
         """The number of chunks."""
         return -(-len(self.x) // self.rows)
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        """Go through the table once."""
-        for start, points in pieces(self.x, self.rows):
-            lacking = self.rows - len(points)
-            if self.beside is None and lacking == 0:
-                yield self._tensor(points), self.ones
-                continue
-            beside = np.ones(len(points)) if self.beside is None else self.beside[start : start + self.rows]
-            if lacking > 0:
-                points = np.concatenate([points, np.repeat(points[-1:], lacking, axis=0)])
-                beside = np.concatenate([beside, np.zeros((lacking, *beside.shape[1:]), beside.dtype)])
-            yield self._tensor(points), self._tensor(beside)
+    def __getitem__(self, number: int) -> tuple[Any, Any]:
+        """The chunk of this number, from 0; several threads may ask at once."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"chunk {number} of {len(self)}")
+        rows = slice(number * self.rows, (number + 1) * self.rows)
+        points = self.x[rows]
+        lacking = self.rows - len(points)
+        if lacking > 0:
+            points = np.concatenate([points, np.repeat(points[-1:], lacking, axis=0)])
+        points = self._tensor(points)
+        give_back(self.x)
+        if self.beside is None and lacking == 0:
+            return points, self.ones
+        beside = np.ones(self.rows - lacking) if self.beside is None else self.beside[rows]
+        filled = np.concatenate([beside, np.zeros((lacking, *beside.shape[1:]), beside.dtype)])
+        return points, self._tensor(filled)
 
     def _tensor(self, array: np.ndarray) -> Any:
         return self.convert(np.ascontiguousarray(array, dtype=self.dtype))
 
 
-def runs(chunks: Collection) -> Iterator[list]:
-    """Chunks in lists, each the work of a thread at a time: the fewer lists, the less threads wait for each other.
+def runs(number: int) -> Iterator[range]:
+    """The numbers of chunks, in runs: each is a thread's work at a time. The fewer, the less threads wait for another.
 
-    Four in a list, or fewer where there are not 32: however many threads there are, sums have the same order.
+    Four in a run, or fewer where there are not 32: however many threads there are, sums have the same order.
     """
-    rest = iter(chunks)
-    while run := list(itertools.islice(rest, max(1, min(4, len(chunks) // 8)))):
-        yield run
+    together = max(1, min(4, number // 8))
+    for first in range(0, number, together):
+        yield range(first, min(first + together, number))
 
 
 def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Runs of rows of a table, each with the number of its first; what a file maps is given back after each."""
     rows = rows or max(1, NUMBERS_IN_A_CHUNK // max(1, x[:1].size))
-    mapped = _mapped_file(x)
     for start in range(0, len(x), rows):
         yield start, x[start : start + rows]
-        if mapped is not None:
-            mapped.madvise(mmap.MADV_DONTNEED)
+        give_back(x)
+
+
+def give_back(x: np.ndarray) -> None:
+    """Give back the memory of what has been read of a mapped file; nothing, for an array in memory."""
+    mapped = _mapped_file(x)
+    if mapped is not None:
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def constant_columns(x: np.ndarray) -> np.ndarray:

@@ -203,8 +203,10 @@ _PLANTED = {
         ("products of 10 bits", "torch.backends.cuda.matmul.allow_tf32 = False", "torch.backends.cuda.matmul.allow_tf32 = True"),
         ("one thread left for what follows", "wait(pending)\n        torch.set_num_threads(threads)", "wait(pending)"),
         ("all threads for every item", "torch.set_num_threads(1)  # as", "pass  # as"),
+        ("gradients recorded where nobody asked", "with torch.set_grad_enabled(recording):", "with torch.set_grad_enabled(True):"),
     ),
     "tf2_impl/runtime.py": (
+        ("items wherever a thread likes", "with tf.device(place):", "with tf.device(None):"),
         ("products of 10 bits", "enable_tensor_float_32_execution(False)", "enable_tensor_float_32_execution(True)"),
         ("the latest value first", "if len(pending) > threads:\n                yield pending.popleft()", "if len(pending) > threads:\n                yield pending.pop()"),
         ("arrays in single precision", "return tf.constant(array)", "return tf.constant(array, tf.float32 if array.dtype == np.float64 else None)"),

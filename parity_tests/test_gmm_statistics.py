@@ -369,7 +369,7 @@ def test_chunks_cover_the_table_and_fill_up_the_last() -> None:
 
 @pytest.mark.parametrize(("number", "in_a_list"), [(1, 1), (15, 1), (16, 2), (31, 3), (32, 4), (101, 4)])
 def test_lists_of_chunks_hold_each_once_and_in_order(number: int, in_a_list: int) -> None:
-    lists = list(chunks.runs(range(number)))
+    lists = list(chunks.runs(number))
     assert list(itertools.chain(*lists)) == list(range(number))
     assert {len(run) for run in lists[:-1]} <= {in_a_list}
     x = np.arange(3.0 * number).reshape(-1, 1)

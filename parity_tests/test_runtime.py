@@ -135,3 +135,31 @@ def test_a_device_that_is_not_there_is_named(runtime: ModuleType, name: str) -> 
     threads = tf.config.threading.get_intra_op_parallelism_threads() if runtime is tf_runtime else 1
     with pytest.raises(ValueError, match=rf"--device {name}: \w+ finds no such device here; use cpu"):
         runtime.device(name, threads)
+
+
+def test_gradients_are_recorded_where_the_caller_records_them(two_threads: None) -> None:
+    """PyTorch's threads begin with recording, whatever holds where they are called."""
+    for recording in (True, False):
+        with torch.set_grad_enabled(recording):
+            assert list(torch_runtime.in_order(lambda _: torch.is_grad_enabled(), range(4))) == [recording] * 4
+
+
+def test_items_are_computed_on_the_device_of_the_caller(two_threads: None) -> None:
+    """Threads would make tensors where they please; and a device that is no processor is given none of these."""
+    here = threading.get_ident()
+    with torch.device("meta"):
+        found = list(torch_runtime.in_order(lambda _: (torch.zeros(1).device.type, threading.get_ident()), range(4)))
+    assert found == [("meta", here)] * 4
+    code = """
+import threading
+import tensorflow as tf
+from tf2_impl.runtime import in_order
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+tf.config.threading.set_inter_op_parallelism_threads(2)
+with tf.device("/CPU:1"):
+    found = list(in_order(lambda _: (tf.zeros(1).device[-5:], threading.get_ident()), range(4)))
+assert {place for place, _ in found} == {"CPU:1"}, found
+assert threading.get_ident() not in {thread for _, thread in found}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -22,10 +22,9 @@ the EM algorithm that justifies incremental, sparse, and other variants" (1998),
 """
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,7 +37,7 @@ from pytorch_impl.runtime import in_order
 LOST = {torch.float64: 12, torch.float32: 8}  # binary digits, of 53 and of 24
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
-Chunks = Collection[tuple[Tensor, Tensor]]
+Chunks = Sequence[tuple[Tensor, Tensor]]
 
 
 class Statistics(NamedTuple):
@@ -176,7 +175,10 @@ def em_iteration(
 
 def total(workers: Workers | None, function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
-    of_runs = in_order(lambda run: functools.reduce(merge, [function(*c, *arguments) for c in run]), runs(chunks))
+    of_runs = in_order(
+        lambda run: functools.reduce(merge, (function(*chunks[number], *arguments) for number in run)),
+        runs(len(chunks)),
+    )
     merged = functools.reduce(merge, of_runs)
     return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
 
@@ -196,14 +198,6 @@ def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0
         updated = maximise(moments, references, covariance_type, reg_covar)
         references = updated[1]
     return updated
-
-
-def _places(d: int) -> np.ndarray:
-    """Where entry (i, j) of a symmetric matrix stands in its upper triangle, (D, D)."""
-    rows, columns = np.triu_indices(d)
-    places = np.empty((d, d), dtype=np.int64)
-    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
-    return places
 
 
 def _variances(means: Tensor, covariances: Tensor, covariance_type: str) -> Tensor:

@@ -19,7 +19,6 @@ def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
     `in_chunks` says that `in_order` will give each thread a chunk of its own. PyTorch divides its threads anew whenever
     it does; TensorFlow, whose threads all compute one operation unless told otherwise, must know before it computes.
 
-
     Raises ValueError if this machine or this build has no such device.
     """
     torch.set_num_threads(threads)
@@ -43,16 +42,23 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
     A value is the same whatever the number of threads, and no more items are taken ahead than there are threads.
     """
     threads = torch.get_num_threads()
-    if threads == 1:
+    if threads == 1 or torch.get_default_device().type != "cpu":  # a GPU has threads enough
         yield from map(function, items)
         return
+    recording = torch.is_grad_enabled()
+
+    def value(item: Any) -> Any:
+        """The value as the caller would find it: a thread does not know of its device, nor if it records gradients."""
+        with torch.set_grad_enabled(recording):
+            return function(item)
+
     # A thread for each item, rather than all threads for each small operation, which would wait for the slowest.
     pending: deque = deque()
     pool = _pool(threads)
     torch.set_num_threads(1)  # as in the pool: how many threads MKL takes for a product holds for the whole process
     try:
         for item in items:
-            pending.append(pool.submit(function, item))
+            pending.append(pool.submit(value, item))
             if len(pending) > threads:
                 yield pending.popleft().result()
         while pending:

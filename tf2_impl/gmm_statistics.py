@@ -23,7 +23,7 @@ the EM algorithm that justifies incremental, sparse, and other variants" (1998),
 
 import functools
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +39,7 @@ from tf2_impl.runtime import in_order
 LOST = {tf.float64: 12, tf.float32: 8}  # binary digits, of 53 and of 24
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
-Chunks = Collection[tuple[Tensor, Tensor]]
+Chunks = Sequence[tuple[Tensor, Tensor]]
 GRAPH = functools.cache(tf.function)  # one graph of a function for all callers; operations one by one are slow
 
 
@@ -185,7 +185,10 @@ def total(workers: Workers | None, function: Callable[..., Statistics], chunks: 
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
     # The chunks of a table are of one shape, so each is traced once; XLA does not compile batched products well.
     compiled = GRAPH(function, jit_compile=function is chunk_statistics)
-    of_runs = in_order(lambda run: functools.reduce(merge, [compiled(*c, *arguments) for c in run]), runs(chunks))
+    of_runs = in_order(
+        lambda run: functools.reduce(merge, (compiled(*chunks[number], *arguments) for number in run)),
+        runs(len(chunks)),
+    )
     merged = functools.reduce(merge, of_runs)
     return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
 
@@ -205,14 +208,6 @@ def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0
         updated = maximise(moments, references, covariance_type, reg_covar)
         references = updated[1]
     return updated
-
-
-def _places(d: int) -> np.ndarray:
-    """Where entry (i, j) of a symmetric matrix stands in its upper triangle, (D, D)."""
-    rows, columns = np.triu_indices(d)
-    places = np.empty((d, d), dtype=np.int64)
-    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
-    return places
 
 
 def _variances(means: Tensor, covariances: Tensor, covariance_type: str) -> Tensor:

@@ -18,7 +18,6 @@ def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
     `in_chunks` says that `in_order` will give each thread a chunk of its own. PyTorch divides its threads anew whenever
     it does; TensorFlow, whose threads all compute one operation unless told otherwise, must know before it computes.
 
-
     Raises ValueError if this machine or this build has no such device.
     """
     settings = tf.config.threading
@@ -48,16 +47,23 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
 
     A value is the same whatever the number of threads, and no more items are taken ahead than there are threads.
     """
+    place = tf.constant(0.0).device
     threads = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
-    if threads == 1:
+    if threads == 1 or tf.DeviceSpec.from_string(place).device_type != "CPU":  # a GPU has threads enough
         yield from map(function, items)
         return
+
+    def value(item: Any) -> Any:
+        """The value as the caller would find it: a thread does not know of its device, nor if it records gradients."""
+        with tf.device(place):
+            return function(item)
+
     # A thread for each item, rather than all threads for each small operation, which would wait for the slowest.
     pending: deque = deque()
     pool = _pool(threads)
     try:
         for item in items:
-            pending.append(pool.submit(function, item))
+            pending.append(pool.submit(value, item))
             if len(pending) > threads:
                 yield pending.popleft().result()
         while pending:
