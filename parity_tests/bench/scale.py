@@ -12,10 +12,11 @@ from common import datasets
 FILE = Path("build/scale.npy")
 LIMIT = 400  # MB above what the imports take
 FIT = """
-import re, sys, time, warnings
+import os, re, sys, time, warnings
 import numpy as np
 import sklearn.cluster
 from {package}.gmm import GaussianMixture
+from {package}.runtime import set_up
 
 def peak():
     # not ru_maxrss, which begins with what the process held that started this one
@@ -23,6 +24,7 @@ def peak():
         return int(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1]) / 1024
 
 warnings.simplefilter("ignore")
+set_up("cpu", os.cpu_count(), in_chunks=True)  # as the scripts do
 imports = peak()
 x = np.load(sys.argv[1], mmap_mode="r")
 start = time.perf_counter()
