@@ -61,9 +61,8 @@ def test_a_run_with_three_crossings_ends_in_the_same_bytes(tmp_path: Path, kind:
             assert one["loss"] == pytest.approx(two["loss"], rel=1e-13)
 
 
-SLOW = {("conv", "float64")}
 OTHERS = [
-    pytest.param(kind, precision, marks=[pytest.mark.long] if (kind, precision) in SLOW else [])
+    pytest.param(kind, precision, marks=[pytest.mark.long] if kind == "conv" else [])
     for kind in RUNS
     for precision in ("float64", "float32")
 ]

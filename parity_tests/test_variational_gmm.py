@@ -109,7 +109,7 @@ def test_one_iteration_agrees_in_every_part(parity: Parity, kind: str, process: 
 TRAJECTORIES = [("function", kind, PRIOR_TYPES[index % 2], "float64") for index, kind in enumerate(COVARIANCE_TYPES)]
 TRAJECTORIES += [("function", "full", PRIOR_TYPES[1], "float64"), ("xla", "full", PRIOR_TYPES[1], "float64")]
 TRAJECTORIES += [("function", "full", PRIOR_TYPES[0], "float32"), ("function", "diag", PRIOR_TYPES[1], "float32")]
-TRAJECTORIES += [("eager", "full", PRIOR_TYPES[1], "float64")]
+TRAJECTORIES += [pytest.param("eager", "full", PRIOR_TYPES[1], "float64", marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize(("mode", "kind", "process", "dtype"), TRAJECTORIES)
