@@ -5,22 +5,41 @@ touched stays mapped and counts as memory of the process. So after each chunk it
 keeps them in its own cache as long as it has room, and the next pass finds them there.
 """
 
+import math
 import mmap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-NUMBERS_IN_A_CHUNK = 2**20  # 8 MB of float64 at most, near what a processor's caches hold
+NUMBERS_IN_A_CHUNK = 2**20  # 8 MB of float64 at most
 NUMBERS_TO_START_FROM = 2**22
 ROWS_TO_START_FROM = 2**18
 
 
 def chunk_rows(n_features: int, n_components: int) -> int:
-    """Rows of a chunk in EM: a power of two, so that a table of all products of features fits."""
-    d, k = n_features, n_components
-    in_a_row = 1 + d + d * (d + 1) // 2 + 2 * k if d <= 64 else 3 * k * d
-    return max(64, 2 ** int(np.log2(NUMBERS_IN_A_CHUNK / in_a_row)))
+    """Rows of a small chunk in EM: a power of two, so that a table of all products of features fits."""
+    return max(64, 2 ** int(np.log2(NUMBERS_IN_A_CHUNK / _numbers_in_a_row(n_features, n_components))))
+
+
+def rows_of_chunks(n: int, n_features: int, n_components: int) -> int:
+    """Rows of each chunk of n, the work of a thread at a time: up to four small ones, fewer where there are not 32.
+
+    They are as equal as blocks allow, and as many whatever the number of threads, so that sums have the same order.
+    """
+    small = chunk_rows(n_features, n_components)
+    rows = small * max(1, min(4, -(-n // small) // 8))
+    equal = -(-n // -(-n // rows))
+    return min(rows, -(-equal // 32) * 32)
+
+
+def number_of_blocks(rows: int, n_features: int, n_components: int, numbers: int) -> int:
+    """How many equal blocks a chunk is divided into, so that the tables of one have that many numbers: a power of two.
+
+    Fewer, if the rows cannot be divided so; those of `rows_of_chunks` can.
+    """
+    wanted = rows * _numbers_in_a_row(n_features, n_components) / numbers
+    return math.gcd(rows, 2 ** max(0, math.ceil(math.log2(wanted))))
 
 
 def share(n: int, rank: int, size: int) -> slice:
@@ -38,8 +57,7 @@ class Chunks(Sequence):
     def __init__(
         self, x: np.ndarray, beside: np.ndarray | None, rows: int, convert: Callable[[np.ndarray], Any], dtype: Any
     ) -> None:
-        number = -(-len(x) // rows)
-        self.x, self.rows, self.convert, self.dtype = x, -(-len(x) // number), convert, dtype
+        self.x, self.rows, self.convert, self.dtype = x, rows, convert, dtype
         self.beside, self.shape = beside, x.shape
         self.ones = self._tensor(np.ones(self.rows))  # beside every whole chunk, if there is nothing else
 
@@ -66,16 +84,6 @@ class Chunks(Sequence):
 
     def _tensor(self, array: np.ndarray) -> Any:
         return self.convert(np.ascontiguousarray(array, dtype=self.dtype))
-
-
-def runs(number: int) -> Iterator[range]:
-    """The numbers of chunks, in runs: each is a thread's work at a time. The fewer, the less threads wait for another.
-
-    Four in a run, or fewer where there are not 32: however many threads there are, sums have the same order.
-    """
-    together = max(1, min(4, number // 8))
-    for first in range(0, number, together):
-        yield range(first, min(first + together, number))
 
 
 def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
@@ -134,6 +142,11 @@ def rows_to_start_from(n: int, n_features: int) -> int:
 def spread_rows(n: int, uniforms: np.ndarray) -> np.ndarray:
     """As many of n row numbers as there are uniform numbers: one from each of as many equal runs, so all different."""
     return np.minimum(((np.arange(len(uniforms)) + uniforms) * (n / len(uniforms))).astype(np.int64), n - 1)
+
+
+def _numbers_in_a_row(d: int, k: int) -> int:
+    """How many numbers EM computes of a row: its features and, twice, its components."""
+    return 1 + d + d * (d + 1) // 2 + 2 * k if d <= 64 else 3 * k * d
 
 
 def _mapped_file(x: np.ndarray) -> mmap.mmap | None:

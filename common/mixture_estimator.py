@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from common.chunks import Chunks, chunk_rows, rows_to_start_from, spread_rows, take_rows
+from common.chunks import Chunks, chunk_rows, rows_of_chunks, rows_to_start_from, spread_rows, take_rows
 from common.missing_checks import check_missing, mean_imputed
 from common.mixture_base import MixtureBase
 from common.mixture_checks import (
@@ -190,7 +190,7 @@ class MixtureEstimator(MixtureBase):
         return self._takes_chunks and observed is None and len(x) > chunk_rows(x.shape[1], self.n_components)
 
     def _chunks(self, x: np.ndarray, beside: np.ndarray | None) -> Chunks:
-        return Chunks(x, beside, chunk_rows(x.shape[1], self.n_components), self._tensor, x.dtype)
+        return Chunks(x, beside, rows_of_chunks(*x.shape, self.n_components), self._tensor, x.dtype)
 
     def _check_filled(self, x: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
         sizes = check_size("X", x)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common import datasets, draws
-from common.chunks import Chunks, chunk_rows, rows_to_start_from, share, spread_rows, take_rows
+from common.chunks import Chunks, chunk_rows, rows_of_chunks, rows_to_start_from, share, spread_rows, take_rows
 from common.datasets import Dataset
 from common.em_driver import run_em
 from common.missing_checks import check_missing, mean_imputed
@@ -120,7 +120,7 @@ def mixture_chunks(
     options: GMMOptions, x: np.ndarray, gamma: np.ndarray | None, convert: Callable[[np.ndarray], Any]
 ) -> Chunks:
     """The points of a large table, and what goes with them, chunk by chunk."""
-    rows = chunk_rows(x.shape[1], options.components)
+    rows = rows_of_chunks(*x.shape, options.components)
     return Chunks(x, gamma, rows, convert, np.dtype(options.dtype))
 
 

@@ -1,6 +1,5 @@
 """EM chunk by chunk: equal to the plain page and to extended precision, in memory that does not grow with the data."""
 
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -279,8 +278,7 @@ def test_the_first_m_step_is_that_of_the_plain_page(framework: str, kind: str) -
 
 def test_each_function_is_traced_once() -> None:
     x, page = points(), tf_statistics
-    of_chunks = [page.chunk_statistics, page.chunk_statistics_apart]
-    graphs = [page.GRAPH(function, jit_compile=function is page.chunk_statistics) for function in of_chunks]
+    graphs = [page.GRAPH(page.in_blocks, jit_compile=through_xla) for through_xla in (True, False)]
     graphs += [page.GRAPH(function) for function in (page.natural_parameters, page.maximise, page.lost_digits)]
     before = [each.experimental_get_tracing_count() for each in graphs]
     iterate("tf2", x, None, start("full", x), "full", 5)
@@ -367,13 +365,59 @@ def test_chunks_cover_the_table_and_fill_up_the_last() -> None:
     assert [b.sum() for _ in range(2) for _, b in again] == [4, 4, 3] * 2
 
 
-@pytest.mark.parametrize(("number", "in_a_list"), [(1, 1), (15, 1), (16, 2), (31, 3), (32, 4), (101, 4)])
-def test_lists_of_chunks_hold_each_once_and_in_order(number: int, in_a_list: int) -> None:
-    lists = list(chunks.runs(number))
-    assert list(itertools.chain(*lists)) == list(range(number))
-    assert {len(run) for run in lists[:-1]} <= {in_a_list}
-    x = np.arange(3.0 * number).reshape(-1, 1)
-    assert len(list(Chunks(x, None, 3, np.copy, x.dtype))) == len(Chunks(x, None, 3, np.copy, x.dtype)) == number
+@pytest.mark.parametrize(("small_ones", "together"), [(1, 1), (15, 1), (16, 2), (31, 3), (32, 4), (101, 4)])
+@pytest.mark.parametrize(("d", "k"), [(2, 8), (16, 16), (32, 32), (100, 3)])
+def test_chunks_are_of_a_size_and_divide_into_blocks(small_ones: int, together: int, d: int, k: int) -> None:
+    small = chunks.chunk_rows(d, k)
+    for n in (small_ones * small, small_ones * small - 5):
+        rows = chunks.rows_of_chunks(n, d, k)
+        number = -(-n // rows)
+        assert rows % 32 == 0
+        assert number == -(-small_ones // together)
+        assert number * rows - n < small + 32 * number, "nearly no point is there to fill up"
+        blocks = chunks.number_of_blocks(rows, d, k, 2**20)
+        assert rows % blocks == 0
+        assert rows // blocks <= 2 * small
+        assert blocks < 2 * together
+    x = np.arange(3.0 * small_ones).reshape(-1, 1)
+    assert len(list(Chunks(x, None, 3, np.copy, x.dtype))) == len(Chunks(x, None, 3, np.copy, x.dtype)) == small_ones
+
+
+@pytest.mark.parametrize(("rows", "blocks"), [(96, 4), (90, 2), (97, 1), (32, 2), (8, 1)])
+def test_rows_that_cannot_be_divided_are_fewer_blocks(rows: int, blocks: int) -> None:
+    """Ten numbers of two features, and two for each of three components: 12 a row, 288 for 24 rows."""
+    assert chunks.number_of_blocks(rows, 2, 3, 288) == blocks
+
+
+@both
+@pytest.mark.parametrize("through_xla", [False, True])
+@pytest.mark.parametrize("name", ["chunk_statistics", "chunk_statistics_apart"])
+def test_blocks_add_up(monkeypatch: pytest.MonkeyPatch, framework: str, name: str, through_xla: bool) -> None:
+    """Four blocks of weighted points, three of them without weight, against all at once."""
+    module, tensor = PAGES[framework]
+    monkeypatch.setattr(module, "NUMBERS_IN_A_BLOCK", 400)
+    x = draws.normals(5, "sample", (96, 2))
+    weight = np.concatenate([draws.uniforms(5, "sample", (93,)), np.zeros(3)])
+    assert chunks.number_of_blocks(96, 2, 3, 400) == 4
+    means = draws.normals(6, "sample", (3, 2))
+    page = {"torch": torch_natural, "tf2": tf_natural}[framework]
+    weights, covariances = tensor(np.array([0.2, 0.3, 0.5])), tensor(np.stack([np.eye(2) * s for s in (0.5, 1, 2)]))
+    if name == "chunk_statistics":
+        arguments = (
+            tensor(np.zeros(2)),
+            page.natural_parameters(weights, tensor(means), covariances, tensor(np.zeros(2))),
+        )
+    else:
+        arguments = (tensor(means), tensor(means), *page.whitening(weights, tensor(means), covariances))
+    function = getattr(module, name)
+    in_blocks = (
+        tf.function(module.in_blocks, jit_compile=True) if through_xla and framework == "tf2" else module.in_blocks
+    )
+    found = in_blocks(function, tensor(x), tensor(weight), *arguments)
+    at_once = function(tensor(x), tensor(weight), *arguments)
+    assert float(np.asarray(at_once.moments)[:, 0].sum()) == pytest.approx(weight.sum(), rel=1e-14)
+    for a, b in zip(found, at_once, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (500, 1), (1000, 3), (255, 2), (300, 300), (7, 40)])

@@ -7,8 +7,9 @@ $$S_k = \sum_n \gamma(z_{nk}) \, T(x_n) = \left( \sum_n \gamma(z_{nk}), \; \sum_
   \sum_n \gamma(z_{nk}) \, z_n z_n^T \right),$$
 
 the *sufficient statistics*: one more product, with the same table of features. And $S_k$ is a sum over points. So the
-data may come in chunks: small ones, whose features stay in the processor's cache, which is where the speed comes from;
-from a file larger than memory; or from many workers, who add up what they found.
+data may come in chunks: from a file larger than memory, for several threads, or from many workers, who add up what they
+found. And a chunk may come in blocks, so small that their features stay in the processor's cache, which is where the
+speed comes from.
 
 What this form costs is digits. Where a component's mean is r of its own deviations from the centre, taking the square
 of the mean away from $\sum \gamma z z^T / N_k$ loses $\log_2(1 + r^2)$ binary digits. `em_iteration` allows for `LOST`
@@ -28,13 +29,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from common.chunks import runs
+from common.chunks import number_of_blocks
 from common.pairs import pairs, places
 from pytorch_impl.distributed import Workers
 from pytorch_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
 from pytorch_impl.runtime import in_order
 
 LOST = {torch.float64: 12, torch.float32: 8}  # binary digits, of 53 and of 24
+NUMBERS_IN_A_BLOCK = 2**20  # in smaller blocks, starting each operation takes longer than the cache saves
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
 Chunks = Sequence[tuple[Tensor, Tensor]]
@@ -93,6 +95,16 @@ def moments_apart(x: Tensor, gamma: Tensor, references: Tensor, covariance_type:
 def merge(a: Statistics, b: Statistics) -> Statistics:
     """The statistics of two sets of points together: the sums of each."""
     return Statistics(a.moments + b.moments, a.log_likelihood + b.log_likelihood)
+
+
+def in_blocks(function: Callable[..., Statistics], x: Tensor, sample_weight: Tensor, *arguments: Any) -> Statistics:
+    r"""The statistics of a chunk by one of the two functions, block by block.
+
+    The features of a block are seen twice, by two products; they should not have to leave the cache in between.
+    """
+    number = number_of_blocks(*x.shape, len(arguments[1]), NUMBERS_IN_A_BLOCK)  # both take K rows second
+    blocks = zip(x.chunk(number), sample_weight.chunk(number), strict=True)
+    return functools.reduce(merge, (function(*block, *arguments) for block in blocks))
 
 
 def maximise(
@@ -175,11 +187,8 @@ def em_iteration(
 
 def total(workers: Workers | None, function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
-    of_runs = in_order(
-        lambda run: functools.reduce(merge, (function(*chunks[number], *arguments) for number in run)),
-        runs(len(chunks)),
-    )
-    merged = functools.reduce(merge, of_runs)
+    of_chunks = in_order(lambda i: in_blocks(function, *chunks[i], *arguments), range(len(chunks)))
+    merged = functools.reduce(merge, of_chunks)
     return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
 
 

@@ -7,8 +7,9 @@ $$S_k = \sum_n \gamma(z_{nk}) \, T(x_n) = \left( \sum_n \gamma(z_{nk}), \; \sum_
   \sum_n \gamma(z_{nk}) \, z_n z_n^T \right),$$
 
 the *sufficient statistics*: one more product, with the same table of features. And $S_k$ is a sum over points. So the
-data may come in chunks: small ones, whose features stay in the processor's cache, which is where the speed comes from;
-from a file larger than memory; or from many workers, who add up what they found.
+data may come in chunks: from a file larger than memory, for several threads, or from many workers, who add up what they
+found. And a chunk may come in blocks, so small that their features stay in the processor's cache, which is where the
+speed comes from.
 
 What this form costs is digits. Where a component's mean is r of its own deviations from the centre, taking the square
 of the mean away from $\sum \gamma z z^T / N_k$ loses $\log_2(1 + r^2)$ binary digits. `em_iteration` allows for `LOST`
@@ -30,13 +31,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.chunks import runs
+from common.chunks import number_of_blocks
 from common.pairs import pairs, places
 from tf2_impl.distributed import Workers
 from tf2_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
 from tf2_impl.runtime import in_order
 
 LOST = {tf.float64: 12, tf.float32: 8}  # binary digits, of 53 and of 24
+NUMBERS_IN_A_BLOCK = 2**17  # 1 MB of float64, what a core's own cache holds
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
 Chunks = Sequence[tuple[Tensor, Tensor]]
@@ -99,6 +101,21 @@ def moments_apart(x: Tensor, gamma: Tensor, references: Tensor, covariance_type:
 def merge(a: Statistics, b: Statistics) -> Statistics:
     """The statistics of two sets of points together: the sums of each."""
     return Statistics(a.moments + b.moments, a.log_likelihood + b.log_likelihood)
+
+
+def in_blocks(function: Callable[..., Statistics], x: Tensor, sample_weight: Tensor, *arguments: Any) -> Statistics:
+    r"""The statistics of a chunk by one of the two functions, block by block.
+
+    The features of a block are seen twice, by two products; they should not have to leave the cache in between.
+    """
+    number = number_of_blocks(*x.shape, len(arguments[1]), NUMBERS_IN_A_BLOCK)  # both take K rows second
+    if number == 1:
+        return function(x, sample_weight, *arguments)
+    blocks = tf.reshape(x, (number, -1, x.shape[1])), tf.reshape(sample_weight, (number, -1))
+    of_blocks = tf.map_fn(
+        lambda block: function(*block, *arguments), blocks, fn_output_signature=Statistics(x.dtype, x.dtype)
+    )
+    return Statistics(*(tf.reduce_sum(part, axis=0) for part in of_blocks))
 
 
 def maximise(
@@ -184,12 +201,9 @@ def em_iteration(
 def total(workers: Workers | None, function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
     """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
     # The chunks of a table are of one shape, so each is traced once; XLA does not compile batched products well.
-    compiled = GRAPH(function, jit_compile=function is chunk_statistics)
-    of_runs = in_order(
-        lambda run: functools.reduce(merge, (compiled(*chunks[number], *arguments) for number in run)),
-        runs(len(chunks)),
-    )
-    merged = functools.reduce(merge, of_runs)
+    compiled = GRAPH(in_blocks, jit_compile=function is chunk_statistics)
+    of_chunks = in_order(lambda i: compiled(function, *chunks[i], *arguments), range(len(chunks)))
+    merged = functools.reduce(merge, of_chunks)
     return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
 
 
