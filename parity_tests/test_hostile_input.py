@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -133,6 +134,7 @@ FUNCTIONS = {
     "conjugate.independent_wisharts": "degrees covariances components dimension covariance_type",
     "conjugate.of_components": "independent components dimension covariance_type",
     "gmm_statistics.chunk_statistics_apart": "points sample_weight means means *whitening covariance_type",
+    "gmm_statistics.in_blocks": "points sample_weight means means *whitening covariance_type",
     "gmm_statistics.moments_apart": "points responsibilities_of_components means covariance_type",
     "gmm_statistics.merge": "moments number moments number",
     "gmm_statistics.total": "chunks mean coefficients covariance_type",
@@ -204,12 +206,18 @@ def adam(page: Any, start: Any, gradient: Any, first: Any, second: Any, step: in
     return parameter, optimizer.first_moment["w"], optimizer.second_moment["w"]
 
 
+def in_small_blocks(page: Any, *arguments: Any) -> Any:
+    with mock.patch.object(page, "NUMBERS_IN_A_BLOCK", 1):
+        return page.in_blocks(page.chunk_statistics_apart, *arguments)
+
+
 def with_statistics(page: Any, function: str, statistics: tuple, *arguments: Any) -> Any:
     return getattr(page, function)(page.Statistics(*statistics), *arguments)
 
 
 # How a function is called that takes more than arrays.
 CALLS: dict[str, Callable] = {
+    "gmm_statistics.in_blocks": in_small_blocks,
     "gmm_statistics.merge": lambda page, a, b, c, d: page.merge(page.Statistics(a, b), page.Statistics(c, d)),
     "gmm_statistics.total": lambda page, *a: page.total(None, page.chunk_statistics, *a),
     "missing_data.m_step": lambda page, expected, *a: page.m_step(page.ExpectedStatistics(*expected), *a),
