@@ -23,6 +23,14 @@ X = datasets.synthetic_mixture(240, 3, 3, 5.0, seed=1).x
 FITTED = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
 
 
+def scikit_learns_best(x: np.ndarray, n_init: int, seed: int, **arguments: object) -> sklearn.mixture.GaussianMixture:
+    """The first of its equally good runs; which of them it takes itself hangs on the last bit of their bounds."""
+    random_state = np.random.RandomState(seed)
+    runs = [sklearn.mixture.GaussianMixture(3, random_state=random_state, **arguments).fit(x) for _ in range(n_init)]
+    best = max(run.lower_bound_ for run in runs)
+    return next(run for run in runs if run.lower_bound_ == pytest.approx(best, rel=1e-13))
+
+
 @both
 def test_scikit_learns_own_estimator_checks(Mixture: type) -> None:
     with warnings.catch_warnings():
@@ -42,9 +50,11 @@ STARTS = [
 
 @pytest.mark.parametrize(("kind", "init"), STARTS)
 def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str, init: str) -> None:
-    arguments = dict(covariance_type=kind, tol=1e-6, max_iter=300, init_params=init, n_init=3, random_state=4)
-    peer = sklearn.mixture.GaussianMixture(3, **arguments).fit(X)
-    ours, theirs = (C(3, **arguments).fit(X) for C in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture))
+    arguments = dict(covariance_type=kind, tol=1e-6, max_iter=300, init_params=init)
+    peer = scikit_learns_best(X, 3, 4, **arguments)
+    ours, theirs = (
+        C(3, n_init=3, random_state=4, **arguments).fit(X) for C in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture)
+    )
     for name in FITTED:
         parity.check(f"fitted {name}", "em parameters", getattr(ours, name), getattr(theirs, name), f"{kind} {init}")
         np.testing.assert_allclose(getattr(ours, name), getattr(peer, name), rtol=1e-6, atol=1e-9)
