@@ -36,7 +36,7 @@ from pytorch_impl.natural_parameters import bayes_rule, features, natural_parame
 from pytorch_impl.runtime import in_order
 
 LOST = {torch.float64: 12, torch.float32: 8}  # binary digits, of 53 and of 24
-NUMBERS_IN_A_BLOCK = 2**20  # in smaller blocks, starting each operation takes longer than the cache saves
+NUMBERS_IN_A_BLOCK = 2**19  # in smaller blocks, starting each operation takes longer than the cache saves
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
 Chunks = Sequence[tuple[Tensor, Tensor]]
