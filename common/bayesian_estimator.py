@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from common.centring import centred, from_zero
 from common.mixture_base import MixtureBase
 from common.mixture_checks import as_array, check_density, check_enough, check_parameters, check_points, check_size
 from common.mixture_start import initial_responsibilities
@@ -127,7 +128,8 @@ class BayesianMixtureEstimator(MixtureBase):
             raise ValueError(f"weight_concentration_prior_type={kind!r} must be one of {', '.join(PRIOR_TYPES)}")
         x, _ = check_points(self, X, reset=True)
         check_enough(x, self.n_components)
-        sizes = check_size("X", x)
+        sizes, centre = check_size("X", x, reg_covar=self.reg_covar)
+        x = centred(x, centre)
         given = {name: as_array(getattr(self, name)) for name in PRIOR_ARGUMENTS}
         prior = make_prior(
             x,
@@ -135,12 +137,13 @@ class BayesianMixtureEstimator(MixtureBase):
             self.covariance_type,
             weight_concentration_prior_type=kind,
             reg_covar=self.reg_covar,
+            centre=centre,
             **given,
         )
-        self._fit((x, *prior), sizes)
+        self._fit((x, *prior), sizes, centre=centre)
         self.weight_concentration_prior_ = float(prior.weight_concentration.flat[-1])
         self.mean_precision_prior_ = float(prior.mean_precision)
-        self.mean_prior_ = prior.mean
+        self.mean_prior_ = from_zero(prior.mean, centre)
         self.degrees_of_freedom_prior_ = float(prior.degrees_of_freedom)
         self.covariance_prior_ = prior.covariance if prior.covariance.ndim else float(prior.covariance)
         return self.predict(X)
@@ -157,7 +160,7 @@ class BayesianMixtureEstimator(MixtureBase):
         """The log density of new points in nats, (N,), everything unknown integrated out: a mixture of Student t."""
         check_is_fitted(self)
         x, _ = check_points(self, X, reset=False)
-        x = self._tensor(x.astype(self.means_.dtype, copy=False))
+        x = self._tensor(centred(x, self._centre, self.means_.dtype))
         log_density = np.asarray(self._predictive_log_density(x, self._parameters()))
         check_density("X", log_density)
         return log_density
@@ -184,21 +187,23 @@ class BayesianMixtureEstimator(MixtureBase):
         x, *prior = map(self._tensor, data)
         return self._m_step(x, self._tensor(gamma), VariationalPrior(*prior))
 
-    def _last_parameters(self, x: np.ndarray) -> tuple:
+    def _last_parameters(self, x: np.ndarray, centre: np.ndarray | None) -> tuple:
         sizes = self.n_components, x.shape[1], self.covariance_type
         needed = posterior_shapes(*sizes, self.weight_concentration_prior_type)
-        for name, array, shape in zip(needed._fields, self._arrays(), needed, strict=True):
+        last = self._arrays(centre)
+        for name, array, shape in zip(needed._fields, last, needed, strict=True):
             if array.shape != shape:
                 raise ValueError(
                     f"warm_start=True: the last fit: {name} {array.shape}; {shape} is needed: set warm_start=False"
                 )
-        return VariationalPosterior(*(self._tensor(array.astype(x.dtype)) for array in self._arrays()))
+        return VariationalPosterior(*(self._tensor(array.astype(x.dtype)) for array in last))
 
-    def _arrays(self) -> VariationalPosterior:
-        return VariationalPosterior(*(np.asarray(getattr(self, f"{name}_")) for name in VariationalPosterior._fields))
+    def _arrays(self, centre: np.ndarray | None) -> VariationalPosterior:
+        kept = VariationalPosterior(*(np.asarray(getattr(self, f"{name}_")) for name in VariationalPosterior._fields))
+        return kept._replace(means=self._means_from(centre))
 
     def _parameters(self) -> tuple:
-        return VariationalPosterior(*map(self._tensor, self._arrays()))
+        return VariationalPosterior(*map(self._tensor, self._arrays(self._centre)))
 
     # What a framework adds.
 

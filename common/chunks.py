@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from common.centring import Centred
+
 NUMBERS_IN_A_CHUNK = 2**20  # 8 MB of float64 at most
 NUMBERS_TO_START_FROM = 2**22
 ROWS_TO_START_FROM = 2**18
@@ -88,7 +90,7 @@ class Chunks(Sequence):
 
 def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Runs of rows of a table, each with the number of its first; what a file maps is given back after each."""
-    rows = rows or max(1, NUMBERS_IN_A_CHUNK // max(1, x[:1].size))
+    rows = rows or max(1, NUMBERS_IN_A_CHUNK // max(1, math.prod(x.shape[1:])))
     for start in range(0, len(x), rows):
         yield start, x[start : start + rows]
         give_back(x)
@@ -96,7 +98,7 @@ def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.nda
 
 def give_back(x: np.ndarray) -> None:
     """Give back the memory of what has been read of a mapped file; nothing, for an array in memory."""
-    mapped = _mapped_file(x)
+    mapped = _mapped_file(x.x if isinstance(x, Centred) else x)
     if mapped is not None:
         mapped.madvise(mmap.MADV_DONTNEED)
 
@@ -111,18 +113,18 @@ def constant_columns(x: np.ndarray) -> np.ndarray:
     return constant
 
 
-def column_sizes(x: np.ndarray) -> np.ndarray:
-    """The largest magnitude in every column, (D,), in double precision; 0 where there are no rows."""
+def column_ranges(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest entry of every column, two arrays (D,) in double precision, of a table with rows."""
     d = x.shape[1]
     together = max(1, 256 // d)  # rows taken as one: NumPy is slow over short rows
-    sizes = np.zeros(d)
+    low, high = np.full(d, np.inf), np.full(d, -np.inf)
     for _, piece in pieces(x):
         whole = len(piece) - len(piece) % together
         for part in (np.reshape(piece[:whole], (-1, together * d)), piece[whole:]):
             if part.size:
-                largest = np.maximum(part.max(axis=0), -part.min(axis=0))
-                sizes = np.maximum(sizes, largest.reshape(-1, d).max(axis=0))
-    return sizes
+                low = np.minimum(low, part.min(axis=0).reshape(-1, d).min(axis=0))
+                high = np.maximum(high, part.max(axis=0).reshape(-1, d).max(axis=0))
+    return low, high
 
 
 def take_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from common.centring import centred, from_zero
 from common.chunks import chunk_rows, pieces
 from common.em_driver import run_em
 from common.mixture_checks import (
@@ -56,13 +57,21 @@ class MixtureBase(DensityMixin, BaseEstimator):
         random_state, dtype = check_random_state(self.random_state), self.means_.dtype
         uniforms = random_state.uniform(size=n_samples).astype(dtype)
         noise = random_state.standard_normal((n_samples, self.means_.shape[1])).astype(dtype)
-        mixture = tuple(self._tensor(value) for value in (self.weights_, self.means_, self.covariances_))
+        centre = self._centre
+        parameters = self.weights_, self._means_from(centre), self.covariances_
+        mixture = tuple(map(self._tensor, parameters))
         x, z = self._sample(mixture, self._tensor(uniforms), self._tensor(noise))
-        return np.asarray(x), np.asarray(z).astype(np.int64)
+        return from_zero(np.asarray(x), centre), np.asarray(z).astype(np.int64)
 
-    def _fit(self, data: tuple[np.ndarray | None, ...], sizes: np.ndarray, start: tuple = ()) -> None:
+    def _fit(
+        self,
+        data: tuple[np.ndarray | None, ...],
+        sizes: np.ndarray,
+        start: tuple = (),
+        centre: np.ndarray | None = None,
+    ) -> None:
         """Run from every start and keep the best: ``data`` is x (N, D), whose columns have these largest magnitudes,
-        and whatever else an iteration is given."""
+        and whatever else an iteration is given. Means are seen from the ``centre`` (D,), as x is."""
         random_state = check_random_state(self.random_state)
         go_on = self.warm_start and hasattr(self, "converged_")
         tensors = self._training_tensors(data)
@@ -72,7 +81,7 @@ class MixtureBase(DensityMixin, BaseEstimator):
             if self.verbose:
                 print(f"Initialization {run}")
             if go_on:
-                parameters, bound = self._last_parameters(data[0]), self.lower_bound_
+                parameters, bound = self._last_parameters(data[0], centre), self.lower_bound_
             else:
                 parameters, bound = self._starting_parameters(data, start, random_state), -np.inf
             fitted = self._run(tensors, parameters, bound, least)
@@ -91,6 +100,8 @@ class MixtureBase(DensityMixin, BaseEstimator):
             )
         best["precisions_cholesky_"] = precisions_cholesky(best["covariances_"], self.covariance_type, self.reg_covar)
         best["precisions_"] = precisions(best["precisions_cholesky_"], self.covariance_type)
+        best["_centred"] = None if centre is None else (centre, best["means_"])
+        best["means_"] = from_zero(best["means_"], centre)
         vars(self).update(best)
 
     def _check(self, covariances: np.ndarray, least: np.ndarray | float) -> None:
@@ -136,11 +147,11 @@ class MixtureBase(DensityMixin, BaseEstimator):
         """``function`` of the log densities (C,) and responsibilities (C, K) of runs of C rows, put together."""
         check_is_fitted(self)
         x, observed = check_points(self, X, reset=False)
-        parameters = self._parameters()
+        parameters, centre = self._parameters(), self._centre
         found = []
         for start, points in pieces(x, chunk_rows(x.shape[1], self.n_components)):
             seen = None if observed is None else self._tensor(observed[start : start + len(points)])
-            of_rows = self._e_step(self._tensor(points.astype(self.means_.dtype, copy=False)), seen, parameters)
+            of_rows = self._e_step(self._tensor(centred(points, centre, self.means_.dtype)), seen, parameters)
             log_density, gamma = map(np.asarray, of_rows)
             check_density("X", log_density, start)
             found.append(function(log_density, gamma))
@@ -149,12 +160,29 @@ class MixtureBase(DensityMixin, BaseEstimator):
     def _training_tensors(self, data: tuple[np.ndarray | None, ...]) -> tuple:
         return tuple(None if array is None else self._tensor(array) for array in data)
 
+    # A fit to data far from zero keeps its means as seen from a centre, too, where they have more digits.
+
+    _centred: tuple[np.ndarray, np.ndarray] | None = None  # the centre (D,) and the means (K, D) seen from it
+
+    @property
+    def _centre(self) -> np.ndarray | None:
+        """The centre that the fitted means are kept from; None if there is none, or they are others by now."""
+        held = self._centred
+        return None if held is None or not np.array_equal(from_zero(held[1], held[0]), self.means_) else held[0]
+
+    def _means_from(self, centre: np.ndarray | None) -> np.ndarray:
+        """The fitted means, seen from a centre."""
+        if self._centre is None:
+            return centred(self.means_, centre)
+        held, means = self._centred
+        return means if centre is held else (means + (held - (0.0 if centre is None else centre))).astype(means.dtype)
+
     # What a model adds.
 
     def _starting_parameters(self, data: tuple, start: tuple, random_state: np.random.RandomState) -> tuple:
         raise NotImplementedError
 
-    def _last_parameters(self, x: np.ndarray) -> tuple:
+    def _last_parameters(self, x: np.ndarray, centre: np.ndarray | None) -> tuple:
         raise NotImplementedError
 
     def _iterate(self, tensors: tuple, parameters: tuple) -> tuple[tuple, float]:

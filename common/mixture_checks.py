@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from common.chunks import column_sizes, constant_columns, pieces
+from common.centring import centred, find_centre, how_to_regain, narrow_columns
+from common.chunks import column_ranges, constant_columns, pieces
 from common.missing_checks import check_missing
 from common.mixture_start import INIT_PARAMS
 
@@ -97,10 +98,18 @@ def sizes_allowed(dtype: Any) -> tuple[float, float]:
     return (1e-140, 1e150) if dtype == np.float64 else (1e-12, 1e18)
 
 
-def check_size(name: str, x: np.ndarray, dtype: Any = None) -> np.ndarray:
-    """The largest magnitude of every column, (D,); ValueError if the dtype, that of x unless another is given, cannot
-    hold its square, or only as a number that TensorFlow takes for zero."""
-    sizes, (least, most) = column_sizes(x), sizes_allowed(dtype or x.dtype)
+def check_size(
+    name: str, x: np.ndarray, dtype: Any = None, reg_covar: float = 0.0
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The largest magnitude of every column seen from its centre, (D,), and the centre (see `common.centring`).
+
+    Raises ValueError if the dtype, that of x unless another is given, cannot hold a square, or only as a number that
+    TensorFlow takes for zero; and if a column lies so far from zero that the digits of its spread are lost.
+    """
+    low, high = column_ranges(x)
+    centre, (least, most) = find_centre(low, high), sizes_allowed(dtype or x.dtype)
+    c = 0.0 if centre is None else centre
+    sizes = np.maximum(np.abs(low - c), np.abs(high - c))
     if sizes.max() > most:
         raise ValueError(f"{name} has entries as large as {sizes.max():.3g}, whose squares overflow; scale the data")
     if len(small := np.flatnonzero((sizes > 0) & (sizes < least))):
@@ -108,22 +117,32 @@ def check_size(name: str, x: np.ndarray, dtype: Any = None) -> np.ndarray:
             f"{name} has no entry above {sizes[small[0]]:.3g} in column {small[0]}, whose squares underflow; scale the "
             "data"
         )
-    return sizes
+    if centre is not None and len(lost := narrow_columns(low, high, x.dtype, reg_covar)):
+        raise ValueError(
+            f"{name} has lost its digits in column {lost[0]}: all values lie within {high[lost[0]] - low[lost[0]]:.3g} "
+            f"of {low[lost[0]]:.9g}, a few steps of {x.dtype}; {how_to_regain(x.dtype)}"
+        )
+    return sizes, centre
 
 
 def check_spread(
     name: str, x: np.ndarray, covariance_type: str, reg_covar: float, remedy: str = "or set reg_covar above 0"
 ) -> None:
-    """A constant column has no variance: an error without ``reg_covar``, a warning with it."""
+    """A constant column has no variance: an error without ``reg_covar``, a warning with it.
+
+    Unless all columns are, at values whose last digit is more than ``reg_covar`` allows for: that is an error, too.
+    """
     constant = constant_columns(x)
     if covariance_type == "spherical" and len(constant) < x.shape[1]:
         return
     if len(constant):
         shown = ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else "")
         what = f"{name} is constant in column(s) {shown} (value {x[0, constant[0]]:g})"
-        if reg_covar == 0:
-            raise ValueError(f"{what}: the variance there is zero; remove the column {remedy}".rstrip())
-        warnings.warn(f"{what}: the variance there is reg_covar={reg_covar:g} alone", UserWarning, stacklevel=4)
+        coarse = np.square(np.finfo(x.dtype).eps * x[0, constant].astype(np.float64)) > reg_covar
+        lost = f"; or, if its digits are lost, {how_to_regain(x.dtype)}" if coarse.any() else ""
+        if reg_covar == 0 or np.count_nonzero(coarse) == x.shape[1]:
+            raise ValueError(f"{what}: the variance there is zero; remove the column {remedy}".rstrip() + lost)
+        warnings.warn(f"{what}: the variance there is reg_covar={reg_covar:g} alone{lost}", UserWarning, stacklevel=3)
 
 
 def covariance_shape(k: int, d: int, covariance_type: str) -> tuple[int, ...]:
@@ -131,16 +150,23 @@ def covariance_shape(k: int, d: int, covariance_type: str) -> tuple[int, ...]:
     return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
 
 
-def check_start(estimator: Any, d: int, dtype: np.dtype) -> tuple[np.ndarray | None, ...]:
-    """weights_init, means_init and the covariances of precisions_init, checked, as arrays of ``dtype``, or None."""
+def check_start(
+    estimator: Any, d: int, dtype: np.dtype, centre: np.ndarray | None = None
+) -> tuple[np.ndarray | None, ...]:
+    """weights_init, means_init and the covariances of precisions_init, checked, as arrays of ``dtype``, or None.
+
+    The means are seen from the ``centre`` (D,), if there is one.
+    """
     k, kind = estimator.n_components, estimator.covariance_type
     weights = _initial("weights", estimator.weights_init, (k,), dtype)
-    means = _initial("means", estimator.means_init, (k, d), dtype)
+    means = _initial("means", estimator.means_init, (k, d), dtype if centre is None else np.dtype(np.float64))
     precisions = _initial(
         "precisions", estimator.precisions_init, covariance_shape(k, d, kind), dtype, f"{kind} precision"
     )
     if weights is not None:
         check_weights("weights_init", weights)
+    if means is not None:
+        means = centred(means, centre, dtype)
     return weights, means, None if precisions is None else _covariances_from(precisions, kind)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from common.centring import Centred, centred, from_zero
 from common.chunks import Chunks, chunk_rows, rows_of_chunks, rows_to_start_from, spread_rows, take_rows
 from common.missing_checks import check_missing, mean_imputed
 from common.mixture_base import MixtureBase
@@ -104,8 +105,15 @@ class MixtureEstimator(MixtureBase):
         """Fit the mixture to X (N, D) by EM, row n counting ``sample_weight[n]`` times; returns self."""
         check_parameters(self)
         x, observed, weight = self._training_data(X, sample_weight)
-        sizes = self._check_filled(x, observed)
-        self._fit((x, observed, weight), sizes, check_start(self, x.shape[1], x.dtype))
+        filled = x if observed is None else mean_imputed(x, observed)
+        sizes, centre = check_size("X", filled, reg_covar=self.reg_covar)
+        check_spread("X", filled, self.covariance_type, self.reg_covar)
+        start = check_start(self, x.shape[1], x.dtype, centre)
+        if centre is not None:
+            x = Centred(x, centre, x.dtype) if self._in_chunks(x, observed) else centred(x, centre)
+        if observed is not None:
+            x = np.where(observed, x, x.dtype.type(0))
+        self._fit((x, observed, weight), sizes, start, centre)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
@@ -118,10 +126,12 @@ class MixtureEstimator(MixtureBase):
             raise ValueError(f"missing={self.missing!r}: only a mixture with missing='em' imputes; set it and fit")
         check_is_fitted(self)
         x, observed = check_points(self, X, reset=False)
-        x = x.astype(self.means_.dtype, copy=False)
+        dtype, centre = self.means_.dtype, self._centre
         if observed is None:
-            return x
-        return np.asarray(self._impute(self._tensor(x), self._tensor(observed), self._parameters()))
+            return x.astype(dtype, copy=False)
+        tensors = self._tensor(centred(x, centre, dtype)), self._tensor(observed)
+        imputed = from_zero(np.asarray(self._impute(*tensors, self._parameters())), centre)
+        return imputed if centre is None else np.where(observed, x.astype(dtype), imputed)
 
     def bic(self, X: Any) -> float:
         """Bayesian information criterion on X, -2 log p(X) + (number of free parameters) log N; lower is better."""
@@ -148,6 +158,7 @@ class MixtureEstimator(MixtureBase):
         if (size := rows_to_start_from(*x.shape)) < len(x):
             rows = spread_rows(len(x), random_state.uniform(size=size))
             filled, weight = take_rows(filled, rows), None if weight is None else weight[rows]
+        filled = np.asarray(filled)
         gamma = initial_responsibilities(filled, self.n_components, self.init_params, random_state, weight)
         if self._in_chunks(filled, observed):
             gamma = gamma if weight is None else gamma * weight[:, None]
@@ -192,12 +203,7 @@ class MixtureEstimator(MixtureBase):
     def _chunks(self, x: np.ndarray, beside: np.ndarray | None) -> Chunks:
         return Chunks(x, beside, rows_of_chunks(*x.shape, self.n_components), self._tensor, x.dtype)
 
-    def _check_filled(self, x: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
-        sizes = check_size("X", x)
-        check_spread("X", x if observed is None else mean_imputed(x, observed), self.covariance_type, self.reg_covar)
-        return sizes
-
-    def _last_parameters(self, x: np.ndarray) -> tuple:
+    def _last_parameters(self, x: np.ndarray, centre: np.ndarray | None) -> tuple:
         k, d, kind = self.n_components, x.shape[1], self.covariance_type
         shape = covariance_shape(k, d, kind)
         if self.means_.shape != (k, d) or self.covariances_.shape != shape:
@@ -205,10 +211,11 @@ class MixtureEstimator(MixtureBase):
                 f"warm_start=True: the last fit: means {self.means_.shape} and covariances {self.covariances_.shape}; "
                 f"{(k, d)} and {shape} are needed: set warm_start=False"
             )
-        return tuple(self._tensor(v.astype(x.dtype)) for v in (self.weights_, self.means_, self.covariances_))
+        means = self._means_from(centre)
+        return tuple(self._tensor(v.astype(x.dtype)) for v in (self.weights_, means, self.covariances_))
 
     def _parameters(self) -> tuple:
-        return tuple(self._tensor(value) for value in (self.weights_, self.means_, self.covariances_))
+        return tuple(map(self._tensor, (self.weights_, self._means_from(self._centre), self.covariances_)))
 
     def _n_parameters(self) -> int:
         k, d = self.means_.shape

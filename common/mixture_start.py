@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from common.centring import centred, find_centre
+from common.chunks import column_ranges
+
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
 
 
@@ -23,6 +26,7 @@ def initial_responsibilities(
     if init_params == "random":
         gamma = np.asarray(random_state.uniform(size=(n, n_components)), dtype=x.dtype)
         return gamma / gamma.sum(axis=1, keepdims=True)
+    x = centred(x, find_centre(*column_ranges(x)))
     gamma = np.zeros((n, n_components), dtype=x.dtype)
     if init_params == "kmeans":
         gamma[np.arange(n), _kmeans_labels(x, n_components, random_state, sample_weight)] = 1
@@ -44,16 +48,20 @@ def _kmeans_labels(
     from sklearn.cluster import KMeans  # takes a second to import, which a script's --help need not wait for
 
     kmeans = KMeans(n_components, n_init=1, random_state=random_state)
-    seen = slice(None) if sample_weight is None else sample_weight > 0
+    seen = np.full(len(x), True) if sample_weight is None else sample_weight > 0
     points = x[seen]
     weight = np.ones(len(points), x.dtype) if sample_weight is None else sample_weight[seen]
+    labels = np.zeros(len(x), dtype=np.int64)  # of a row without weight, any will do
     uniform = weight.min() == weight.max()
     if uniform and len(np.unique(points[:, 0])) == len(points):  # the quick way to know that no row repeats
-        return kmeans.fit(points).predict(x)
+        labels[seen] = kmeans.fit(points).labels_
+        return labels
     distinct, inverse = np.unique(points, axis=0, return_inverse=True)
     if uniform and len(distinct) == len(points):
-        return kmeans.fit(points).predict(x)
+        labels[seen] = kmeans.fit(points).labels_
+        return labels
     if len(distinct) < n_components:  # as many clusters as there are places, the others empty
         kmeans.set_params(n_clusters=len(distinct))
     total = np.bincount(inverse.ravel(), weights=weight).astype(x.dtype)
-    return kmeans.fit(distinct, sample_weight=total).predict(x)
+    labels[seen] = kmeans.fit(distinct, sample_weight=total).labels_[inverse.ravel()]
+    return labels

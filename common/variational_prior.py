@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from common.centring import centred
 from common.mixture_checks import are_singular, covariance_shape, least_variance
 
 EXTREME = 1e30  # of a prior's numbers; beyond, their products leave single precision
@@ -56,12 +57,14 @@ def make_prior(
     covariance_prior: Any = None,
     reg_covar: float = 0.0,
     flags: bool = False,
+    centre: np.ndarray | None = None,
 ) -> VariationalPrior:
     """The prior with scikit-learn's arguments and defaults for data x (N, D), as arrays of the data's dtype.
 
     By default the concentration is 1 / K, beta_0 = 1, m_0 the mean of the data, nu_0 = D and W_0^-1 the covariance of
     the data (its diagonal; the mean of that). Where the data's covariance is singular, and the prior would be none,
     ``reg_covar`` is added to its diagonal. With ``flags`` a message names the script's flag instead of the argument.
+    Where x is seen from a ``centre`` (D,), ``mean_prior`` is not, and the prior is.
 
     Raises ValueError, in one line, for the first argument that is out of its range.
     """
@@ -87,7 +90,11 @@ def make_prior(
     # a stick is broken at v ~ Beta(1, concentration)
     sticks = np.stack([np.ones(k, x.dtype), np.full(k, concentration)])
     is_process = weight_concentration_prior_type == "dirichlet_process"
-    mean = x.mean(axis=0) if mean_prior is None else _array("mean_prior", mean_prior, (d,), x.dtype, flags)
+    if mean_prior is None:
+        mean = x.mean(axis=0)
+    else:
+        mean = _array("mean_prior", mean_prior, (d,), x.dtype if centre is None else np.dtype(np.float64), flags)
+        mean = centred(mean, centre, x.dtype)
     return VariationalPrior(
         sticks if is_process else np.full(k, concentration),
         number("mean_precision_prior", mean_precision_prior, 1, 0),
