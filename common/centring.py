@@ -17,7 +17,7 @@ def find_centre(low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
     """A centre (D,) for columns between ``low`` and ``high``, 0 for those that are not far from zero; None if none is.
 
     It follows from the extremes alone, so it is the same on every machine, in any order of the rows. It has as few
-    digits as will do, so that adding it to a mean, or taking it away, loses none.
+    digits as will do, so that taking it away from data loses none.
     """
     low, high = (np.asarray(end, dtype=np.float64) for end in (low, high))
     with np.errstate(over="ignore"):
@@ -28,14 +28,6 @@ def find_centre(low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
     _, exponent = np.frexp(spread)
     grid = np.where(far & (spread > 0), np.ldexp(1.0, exponent - 1), 1.0)  # the power of two at or below the spread
     return np.where(far, np.where(spread > 0, np.round(middle / grid) * grid, low), 0.0)
-
-
-def snapped(means: np.ndarray, centre: np.ndarray | None) -> np.ndarray:
-    """Means (K, D) seen from the centre, rounded so that float64 holds the same means seen from zero."""
-    if centre is None:
-        return means
-    grid = 2 * np.spacing(np.abs(centre))
-    return np.where(centre == 0, means, np.round(means / grid) * grid + 0.0).astype(means.dtype)
 
 
 def narrow_columns(low: np.ndarray, high: np.ndarray, dtype: Any, reg_covar: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common import datasets, draws
+from common.centring import Centred, centred, from_zero
 from common.chunks import Chunks, chunk_rows, rows_of_chunks, rows_to_start_from, share, spread_rows, take_rows
 from common.datasets import Dataset
 from common.em_driver import run_em
@@ -35,14 +36,16 @@ FIGURE = {"em": "log_likelihood", "map": "log_likelihood", "variational": "lower
 class MixtureData(NamedTuple):
     """What a mixture is fitted to: ``x`` has zeros where ``observed`` is False; None if everything was observed.
 
-    A file that is mapped into memory and goes ``in_chunks`` stays where it is, in its own floating-point type.
+    A file that is mapped into memory and goes ``in_chunks`` stays where it is, in its own floating-point type. Where
+    columns lie far from zero, data, prior and parameters are seen from a ``centre`` (D,), else None.
     """
 
     dataset: Dataset
-    x: np.ndarray
+    x: np.ndarray | Centred
     observed: np.ndarray | None
     prior: MixturePrior | VariationalPrior | None
     in_chunks: bool
+    centre: np.ndarray | None
 
 
 def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
@@ -53,24 +56,29 @@ def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
     in_chunks = options.method == "em" and len(x) > chunk_rows(x.shape[1], options.components)
     if options.missing == "em" and np.isnan(x).any():
         in_chunks = False
-        x, observed = check_missing(x.astype(dtype), name)
-    elif not in_chunks:
-        x = np.array(x, dtype=dtype)
+        x, observed = check_missing(x, name)
     check_finite(name, x, "remove those rows, fill them in, or add --missing em")
     if len(x) < 2:
         raise ValueError(f"{name}: {len(x)} row(s) have no spread to fit; give at least 2")
     if len(x) < options.components:
         raise ValueError(f"--components {options.components}: the data have only {len(x)} rows; ask for fewer")
-    check_size(name, x, dtype)
+    complete = filled(x, observed)
+    _, centre = check_size(name, complete, dtype, reg_covar(options))
     # without an explicit --reg-covar, a constant column is refused
     remedy = "or name a --reg-covar above 0" if options.method != "map" else ""
-    check_spread(name, filled(x, observed), options.covariance, options.reg_covar or 0.0, remedy)
+    check_spread(name, complete, options.covariance, options.reg_covar or 0.0, remedy)
+    if not in_chunks:
+        x = np.array(centred(x, centre, dtype))
+    elif centre is not None:
+        x = Centred(x, centre, dtype)
+    if observed is not None:
+        x[~observed] = 0
     sizes = {"components": options.components, "covariance": options.covariance, "data_dim": x.shape[1]}
     if options.method == "variational":
         prior = variational_prior(options, x)
-        return MixtureData(dataset, x, observed, prior, in_chunks), {"model": "variational gmm"} | sizes
+        return MixtureData(dataset, x, observed, prior, in_chunks, centre), {"model": "variational gmm"} | sizes
     prior = default_prior(x, options.components) if options.method == "map" else None
-    return MixtureData(dataset, x, observed, prior, in_chunks), {"model": "gmm"} | sizes
+    return MixtureData(dataset, x, observed, prior, in_chunks, centre), {"model": "gmm"} | sizes
 
 
 def variational_prior(options: GMMOptions, x: np.ndarray) -> VariationalPrior:
@@ -111,7 +119,7 @@ def mixture_start(options: GMMOptions, data: MixtureData) -> tuple[np.ndarray, n
     x = filled(data.x, data.observed)
     if data.in_chunks and (size := rows_to_start_from(*x.shape)) < len(x):
         x = take_rows(x, spread_rows(len(x), draws.uniforms(options.seed, "start", (size,), step=1)))
-    x = x.astype(options.dtype, copy=False)
+    x = np.asarray(x, dtype=options.dtype)
     seed = int(draws.uniforms(options.seed, "start", (1,))[0] * 2**32)
     return x, initial_responsibilities(x, options.components, options.init, np.random.RandomState(seed))
 
@@ -134,16 +142,18 @@ def own_chunks(options: GMMOptions, x: np.ndarray, workers: Any, convert: Callab
 
 def shown_data(options: GMMOptions, data: MixtureData) -> MixtureData:
     """The data that the figure shows: all, or of a large table some rows that are spread over it."""
-    if not data.in_chunks or len(data.x) <= ROWS_IN_A_FIGURE:
+    if not data.in_chunks:
         return data
+    if len(data.x) <= ROWS_IN_A_FIGURE:
+        return data._replace(x=np.asarray(data.x, dtype=options.dtype))
     rows = spread_rows(len(data.x), draws.uniforms(options.seed, "start", (ROWS_IN_A_FIGURE,), step=2))
-    x = take_rows(data.x, rows).astype(options.dtype)
+    x = np.asarray(take_rows(data.x, rows), dtype=options.dtype)
     labels = None if data.dataset.labels is None else data.dataset.labels[rows]
     return data._replace(dataset=replace(data.dataset, x=x, labels=labels), x=x, in_chunks=False)
 
 
-def mixture_parameters(run: RunFolder) -> tuple[np.ndarray, ...] | None:
-    """The parameters of the checkpoint that a run goes on from; None for a new run."""
+def mixture_parameters(run: RunFolder, centre: np.ndarray | None) -> tuple[np.ndarray, ...] | None:
+    """The parameters of the checkpoint that a run goes on from, seen from the centre; None for a new run."""
     if run.start is None:
         return None
     options, d = run.options, run.architecture["data_dim"]
@@ -153,8 +163,14 @@ def mixture_parameters(run: RunFolder) -> tuple[np.ndarray, ...] | None:
         shapes = posterior_shapes(k, d, kind, options.weight_concentration_prior_type or PRIOR_TYPES[0])._asdict()
     else:
         shapes = {"weights": (k,), "means": (k, d), "covariances": covariance_shape(k, d, kind)}
+    arrays, names = run.start[0], tuple(shapes)
+    if "centre" in arrays:
+        shapes |= {"centre": (d,), "means_from_centre": (k, d)}
     run.check_arrays(shapes)
-    return tuple(run.start[0][name] for name in shapes)
+    means, shift = arrays.get("means_from_centre", arrays["means"]), arrays.get("centre", 0.0)
+    if centre is not None or "centre" in arrays:
+        means = from_zero(means, shift - (0.0 if centre is None else centre))
+    return tuple((arrays | {"means": means})[name] for name in names)
 
 
 def parameter_names(options: GMMOptions) -> tuple[str, ...]:
@@ -169,6 +185,17 @@ def rounded(options: GMMOptions, parameters: tuple[np.ndarray, ...]) -> tuple[np
     if options.method == "variational":
         return tuple(round_posterior(VariationalPosterior(*parameters), options.covariance))
     return round_mixture(*parameters, options.covariance)
+
+
+def checkpoint_arrays(
+    options: GMMOptions, centre: np.ndarray | None, parameters: tuple[np.ndarray, ...]
+) -> dict[str, np.ndarray]:
+    """What the checkpoint holds: the parameters; with a centre, the means as seen from zero and, to go on, from it."""
+    arrays = dict(zip(parameter_names(options), parameters, strict=True))
+    if centre is None:
+        return arrays
+    means = arrays["means"]
+    return arrays | {"means": from_zero(means, centre), "centre": centre, "means_from_centre": means}
 
 
 def run_mixture(run: RunFolder, iterate: Callable[[Any], tuple[Any, float]], save: Callable[[Any, int], None],
@@ -223,9 +250,14 @@ def finish_mixture(
     from common import figures  # matplotlib is wanted now, and not when the script's --help is
 
     weights, means, covariances = mixture
+    reported = from_zero(means, data.centre, np.float64)
     what = OBJECTIVE[run.options.method]
     trace = np.array([row[what] for row in run.history])
     shown = replace(data.dataset, x=filled(data.x, data.observed))
+    if data.centre is not None:  # the axes' numbers would be too close to be told apart
+        names = shown.feature_names or tuple(f"feature {i + 1}" for i in range(means.shape[1]))
+        labels = (f"{name} - {c:.17g}" if c else name for name, c in zip(names, data.centre, strict=True))
+        shown = replace(shown, feature_names=tuple(labels))
     variational = run.options.method == "variational"
     surviving = gamma.sum(axis=0) >= 1 if variational else np.full(len(weights), True)
     run.save_figure("mixture", figures.mixture, shown, weights, means, covariances, gamma, variational)
@@ -237,5 +269,5 @@ def finish_mixture(
         **{what: objective},
         **({"surviving_components": f"{len(order)} of {len(weights)}"} if variational else {}),
         weights=" ".join(f"{w:.6f}" for w in weights[order]),
-        means=" ".join(f"({', '.join(f'{m:.4f}' for m in mean[:4])})" for mean in means[order]),
+        means=" ".join(f"({', '.join(f'{m:.4f}' for m in mean[:4])})" for mean in reported[order]),
     )

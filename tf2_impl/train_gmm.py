@@ -41,7 +41,7 @@ def train(run: RunFolder, data: mixture_training.MixtureData) -> None:
         return gmm.em_iteration(x, *parameters, kind, epsilon)
 
     def stored(parameters: Parameters) -> tuple[np.ndarray, ...]:
-        """The parameters as the checkpoint holds them."""
+        """The parameters as the run goes on with them, here or from its checkpoint."""
         return mixture_training.rounded(options, tuple(value.numpy() for value in parameters))
 
     def iterate(parameters: Parameters) -> tuple[Parameters, tf.Tensor]:
@@ -49,7 +49,7 @@ def train(run: RunFolder, data: mixture_training.MixtureData) -> None:
         return tuple(tf.constant(value) for value in stored(updated)), objective
 
     def save(parameters: Parameters, iteration: int) -> None:
-        run.save(dict(zip(mixture_training.parameter_names(options), stored(parameters), strict=True)), iteration)
+        run.save(mixture_training.checkpoint_arrays(options, data.centre, stored(parameters)), iteration)
 
     with device(options.device, options.threads, data.in_chunks):
         shown = mixture_training.shown_data(options, data)
@@ -57,7 +57,7 @@ def train(run: RunFolder, data: mixture_training.MixtureData) -> None:
         x = tf.constant(shown.x)  # (N, D)
         observed = None if data.observed is None else tf.constant(data.observed)  # (N, D)
         prior = None if data.prior is None else type(data.prior)(*map(tf.constant, data.prior))
-        start = mixture_training.mixture_parameters(run)
+        start = mixture_training.mixture_parameters(run, data.centre)
         if start is None:
             points, gamma = mixture_training.mixture_start(options, data)  # (N, D), (N, K)
             if variational:
