@@ -23,6 +23,7 @@ the EM algorithm that justifies incremental, sparse, and other variants" (1998),
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -144,8 +145,11 @@ def lost_digits(second_moments: Tensor, covariances: Tensor, covariance_type: st
 
     $$\max_{k, i} \log_2 \frac{\mathbb{E}_k[z_i^2]}{\Sigma_{k,ii}}
       = \max_{k, i} \log_2 \left( 1 + \frac{m_{ki}^2}{\Sigma_{k,ii}} \right)$$
+
+    Of a variance that came out as zero, negative or NaN all digits are lost.
     """
-    return torch.log2((second_moments / _variances(second_moments, covariances, covariance_type)).max())
+    kept = _variances(second_moments, covariances, covariance_type) / second_moments  # (K, D)
+    return torch.log2(torch.where(kept > 0, 1 / kept, math.inf).max())
 
 
 def em_iteration(
@@ -177,7 +181,7 @@ def em_iteration(
         statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
     updated = maximise(statistics.moments, references, kind, reg_covar)
     second_moments = _second_moments(statistics.moments, means.shape[1])
-    if not lost_digits(second_moments, updated[2], kind) <= allowed:  # nor if it is NaN
+    if lost_digits(second_moments, updated[2], kind) > allowed:
         references = updated[1]
         whiten = whitening(weights, means, covariances, kind)
         statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)

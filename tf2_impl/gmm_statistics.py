@@ -156,9 +156,11 @@ def lost_digits(second_moments: Tensor, covariances: Tensor, covariance_type: st
 
     $$\max_{k, i} \log_2 \frac{\mathbb{E}_k[z_i^2]}{\Sigma_{k,ii}}
       = \max_{k, i} \log_2 \left( 1 + \frac{m_{ki}^2}{\Sigma_{k,ii}} \right)$$
+
+    Of a variance that came out as zero, negative or NaN all digits are lost.
     """
-    ratio = second_moments / _variances(second_moments, covariances, covariance_type)  # (K, D)
-    return tf.math.log(tf.reduce_max(ratio)) / math.log(2)
+    kept = _variances(second_moments, covariances, covariance_type) / second_moments  # (K, D)
+    return tf.math.log(tf.reduce_max(tf.where(kept > 0, 1 / kept, math.inf))) / math.log(2)
 
 
 def em_iteration(
@@ -190,7 +192,7 @@ def em_iteration(
         statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
     updated = GRAPH(maximise)(statistics.moments, references, kind, reg_covar)
     second_moments = _second_moments(statistics.moments, means.shape[1])
-    if not GRAPH(lost_digits)(second_moments, updated[2], kind) <= allowed:  # nor if it is NaN
+    if GRAPH(lost_digits)(second_moments, updated[2], kind) > allowed:
         references = updated[1]
         whiten = GRAPH(whitening)(weights, means, covariances, kind)
         statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
