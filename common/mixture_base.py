@@ -75,7 +75,7 @@ class MixtureBase(DensityMixin, BaseEstimator):
         random_state = check_random_state(self.random_state)
         go_on = self.warm_start and hasattr(self, "converged_")
         tensors = self._training_tensors(data)
-        least = least_variances(sizes, len(data[0]), data[0].dtype, self.reg_covar)
+        least = least_variances(sizes, data[0].dtype, self.reg_covar)
         best: dict[str, Any] = {"lower_bound_": -np.inf}
         for run in range(1 if go_on else self.n_init):
             if self.verbose:
@@ -84,8 +84,7 @@ class MixtureBase(DensityMixin, BaseEstimator):
                 parameters, bound = self._last_parameters(data[0], centre), self.lower_bound_
             else:
                 parameters, bound = self._starting_parameters(data, start, random_state), -np.inf
-            fitted = self._run(tensors, parameters, bound, least)
-            self._check(fitted["covariances_"], 0.0 if least is None else least)
+            fitted = self._run(data, tensors, parameters, bound, least)
             # of equally good ones the first: which is ahead by rounding alone differs from framework to framework
             margin = 100 * np.finfo(data[0].dtype).eps * abs(fitted["lower_bound_"])
             if not best.keys() - {"lower_bound_"} or fitted["lower_bound_"] > best["lower_bound_"] + margin:
@@ -104,18 +103,26 @@ class MixtureBase(DensityMixin, BaseEstimator):
         best["means_"] = from_zero(best["means_"], centre)
         vars(self).update(best)
 
-    def _check(self, covariances: np.ndarray, least: np.ndarray | float) -> None:
+    def _check(self, data: tuple[np.ndarray | None, ...], parameters: tuple, least: np.ndarray | None) -> None:
         """ValueError if a component has collapsed, or an entry is not finite."""
-        check_collapse(covariances, self.covariance_type, self.reg_covar, least)
+        covariances = self._fitted(parameters)["covariances_"]
+        check_collapse(covariances, self.covariance_type, self.reg_covar, 0.0 if least is None else least)
         if not np.all(np.isfinite(covariances)):
             raise ValueError(f"X: the fit left the range of {covariances.dtype}; scale the data")
 
-    def _run(self, tensors: tuple, parameters: tuple, bound: float, least: np.ndarray | None) -> dict[str, Any]:
+    def _run(
+        self,
+        data: tuple[np.ndarray | None, ...],
+        tensors: tuple,
+        parameters: tuple,
+        bound: float,
+        least: np.ndarray | None,
+    ) -> dict[str, Any]:
         previous = [bound]
 
         def report(iteration: int, before: tuple, bound: float) -> None:
             if least is not None or not np.isfinite(bound):
-                self._check(self._fitted(before)["covariances_"], 0.0 if least is None else least)
+                self._check(data, before, least)
             if not np.isfinite(bound):
                 raise ValueError(
                     f"X: the lower bound left the range of numbers at iteration {iteration}; scale the data"
@@ -136,6 +143,7 @@ class MixtureBase(DensityMixin, BaseEstimator):
         if self.verbose:
             what = "converged" if result.converged else "did not converge"
             print(f"Initialization {what}, lower bound {previous[-1]:.5f}")
+        self._check(data, result.parameters, least)
         return self._fitted(result.parameters) | {
             "converged_": result.converged,
             "n_iter_": result.n_iter,

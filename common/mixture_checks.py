@@ -194,18 +194,21 @@ def check_collapse(
     """
     d = covariances.shape[-1]
     matrices = covariances.reshape(-1, d, d) if covariance_type in ("full", "tied") else None
-    if matrices is None:
-        variances = covariances.reshape(len(covariances), -1)
-        least = np.max(least) if covariance_type == "spherical" else least
-    else:
-        variances = np.diagonal(matrices, axis1=-2, axis2=-1)
-    collapsed = np.any(variances <= least, axis=1)
+    least = np.max(least) if covariance_type == "spherical" else least
+    collapsed = np.any(feature_variances(covariances, covariance_type) <= least, axis=1)
     if matrices is not None and np.all(np.isfinite(matrices)):
         collapsed |= are_singular(np.where(collapsed[:, None, None], np.eye(d), matrices))
     if collapsed.any():
         k = int(np.argmax(collapsed))
         what = f"component {k} has collapsed: its covariance is singular up to rounding"
         raise ValueError(f"reg_covar={reg_covar:g}: {what}. {ILL_DEFINED}")
+
+
+def feature_variances(covariances: np.ndarray, covariance_type: str) -> np.ndarray:
+    """The variances on the diagonals: (K, D) full, diag | (1, D) tied | (K, 1) spherical."""
+    if covariance_type in ("full", "tied"):
+        return np.atleast_2d(np.diagonal(covariances, axis1=-2, axis2=-1))
+    return covariances.reshape(len(covariances), -1)
 
 
 def are_singular(matrices: np.ndarray) -> np.ndarray:
@@ -221,11 +224,11 @@ def least_variance(dtype: Any) -> float:
     return 100 * float(np.finfo(dtype).tiny) / float(np.finfo(dtype).eps)
 
 
-def least_variances(sizes: np.ndarray, n: int, dtype: Any, reg_covar: float) -> np.ndarray | None:
-    """Variances, (D,), that rounding alone may leave of n points with columns of these sizes, or that lose digits to
+def least_variances(sizes: np.ndarray, dtype: Any, reg_covar: float) -> np.ndarray | None:
+    """Variances, (D,), of columns of these sizes, below which points differ by rounding alone, or lose digits to
     underflow; None if ``reg_covar`` keeps every covariance of such points well away from singular."""
     eps, size = float(np.finfo(dtype).eps), float(np.max(sizes))
-    least = np.maximum(16 * n * (eps * sizes) ** 2, least_variance(dtype))
+    least = np.maximum(np.square(16 * eps * sizes), least_variance(dtype))
     return None if reg_covar > max(10 * SINGULAR * len(sizes) * eps * size**2, 10 * least.max()) else least
 
 

@@ -15,6 +15,7 @@ from common.missing_checks import check_missing, mean_imputed
 from common.mixture_base import MixtureBase
 from common.mixture_checks import (
     as_array,
+    check_collapse,
     check_enough,
     check_parameters,
     check_points,
@@ -22,6 +23,7 @@ from common.mixture_checks import (
     check_spread,
     check_start,
     covariance_shape,
+    feature_variances,
 )
 from common.mixture_start import initial_responsibilities
 
@@ -140,6 +142,38 @@ class MixtureEstimator(MixtureBase):
     def aic(self, X: Any) -> float:
         """Akaike information criterion on X, -2 log p(X) + 2 (number of free parameters); lower is better."""
         return -2 * self.score(X) * len(X) + 2 * self._n_parameters()
+
+    def _check(self, data: tuple[np.ndarray | None, ...], parameters: tuple, least: np.ndarray | None) -> None:
+        """The same; of a variance so small that it may be the rounding of a sum over all points, with a second look.
+
+        It is summed again in double precision, about its own mean: N equal points have none, however large N is.
+        """
+        super()._check(data, parameters, least)
+        x, observed, weight = data
+        if least is None or self._in_chunks(x, observed):
+            return
+        fitted, kind = self._fitted(parameters), self.covariance_type
+        least = least.max() if kind == "spherical" else least
+        doubtful = least * max(1, len(x) / 64) ** 2  # the mean of N equal numbers is off by up to N / 16 epsilons
+        suspicious = feature_variances(fitted["covariances_"], kind) <= doubtful
+        if not suspicious.any():
+            return
+        tensors = self._tensor(x), None if observed is None else self._tensor(observed)
+        gamma = np.asarray(self._e_step(*tensors, parameters)[1]).astype(np.float64)
+        gamma = gamma if weight is None else gamma * weight[:, None]  # (N, K)
+        seen = np.ones(x.shape) if observed is None else observed.astype(np.float64)  # (N, D)
+        counts = np.maximum(gamma.T @ seen, np.finfo(np.float64).tiny)  # (K, D)
+        squares = np.empty_like(counts)
+        for k, mean in enumerate(fitted["means_"]):
+            shares, difference = gamma[:, k, None] * seen, x.astype(np.float64) - mean  # (N, D)
+            difference -= (shares * difference).sum(axis=0) / counts[k]
+            squares[k] = (shares * difference**2).sum(axis=0)
+        if kind == "tied":
+            counts, squares = counts.sum(axis=0, keepdims=True), squares.sum(axis=0, keepdims=True)
+        variances = squares / counts + self.reg_covar
+        if kind == "spherical":
+            variances = variances.mean(axis=1, keepdims=True)
+        check_collapse(np.where(suspicious, variances, np.inf), "diag", self.reg_covar, least)
 
     def _iterate(self, tensors: tuple, parameters: tuple) -> tuple[tuple, float]:
         x, observed, weight = tensors  # weights have a mean of 1
