@@ -16,7 +16,7 @@ COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 ILL_DEFINED = (
     "Fitting the mixture model failed because some components have ill-defined empirical covariance (for instance "
     "caused by singleton or collapsed samples). Try to decrease the number of components, increase reg_covar, or "
-    "scale the input data."
+    "scale the input data; if they lost their digits far from zero, subtract the mean, or use float64, before that."
 )
 
 

@@ -192,8 +192,10 @@ _PLANTED = {
     "pytorch_impl/train_gmm.py": (
         ("parameters rounded for the checkpoint alone", "return tuple(torch.tensor(value) for value in stored(updated)), objective", "return updated, objective"),
         ("one iteration more than is saved", "_, objective = step(parameters)", "parameters, objective = step(parameters)"),
+        ("a resumed run seen from zero", "mixture_parameters(run, data.centre)", "mixture_parameters(run, None)"),
     ),
     "tf2_impl/train_gmm.py": (
+        ("means stored as seen from the centre", "checkpoint_arrays(options, data.centre, ", "checkpoint_arrays(options, None, "),
         ("a start that is not regularised", "start = gmm.m_step(tf.constant(points), tf.constant(gamma), kind, epsilon)", "start = gmm.m_step(tf.constant(points), tf.constant(gamma), kind)"),
         ("missing entries without the regularisation", "missing_data.em_iteration(x, observed, *parameters, epsilon)", "missing_data.em_iteration(x, observed, *parameters)"),
         ("a reproducible run that does not round", "return mixture_training.rounded(options, tuple(value.numpy() for value in parameters))", "return tuple(value.numpy() for value in parameters)"),
@@ -244,10 +246,12 @@ _PLANTED = {
         ("the log likelihood of the last chunk", "a.log_likelihood + b.log_likelihood", "b.log_likelihood"),
         ("a tied covariance averaged without weights", "scatter.sum(dim=0) / counts.sum() + regularisation", "(scatter / counts[:, None, None]).mean(dim=0) + regularisation"),
         ("forty digits allowed to be lost", "torch.float64: 12", "torch.float64: 40"),
+        ("a negative variance that loses against a healthy one", "torch.where(kept > 0, 1 / kept, math.inf).max()", "(1 / kept).max()"),
     ),
     "tf2_impl/gmm_statistics.py": (
         ("half of the cross terms on the diagonal", "q - 2 * s * delta", "q - s * delta"),
         ("the mean of the blocks", "Statistics(*(tf.reduce_sum(part, axis=0)", "Statistics(*(tf.reduce_mean(part, axis=0)"),
+        ("a variance of zero or less taken for a healthy one", "tf.where(kept > 0, 1 / kept, math.inf)", "tf.where(kept > 0, 1 / kept, 1.0)"),
         ("natural digits for binary", "tf.math.log(tf.reduce_max(ratio)) / math.log(2)", "tf.math.log(tf.reduce_max(ratio))"),
         ("sample weights forgotten far from the centre", "moments_apart(x, gamma * sample_weight, references", "moments_apart(x, gamma, references"),
         ("the start seen from the first point alone", "for _ in range(2):", "for _ in range(1):"),

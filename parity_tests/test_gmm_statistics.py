@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
@@ -334,6 +335,55 @@ def test_chunks_change_nothing(Mixture: type, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+@both
+@all_types
+@pytest.mark.parametrize("variance", [0.0, -7.8e-5, np.nan])
+def test_a_variance_that_cancelled_has_lost_all_digits(framework: str, kind: str, variance: float) -> None:
+    """Beside a healthy component, whose ratio is larger than a negative one."""
+    module, tensor = PAGES[framework]
+    _, _, covariances = start(kind, points())
+    covariances = covariances.copy()
+    covariances[(1,) * covariances.ndim] = variance
+    assert module.lost_digits(tensor(np.full((K, D), 9.0)), tensor(covariances), kind) == np.inf
+
+
+@both
+def test_a_narrow_component_beside_a_wide_one_as_in_rational_arithmetic(framework: str) -> None:
+    rng = np.random.RandomState(0)
+    x = np.concatenate([rng.normal(0, 1e5, 600), rng.normal(1e6, 1e-3, 600)])[:, None]
+    parameters = np.array([0.5, 0.5]), np.array([[0.0], [1e6 - 5]]), np.array([[[1e10]], [[1e8]]])
+    _, means, covariances, _ = iterate(framework, x, None, parameters, "full")
+    gamma = np.asarray(torch_gmm.responsibilities(*map(torch.tensor, (x, *parameters))))[:, 1]
+    shares, values = ([Fraction(float(number)) for number in column] for column in (gamma, x[:, 0]))
+    mean = sum(g * v for g, v in zip(shares, values, strict=True)) / sum(shares)
+    variance = sum(g * (v - mean) ** 2 for g, v in zip(shares, values, strict=True)) / sum(shares)
+    np.testing.assert_allclose(means[1, 0], float(mean), rtol=1e-14)
+    np.testing.assert_allclose(covariances[1, 0, 0], float(variance) + 1e-9, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@estimators
+def test_a_narrow_component_beside_a_wide_one_is_fitted(Mixture: type) -> None:
+    for seed in range(6):
+        rng = np.random.RandomState(seed)
+        x = np.concatenate([rng.normal(0, 1e5, 1000), rng.normal(1e6, 1e-3, 1000)])[:, None]
+        ours, peer = (C(2, reg_covar=0, random_state=seed).fit(x) for C in (Mixture, sklearn.mixture.GaussianMixture))
+        np.testing.assert_allclose(ours.covariances_, peer.covariances_, rtol=1e-6)
+        assert ours.lower_bound_ == pytest.approx(peer.lower_bound_, rel=1e-8)
+
+
+@pytest.mark.parametrize("n", [40_000, 60_000])
+@estimators
+def test_what_has_collapsed_does_not_depend_on_the_number_of_rows(Mixture: type, n: int) -> None:
+    rng = np.random.RandomState(0)
+    x = np.concatenate([rng.normal(0, 100, n * 4 // 5), rng.normal(1000, 0.1, n // 5)])[:, None].astype(np.float32)
+    ours, peer = (C(2, random_state=0).fit(x) for C in (Mixture, sklearn.mixture.GaussianMixture))
+    np.testing.assert_allclose(np.sort(ours.covariances_.ravel()), np.sort(peer.covariances_.ravel()), rtol=1e-3)
+    assert np.sqrt(ours.covariances_.min()) == pytest.approx(0.1, rel=0.02)
+    with pytest.raises(ValueError, match=r"component . has collapsed"):
+        Mixture(2, random_state=0, reg_covar=0).fit(np.concatenate([x[: n * 4 // 5], np.full_like(x[: n // 5], 1000)]))
+
+
 @pytest.mark.usefixtures("small_chunks")
 @estimators
 def test_collapse_in_chunks_gets_its_line(Mixture: type) -> None:
@@ -425,9 +475,9 @@ def test_blocks_add_up(monkeypatch: pytest.MonkeyPatch, framework: str, name: st
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (500, 1), (1000, 3), (255, 2), (300, 300), (7, 40)])
-def test_sizes_of_columns(shape: tuple[int, int]) -> None:
+def test_ranges_of_columns(shape: tuple[int, int]) -> None:
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-    np.testing.assert_array_equal(chunks.column_sizes(x), np.abs(x).max(axis=0))
+    np.testing.assert_array_equal(chunks.column_ranges(x), [x.min(axis=0), x.max(axis=0)])
 
 
 @pytest.mark.parametrize("d", range(1, 10))

@@ -160,7 +160,8 @@ def lost_digits(second_moments: Tensor, covariances: Tensor, covariance_type: st
     Of a variance that came out as zero, negative or NaN all digits are lost.
     """
     kept = _variances(second_moments, covariances, covariance_type) / second_moments  # (K, D)
-    return tf.math.log(tf.reduce_max(tf.where(kept > 0, 1 / kept, math.inf))) / math.log(2)
+    ratio = tf.where(kept > 0, 1 / kept, math.inf)  # (K, D)
+    return tf.math.log(tf.reduce_max(ratio)) / math.log(2)
 
 
 def em_iteration(
