@@ -256,7 +256,8 @@ def finish_mixture(
     shown = replace(data.dataset, x=filled(data.x, data.observed))
     if data.centre is not None:  # the axes' numbers would be too close to be told apart
         names = shown.feature_names or tuple(f"feature {i + 1}" for i in range(means.shape[1]))
-        labels = (f"{name} - {c:.17g}" if c else name for name, c in zip(names, data.centre, strict=True))
+        labels = (f"{name} {'-' if c > 0 else '+'} {abs(c):.17g}" if c else name
+                  for name, c in zip(names, data.centre, strict=True))  # fmt: skip
         shown = replace(shown, feature_names=tuple(labels))
     variational = run.options.method == "variational"
     surviving = gamma.sum(axis=0) >= 1 if variational else np.full(len(weights), True)

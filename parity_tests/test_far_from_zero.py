@@ -68,7 +68,7 @@ def check_shifted(near, far, x: np.ndarray, y: np.ndarray, dtype: str) -> None:
 
 
 @both
-def test_eleven_points_at_seventeen_billion(Mixture: type) -> None:
+def test_ten_points_at_seventeen_billion(Mixture: type) -> None:
     model = Mixture(2, random_state=0).fit(1.7e10 + np.array([0, 1, 2, 3, 4, 60, 61, 62, 63, 64.0])[:, None])
     np.testing.assert_array_equal(np.sort(model.means_[:, 0]) - 1.7e10, [2, 62])
     # two Gaussians of variance 2, each with half of the points
