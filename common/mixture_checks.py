@@ -140,8 +140,10 @@ def check_spread(
         what = f"{name} is constant in column(s) {shown} (value {x[0, constant[0]]:g})"
         coarse = np.square(np.finfo(x.dtype).eps * x[0, constant].astype(np.float64)) > reg_covar
         lost = f"; or, if its digits are lost, {how_to_regain(x.dtype)}" if coarse.any() else ""
-        if reg_covar == 0 or np.count_nonzero(coarse) == x.shape[1]:
+        if reg_covar == 0:
             raise ValueError(f"{what}: the variance there is zero; remove the column {remedy}".rstrip() + lost)
+        if np.count_nonzero(coarse) == x.shape[1]:
+            raise ValueError(f"{what}: if anything varied there, its digits are lost; {how_to_regain(x.dtype)}")
         warnings.warn(f"{what}: the variance there is reg_covar={reg_covar:g} alone{lost}", UserWarning, stacklevel=3)
 
 
