@@ -175,7 +175,7 @@ def check_collapse(
         variances = np.diagonal(matrices, axis1=-2, axis2=-1)
     collapsed = np.any(variances <= least, axis=1)
     if matrices is not None and np.all(np.isfinite(matrices)):
-        collapsed |= are_singular(np.where(collapsed[:, None, None], np.eye(d), matrices))
+        collapsed |= are_singular(np.where(collapsed[:, None, None], np.eye(d, dtype=matrices.dtype), matrices))
     if collapsed.any():
         k = int(np.argmax(collapsed))
         what = f"component {k} has collapsed: its covariance is singular up to rounding"
