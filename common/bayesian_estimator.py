@@ -5,8 +5,16 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from common.arrays import as_array
 from common.mixture_base import MixtureBase
-from common.mixture_checks import as_array, check_density, check_enough, check_parameters, check_points, check_size
+from common.mixture_checks import (
+    check_density,
+    check_distinct,
+    check_enough,
+    check_parameters,
+    check_points,
+    check_size,
+)
 from common.mixture_start import initial_responsibilities
 from common.variational_prior import (
     PRIOR_TYPES,
@@ -128,7 +136,8 @@ class BayesianMixtureEstimator(MixtureBase):
         x, _ = check_points(self, X, reset=True)
         check_enough(x, self.n_components)
         sizes = check_size("X", x)
-        given = {name: as_array(getattr(self, name)) for name in PRIOR_ARGUMENTS}
+        check_distinct("X", x, self.n_components)
+        given = {name: as_array(getattr(self, name), name) for name in PRIOR_ARGUMENTS}
         prior = make_prior(
             x,
             self.n_components,

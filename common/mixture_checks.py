@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from common.arrays import as_array
 from common.chunks import column_sizes, constant_columns, pieces
 from common.missing_checks import check_missing
 from common.mixture_start import INIT_PARAMS
@@ -17,13 +18,6 @@ ILL_DEFINED = (
     "caused by singleton or collapsed samples). Try to decrease the number of components, increase reg_covar, or "
     "scale the input data."
 )
-
-
-def as_array(values: Any) -> Any:
-    """PyTorch and TensorFlow tensors as NumPy arrays, wherever they live; anything else as it is."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-    return values.numpy() if hasattr(values, "numpy") and not hasattr(values, "to_numpy") else values
 
 
 def check_parameters(estimator: Any) -> None:
@@ -53,7 +47,7 @@ def check_points(estimator: Any, X: Any, reset: bool) -> tuple[np.ndarray, np.nd
     """
     from sklearn.utils.validation import validate_data  # here, since the scripts need it not
 
-    X = as_array(X)
+    X = as_array(X, "X")
     shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
     if len(shape) != 2:
         raise ValueError(
@@ -64,12 +58,14 @@ def check_points(estimator: Any, X: Any, reset: bool) -> tuple[np.ndarray, np.nd
     x = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
     if estimator.missing == "em" and np.isnan(x).any():
         return check_missing(x, "X", to_fit=reset)
-    check_finite("X", x, "remove those rows, fill them in, or set missing='em'")
+    full = "" if estimator.covariance_type == "full" else " and covariance_type='full'"
+    by_em = f"set missing='em'{full}" if "missing" in estimator.get_params() else "fit GaussianMixture(missing='em')"
+    check_finite("X", x, by_em)
     return x, None
 
 
-def check_finite(name: str, x: np.ndarray, remedy: str = "remove those rows or fill them in") -> None:
-    """ValueError naming the first entry of a table that is NaN or infinite."""
+def check_finite(name: str, x: np.ndarray, or_else: str = "") -> None:
+    """ValueError naming the first entry of a table that is NaN or infinite; ``or_else`` is a remedy for NaN alone."""
     first, count = None, 0
     for start, piece in pieces(x):
         with np.errstate(over="ignore"):
@@ -80,6 +76,9 @@ def check_finite(name: str, x: np.ndarray, remedy: str = "remove those rows or f
             first, count = first or (what, start + row, column), count + len(bad)
     if first:
         what, row, column = first
+        remedy = "remove those rows or fill them in"
+        if or_else and what == "NaN":
+            remedy = f"remove those rows, fill them in, or {or_else}"
         raise ValueError(f"{name} contains {what} at row {row}, column {column} ({count} such entries): {remedy}")
 
 
@@ -90,6 +89,23 @@ def check_enough(x: np.ndarray, n_components: int) -> None:
             f"X has {len(x)} sample(s) (n_samples={len(x)}), fewer than n_components={n_components} or than 2: "
             "give more points or ask for fewer components"
         )
+
+
+def check_distinct(name: str, x: np.ndarray, n_components: int) -> None:
+    """A warning, if there are more components than distinct points."""
+    distinct = x[:0]
+    for _, piece in pieces(x, max(1000, 4 * n_components)):
+        distinct = np.unique(np.concatenate([distinct, piece]), axis=0)
+        if len(distinct) >= n_components:
+            return
+    from sklearn.exceptions import ConvergenceWarning  # here, as above
+
+    warnings.warn(
+        f"{name} has {len(distinct)} distinct point(s), fewer than {n_components} components: some will be empty, or "
+        "share a point; ask for fewer",
+        ConvergenceWarning,
+        stacklevel=4,
+    )
 
 
 def sizes_allowed(dtype: Any) -> tuple[float, float]:
@@ -134,14 +150,44 @@ def covariance_shape(k: int, d: int, covariance_type: str) -> tuple[int, ...]:
 def check_start(estimator: Any, d: int, dtype: np.dtype) -> tuple[np.ndarray | None, ...]:
     """weights_init, means_init and the covariances of precisions_init, checked, as arrays of ``dtype``, or None."""
     k, kind = estimator.n_components, estimator.covariance_type
-    weights = _initial("weights", estimator.weights_init, (k,), dtype)
-    means = _initial("means", estimator.means_init, (k, d), dtype)
+    weights = _initial("weights_init", estimator.weights_init, (k,), dtype, "weights")
+    means = _initial("means_init", estimator.means_init, (k, d), dtype, "means")
     precisions = _initial(
-        "precisions", estimator.precisions_init, covariance_shape(k, d, kind), dtype, f"{kind} precision"
+        "precisions_init", estimator.precisions_init, covariance_shape(k, d, kind), dtype, f"{kind} precision"
     )
     if weights is not None:
         check_weights("weights_init", weights)
     return weights, means, None if precisions is None else _covariances_from(precisions, kind)
+
+
+def check_mixture(weights: Any, means: Any, covariances: Any, covariance_type: str) -> tuple[np.ndarray, ...]:
+    """A mixture's parameters, checked, as new arrays: of float32 if all three are, else of float64."""
+    if covariance_type not in COVARIANCE_TYPES:
+        raise ValueError(f"covariance_type={covariance_type!r} must be one of {', '.join(COVARIANCE_TYPES)}")
+    given = {"weights": weights, "means": means, "covariances": covariances}
+    given = {name: as_array(value, name) for name, value in given.items()}
+    dtype = np.float32 if all(getattr(value, "dtype", None) == np.float32 for value in given.values()) else np.float64
+    try:
+        shape = np.shape(given["means"])
+    except ValueError:  # rows of different lengths
+        shape = ()
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"means={means!r} is not of shape (K, D): give a row of D numbers for each of K components")
+    shapes = {"weights": shape[:1], "means": shape, "covariances": covariance_shape(*shape, covariance_type)}
+    weights, means, covariances = (_initial(name, given[name], shapes[name], dtype, name).copy() for name in given)
+    check_weights("weights", weights)
+    is_matrix = covariance_type in ("full", "tied")
+    variances = np.diagonal(covariances, axis1=-2, axis2=-1) if is_matrix else covariances
+    if variances.min() <= 0:
+        raise ValueError(f"covariances has the variance {variances.min():g}: give positive variances")
+    if is_matrix:
+        transposed, deviations = np.swapaxes(covariances, -1, -2), np.sqrt(variances)
+        if np.any(abs(covariances - transposed) > 1e-6 * deviations[..., :, None] * deviations[..., None, :]):
+            raise ValueError("covariances should be symmetric, but are not: average each with its transpose")
+        if np.any(are_singular(covariances)):
+            raise ValueError("covariances should be positive-definite, but are not: add to their diagonals")
+        covariances = 0.5 * (covariances + transposed)
+    return weights, means, covariances
 
 
 def check_weights(name: str, weights: np.ndarray) -> None:
@@ -179,14 +225,16 @@ def check_collapse(
     if collapsed.any():
         k = int(np.argmax(collapsed))
         what = f"component {k} has collapsed: its covariance is singular up to rounding"
+        what += " in float32, and float64 has more digits" if covariances.dtype == np.float32 else ""
         raise ValueError(f"reg_covar={reg_covar:g}: {what}. {ILL_DEFINED}")
 
 
 def are_singular(matrices: np.ndarray) -> np.ndarray:
     """Which of the covariances (..., D, D), of positive diagonal, have singular correlations, but for rounding."""
+    least = SINGULAR * matrices.shape[-1] * np.finfo(matrices.dtype).eps
+    matrices = matrices.astype(np.float64)  # what is judged are the matrices' digits, not those of the judgement
     deviations = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))  # (..., D)
     correlations = matrices / deviations[..., :, None] / deviations[..., None, :]
-    least = SINGULAR * matrices.shape[-1] * np.finfo(matrices.dtype).eps
     return np.linalg.eigvalsh(correlations)[..., 0] <= least
 
 
@@ -236,22 +284,20 @@ def precisions(cholesky: np.ndarray, covariance_type: str) -> np.ndarray:
     return np.square(cholesky) if covariance_type in ("diag", "spherical") else cholesky @ np.swapaxes(cholesky, -1, -2)
 
 
-def _initial(
-    name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, called: str | None = None
-) -> np.ndarray | None:
+def _initial(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, called: str) -> np.ndarray | None:
     if value is None:
         return None
+    value = as_array(value, name)
     try:
-        array = np.asarray(as_array(value), dtype=dtype)
+        array = np.asarray(value, dtype=dtype)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}_init={value!r} holds no numbers: give an array of shape {shape}") from None
+        raise ValueError(f"{name}={value!r} holds no numbers: give an array of shape {shape}") from None
     if array.shape != shape:
         raise ValueError(
-            f"The parameter '{called or name}' should have the shape of {shape}, but got {array.shape}: "
-            f"give {name}_init that shape"
+            f"The parameter '{called}' should have the shape of {shape}, but got {array.shape}: give {name} that shape"
         )
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name}_init has NaN or infinite entries: give finite numbers")
+        raise ValueError(f"{name} has NaN or infinite entries: give finite numbers")
     return array
 
 

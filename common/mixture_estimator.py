@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from common.arrays import as_array
 from common.chunks import Chunks, chunk_rows, rows_of_chunks, rows_to_start_from, spread_rows, take_rows
 from common.missing_checks import check_missing, mean_imputed
 from common.mixture_base import MixtureBase
 from common.mixture_checks import (
-    as_array,
+    check_distinct,
     check_enough,
+    check_mixture,
     check_parameters,
     check_points,
     check_size,
     check_spread,
     check_start,
     covariance_shape,
+    precisions,
+    precisions_cholesky,
 )
 from common.mixture_start import initial_responsibilities
 
@@ -100,6 +104,23 @@ class MixtureEstimator(MixtureBase):
         self.verbose_interval = verbose_interval
         self.missing = missing
 
+    @classmethod
+    def from_parameters(
+        cls, weights: Any, means: Any, covariances: Any, *, covariance_type: str = "full", **arguments: Any
+    ) -> "MixtureEstimator":
+        """The mixture with these weights (K,), means (K, D) and covariances, as if it had been fitted.
+
+        It samples, scores and predicts. Lists and integers will do. ``arguments`` are those of the constructor.
+        """
+        weights, means, covariances = check_mixture(weights, means, covariances, covariance_type)
+        mixture = cls(len(weights), covariance_type=covariance_type, **arguments)
+        check_parameters(mixture)
+        mixture.weights_, mixture.means_, mixture.covariances_ = weights, means, covariances
+        mixture.precisions_cholesky_ = precisions_cholesky(covariances, covariance_type, mixture.reg_covar)
+        mixture.precisions_ = precisions(mixture.precisions_cholesky_, covariance_type)
+        mixture.n_features_in_ = means.shape[1]
+        return mixture
+
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MixtureEstimator":
         """Fit the mixture to X (N, D) by EM, row n counting ``sample_weight[n]`` times; returns self."""
         check_parameters(self)
@@ -162,7 +183,9 @@ class MixtureEstimator(MixtureBase):
         check_enough(x, self.n_components)
         if sample_weight is None:
             return x, observed, None
-        weight = _check_sample_weight(as_array(sample_weight), x, dtype=x.dtype, ensure_non_negative=True)
+        weight = _check_sample_weight(
+            as_array(sample_weight, "sample_weight"), x, dtype=x.dtype, ensure_non_negative=True
+        )
         # only ratios matter; one that is no normal number is zero, as TensorFlow would have it
         weight = weight / max(weight.max(), np.finfo(x.dtype).tiny)
         weight[weight < np.finfo(x.dtype).tiny] = 0
@@ -194,7 +217,9 @@ class MixtureEstimator(MixtureBase):
 
     def _check_filled(self, x: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
         sizes = check_size("X", x)
-        check_spread("X", x if observed is None else mean_imputed(x, observed), self.covariance_type, self.reg_covar)
+        filled = x if observed is None else mean_imputed(x, observed)
+        check_spread("X", filled, self.covariance_type, self.reg_covar)
+        check_distinct("X", filled, self.n_components)
         return sizes
 
     def _last_parameters(self, x: np.ndarray) -> tuple:

@@ -82,6 +82,19 @@ def tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(array, order="C"))  # a copy, since PyTorch knows no strides below zero
 
 
+def outside_autocast(estimator: type) -> type:
+    """The class with its methods computed in the precision of the data, even where its user's code is in autocast.
+
+    PyTorch's autocast takes float32 products in bfloat16, of three decimal digits. Keras knows a policy for layers
+    alone, so that nothing here is touched by it.
+    """
+    for name, method in list(vars(estimator).items()):
+        if callable(method):  # an autocast for each call, since it remembers the caller's state
+            outside = lambda *a, method=method: torch.autocast("cpu", enabled=False)(method)(*a)  # noqa: E731
+            setattr(estimator, name, functools.wraps(method)(outside))
+    return estimator
+
+
 def compiled(function: Callable) -> Callable:
     """The function as a training loop calls it: a graph where the framework makes one, else as it is."""
     return function

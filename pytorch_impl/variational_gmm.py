@@ -37,6 +37,7 @@ from torch import Tensor
 from common.bayesian_estimator import BayesianMixtureEstimator
 from common.variational_prior import VariationalPosterior, VariationalPrior
 from pytorch_impl import conjugate, gmm
+from pytorch_impl.runtime import outside_autocast
 
 
 class Statistics(NamedTuple):
@@ -263,6 +264,7 @@ def _wisharts(posterior: VariationalPosterior, covariance_type: str) -> tuple[Te
     )
 
 
+@outside_autocast
 class BayesianGaussianMixture(BayesianMixtureEstimator):
     """A Bayesian mixture of Gaussians with scikit-learn's interface, fitted by the functions above.
 
@@ -273,7 +275,7 @@ class BayesianGaussianMixture(BayesianMixtureEstimator):
     """
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.tensor(array)
+        return torch.tensor(array, device="cpu")
 
     def _e_step(self, x: Tensor, observed: None, posterior: VariationalPosterior) -> tuple[Tensor, Tensor]:
         return e_step(x, posterior, self.covariance_type)

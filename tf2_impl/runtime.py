@@ -86,6 +86,15 @@ def tensor(array: np.ndarray) -> tf.Tensor:
     return tf.constant(array)
 
 
+def outside_autocast(estimator: type) -> type:
+    """The class with its methods computed in the precision of the data, even where its user's code is in autocast.
+
+    PyTorch's autocast takes float32 products in bfloat16, of three decimal digits. Keras knows a policy for layers
+    alone, so that nothing here is touched by it.
+    """
+    return estimator
+
+
 def compiled(function: Callable) -> Callable:
     """The function as a training loop calls it: a graph where the framework makes one, else as it is."""
     return tf.function(function)

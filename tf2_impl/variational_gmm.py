@@ -37,6 +37,7 @@ from tensorflow import Tensor
 from common.bayesian_estimator import BayesianMixtureEstimator
 from common.variational_prior import VariationalPosterior, VariationalPrior
 from tf2_impl import conjugate, gmm
+from tf2_impl.runtime import outside_autocast
 
 
 class Statistics(NamedTuple):
@@ -267,6 +268,7 @@ def _wisharts(posterior: VariationalPosterior, covariance_type: str) -> tuple[Te
     )
 
 
+@outside_autocast
 class BayesianGaussianMixture(BayesianMixtureEstimator):
     """A Bayesian mixture of Gaussians with scikit-learn's interface, fitted by the functions above.
 
