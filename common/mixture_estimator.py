@@ -16,16 +16,15 @@ from common.mixture_base import MixtureBase
 from common.mixture_checks import (
     check_distinct,
     check_enough,
-    check_mixture,
     check_parameters,
     check_points,
     check_size,
     check_spread,
-    check_start,
     covariance_shape,
     precisions,
     precisions_cholesky,
 )
+from common.mixture_given import check_mixture, check_start
 from common.mixture_start import initial_responsibilities
 
 
