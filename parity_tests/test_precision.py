@@ -100,8 +100,10 @@ def estimators(package: str, dtype: str) -> Answer:
     x, heads = table(dtype), np.random.RandomState(0).randint(11, size=20).astype(dtype)
     kinds = {kind: gmm.GaussianMixture(3, covariance_type=kind) for kind in ("full", "tied", "diag", "spherical")}
     kinds |= {"gaps": gmm.GaussianMixture(3, missing="em"), "chunks": gmm.GaussianMixture(2)}
-    kinds |= {"beliefs": variational.BayesianGaussianMixture(4), "of a Dirichlet":
-              variational.BayesianGaussianMixture(4, weight_concentration_prior_type="dirichlet_distribution")}  # fmt: skip
+    kinds["beliefs"] = variational.BayesianGaussianMixture(4)
+    kinds["of a Dirichlet"] = variational.BayesianGaussianMixture(
+        4, weight_concentration_prior_type="dirichlet_distribution"
+    )
 
     def found() -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -134,12 +136,14 @@ def test_no_estimator_takes_a_default(what: str, usual: Callable, dtype: str) ->
     expected = usual(package, dtype)
     with default():
         same(expected, estimators(package, dtype), what)
-    assert expected.values[".full.0"].dtype == dtype and expected.values[".gaps.1"].dtype == dtype
+    assert expected.values[".full.0"].dtype == expected.values[".gaps.1"].dtype == dtype
 
 
 def network_update(package: str, dtype: str, model: Any) -> Answer:
     """Two updates of a VAE by each Adam: the bound, the gradients and the parameters."""
-    networks, vae, optimizer = (importlib.import_module(f"{package}.{name}") for name in ("networks", "vae", "optimizer"))
+    networks, vae, optimizer = (
+        importlib.import_module(f"{package}.{name}") for name in ("networks", "vae", "optimizer")
+    )
     as_tensor = functools.partial(torch.tensor, device="cpu") if package == "pytorch_impl" else tf.constant
     shapes = {name: value.shape for name, value in networks.export_parameters(model).items()}
     networks.import_parameters(model, {n: v.astype(dtype) for n, v in draws.initial_values(0, shapes).items()})
@@ -179,7 +183,7 @@ def test_single_precision_is_judged_by_its_own_epsilon(Mixture: type) -> None:
     """Two points and reg_covar leave a correlation of 1 - 2.2e-6, of which float32 keeps no digit to speak of: the
     bound was -0.8974 in it, and is -0.9053."""
     assert Mixture(2, random_state=0).fit(SIX).lower_bound_ == pytest.approx(-0.905292696449, abs=1e-9)
-    with pytest.raises(ValueError, match="component 1 has collapsed: .* in float32, and float64 has more digits"):
+    with pytest.raises(ValueError, match=r"component 1 has collapsed: .* in float32, and float64 has more digits"):
         Mixture(2, random_state=0).fit(SIX.astype(np.float32))
     more = Mixture(2, random_state=0, reg_covar=1e-3)
     expected = Mixture(2, random_state=0, reg_covar=1e-3).fit(SIX).lower_bound_
@@ -211,7 +215,8 @@ def test_both_frameworks_fit_or_refuse_the_same_small_tables(dtype: str) -> None
         least = np.linalg.eigvalsh(correlations).min()
         assert abs(ours.lower_bound_ - theirs.lower_bound_) <= 20 * d * np.finfo(dtype).eps / least, x
         outcomes.append("number")
-    assert outcomes.count("number") > 40 and (dtype == "float64" or "error" in outcomes)
+    assert outcomes.count("number") > 40
+    assert dtype == "float64" or "error" in outcomes
 
 
 def fit(Mixture: type, x: np.ndarray, k: int) -> Any:
@@ -225,18 +230,18 @@ def fit(Mixture: type, x: np.ndarray, k: int) -> Any:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_bfloat16_is_refused_in_one_line(package: str) -> None:
-    gmm, variational, coin, coins = PAGES[package]
+    gmm, variational, _, coins = PAGES[package]
     for x in (torch.tensor(SIX).to(torch.bfloat16), tf.cast(SIX, tf.bfloat16), tf.cast(SIX, tf.bfloat16).numpy()):
         for model in (gmm.GaussianMixture(), variational.BayesianGaussianMixture()):
-            with pytest.raises(ValueError, match="^X has dtype bfloat16, .*: give float32 or float64$"):
+            with pytest.raises(ValueError, match=r"^X has dtype bfloat16, .*: give float32 or float64$"):
                 model.fit(x)
-            with pytest.raises(ValueError, match="^X has dtype bfloat16, .*: give float32 or float64$"):
+            with pytest.raises(ValueError, match=r"^X has dtype bfloat16, .*: give float32 or float64$"):
                 model.fit(SIX).predict(x)
-        with pytest.raises(ValueError, match="^heads has dtype bfloat16"):
+        with pytest.raises(ValueError, match=r"^heads has dtype bfloat16"):
             coins.CoinMixture(2).fit(x[:, 0], 60)
-        with pytest.raises(ValueError, match="^means_init has dtype bfloat16"):
+        with pytest.raises(ValueError, match=r"^means_init has dtype bfloat16"):
             gmm.GaussianMixture(6, means_init=x).fit(SIX)
-        with pytest.raises(ValueError, match="^sample_weight has dtype bfloat16"):
+        with pytest.raises(ValueError, match=r"^sample_weight has dtype bfloat16"):
             gmm.GaussianMixture().fit(SIX, sample_weight=x[:, 0])
     half = gmm.GaussianMixture(random_state=0).fit(SIX.astype(np.float16))  # whose numbers double precision has all
     np.testing.assert_array_equal(half.means_, gmm.GaussianMixture(random_state=0).fit(SIX).means_)
