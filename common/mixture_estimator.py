@@ -169,7 +169,7 @@ class MixtureEstimator(MixtureBase):
             rows = spread_rows(len(x), random_state.uniform(size=size))
             filled, weight = take_rows(filled, rows), None if weight is None else weight[rows]
         gamma = initial_responsibilities(filled, self.n_components, self.init_params, random_state, weight)
-        if self._in_chunks(filled, observed):
+        if self._in_chunks(filled, None):
             gamma = gamma if weight is None else gamma * weight[:, None]
             estimated = self._m_step(self._chunks(filled, gamma), None, None)
         else:
