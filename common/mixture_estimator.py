@@ -48,15 +48,15 @@ class MixtureEstimator(MixtureBase):
     weights_init, means_init, precisions_init : arrays of shapes (K,), (K, D), as ``precisions_``; or None
         Starting values that replace those of the first M step.
     random_state : int, numpy.random.RandomState or None
-        Seed of the starting values and of ``sample``.
+        Seed of the starting values and of ``sample``, which may be given one of its own.
     warm_start : bool, default False
         Start from the last fit instead of ``init_params``.
     verbose, verbose_interval : int, default 0 and 10
         1 prints the course of every run, 2 the lower bound too, every ``verbose_interval`` iterations.
     missing : "error" or "em", default "error"
-        What NaN in X means: an error, or an entry that is missing at random, which EM treats as hidden; then every
-        method takes NaN, densities are those of what was observed, and ``impute`` fills the gaps in. The covariances
-        must be "full".
+        What NaN in X means, or a masked entry: an error, or an entry that is missing at random, which EM treats as
+        hidden; then every method takes NaN, densities are those of what was observed, and ``impute`` fills the gaps
+        in. The covariances must be "full".
 
     Attributes
     ----------

@@ -17,10 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 import pytorch_impl.coin as torch_coin
 import pytorch_impl.coin_mixture as torch_coins
 import pytorch_impl.gmm as torch_gmm
+import pytorch_impl.runtime as torch_runtime
 import pytorch_impl.variational_gmm as torch_variational
 import tf2_impl.coin as tf_coin
 import tf2_impl.coin_mixture as tf_coins
 import tf2_impl.gmm as tf_gmm
+import tf2_impl.runtime as tf_runtime
 import tf2_impl.variational_gmm as tf_variational
 from common import datasets, draws
 from common.missing_checks import check_missing
@@ -64,6 +66,8 @@ def test_a_masked_entry_is_refused_as_nan_is(Mixture: type) -> None:
 
 
 def test_masked_tables_coins_and_weights() -> None:
+    for runtime in (torch_runtime, tf_runtime):
+        np.testing.assert_array_equal(np.asarray(runtime.tensor(MASKED)), GAPS)
     np.testing.assert_array_equal(check_missing(MASKED)[1], ~MASKED.mask)
     with pytest.raises(ValueError, match="Input sample_weight contains NaN"):
         torch_gmm.GaussianMixture().fit(X, sample_weight=MASKED[:, 0])

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from common.arrays import as_array
+
 
 def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
     """Set the number of threads, and full-precision float32 products.
@@ -83,7 +85,7 @@ os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has no
 
 def tensor(array: np.ndarray) -> tf.Tensor:
     """An array as a tensor, of the same dtype."""
-    return tf.constant(array)
+    return tf.constant(as_array(array))
 
 
 def outside_autocast(estimator: type) -> type:
