@@ -60,7 +60,6 @@ DEFAULTS: dict[str, tuple[str, Callable[[], AbstractContextManager]]] = {
     "dtype float16": ("pytorch_impl", lambda: default_dtype(torch.float16)),
     "device meta": ("pytorch_impl", lambda: torch.device("meta")),
     "floatx float64": ("tf2_impl", lambda: floatx("float64")),
-    "floatx float16": ("tf2_impl", lambda: floatx("float16")),
     "policy mixed_bfloat16": ("tf2_impl", lambda: policy("mixed_bfloat16")),
 }
 AUTOCAST = {"autocast bfloat16": ("pytorch_impl", lambda: torch.autocast("cpu", dtype=torch.bfloat16))}
