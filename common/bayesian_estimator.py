@@ -5,9 +5,17 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from common.arrays import as_array
 from common.centring import centred, from_zero
 from common.mixture_base import MixtureBase
-from common.mixture_checks import as_array, check_density, check_enough, check_parameters, check_points, check_size
+from common.mixture_checks import (
+    check_density,
+    check_distinct,
+    check_enough,
+    check_parameters,
+    check_points,
+    check_size,
+)
 from common.mixture_start import initial_responsibilities
 from common.variational_prior import (
     PRIOR_TYPES,
@@ -39,6 +47,7 @@ class BayesianMixtureEstimator(MixtureBase):
       the bound is one. The M steps are the same, the fits differ by about D^2 / N_k.
       For "tied" the same shifts its ``score_samples`` by a constant, which the responsibilities do not see.
     - The default ``covariance_prior``, the covariance of the data, has ``reg_covar`` added if it is singular.
+    - A fit takes about 28 N K D bytes (half as many in float32): 1.1 GB for 100,000 points of 20 features, K = 20.
     - ``predictive_log_density`` is the density of new points. ``score_samples`` is scikit-learn's, the normaliser of
       the E step, which lies below it and does not integrate to one.
 
@@ -129,8 +138,9 @@ class BayesianMixtureEstimator(MixtureBase):
         x, _ = check_points(self, X, reset=True)
         check_enough(x, self.n_components)
         sizes, centre = check_size("X", x, reg_covar=self.reg_covar)
+        check_distinct("X", x, self.n_components)
         x = centred(x, centre)
-        given = {name: as_array(getattr(self, name)) for name in PRIOR_ARGUMENTS}
+        given = {name: as_array(getattr(self, name), name) for name in PRIOR_ARGUMENTS}
         prior = make_prior(
             x,
             self.n_components,

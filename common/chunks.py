@@ -96,6 +96,12 @@ def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.nda
         give_back(x)
 
 
+def runs_of_rows(n: int, numbers: int) -> list[slice]:
+    """Runs of n rows, of as many numbers each, that are a chunk at most; at least one run."""
+    rows = max(1, NUMBERS_IN_A_CHUNK // numbers)
+    return [slice(start, start + rows) for start in range(0, max(1, n), rows)]
+
+
 def give_back(x: np.ndarray) -> None:
     """Give back the memory of what has been read of a mapped file; nothing, for an array in memory."""
     mapped = _mapped_file(x.x if isinstance(x, Centred) else x)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from common.mixture_checks import as_array
+from common.arrays import as_array
 
 LARGEST = 1e150  # of a Beta density's parameters; ratios of two are numbers
 LEAST = float(np.finfo(np.float64).tiny)  # of probabilities above 0; TensorFlow takes what is smaller for 0
@@ -109,15 +109,16 @@ def check_probabilities(name: str, values: Any, n_components: int, sum_to_one: b
 
 
 def _number(name: str, value: Any) -> float:
-    array = np.asarray(as_array(value))
+    array = np.asarray(as_array(value, name))
     if array.shape != () or array.dtype.kind not in "fiub":
         raise ValueError(f"{name}={value!r} is not a number: give one number")
     return float(array)
 
 
 def _array(name: str, values: Any) -> np.ndarray:
+    values = as_array(values, name)
     try:
-        array = np.asarray(as_array(values))
+        array = np.asarray(values)
     except ValueError:
         raise ValueError(f"{name} is a list of lists of different lengths: give one sequence of numbers") from None
     if array.size == 0:

@@ -38,6 +38,8 @@ def difference(a: np.ndarray, b: np.ndarray) -> Difference:
             raise ValueError(f"{name} has {np.sum(~np.isfinite(value))} entries that are not finite: find their cause")
     if a.size == 0:
         return Difference(0.0, 0.0, 0.0, 0, 1.0)
+    if a.dtype.kind in "iub":
+        a, b = a.astype(np.float64), b.astype(np.float64)
     apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
     max_abs, scale = float(apart.max()), float(np.max(np.abs(a)))
     if scale == 0:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from common.arrays import as_array
 from common.mixture_start import initial_responsibilities
 
 
@@ -11,6 +12,7 @@ def check_missing(x: np.ndarray, name: str = "X", to_fit: bool = True) -> tuple[
     Raises ValueError, in one line, for infinity, and for a row or a column of which nothing was observed, if a model is
     to be fitted to the table; to a fitted one, such a row is a point of which nothing is known.
     """
+    x = as_array(x, name)
     if len(infinite := np.argwhere(np.isinf(x))):
         row, column = infinite[0]
         raise ValueError(

@@ -49,12 +49,16 @@ class MixtureBase(DensityMixin, BaseEstimator):
         """The mean log density per point, in nats."""
         return float(self.score_samples(X).mean())
 
-    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Draw points (n_samples, D) from the fitted mixture, and the components that drew them (n_samples,)."""
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Draw points (n_samples, D) from the mixture, and the components that drew them (n_samples,).
+
+        ``random_state`` takes the place of the estimator's own, unless it is None.
+        """
         check_is_fitted(self)
         if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
             raise ValueError(f"Invalid value for 'n_samples': {n_samples!r}; ask for at least one sample")
-        random_state, dtype = check_random_state(self.random_state), self.means_.dtype
+        random_state = random_source(self.random_state if random_state is None else random_state)
+        dtype = self.means_.dtype
         uniforms = random_state.uniform(size=n_samples).astype(dtype)
         noise = random_state.standard_normal((n_samples, self.means_.shape[1])).astype(dtype)
         centre = self._centre
@@ -72,7 +76,7 @@ class MixtureBase(DensityMixin, BaseEstimator):
     ) -> None:
         """Run from every start and keep the best: ``data`` is x (N, D), whose columns have these largest magnitudes,
         and whatever else an iteration is given. Means are seen from the ``centre`` (D,), as x is."""
-        random_state = check_random_state(self.random_state)
+        random_state = random_source(self.random_state)
         go_on = self.warm_start and hasattr(self, "converged_")
         tensors = self._training_tensors(data)
         least = least_variances(sizes, data[0].dtype, self.reg_covar)
@@ -212,3 +216,18 @@ class MixtureBase(DensityMixin, BaseEstimator):
 
     def _sample(self, mixture: tuple, uniforms: Any, noise: Any) -> tuple:
         raise NotImplementedError
+
+
+def random_source(random_state: Any) -> np.random.RandomState:
+    """The source of random numbers that ``random_state`` names; ValueError if it names none."""
+    if isinstance(random_state, np.random.Generator):
+        raise ValueError(
+            "random_state is a NumPy Generator, which scikit-learn's estimators do not take: give an integer, or "
+            "np.random.RandomState(generator.bit_generator)"
+        )
+    try:
+        return check_random_state(random_state)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"random_state={random_state!r} must be an integer from 0 to 2**32 - 1, an np.random.RandomState or None"
+        ) from None

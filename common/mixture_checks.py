@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from common.centring import centred, find_centre, how_to_regain, narrow_columns
+from common.arrays import as_array
+from common.centring import find_centre, how_to_regain, narrow_columns
 from common.chunks import column_ranges, constant_columns, pieces
 from common.missing_checks import check_missing
 from common.mixture_start import INIT_PARAMS
@@ -18,13 +19,6 @@ ILL_DEFINED = (
     "caused by singleton or collapsed samples). Try to decrease the number of components, increase reg_covar, or "
     "scale the input data; if they lost their digits far from zero, subtract the mean, or use float64, before that."
 )
-
-
-def as_array(values: Any) -> Any:
-    """PyTorch and TensorFlow tensors as NumPy arrays, wherever they live; anything else as it is."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-    return values.numpy() if hasattr(values, "numpy") and not hasattr(values, "to_numpy") else values
 
 
 def check_parameters(estimator: Any) -> None:
@@ -54,7 +48,7 @@ def check_points(estimator: Any, X: Any, reset: bool) -> tuple[np.ndarray, np.nd
     """
     from sklearn.utils.validation import validate_data  # here, since the scripts need it not
 
-    X = as_array(X)
+    X = as_array(X, "X")
     shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
     if len(shape) != 2:
         raise ValueError(
@@ -65,12 +59,14 @@ def check_points(estimator: Any, X: Any, reset: bool) -> tuple[np.ndarray, np.nd
     x = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
     if estimator.missing == "em" and np.isnan(x).any():
         return check_missing(x, "X", to_fit=reset)
-    check_finite("X", x, "remove those rows, fill them in, or set missing='em'")
+    full = "" if estimator.covariance_type == "full" else " and covariance_type='full'"
+    by_em = f"set missing='em'{full}" if "missing" in estimator.get_params() else "fit GaussianMixture(missing='em')"
+    check_finite("X", x, by_em)
     return x, None
 
 
-def check_finite(name: str, x: np.ndarray, remedy: str = "remove those rows or fill them in") -> None:
-    """ValueError naming the first entry of a table that is NaN or infinite."""
+def check_finite(name: str, x: np.ndarray, or_else: str = "") -> None:
+    """ValueError naming the first entry of a table that is NaN or infinite; ``or_else`` is a remedy for NaN alone."""
     first, count = None, 0
     for start, piece in pieces(x):
         with np.errstate(over="ignore"):
@@ -81,6 +77,9 @@ def check_finite(name: str, x: np.ndarray, remedy: str = "remove those rows or f
             first, count = first or (what, start + row, column), count + len(bad)
     if first:
         what, row, column = first
+        remedy = "remove those rows or fill them in"
+        if or_else and what == "NaN":
+            remedy = f"remove those rows, fill them in, or {or_else}"
         raise ValueError(f"{name} contains {what} at row {row}, column {column} ({count} such entries): {remedy}")
 
 
@@ -91,6 +90,23 @@ def check_enough(x: np.ndarray, n_components: int) -> None:
             f"X has {len(x)} sample(s) (n_samples={len(x)}), fewer than n_components={n_components} or than 2: "
             "give more points or ask for fewer components"
         )
+
+
+def check_distinct(name: str, x: np.ndarray, n_components: int) -> None:
+    """A warning, if there are more components than distinct points."""
+    distinct = x[:0]
+    for _, piece in pieces(x, max(1000, 4 * n_components)):
+        distinct = np.unique(np.concatenate([distinct, piece]), axis=0)
+        if len(distinct) >= n_components:
+            return
+    from sklearn.exceptions import ConvergenceWarning  # here, as above
+
+    warnings.warn(
+        f"{name} has {len(distinct)} distinct point(s), fewer than {n_components} components: some will be empty, or "
+        "share a point; ask for fewer",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
 
 
 def sizes_allowed(dtype: Any) -> tuple[float, float]:
@@ -152,39 +168,6 @@ def covariance_shape(k: int, d: int, covariance_type: str) -> tuple[int, ...]:
     return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
 
 
-def check_start(
-    estimator: Any, d: int, dtype: np.dtype, centre: np.ndarray | None = None
-) -> tuple[np.ndarray | None, ...]:
-    """weights_init, means_init and the covariances of precisions_init, checked, as arrays of ``dtype``, or None.
-
-    The means are seen from the ``centre`` (D,), if there is one.
-    """
-    k, kind = estimator.n_components, estimator.covariance_type
-    weights = _initial("weights", estimator.weights_init, (k,), dtype)
-    means = _initial("means", estimator.means_init, (k, d), dtype if centre is None else np.dtype(np.float64))
-    precisions = _initial(
-        "precisions", estimator.precisions_init, covariance_shape(k, d, kind), dtype, f"{kind} precision"
-    )
-    if weights is not None:
-        check_weights("weights_init", weights)
-    if means is not None:
-        means = centred(means, centre, dtype)
-    return weights, means, None if precisions is None else _covariances_from(precisions, kind)
-
-
-def check_weights(name: str, weights: np.ndarray) -> None:
-    """ValueError unless the weights lie in [0, 1] and sum to one."""
-    if weights.min() < 0 or weights.max() > 1:
-        raise ValueError(f"{name} has entries from {weights.min():g} to {weights.max():g}: give values in [0, 1]")
-    if len(small := weights[(weights > 0) & (weights < (least := np.finfo(weights.dtype).tiny))]):
-        raise ValueError(f"{name} has the entry {small[0]:.3g}, too small to be told from 0: give 0, or {least:.2g}")
-    if abs(weights.sum() - 1) > (1e-6 if weights.dtype == np.float32 else 1e-8):
-        raise ValueError(
-            f"{name}: The parameter 'weights' should be normalized, but got sum(weights) = {weights.sum():.5f}; "
-            "divide them by their sum"
-        )
-
-
 def check_collapse(
     covariances: np.ndarray, covariance_type: str, reg_covar: float, least: np.ndarray | float = 0.0
 ) -> None:
@@ -199,10 +182,11 @@ def check_collapse(
     least = np.max(least) if covariance_type == "spherical" else least
     collapsed = np.any(feature_variances(covariances, covariance_type) <= least, axis=1)
     if matrices is not None and np.all(np.isfinite(matrices)):
-        collapsed |= are_singular(np.where(collapsed[:, None, None], np.eye(d), matrices))
+        collapsed |= are_singular(np.where(collapsed[:, None, None], np.eye(d, dtype=matrices.dtype), matrices))
     if collapsed.any():
         k = int(np.argmax(collapsed))
         what = f"component {k} has collapsed: its covariance is singular up to rounding"
+        what += " in float32, and float64 has more digits" if covariances.dtype == np.float32 else ""
         raise ValueError(f"reg_covar={reg_covar:g}: {what}. {ILL_DEFINED}")
 
 
@@ -215,9 +199,10 @@ def feature_variances(covariances: np.ndarray, covariance_type: str) -> np.ndarr
 
 def are_singular(matrices: np.ndarray) -> np.ndarray:
     """Which of the covariances (..., D, D), of positive diagonal, have singular correlations, but for rounding."""
+    least = SINGULAR * matrices.shape[-1] * np.finfo(matrices.dtype).eps
+    matrices = matrices.astype(np.float64)  # what is judged are the matrices' digits, not those of the judgement
     deviations = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))  # (..., D)
     correlations = matrices / deviations[..., :, None] / deviations[..., None, :]
-    least = SINGULAR * matrices.shape[-1] * np.finfo(matrices.dtype).eps
     return np.linalg.eigvalsh(correlations)[..., 0] <= least
 
 
@@ -265,36 +250,3 @@ def precisions_cholesky(covariances: np.ndarray, covariance_type: str, reg_covar
 def precisions(cholesky: np.ndarray, covariance_type: str) -> np.ndarray:
     """Sigma^-1 from its factor U: U U', or the square."""
     return np.square(cholesky) if covariance_type in ("diag", "spherical") else cholesky @ np.swapaxes(cholesky, -1, -2)
-
-
-def _initial(
-    name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, called: str | None = None
-) -> np.ndarray | None:
-    if value is None:
-        return None
-    try:
-        array = np.asarray(as_array(value), dtype=dtype)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}_init={value!r} holds no numbers: give an array of shape {shape}") from None
-    if array.shape != shape:
-        raise ValueError(
-            f"The parameter '{called or name}' should have the shape of {shape}, but got {array.shape}: "
-            f"give {name}_init that shape"
-        )
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name}_init has NaN or infinite entries: give finite numbers")
-    return array
-
-
-def _covariances_from(precisions: np.ndarray, kind: str) -> np.ndarray:
-    if kind in ("diag", "spherical"):
-        if precisions.min() <= 0:
-            raise ValueError(f"precisions_init: '{kind} precision' should be positive, but has {precisions.min():g}")
-        return 1 / precisions
-    what = f"precisions_init: '{kind} precision' should be symmetric, positive-definite, but"
-    if not np.allclose(precisions, np.swapaxes(precisions, -1, -2)):
-        raise ValueError(f"{what} is not symmetric; average it with its transpose")
-    if (least := np.linalg.eigvalsh(precisions).min()) <= 0:
-        raise ValueError(f"{what} has the eigenvalue {least:g}; add to its diagonal")
-    covariances = np.linalg.inv(precisions)
-    return 0.5 * (covariances + np.swapaxes(covariances, -1, -2))

@@ -9,22 +9,25 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from common.arrays import as_array
 from common.centring import Centred, centred, from_zero
 from common.chunks import Chunks, chunk_rows, rows_of_chunks, rows_to_start_from, spread_rows, take_rows
 from common.missing_checks import check_missing, mean_imputed
 from common.mixture_base import MixtureBase
 from common.mixture_checks import (
-    as_array,
     check_collapse,
+    check_distinct,
     check_enough,
     check_parameters,
     check_points,
     check_size,
     check_spread,
-    check_start,
     covariance_shape,
     feature_variances,
+    precisions,
+    precisions_cholesky,
 )
+from common.mixture_given import check_mixture, check_start
 from common.mixture_start import initial_responsibilities
 
 
@@ -48,15 +51,15 @@ class MixtureEstimator(MixtureBase):
     weights_init, means_init, precisions_init : arrays of shapes (K,), (K, D), as ``precisions_``; or None
         Starting values that replace those of the first M step.
     random_state : int, numpy.random.RandomState or None
-        Seed of the starting values and of ``sample``.
+        Seed of the starting values and of ``sample``, which may be given one of its own.
     warm_start : bool, default False
         Start from the last fit instead of ``init_params``.
     verbose, verbose_interval : int, default 0 and 10
         1 prints the course of every run, 2 the lower bound too, every ``verbose_interval`` iterations.
     missing : "error" or "em", default "error"
-        What NaN in X means: an error, or an entry that is missing at random, which EM treats as hidden; then every
-        method takes NaN, densities are those of what was observed, and ``impute`` fills the gaps in. The covariances
-        must be "full".
+        What NaN in X means, or a masked entry: an error, or an entry that is missing at random, which EM treats as
+        hidden; then every method takes NaN, densities are those of what was observed, and ``impute`` fills the gaps
+        in. The covariances must be "full".
 
     Attributes
     ----------
@@ -103,6 +106,23 @@ class MixtureEstimator(MixtureBase):
         self.verbose_interval = verbose_interval
         self.missing = missing
 
+    @classmethod
+    def from_parameters(
+        cls, weights: Any, means: Any, covariances: Any, *, covariance_type: str = "full", **arguments: Any
+    ) -> "MixtureEstimator":
+        """The mixture with these weights (K,), means (K, D) and covariances, as if it had been fitted.
+
+        It samples, scores and predicts. Lists and integers will do. ``arguments`` are those of the constructor.
+        """
+        weights, means, covariances = check_mixture(weights, means, covariances, covariance_type)
+        mixture = cls(len(weights), covariance_type=covariance_type, **arguments)
+        check_parameters(mixture)
+        mixture.weights_, mixture.means_, mixture.covariances_ = weights, means, covariances
+        mixture.precisions_cholesky_ = precisions_cholesky(covariances, covariance_type, mixture.reg_covar)
+        mixture.precisions_ = precisions(mixture.precisions_cholesky_, covariance_type)
+        mixture.n_features_in_ = means.shape[1]
+        return mixture
+
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MixtureEstimator":
         """Fit the mixture to X (N, D) by EM, row n counting ``sample_weight[n]`` times; returns self."""
         check_parameters(self)
@@ -110,6 +130,7 @@ class MixtureEstimator(MixtureBase):
         filled = x if observed is None else mean_imputed(x, observed)
         sizes, centre = check_size("X", filled, reg_covar=self.reg_covar)
         check_spread("X", filled, self.covariance_type, self.reg_covar)
+        check_distinct("X", filled, self.n_components)
         start = check_start(self, x.shape[1], x.dtype, centre)
         if centre is not None:
             x = Centred(x, centre, x.dtype) if self._in_chunks(x, observed) else centred(x, centre)
@@ -194,7 +215,7 @@ class MixtureEstimator(MixtureBase):
             filled, weight = take_rows(filled, rows), None if weight is None else weight[rows]
         filled = np.asarray(filled)
         gamma = initial_responsibilities(filled, self.n_components, self.init_params, random_state, weight)
-        if self._in_chunks(filled, observed):
+        if self._in_chunks(filled, None):
             gamma = gamma if weight is None else gamma * weight[:, None]
             estimated = self._m_step(self._chunks(filled, gamma), None, None)
         else:
@@ -207,7 +228,9 @@ class MixtureEstimator(MixtureBase):
         check_enough(x, self.n_components)
         if sample_weight is None:
             return x, observed, None
-        weight = _check_sample_weight(as_array(sample_weight), x, dtype=x.dtype, ensure_non_negative=True)
+        weight = _check_sample_weight(
+            as_array(sample_weight, "sample_weight"), x, dtype=x.dtype, ensure_non_negative=True
+        )
         # only ratios matter; one that is no normal number is zero, as TensorFlow would have it
         weight = weight / max(weight.max(), np.finfo(x.dtype).tiny)
         weight[weight < np.finfo(x.dtype).tiny] = 0

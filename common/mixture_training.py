@@ -8,12 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common import datasets, draws
+from common.arrays import as_array
 from common.centring import Centred, centred, from_zero
 from common.chunks import Chunks, chunk_rows, rows_of_chunks, rows_to_start_from, share, spread_rows, take_rows
 from common.datasets import Dataset
 from common.em_driver import run_em
 from common.missing_checks import check_missing, mean_imputed
-from common.mixture_checks import check_finite, check_size, check_spread, covariance_shape, precisions_cholesky
+from common.mixture_checks import (
+    check_collapse,
+    check_distinct,
+    check_finite,
+    check_size,
+    check_spread,
+    covariance_shape,
+    precisions_cholesky,
+)
 from common.mixture_prior import MixturePrior, default_prior
 from common.mixture_start import initial_responsibilities
 from common.options import GMMOptions
@@ -57,7 +66,8 @@ def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
     if options.missing == "em" and np.isnan(x).any():
         in_chunks = False
         x, observed = check_missing(x, name)
-    check_finite(name, x, "remove those rows, fill them in, or add --missing em")
+    full = "" if options.covariance == "full" else " --covariance full"
+    check_finite(name, x, f"add --missing em{full}" if options.method == "em" else "use --method em --missing em")
     if len(x) < 2:
         raise ValueError(f"{name}: {len(x)} row(s) have no spread to fit; give at least 2")
     if len(x) < options.components:
@@ -67,6 +77,7 @@ def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
     # without an explicit --reg-covar, a constant column is refused
     remedy = "or name a --reg-covar above 0" if options.method != "map" else ""
     check_spread(name, complete, options.covariance, options.reg_covar or 0.0, remedy)
+    check_distinct(name, complete, options.components)
     if not in_chunks:
         x = np.array(centred(x, centre, dtype))
     elif centre is not None:
@@ -223,6 +234,8 @@ def run_mixture(run: RunFolder, iterate: Callable[[Any], tuple[Any, float]], sav
         last = -run.history[-1]["loss"] if run.history else -math.inf
         run_em(one_step, start, tol=run.options.tol, max_iter=run.options.steps - done, bound=last,
                on_iteration=record, go_on=lambda: next(steps, None) is not None)  # fmt: skip
+    if run.options.method != "map":  # whose prior has no reg_covar to be increased, and keeps it from collapsing
+        check_collapse(as_array(latest[0][-1]), run.options.covariance, reg_covar(run.options))
     save(latest[0], run.history[-1]["step"] if run.history else done)
     return latest[0]
 

@@ -145,7 +145,8 @@ class GMMOptions(RunOptions):
         """ValueError, naming the flag, if several processes cannot share this run."""
         if size > 1 and (self.method != "em" or self.missing == "em"):
             what = "--missing em" if self.missing == "em" else f"--method {self.method}"
-            raise ValueError(f"{what}: cannot be shared by {size} workers; use one process, or --method em")
+            remedy = "use one process" if self.missing == "em" else "use one process, or --method em"
+            raise ValueError(f"{what}: cannot be shared by {size} workers; {remedy}")
 
 
 def _variance(text: str) -> float | str:

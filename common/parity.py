@@ -1,6 +1,6 @@
 """Hold a model of your own against its port: values, gradients and whole trainings, each at the size of its rounding.
 
-Everything comes as NumPy arrays, named or not, so that it does not matter which frameworks they are from:
+Everything comes as tensors of either framework, NumPy arrays or numbers, named or not:
 
     check_values({"loss": loss, **gradients}, {"loss": port_loss, **port_gradients})
     check_training(train, port, steps=100)     # train(step) makes an update and gives what the model then holds
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from common.arrays import as_array
 from common.metrics import NOISE_FLOOR_RATIO, Difference, difference, noise_floor_ratio
 
 EPSILONS = 8
@@ -30,20 +31,31 @@ def check_values(
 ) -> dict[str, Difference]:
     """How far apart the values are, by name; arrays, or mappings from names to arrays, of one dtype.
 
-    Raises AssertionError that names the first tensor that is further apart than rounding explains, ValueError if names,
-    shapes or dtypes differ or an entry is not finite.
+    Whole numbers must be equal. None, the gradient of what the loss does not depend on, equals None alone. Raises
+    AssertionError that names the first tensor that is further apart than rounding explains, ValueError if names, shapes
+    or dtypes differ or an entry is not finite.
     """
     ours, theirs = _named(ours), _named(theirs)
     if ours.keys() != theirs.keys():
         raise ValueError(f"{sorted(ours.keys() ^ theirs.keys())} are not in both: give both the same names")
     found = {}
     for name, a in ours.items():
+        b = theirs[name]
+        if a is None or b is None:
+            if a is not b:
+                raise AssertionError(f"{name}{where}: None in {'ours' if a is None else 'theirs'}, not in the other")
+            found[name] = Difference(0.0, 0.0, 0.0, 0, 1.0)
+            continue
         try:
-            found[name] = difference(a, theirs[name])
+            found[name] = difference(a, b)
         except ValueError as error:
             raise ValueError(f"{name}{where}: {error}") from None
+        if a.dtype.kind != "f":
+            if not np.array_equal(a, b):
+                raise AssertionError(f"{name}{where}: {np.sum(a != b)} of {a.size} whole numbers differ")
+            continue
         if moved is not None:
-            ratio = noise_floor_ratio(a, theirs[name], [_named(moved)[name]])
+            ratio = noise_floor_ratio(a, b, [_named(moved)[name]])
             if ratio > NOISE_FLOOR_RATIO:
                 raise AssertionError(f"{name}{where}: {ratio:.1f} times as far apart as a change of the weights' last "
                                      f"bit explains; {NOISE_FLOOR_RATIO} times is allowed")  # fmt: skip
@@ -74,7 +86,11 @@ def check_training(
     return course
 
 
-def _named(values: Any) -> dict[str, np.ndarray]:
-    if not isinstance(values, Mapping):
-        return {"value": np.asarray(values)}
-    return {name: np.asarray(value) for name, value in values.items()}
+def _named(values: Any) -> dict[str, np.ndarray | None]:
+    named = values if isinstance(values, Mapping) else {"value": values}
+    return {name: None if value is None else _array(name, value) for name, value in named.items()}
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    array = np.asarray(as_array(value, name))
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array  # frameworks count in different widths

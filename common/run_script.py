@@ -11,13 +11,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common import options
 from common.options import RunOptions
 from common.run_folder import RunFolder, read_config
+from common.silence import without_native_stderr
 
 
 def main(
@@ -81,20 +82,6 @@ def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, give
             run.close()
         if workers is not None:
             workers.leave()
-
-
-@contextlib.contextmanager
-def without_native_stderr() -> Iterator[None]:
-    """Drop what is written to file descriptor 2: TensorFlow's libraries report there on every start."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _stop_between_steps(run: RunFolder) -> None:

@@ -95,7 +95,7 @@ def laid_out(x: np.ndarray, layout: str) -> Any:
         "strided": lambda: np.repeat(np.repeat(x, 2, axis=0), 3, axis=-1)[::2, ..., ::3],
         "list": x.tolist,
         "big-endian": lambda: x.astype(x.dtype.newbyteorder(">")),
-        "masked": lambda: np.ma.masked_array(x, mask=np.zeros(x.shape, bool)),
+        "masked": lambda: np.ma.masked_array(x, mask=x != x if x.dtype.kind == "f" else np.zeros(x.shape, bool)),
         "torch": lambda: torch.tensor(x) if usual else x,
         "tf": lambda: tf.constant(x) if usual else x,
         "sparse": lambda: scipy.sparse.csr_matrix(x) if usual and x.dtype.itemsize > 2 and x.ndim == 2 else x,

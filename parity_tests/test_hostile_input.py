@@ -8,6 +8,7 @@ import ast
 import importlib
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -22,7 +23,7 @@ from parity_tests.test_hostile_estimators import ESTIMATORS
 from parity_tests.test_hostile_networks import NETWORKS
 from parity_tests.test_mirror import MODULES, TORCH
 
-FRAMEWORKS = {"pytorch_impl": torch.tensor, "tf2_impl": tf.constant}
+FRAMEWORKS = {"pytorch_impl": partial(torch.tensor, device="cpu"), "tf2_impl": tf.constant}
 COIN = "*heads_and_tosses weights biases"
 MIXTURE = "points weights means covariances covariance_type"
 GAPS = "points observed weights means full"
@@ -173,6 +174,7 @@ REASONS = {
     "runtime.set_up": PROCESS,
     "runtime.device": PROCESS,
     "runtime.fused": PROCESS,
+    "runtime.outside_autocast": "a decorator of the estimators; in test_precision.py",
     "train_gmm.train": SCRIPT,
     "train_gmm.main": SCRIPT,
     "train_vae.train": SCRIPT,

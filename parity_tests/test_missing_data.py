@@ -15,7 +15,7 @@ import pytorch_impl.gmm as torch_gmm
 import pytorch_impl.missing_data as torch_missing
 import tf2_impl.gmm as tf_gmm
 import tf2_impl.missing_data as tf_missing
-from common import datasets, draws
+from common import chunks, datasets, draws
 from common.em_driver import EMResult, run_em
 from common.missing_checks import check_missing, mean_imputed, starting_values
 from common.mixture_start import initial_responsibilities
@@ -412,3 +412,27 @@ def test_a_uniform_number_on_a_boundary_draws_from_the_component_above(module: M
     arrays = np.zeros((4, 1)), np.zeros((4, 1), bool), weights, means, covariances, uniforms, np.zeros((4, 1))
     draw = module.impute_draw if module is torch_missing else MODES[mode](module.impute_draw)
     np.testing.assert_allclose(np.asarray(draw(*tensors(module, *arrays)))[:, 0], [0.0, 10.0, 10.0, 20.0], atol=1e-12)
+
+
+@both
+@pytest.mark.parametrize("far", [0.0, 1e4])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_blocks_of_rows_add_up_to_the_table(
+    module: ModuleType, weighted: bool, far: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In blocks of three rows; and where the means move by ten thousand deviations at once."""
+    x, observed, weights, means, covariances = problem(empty_row=False)
+    weight = [tensor(module, np.linspace(0.5, 2, len(x)))] if weighted else []
+    arguments = [tensor(module, value) for value in (x, observed, weights, means + far, covariances)]
+    whole = module.em_iteration(*arguments, 1e-3, *weight), module.e_step(*arguments), module.impute(*arguments)
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 3 * len(means) * x.shape[1] ** 2)
+    assert len(chunks.runs_of_rows(len(x), len(means) * x.shape[1] ** 2)) == -(-len(x) // 3) > 2
+    blocks = module.em_iteration(*arguments, 1e-3, *weight), module.e_step(*arguments), module.impute(*arguments)
+    for ours, theirs in zip(each_array(whole), each_array(blocks), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-10, atol=1e-10)
+
+
+def each_array(values: Any) -> list[np.ndarray]:
+    if isinstance(values, tuple):
+        return [array for value in values for array in each_array(value)]
+    return [np.asarray(values)]

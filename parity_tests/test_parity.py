@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+import torch
 
 from common.metrics import one_ulp_away
 from common.parity import check_training, check_values
@@ -27,6 +30,29 @@ def test_rounding_passes_and_more_is_named() -> None:
         check_values(X, moved("gradient", 1e-12))
     check_values(X, moved("gradient", 1e-12), condition=1e4)
     assert list(check_values(np.ones(3), np.ones(3))) == ["value"]
+
+
+def test_tensors_of_either_framework_whole_numbers_and_none() -> None:
+    x = torch.nn.Parameter(torch.tensor(X["gradient"]))
+    variable = keras.Variable(X["gradient"], dtype="float64")
+    values = {"w": x, "steps": 7, "labels": torch.tensor([1, 2]), "flags": torch.tensor([True, False]), "unused": None}
+    port = {"w": variable, "steps": np.int32(7), "labels": tf.constant([1, 2]), "flags": tf.constant([True, False]),
+            "unused": None}  # fmt: skip
+    assert all(apart.bit_equal == 1 for apart in check_values(values, port).values())
+    assert check_values(values, port, moved=values).keys() == values.keys()
+    check_values(x, tf.Variable(x.detach().numpy()))
+    with pytest.raises(AssertionError, match="labels: 1 of 2 whole numbers differ"):
+        check_values(values, port | {"labels": tf.constant([1, 3])})
+    with pytest.raises(AssertionError, match="steps: 1 of 1 whole numbers differ"):
+        check_values({"steps": 2**60}, {"steps": 2**60 + 1})  # of one value in double precision
+    with pytest.raises(AssertionError, match="flags: 2 of 2 whole numbers differ"):
+        check_values(values, port | {"flags": tf.constant([False, True])})
+    with pytest.raises(AssertionError, match=r"^w: None in theirs, not in the other$"):
+        check_values(values, port | {"w": None})
+    with pytest.raises(AssertionError, match=r"^unused, step 1: None in ours, not in the other$"):
+        check_training(lambda step: values, lambda step: port | {"unused": np.ones(2)}, steps=3)
+    with pytest.raises(ValueError, match=r"^labels: a is .2,. int64 and b is .2,. float64"):
+        check_values(values, port | {"labels": np.array([1.0, 2.0])})
 
 
 def test_without_a_constant_noise_is_what_a_last_bit_moves() -> None:

@@ -28,6 +28,7 @@ from common.options import GMMOptions, VAEOptions
 from common.run_folder import RunFolder
 from common.variational_prior import VariationalPosterior
 from parity_tests import numpy_oracle
+from parity_tests.test_precision import DEFAULTS
 from pytorch_impl.autoencoder import Autoencoder as TorchAutoencoder
 from pytorch_impl.vae import VAE as TorchVAE
 
@@ -235,6 +236,10 @@ BAD = {
     "unknown data": ("gmm", "--data geyser", "data 'geyser' is unknown: use"),
     "missing file": ("gmm", "--data no/such.csv", "there is no such file"),
     "NaN": ("gmm", "--data {nan}", "contains NaN at row 1, column 1"),
+    "NaN for em": ("gmm", "--data airquality", "fill them in, or add --missing em"),
+    "NaN for tied": ("gmm", "--data airquality --covariance tied", "or add --missing em --covariance full"),
+    "NaN for map": ("gmm", "--data airquality --method map", "or use --method em --missing em"),
+    "NaN for beliefs": ("gmm", "--data airquality --method variational", "or use --method em --missing em"),
     "constant column": ("gmm", "--data {constant}", "constant in column(s) 1"),
     "collapse": ("gmm", "--data {point} --reg-covar 0", "has collapsed"),
     "few points": ("gmm", "--data {nan2} --components 9", "--components 9: the data have only 3 rows"),
@@ -857,3 +862,39 @@ def test_a_lost_worker_names_only_a_checkpoint_that_is_there(
     expected = "error: a worker is lost; start all again" + (f" with --resume {out}" if saved else "")
     assert one_line(capsys) == expected
     assert out.exists() == saved
+
+
+IN_SINGLE_PRECISION = [
+    ("gmm", "--components 3 --steps 3"),
+    ("gmm", "--data airquality --missing em --steps 3"),
+    ("gmm", "--method map --components 3 --steps 3"),
+    ("gmm", "--method variational --components 3 --steps 3"),
+    ("vae", "--hidden-dim 8 --latent-dim 2 --steps 2 --likelihood gaussian"),
+    ("vae", "--model conv --channels 2 --hidden-dim 8 --latent-dim 2 --steps 2"),
+    ("vae", "--model autoencoder --hidden-dim 8 --latent-dim 2 --steps 2"),
+]
+
+
+@both
+@pytest.mark.parametrize(("script", "arguments"), IN_SINGLE_PRECISION)
+def test_a_run_takes_no_default_of_the_framework(tmp_path: Path, framework: str, script: str, arguments: str) -> None:
+    usual = tmp_path / "usual"
+    assert run(SCRIPTS[script][framework], arguments + " --precision float32", usual) == 0
+    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    for what in ("dtype float64", "device meta", "floatx float64", "policy mixed_bfloat16"):
+        if DEFAULTS[what][0] == package:
+            with DEFAULTS[what][1]():
+                assert run(SCRIPTS[script][framework], arguments + " --precision float32", tmp_path / what) == 0
+            assert digest(tmp_path / what) == digest(usual), what
+
+
+@both
+def test_a_run_in_single_precision_does_not_end_in_a_covariance_that_rounding_made(
+    tmp_path: Path, framework: str, capsys: pytest.CaptureFixture
+) -> None:
+    """Six points, of which two are a component: in float32, reg_covar is nothing beside their covariance."""
+    data = csv(tmp_path / "six.csv", "0,0", "1,3", "50,50", "51,50", "50,51", "52,53")
+    assert run(GMM[framework], f"--data {data} --precision float64", tmp_path / "double") == 0
+    capsys.readouterr()
+    assert run(GMM[framework], f"--data {data} --precision float32", tmp_path / "single") == 2
+    assert "component 1 has collapsed: its covariance is singular up to rounding in float32" in capsys.readouterr().err

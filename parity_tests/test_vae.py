@@ -177,6 +177,17 @@ def test_what_was_exported_stays_as_it_was(module: ModuleType) -> None:
         np.testing.assert_array_equal(value, before[name])
 
 
+@pytest.mark.parametrize("module", NETWORKS)
+def test_parameters_come_as_tensors_of_either_framework(module: ModuleType) -> None:
+    networks, model = NETWORKS[module], pair("float32")[list(NETWORKS).index(module)]
+    values = {name: value + 1 for name, value in networks.export_parameters(model).items()}
+    for tensor in (torch.tensor, lambda array: torch.nn.Parameter(torch.tensor(array)), tf.constant, tf.Variable):
+        networks.import_parameters(model, {name: np.zeros_like(value) for name, value in values.items()})
+        networks.import_parameters(model, {name: tensor(value) for name, value in values.items()})
+        for name, value in networks.export_parameters(model).items():
+            np.testing.assert_array_equal(value, values[name])
+
+
 @pytest.mark.parametrize("module", [torch_vae, tf_vae], ids=["torch", "tf2"])
 def test_parameters_that_do_not_fit_are_refused(module: ModuleType) -> None:
     model = module.VAE(64, 6, 50, dtype="float64")

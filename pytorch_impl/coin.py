@@ -268,4 +268,4 @@ class BetaBernoulli(BetaBernoulliEstimator):
         return float(beta_log_density(*self._tensors(check_probability("theta", theta), *self.posterior)))
 
     def _tensors(self, *values: Any) -> list[Tensor]:
-        return [torch.tensor(value, dtype=torch.float64) for value in values]
+        return [torch.tensor(value, dtype=torch.float64, device="cpu") for value in values]

@@ -37,6 +37,7 @@ from torch import Tensor
 
 from common.coin_estimators import CoinMixtureEstimator
 from pytorch_impl.coin import sequence_log_probability
+from pytorch_impl.runtime import outside_autocast
 
 
 def component_log_probabilities(heads: Tensor, tosses: Tensor, biases: Tensor) -> Tensor:
@@ -145,6 +146,7 @@ def em_iteration(
     return (weights if fixed_weights else new_weights, new_biases), log_probability.sum()
 
 
+@outside_autocast
 class CoinMixture(CoinMixtureEstimator):
     """A mixture of coins, fitted by the functions above.
 
@@ -154,7 +156,7 @@ class CoinMixture(CoinMixtureEstimator):
     """
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.tensor(array)
+        return torch.tensor(array, device="cpu")
 
     def _e_step(self, heads: Tensor, tosses: Tensor, parameters: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         return e_step(heads, tosses, *parameters)

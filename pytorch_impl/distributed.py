@@ -54,7 +54,9 @@ class Workers:
 
     def any_of(self, flag: bool) -> bool:
         """Whether the flag is up on any worker."""
-        return flag if self.size == 1 else float(self.run(self.add_up, [torch.tensor(float(flag))])[0]) > 0
+        if self.size == 1:
+            return flag
+        return float(self.run(self.add_up, [torch.tensor(float(flag), dtype=torch.float32)])[0]) > 0
 
     def leave(self) -> None:
         """Part from the others, at the end."""

@@ -46,7 +46,7 @@ def cholesky(covariances: Tensor) -> Tensor:
     """
     factor, info = torch.linalg.cholesky_ex(covariances)  # (..., D, D), (...)
     exists = (info == 0) & torch.isfinite(torch.diagonal(factor, dim1=-2, dim2=-1)).all(dim=-1)  # (...)
-    return torch.tril(factor * torch.where(exists, 1.0, math.nan)[..., None, None])
+    return torch.tril(factor * torch.where(exists, factor.new_ones(()), math.nan)[..., None, None])
 
 
 def univariate_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

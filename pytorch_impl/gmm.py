@@ -38,6 +38,7 @@ from common.chunks import Chunks
 from common.mixture_estimator import MixtureEstimator
 from pytorch_impl import gmm_statistics, missing_data
 from pytorch_impl.gaussian import cholesky
+from pytorch_impl.runtime import outside_autocast
 
 
 def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
@@ -255,6 +256,7 @@ def sample(
     return means[z] + deviations[z] * noise, z
 
 
+@outside_autocast
 class GaussianMixture(MixtureEstimator):
     """A mixture of Gaussians with scikit-learn's interface, fitted by the functions above.
 
@@ -267,7 +269,7 @@ class GaussianMixture(MixtureEstimator):
     _takes_chunks = True
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array) if array.flags.writeable else torch.tensor(array)  # shared where it may be
+        return torch.from_numpy(array if array.flags.writeable else array.copy())  # shared where it may be
 
     def _e_step(self, x: Tensor, observed: Tensor | None, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         if observed is None:

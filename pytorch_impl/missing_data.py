@@ -29,9 +29,9 @@ In the equations a superscript picks entries: $o$ those that row n observed, $m$
 the rows of the missing and the columns of the observed. All patterns of gaps are computed in one batch. Each point
 takes from $\Sigma_k$ the rows and columns that it observed and from the identity all others, so that every matrix is D
 by D. An entry with a row of the identity and no difference from its mean adds nothing, neither to the determinant nor
-to the quadratic form. The price is N times K Cholesky factors. No NaN enters the arithmetic: `common.missing_checks`
-turns a table with NaN into `x` and `observed`. Where a covariance is not positive definite, its densities are NaN, as
-in `gmm.py`. Everything is in nats.
+to the quadratic form. The price is N times K Cholesky factors; the rows of a large table are taken in blocks. No NaN
+enters the arithmetic: `common.missing_checks` turns a table with NaN into `x` and `observed`. Where a covariance is not
+positive definite, its densities are NaN, as in `gmm.py`. Everything is in nats.
 
 Source: Z. Ghahramani and M. Jordan, "Supervised learning from incomplete data via an EM approach", NIPS 6 (1994);
 R. Little and D. Rubin, "Statistical Analysis with Missing Data" (2nd edition, 2002), sections 8.2 and 11.2; the twelve
@@ -44,7 +44,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from common.chunks import runs_of_rows
+from common.pairs import pairs
 from pytorch_impl.gaussian import cholesky
+from pytorch_impl.gmm_statistics import LOST, _second_moments, lost_digits, maximise
 
 
 class ExpectedStatistics(NamedTuple):
@@ -112,7 +115,8 @@ def e_step(x: Tensor, observed: Tensor, weights: Tensor, means: Tensor, covarian
 
     Source: Ghahramani and Jordan (1994), section 3.
     """
-    joint = log_joint(x, observed, weights, means, covariances)  # (N, K)
+    joint = [log_joint(x[rows], observed[rows], weights, means, covariances) for rows in _blocks(x, means)]
+    joint = torch.cat(joint)  # (N, K)
     log_density = torch.logsumexp(joint, dim=1)  # (N,)
     return log_density, torch.exp(joint - log_density[:, None])  # (N,), (N, K)
 
@@ -204,6 +208,8 @@ def em_iteration(
 
     Source: Little and Rubin (2002), section 8.2.
     """
+    if len(_blocks(x, means)) > 1:
+        return _in_blocks(x, observed, (weights, means, covariances), reg_covar, sample_weight)
     statistics = expected_statistics(x, observed, weights, means, covariances)
     log_density = statistics.log_density  # (N,)
     total = (log_density if sample_weight is None else sample_weight * log_density).sum()
@@ -219,8 +225,11 @@ def impute(x: Tensor, observed: Tensor, weights: Tensor, means: Tensor, covarian
 
     Source: Ghahramani and Jordan (1994), section 3.
     """
-    statistics = expected_statistics(x, observed, weights, means, covariances)
-    expected = (statistics.responsibilities[:, :, None] * statistics.completed).sum(dim=1)  # (N, D)
+    statistics = (
+        expected_statistics(x[rows], observed[rows], weights, means, covariances) for rows in _blocks(x, means)
+    )
+    expected = [(s.responsibilities[:, :, None] * s.completed).sum(dim=1) for s in statistics]  # (C, D) each
+    expected = torch.cat(expected)  # (N, D)
     return torch.where(observed, x, expected)
 
 
@@ -251,3 +260,39 @@ def impute_draw(
     factor = cholesky(unexplained + torch.diag_embed(observed.to(x.dtype)))  # (N, D, D)
     drawn = completed + (factor @ noise[:, :, None])[:, :, 0]  # (N, D)
     return torch.where(observed, x, drawn)
+
+
+def _in_blocks(
+    x: Tensor, observed: Tensor, parameters: tuple[Tensor, ...], reg_covar: float, sample_weight: Tensor | None
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """The iteration with its sums over points taken block by block, as in `gmm_statistics.em_iteration`."""
+    references = parameters[1]  # (K, D)
+    for _ in range(2):  # a second time about the new means, if they have moved so far that digits are lost
+        moments = total = 0.0
+        for rows in _blocks(x, references):
+            statistics = expected_statistics(x[rows], observed[rows], *parameters)
+            log_density, gamma = statistics.log_density, statistics.responsibilities  # (C,), (C, K)
+            if sample_weight is not None:
+                log_density, gamma = sample_weight[rows] * log_density, sample_weight[rows][:, None] * gamma
+            moments = moments + _moments(gamma, statistics, references)  # (K, P)
+            total = total + log_density.sum()
+        updated = maximise(moments, references, "full", reg_covar)
+        if lost_digits(_second_moments(moments, x.shape[1]), updated[2]) <= LOST[x.dtype]:
+            break
+        references = updated[1]
+    return updated, total
+
+
+def _moments(gamma: Tensor, statistics: ExpectedStatistics, references: Tensor) -> Tensor:
+    """The sufficient statistics of completed rows, (K, P), seen from `references` (K, D)."""
+    difference = (statistics.completed - references).transpose(0, 1)  # (K, C, D)
+    weighted = gamma.T[:, :, None] * difference  # (K, C, D)
+    unexplained = (gamma[:, :, None, None] * statistics.unexplained).sum(dim=0)  # (K, D, D)
+    i, j = pairs(references.shape[1])
+    squares = (weighted.mT @ difference + unexplained)[:, i, j]  # (K, D (D + 1) / 2)
+    return torch.cat([gamma.sum(dim=0)[:, None], weighted.sum(dim=1), squares], dim=1)
+
+
+def _blocks(x: Tensor, means: Tensor) -> list[slice]:
+    """Runs of rows, (C, D), whose tables (C, K, D, D) are small."""
+    return runs_of_rows(x.shape[0], means.shape[0] * x.shape[1] ** 2)

@@ -75,7 +75,7 @@ def natural_parameters(
         i, j = pairs(m.shape[1])
         precisions = whiten.mT @ whiten  # (K, D, D)
         linear = (precisions @ m[:, :, None])[:, :, 0]  # (K, D)
-        once_or_twice = torch.tensor(np.where(i == j, 0.5, 1.0)).to(m)
+        once_or_twice = torch.as_tensor(np.where(i == j, 0.5, 1.0), dtype=m.dtype, device=m.device)
         quadratic = -once_or_twice * precisions[:, i, j]  # (K, D (D + 1) / 2)
     else:
         precisions = torch.square(whiten)  # (K, D)

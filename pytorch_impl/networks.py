@@ -28,9 +28,13 @@ draws them, and `import_parameters` sets them in both.
 Source: Kingma and Welling (2014), appendix C.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from common.arrays import as_array
 
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "linear": torch.positive}
 
@@ -89,7 +93,7 @@ def canonical(name: str, value: Tensor) -> np.ndarray:
 
 def native(name: str, array: np.ndarray, like: Tensor) -> Tensor:
     """An array of canonical layout as a tensor of this framework's layout, with the dtype of `like`."""
-    return torch.tensor(array).to(like)
+    return torch.tensor(array, dtype=like.dtype, device=like.device)
 
 
 def export_parameters(model: nn.Module) -> dict[str, np.ndarray]:
@@ -97,9 +101,12 @@ def export_parameters(model: nn.Module) -> dict[str, np.ndarray]:
     return {name: canonical(name, parameter) for name, parameter in named_parameters(model).items()}
 
 
-def import_parameters(model: nn.Module, arrays: dict[str, np.ndarray]) -> None:
-    """Set all parameters from arrays in the canonical layout; ValueError if a name or a shape does not fit."""
-    own = named_parameters(model)
+def import_parameters(model: nn.Module, arrays: dict[str, Any]) -> None:
+    """Set all parameters from arrays, or either framework's tensors, in the canonical layout.
+
+    Raises ValueError if a name or a shape does not fit.
+    """
+    own, arrays = named_parameters(model), {name: np.asarray(as_array(v, name)) for name, v in arrays.items()}
     if own.keys() != arrays.keys():
         raise ValueError(f"parameters {sorted(own.keys() ^ arrays.keys())} are not in both: use the same architecture")
     for name, parameter in own.items():

@@ -166,7 +166,7 @@ class Adam:
                          else gradients[name] for name, p in self.parameters.items()}  # fmt: skip
             groups = (self.parameters, gradients, self.first_moment, self.second_moment)
             of_groups = ([group[name] for name in self.parameters] for group in groups)
-            steps = [torch.tensor(self.step - 1.0, device=p.device) for p in self.parameters.values()]
+            steps = [p.new_tensor(self.step - 1.0, dtype=torch.float32) for p in self.parameters.values()]
             rate, beta_1, beta_2, epsilon = self.settings
             fused_adam(*of_groups, [], steps, fused=True, amsgrad=False, lr=rate, beta1=beta_1, beta2=beta_2,
                        eps=epsilon, weight_decay=0.0, maximize=False)  # fmt: skip

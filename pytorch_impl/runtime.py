@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from common.arrays import as_array
+
 
 def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
     """Set the number of threads, and full-precision float32 products.
@@ -79,7 +81,20 @@ os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has no
 
 def tensor(array: np.ndarray) -> torch.Tensor:
     """An array as a tensor, of the same dtype."""
-    return torch.from_numpy(np.array(array, order="C"))  # a copy, since PyTorch knows no strides below zero
+    return torch.from_numpy(np.array(as_array(array), order="C"))  # a copy, since PyTorch knows no strides below zero
+
+
+def outside_autocast(estimator: type) -> type:
+    """The class with its methods computed in the precision of the data, even where its user's code is in autocast.
+
+    PyTorch's autocast takes float32 products in bfloat16, of three decimal digits. Keras knows a policy for layers
+    alone, so that nothing here is touched by it.
+    """
+    for name, method in list(vars(estimator).items()):
+        if callable(method):  # an autocast for each call, since it remembers the caller's state
+            outside = lambda *a, method=method: torch.autocast("cpu", enabled=False)(method)(*a)  # noqa: E731
+            setattr(estimator, name, functools.wraps(method)(outside))
+    return estimator
 
 
 def compiled(function: Callable) -> Callable:

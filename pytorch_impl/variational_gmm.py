@@ -36,7 +36,7 @@ from torch import Tensor
 
 from common.bayesian_estimator import BayesianMixtureEstimator
 from common.variational_prior import VariationalPosterior, VariationalPrior
-from pytorch_impl import conjugate, gmm
+from pytorch_impl import conjugate, gmm, runtime
 
 
 class Statistics(NamedTuple):
@@ -258,11 +258,11 @@ def _times(factor: Tensor, value: Tensor) -> Tensor:
 def _wisharts(posterior: VariationalPosterior, covariance_type: str) -> tuple[Tensor, Tensor]:
     """The independent Wisharts of the posterior: degrees of freedom (...), inverse scales (..., P, P)."""
     nu = posterior.degrees_of_freedom
-    return conjugate.independent_wisharts(
-        nu, _times(nu, posterior.covariances), *posterior.means.shape, covariance_type
-    )
+    inverse_scales = _times(nu, posterior.covariances)
+    return conjugate.independent_wisharts(nu, inverse_scales, *posterior.means.shape, covariance_type)
 
 
+@runtime.outside_autocast
 class BayesianGaussianMixture(BayesianMixtureEstimator):
     """A Bayesian mixture of Gaussians with scikit-learn's interface, fitted by the functions above.
 
@@ -273,7 +273,7 @@ class BayesianGaussianMixture(BayesianMixtureEstimator):
     """
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.tensor(array)
+        return torch.tensor(array, device="cpu")
 
     def _e_step(self, x: Tensor, observed: None, posterior: VariationalPosterior) -> tuple[Tensor, Tensor]:
         return e_step(x, posterior, self.covariance_type)

@@ -1,6 +1,28 @@
 """From the coin toss to the variational autoencoder, in TensorFlow 2."""
 
 import os
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from typing import Any
 
-# TensorFlow reads this once, when it is first imported. Its native log then stays silent; errors are exceptions anyway.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from common.silence import without_native_stderr
+
+
+class _SilentImport:
+    """Finds TensorFlow, once, and drops what its libraries report while they are loaded, which no level keeps back."""
+
+    @staticmethod
+    def find_spec(name: str, *_: Any) -> ModuleSpec | None:
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(_SilentImport)
+        if (spec := find_spec(name)) is not None:
+            spec.loader.exec_module = without_native_stderr()(spec.loader.exec_module)
+        return spec
+
+
+# TensorFlow reads the level once, when it is first imported. At 3 its native log is silent; errors are exceptions
+# anyway. Whoever sets another level sees it all.
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3" and "tensorflow" not in sys.modules:
+    sys.meta_path.insert(0, _SilentImport)

@@ -37,6 +37,7 @@ from tensorflow import Tensor
 
 from common.coin_estimators import CoinMixtureEstimator
 from tf2_impl.coin import sequence_log_probability
+from tf2_impl.runtime import outside_autocast
 
 
 def component_log_probabilities(heads: Tensor, tosses: Tensor, biases: Tensor) -> Tensor:
@@ -145,6 +146,7 @@ def em_iteration(
     return (weights if fixed_weights else new_weights, new_biases), tf.reduce_sum(log_probability)
 
 
+@outside_autocast
 class CoinMixture(CoinMixtureEstimator):
     """A mixture of coins, fitted by the functions above.
 

@@ -61,7 +61,9 @@ class Workers:
 
     def any_of(self, flag: bool) -> bool:
         """Whether the flag is up on any worker."""
-        return flag if self.size == 1 else float(self.run(self.add_up, [tf.constant(float(flag))])[0]) > 0
+        if self.size == 1:
+            return flag
+        return float(self.run(self.add_up, [tf.constant(float(flag), dtype=tf.float32)])[0]) > 0
 
     def leave(self) -> None:
         """Part from the others, at the end."""

@@ -38,6 +38,7 @@ from common.chunks import Chunks
 from common.mixture_estimator import MixtureEstimator
 from tf2_impl import gmm_statistics, missing_data
 from tf2_impl.gaussian import cholesky
+from tf2_impl.runtime import outside_autocast
 
 
 def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
@@ -257,6 +258,7 @@ def sample(
     return tf.gather(means, z) + tf.gather(deviations, z) * noise, z
 
 
+@outside_autocast
 class GaussianMixture(MixtureEstimator):
     """A mixture of Gaussians with scikit-learn's interface, fitted by the functions above.
 

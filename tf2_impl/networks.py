@@ -29,11 +29,14 @@ Source: Kingma and Welling (2014), appendix C.
 """
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
+
+from common.arrays import as_array
 
 ACTIVATIONS = {"tanh": tf.tanh, "relu": tf.nn.relu, "linear": tf.identity}
 CONVOLUTION = ((3,), (2,), (0,), (1,))
@@ -126,9 +129,12 @@ def export_parameters(model: keras.Model) -> dict[str, np.ndarray]:
     return {name: canonical(name, parameter) for name, parameter in named_parameters(model).items()}
 
 
-def import_parameters(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
-    """Set all parameters from arrays in the canonical layout; ValueError if a name or a shape does not fit."""
-    own = named_parameters(model)
+def import_parameters(model: keras.Model, arrays: dict[str, Any]) -> None:
+    """Set all parameters from arrays, or either framework's tensors, in the canonical layout.
+
+    Raises ValueError if a name or a shape does not fit.
+    """
+    own, arrays = named_parameters(model), {name: np.asarray(as_array(v, name)) for name, v in arrays.items()}
     if own.keys() != arrays.keys():
         raise ValueError(f"parameters {sorted(own.keys() ^ arrays.keys())} are not in both: use the same architecture")
     for name, parameter in own.items():

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from common.arrays import as_array
+
 
 def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
     """Set the number of threads, and full-precision float32 products.
@@ -83,7 +85,16 @@ os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has no
 
 def tensor(array: np.ndarray) -> tf.Tensor:
     """An array as a tensor, of the same dtype."""
-    return tf.constant(array)
+    return tf.constant(as_array(array))
+
+
+def outside_autocast(estimator: type) -> type:
+    """The class with its methods computed in the precision of the data, even where its user's code is in autocast.
+
+    PyTorch's autocast takes float32 products in bfloat16, of three decimal digits. Keras knows a policy for layers
+    alone, so that nothing here is touched by it.
+    """
+    return estimator
 
 
 def compiled(function: Callable) -> Callable:

@@ -1,0 +1,23 @@
+"""Whatever holds numbers, as NumPy arrays: PyTorch and TensorFlow tensors, masked arrays."""
+
+from typing import Any
+
+import numpy as np
+
+
+def as_array(values: Any, name: str = "values") -> Any:
+    """Tensors of either framework as NumPy arrays, wherever they live; anything else as it is.
+
+    What a masked array masks is NaN, a missing entry. Raises ValueError for bfloat16, of which NumPy knows nothing.
+    """
+    if "bfloat16" in str(getattr(values, "dtype", "")):
+        raise ValueError(
+            f"{name} has dtype bfloat16, whose three digits are too few to fit to: give float32 or float64"
+        )
+    if isinstance(values, np.ma.MaskedArray):
+        if not np.ma.is_masked(values):
+            return values.data
+        return (values.astype(np.float64) if values.dtype.kind in "iub" else values).filled(np.nan)
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+    return values.numpy() if hasattr(values, "numpy") and not hasattr(values, "to_numpy") else values
