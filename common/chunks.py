@@ -97,7 +97,7 @@ def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.nda
 def give_back(x: np.ndarray) -> None:
     """Give back the memory of what has been read of a mapped file; nothing, for an array in memory."""
     mapped = _mapped_file(x)
-    if mapped is not None:
+    if mapped is not None and hasattr(mapped, "madvise"):  # not on Windows
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
