@@ -207,7 +207,7 @@ def test_a_start_that_fails_leaves_no_folder(
 
 
 @packages
-def test_imports_where_windows_lacks_what_unix_has(package: str) -> None:
+def test_imports_and_runs_without_what_windows_lacks(tmp_path: Path, package: str) -> None:
     """What Python has not on Windows is taken away once the framework, which is another one there, is imported."""
     code = """
 import importlib, mmap, os, sys
@@ -220,6 +220,7 @@ for name in [name for name in vars(mmap) if name.startswith("MADV_")]:
     delattr(mmap, name)
 for module in sys.stdin.read().split():
     importlib.import_module(module)
+assert importlib.import_module("{package}.train_gmm").main(["--steps", "2", "--out", "{folder}/run"]) == 0
 import numpy as np
 from {package}.gmm import GaussianMixture
 x = np.vstack([np.arange(10.0)[:, None], 50 + np.arange(10.0)[:, None]])
@@ -227,6 +228,7 @@ means = GaussianMixture(2, random_state=0).fit(x).means_[:, 0]
 assert np.allclose(np.sort(means), [4.5, 54.5]), means
 """
     names = [f"{folder}.{path.stem}" for folder in ("common", package) for path in (ROOT / folder).glob("[a-z]*.py")]
-    done = subprocess.run([sys.executable, "-c", code.format(package=package, framework=FRAMEWORK[package])], cwd=ROOT,
-                          input=" ".join(names), text=True, capture_output=True)  # fmt: skip
+    code = code.format(package=package, framework=FRAMEWORK[package], folder=tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, input=" ".join(names), text=True,
+                          capture_output=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
