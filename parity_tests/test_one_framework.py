@@ -102,65 +102,50 @@ build(Path("{root}/build/book"), Path("{root}"))
 def alone(package: str, folder: Path, code: str) -> subprocess.CompletedProcess:
     """Run Python code where the framework of the package is the only one."""
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(package, folder / "site"), text=True,
-                          capture_output=True, timeout=300)  # fmt: skip
+                          capture_output=True)  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=OTHER)
-def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, str]:
-    """A package, the folder in which all was run without the other, in one process, and what that printed."""
-    package, folder = request.param, tmp_path_factory.mktemp("alone")
+@packages
+def test_everything_without_the_other(tmp_path: Path, package: str) -> None:
+    """All in one process, which takes long to start."""
     table = np.random.default_rng(0).integers(0, 255, (50, 4))
-    np.savetxt(folder / "table.csv", table, delimiter=",", fmt="%d")
-    np.save(folder / "table.npy", table.astype(float))
-    np.save(folder / "large.npy", np.random.default_rng(0).normal(size=(70_000, 2)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder.RunFolder, "save_figure", lambda *arguments: None)
-        for script, more in (("gmm", "--init random"), ("vae", "--hidden-dim 8")):
-            main = importlib.import_module(f"{OTHER[package]}.train_{script}").main
-            common = f"{more} --threads 1 --precision reproducible --out {folder}"
-            assert main(f"{common}/{script} --steps 3".split()) == 0
-            assert main(f"{common}/whole-{script} --steps 6".split()) == 0
+    np.savetxt(tmp_path / "table.csv", table, delimiter=",", fmt="%d")
+    np.save(tmp_path / "table.npy", table.astype(float))
+    np.save(tmp_path / "large.npy", np.random.default_rng(0).normal(size=(70_000, 2)))
+    for script, more in (("gmm", "--init random"), ("vae", "--hidden-dim 8")):  # the other's, and where they end there
+        main = importlib.import_module(f"{OTHER[package]}.train_{script}").main
+        options = f"{more} --threads 1 --precision reproducible --out {tmp_path}"
+        assert main(f"{options}/{script} --steps 3".split()) == 0
+        assert main(f"{options}/whole-{script} --steps 6".split()) == 0
     has_board = importlib.util.find_spec("tensorboard") is not None
     runs, refused = ([*RUNS, BOARD], REFUSED) if has_board else (RUNS, [*REFUSED, BOARD])
-    runs = [f"{package}.{run.format(folder=folder)} --out {folder}/runs/{number}" for number, run in enumerate(runs)]
-    refused = [f"{package}.{run.format(folder=folder)} --out {folder}/none/refused" for run in refused]
-    refused += [f"{OTHER[package]}.{script} --out {folder}/none/other" for script in ("train_gmm", "train_vae")]
-    pairs = [[f"{folder}/whole-{s}", f"{folder}/runs/{len(RUNS) - 2 + i}"] for i, s in enumerate(("gmm", "vae"))]
+    runs = [f"{package}.{run.format(folder=tmp_path)} --out {tmp_path}/runs/{i}" for i, run in enumerate(runs)]
+    refused = [f"{package}.{run.format(folder=tmp_path)} --out {tmp_path}/none/refused" for run in refused]
+    refused += [f"{OTHER[package]}.{script} --out {tmp_path}/none/other" for script in ("train_gmm", "train_vae")]
+    pairs = [[f"{tmp_path}/whole-{s}", f"{tmp_path}/runs/{len(RUNS) - 2 + i}"] for i, s in enumerate(("gmm", "vae"))]
     told = {"package": package, "absent": OF_THE_OTHER[package], "runs": runs, "refused": refused, "pairs": pairs}
-    code = START + SESSION.format(**told) + FIGURES.format(package=package, folder=folder, all=False)
-    done = alone(package, folder, code)
+    code = START + SESSION.format(**told) + FIGURES.format(package=package, folder=tmp_path, all=False)
+    done = alone(package, tmp_path, code)
     assert done.returncode == 0, done.stderr
-    return package, folder, done.stdout + done.stderr
 
-
-def test_both_scripts_with_every_option(session: tuple[str, Path, str]) -> None:
-    package, folder, _ = session
     for number in range(len(RUNS)):
-        run = folder / "runs" / str(number)
+        run = tmp_path / "runs" / str(number)
         assert len(list(run.glob("*.png"))) >= 2
         versions = json.loads((run / "config.json").read_text())["versions"]
         assert versions.keys() == {"python", "numpy", "scipy", "scikit-learn"} | OWN[package]
-    given = {word for run in [*RUNS, *REFUSED, BOARD, COMPILED] for word in run.split()}
-    names = {flag(field.name) for kind in (GMMOptions, VAEOptions) for field in fields(kind)}
-    assert names - given == {"--out"}
-
-
-def test_a_run_of_the_other_goes_on(session: tuple[str, Path, str]) -> None:
-    """It ends in the bytes of one that the other framework made alone, and the comparison says so."""
-    assert session[2].count("agree, reproducible, after 6 and 6 steps") == 2
-
-
-def test_what_lacks_its_framework_is_refused_in_one_line(session: tuple[str, Path, str]) -> None:
-    package, folder, told = session
+    assert done.stdout.count("agree, reproducible, after 6 and 6 steps") == 2, "runs of the other go on"
     missing = FRAMEWORK[OTHER[package]]
     message = f"{OTHER[package]}: {missing} is not installed; run `python -m pip install -c requirements.txt {missing}`"
     for script in ("train_gmm", "train_vae"):
-        assert f"{OTHER[package]}.{script}: error: {message}, or use {package}\n" in told
-    assert not (folder / "none").exists(), "a start that failed leaves no folder"
+        assert f"{OTHER[package]}.{script}: error: {message}, or use {package}\n" in done.stderr
+    assert not (tmp_path / "none").exists(), "a start that failed leaves no folder"
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"coin.png", "plates.png"}
 
 
-def test_figures_of_chapters(session: tuple[str, Path, str]) -> None:
-    assert {path.name for path in (session[1] / "figures").iterdir()} == {"coin.png", "plates.png"}
+def test_every_option_is_given_above() -> None:
+    given = {word for run in [*RUNS, *REFUSED, BOARD, COMPILED] for word in run.split()}
+    names = {flag(field.name) for kind in (GMMOptions, VAEOptions) for field in fields(kind)}
+    assert names - given == {"--out"}
 
 
 @pytest.mark.long
