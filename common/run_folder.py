@@ -250,7 +250,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
+            found[package.removesuffix("-cpu")] = version(package)  # TensorFlow has a build of that name
     return found
 
 
