@@ -105,7 +105,7 @@ def runs_of_rows(n: int, numbers: int) -> list[slice]:
 def give_back(x: np.ndarray) -> None:
     """Give back the memory of what has been read of a mapped file; nothing, for an array in memory."""
     mapped = _mapped_file(x.x if isinstance(x, Centred) else x)
-    if mapped is not None:
+    if mapped is not None and hasattr(mapped, "madvise"):  # not on Windows
         mapped.madvise(mmap.MADV_DONTNEED)
 
 

@@ -14,7 +14,6 @@ fitted to y = v / 17, in (0, 1), which adds D log 17 to a log density; this is s
 Source: L. Theis, A. van den Oord, M. Bethge, "A note on the evaluation of generative models", ICLR 2016, section 3.1.
 """
 
-import importlib
 import json
 import math
 import sys
@@ -31,7 +30,7 @@ from common.compare_data import GREY_LEVELS, SEED, Parts, Row, Settings, dequant
 from common.metrics import importance_standard_error
 from common.network_training import set_start, updates
 from common.run_folder import versions
-from common.run_script import without_native_stderr
+from common.run_script import implementation, without_native_stderr
 
 CHAPTERS = ("gaussian", "gmm", "elbo", "networks", "vae", "autoencoder", "optimizer", "runtime")
 
@@ -47,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         except OSError as error:
             raise ValueError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
         with without_native_stderr():
-            maths = modules(argv[0])
+            maths = implementation(argv[0], CHAPTERS)
         with maths.runtime.device("cpu", 1):
             rows = measure(maths, lambda line: print(f"{argv[0]}: {line}", flush=True))
         report = {"implementation": argv[0], "seed": SEED, "units": "nats per image, in grey levels"}
@@ -57,11 +56,6 @@ def main(argv: Sequence[str]) -> int:
         print(f"common.compare_models: error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def modules(implementation: str) -> SimpleNamespace:
-    """The modules of an implementation that the comparison uses, by name."""
-    return SimpleNamespace(**{name: importlib.import_module(f"{implementation}.{name}") for name in CHAPTERS})
 
 
 def measure(maths: SimpleNamespace, tell: Callable[[str], None], settings: Settings | None = None) -> list[Row]:

@@ -3,7 +3,6 @@
 python -m common.draw_chapters pytorch_impl build/figures/torch
 """
 
-import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from common.mixture_prior import MixturePrior, default_prior
 from common.mixture_start import initial_responsibilities
 from common.network_training import trained
 from common.plates import graphical_models
-from common.run_script import without_native_stderr
+from common.run_script import implementation, without_native_stderr
 from common.variational_prior import VariationalPosterior, VariationalPrior, make_prior
 
 CHAPTERS = ("coin", "conjugate", "em", "gmm", "singularity", "variational_gmm", "networks", "autoencoder", "vae",
@@ -40,10 +39,9 @@ def main(argv: Sequence[str]) -> int:
         if len(argv) != 2 or argv[0] not in ("pytorch_impl", "tf2_impl"):
             raise ValueError(f"{' '.join(argv)!r}: name an implementation, pytorch_impl or tf2_impl, and a folder")
         with without_native_stderr():
-            evaluate = importlib.import_module(f"{argv[0]}.runtime").evaluate
-        maths = SimpleNamespace(**{name: importlib.import_module(f"{argv[0]}.{name}") for name in CHAPTERS})
+            maths = implementation(argv[0], CHAPTERS)
         with maths.runtime.device("cpu", 1):
-            for path in draw_all(maths, evaluate, Path(argv[1])):
+            for path in draw_all(maths, maths.runtime.evaluate, Path(argv[1])):
                 print(path)
     except ValueError as error:
         print(f"common.draw_chapters: error: {error}", file=sys.stderr)

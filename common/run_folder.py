@@ -5,14 +5,13 @@ appears whole or not at all; ``--resume`` goes on from there, in whichever frame
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,12 @@ from common.options import RunOptions
 from common.readers import read_json, read_json_lines, reason
 from common.tensorboard_log import EVENTS, TensorBoardLog
 
-PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "tensorflow", "keras")
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "tensorflow", "tensorflow-cpu", "keras")
 SECONDS_BETWEEN_SAVES = 10.0
 LARGEST_FLOAT = sys.float_info.max
 
@@ -44,6 +48,7 @@ class RunFolder:
         self.workers = workers
         self.writes = workers.rank == 0
         self.architecture = architecture
+        self._framework = framework
         self.path = Path(chosen.out or chosen.resume)
         self.interrupted = self.asked_to_stop = False
         self.start: tuple[dict[str, np.ndarray], int] | None = None
@@ -55,15 +60,25 @@ class RunFolder:
             self.start = arrays, step
             self.history = [row for row in read_metrics(source) if row["step"] <= step]
         self._in_place = source is not None and source.resolve() == self.path.resolve()
-        self._made_folder = not self.path.exists()
-        self._check_room()
+        self._made_folders = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self._has_saved = False
+        self._log = self._locked = None
+        self._owned = False
         self._board: TensorBoardLog | None = None
         self._clock = self._saved = time.perf_counter()
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        """Make the folder, lock it, and begin config.json and metrics.jsonl."""
+        self._check_room()
         if not self.writes:
             return
         self._lock()
-        config = options.as_dict(chosen) | {"framework": framework, "versions": versions()}
+        config = options.as_dict(self.options) | {"framework": self._framework, "versions": versions()}
         checkpoint.write_atomically(self._pending("config.json"), (json.dumps(config, indent=2) + "\n").encode())
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
         checkpoint.write_atomically(self._pending("metrics.jsonl"), lines.encode())
@@ -161,32 +176,33 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the log; if no checkpoint was written, leave the folder as it was found."""
-        if not self.writes:
-            return
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
         if self._board is not None:
             self._board.close()
-        os.close(self._locked)
-        if not self._has_saved:
+        if self._owned and not self._has_saved:
             for name in ("config.json", "metrics.jsonl"):
                 self._pending(name).unlink(missing_ok=True)
-            if self._made_folder:
-                with contextlib.suppress(OSError):
-                    self.path.rmdir()
+        for folder in () if self._has_saved else self._made_folders:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
+        if self._locked is not None:
+            os.close(self._locked)
 
     def _pending(self, name: str) -> Path:
         return self.path / f".{name}.pending"
 
     def _lock(self) -> None:
         """Keep other runs out of the folder; the system lets go when this process ends, however it does."""
-        self._locked = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._locked)
-            raise ValueError(
-                f"--out {self.path}: another run is writing there; wait, or choose another folder"
-            ) from error
+        if fcntl is not None:
+            self._locked = os.open(self.path, os.O_RDONLY)
+            try:
+                fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ValueError(
+                    f"--out {self.path}: another run is writing there; wait, or choose another folder"
+                ) from error
+        self._owned = True
 
     def _take_place(self) -> None:
         if not self._in_place:
@@ -230,8 +246,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """The versions a result may depend on."""
-    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+    """The versions a result may depend on, of the packages that are installed: one framework is enough."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package.removesuffix("-cpu")] = version(package)  # TensorFlow has a build of that name
+    return found
 
 
 class _Bar(tqdm):

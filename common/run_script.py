@@ -13,12 +13,15 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from common import options
 from common.options import RunOptions
 from common.run_folder import RunFolder, read_config
 from common.silence import without_native_stderr
+
+FRAMEWORKS = {"torch": "pytorch_impl", "tensorflow": "tf2_impl"}
 
 
 def main(
@@ -51,7 +54,7 @@ def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, give
             os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"  # before TensorFlow is imported
         silence = contextlib.nullcontext if chosen.verbose else without_native_stderr
         with silence():
-            runtime = importlib.import_module(f"{package}.runtime")
+            runtime = implementation(package, ["runtime"]).runtime
         in_chunks = getattr(data, "in_chunks", False)
         runtime.set_up(chosen.device, chosen.threads, in_chunks)  # refused here, before the folder is touched
         with silence():
@@ -82,6 +85,20 @@ def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, give
             run.close()
         if workers is not None:
             workers.leave()
+
+
+def implementation(package: str, names: Sequence[str]) -> SimpleNamespace:
+    """The modules of these names of an implementation; ValueError if its framework is not installed."""
+    try:
+        return SimpleNamespace(**{name: importlib.import_module(f"{package}.{name}") for name in names})
+    except ModuleNotFoundError as error:
+        if error.name not in FRAMEWORKS:
+            raise
+        other = next(folder for folder in FRAMEWORKS.values() if folder != package)
+        raise ValueError(
+            f"{package}: {error.name} is not installed; run `python -m pip install -c requirements.txt {error.name}`, "
+            f"or use {other}"
+        ) from error
 
 
 def _stop_between_steps(run: RunFolder) -> None:

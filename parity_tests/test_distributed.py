@@ -24,6 +24,7 @@ from common.mixture_training import own_chunks
 from common.options import GMMOptions
 from common.vae_training import own_share
 from parity_tests.conftest import Parity
+from parity_tests.one_framework import environment
 from parity_tests.test_scripts import rows
 
 ROOT = Path(__file__).parent.parent
@@ -85,6 +86,17 @@ def test_in_double_precision_they_end_close_by(parity: Parity, tmp_path: Path, p
     for name, value in alone.items():
         scale = np.abs(value).max() or 1.0
         assert np.abs(shared[name] - value).max() <= 1e-10 * scale, name
+
+
+@pytest.mark.distributed
+@packages
+def test_workers_need_one_framework_only(tmp_path: Path, package: str) -> None:
+    command = [sys.executable, "-m", "common.launch_workers", "2", f"{package}.train_gmm", "--steps", "3"]
+    command += ["--out", tmp_path / "run"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(package, tmp_path / "site"), text=True,
+                          capture_output=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 workers" in done.stdout
 
 
 @pytest.mark.distributed

@@ -40,7 +40,9 @@ def main(argv: Sequence[str]) -> int:
 
 def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Path | None = None) -> Path:
     """Write the book into ``out``; returns its index. BookError says in one line what is missing or does not match."""
-    figures, parity = figures or root / "build" / "figures" / "torch", parity or root / "build" / "parity.json"
+    drawn = [root / "build" / "figures" / framework for framework in FOLDERS]  # by one framework, if the other lacks
+    figures = figures or next((folder for folder in drawn if folder.is_dir()), drawn[0])
+    parity = parity or root / "build" / "parity.json"
     pairs = read_pairs(root)
     measured = json.loads(parity.read_text()) if parity.is_file() else {"rows": [], "versions": {}}
     shown: dict[str, str] = {}  # figure -> the chapter that shows it
