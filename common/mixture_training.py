@@ -47,7 +47,7 @@ class MixtureData(NamedTuple):
 
 def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
     """Data and architecture of a mixture run; ValueError, in one line, if no mixture can be fitted to them."""
-    dataset = datasets.load(options.data, options.data_dir, options.label_column)
+    dataset = datasets.load(options.data, options.data_dir, options.label_column, columns=options.columns)
     name = f"--data {options.data}"
     x, observed, dtype = dataset.x, None, np.dtype(options.dtype)
     in_chunks = options.method == "em" and len(x) > chunk_rows(x.shape[1], options.components)
@@ -225,7 +225,8 @@ def finish_mixture(
     weights, means, covariances = mixture
     what = OBJECTIVE[run.options.method]
     trace = np.array([row[what] for row in run.history])
-    shown = replace(data.dataset, x=filled(data.x, data.observed))
+    x = data.x if data.observed is None else np.where(data.observed, data.x, np.nan)  # a gap is drawn as one
+    shown = replace(data.dataset, x=x)
     variational = run.options.method == "variational"
     surviving = gamma.sum(axis=0) >= 1 if variational else np.full(len(weights), True)
     run.save_figure("mixture", figures.mixture, shown, weights, means, covariances, gamma, variational)
