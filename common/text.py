@@ -20,7 +20,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """``; did you mean ...?`` with the word that is most like ``word``, if one is; else nothing."""
     by_key = {_key(each): each for each in words}
     found = difflib.get_close_matches(_key(word[:200]), by_key, n=1)
-    return f"; did you mean {by_key[found[0]]}?" if found else ""
+    return f"; did you mean {short(by_key[found[0]])}?" if found else ""
 
 
 def _key(word: str) -> str:

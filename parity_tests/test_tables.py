@@ -296,6 +296,13 @@ def test_labels_that_are_none(tmp_path: Path) -> None:
     assert said == ["line 1 is taken for data, name,2019"]  # nothing tells it from data, but it is odd
 
 
+def test_names_out_of_files_are_printed_safely(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--columns b") as error:
+        read(tmp_path / "t.csv", "a,\0b\n1,2\n", columns="b")
+    assert str(error.value).endswith(r"did you mean \x00b?")
+    assert str(error.value).isprintable()
+
+
 def test_columns_of_arrays(tmp_path: Path) -> None:
     np.save(tmp_path / "t.npy", np.arange(12.0).reshape(3, 4))
     data = datasets.load(str(tmp_path / "t.npy"), label_column="-1", columns="1-2")
