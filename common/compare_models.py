@@ -23,9 +23,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+if not __package__:  # run as a file, python common/compare_models.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import numpy as np
 
 from common import checkpoint, draws
+from common.command_line import are_words, help_shown
 from common.compare_data import GREY_LEVELS, SEED, Parts, Row, Settings, dequantised, in_grey_levels, several, split
 from common.metrics import importance_standard_error
 from common.network_training import set_start, updates
@@ -37,10 +41,13 @@ CHAPTERS = ("gaussian", "gmm", "elbo", "networks", "vae", "autoencoder", "optimi
 
 def main(argv: Sequence[str]) -> int:
     """Measure with the implementation, and into the JSON file, that are named; 0, or 2 for bad input."""
+    if help_shown(argv, __doc__):
+        return 0
     try:
-        if len(argv) != 2 or argv[0] not in ("pytorch_impl", "tf2_impl"):
+        if not are_words(argv, 2) or argv[0] not in ("pytorch_impl", "tf2_impl"):
             raise ValueError(f"{' '.join(argv)!r}: name an implementation, pytorch_impl or tf2_impl, and a .json file")
-        path = Path(argv[1])
+        if (path := Path(argv[1])).is_dir():
+            raise ValueError(f"{path}: is a folder; name a .json file in it")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

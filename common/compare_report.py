@@ -12,9 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # run as a file, python common/compare_report.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import numpy as np
 
 from common import chapter_figures, checkpoint
+from common.command_line import are_words, help_shown
 from common.metrics import difference
 
 WITHIN = 1e-10
@@ -40,8 +44,10 @@ error over the images drawn, "± draws" that of the estimate for these images; d
 
 def main(argv: Sequence[str]) -> int:
     """Print and write the report on two JSON files; 0 if they agree, 1 if not, 2 for bad input."""
+    if help_shown(argv, __doc__):
+        return 0
     try:
-        if len(argv) != 3:
+        if not are_words(argv, 3):
             raise ValueError("name two .json files of common.compare_models and a folder")
         reports, folder = [read(Path(path)) for path in argv[:2]], Path(argv[2])
         rows, worst = table(*reports)

@@ -8,9 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if not __package__:  # run as a file, python common/compare_runs.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import numpy as np
 
 from common import checkpoint
+from common.command_line import are_words, help_shown
 from common.metrics import difference
 from common.readers import reason
 from common.run_folder import read_config, read_metrics
@@ -48,7 +52,9 @@ def compare(a: Path, b: Path) -> tuple[bool, list[str]]:
 
 def main(argv: Sequence[str]) -> int:
     """Print the comparison; the exit code is 0 if the runs agree, 1 if they do not, 2 for bad input."""
-    if len(argv) != 2:
+    if help_shown(argv, __doc__):
+        return 0
+    if not are_words(argv, 2):
         print("common.compare_runs: error: name two run folders", file=sys.stderr)
         return 2
     try:

@@ -1,21 +1,22 @@
 """Data sets by name, as NumPy arrays and what they are.
 
 ``load("old-faithful")``, ``load("airquality")`` (NaN where a value is missing), ``load("digits")``,
-``load("synthetic")``, ``load("path/to/table.csv")`` (or .csv.gz), ``load("path/to/array.npy")``; and ``load("mnist")``,
-``"fashion-mnist"`` or ``"kmnist"``, which are downloaded once into the user's cache, unless ``data_dir`` names a folder
-with their IDX files. Nothing else comes from the network.
+``load("synthetic")``; the path of a file of your own: a text table, an array or images (``common.data_files``); and
+``load("mnist")``, ``"fashion-mnist"`` or ``"kmnist"``, which are downloaded once into the user's cache, unless
+``data_dir`` names a folder with their files. Nothing else comes from the network.
 """
 
 import hashlib
 import math
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from common import download, draws
-from common.readers import read_csv, read_idx, read_npy
+from common import data_files, download, draws
+from common.data_files import IDX_FILES as IDX_FILES
+from common.readers import read_csv
+from common.text import nearest
 
 SHIPPED = Path(__file__).parent / "data"
 SHA256 = {
@@ -23,9 +24,6 @@ SHA256 = {
     "airquality.csv": "2c30fd88f946fb033340b1058465fcf791944d031d3f1c6d653515b7be5a74b3",
 }
 NAMES = ("old-faithful", "airquality", "digits", "synthetic", *download.SOURCES)
-READERS = {".csv": read_csv, ".csv.gz": read_csv, ".npy": read_npy}
-IDX_FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-             "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}  # fmt: skip
 HELD_OUT_SHARE = 1 / 6
 
 
@@ -33,6 +31,7 @@ HELD_OUT_SHARE = 1 / 6
 class Dataset:
     """A table ``x`` (N, D), its labels (N,) if it has any, and what its columns are.
 
+    Where labels were text, ``label_names`` has them, and a label is a position in it.
     ``image_shape`` is (height, width) where a row is an image with values in [0, 1], else None.
     ``held_out`` is the part that the source itself sets aside for testing, else None.
     """
@@ -43,6 +42,7 @@ class Dataset:
     feature_names: tuple[str, ...] = ()
     image_shape: tuple[int, int] | None = None
     held_out: "Dataset | None" = None
+    label_names: tuple[str, ...] = ()
 
     def split(self) -> "tuple[Dataset, Dataset]":
         """Training part and held-out part: the source's own, or else one row in six, chosen by a fixed draw."""
@@ -54,21 +54,24 @@ class Dataset:
 
     def _rows(self, rows: np.ndarray) -> "Dataset":
         labels = None if self.labels is None else self.labels[rows]
-        return Dataset(self.name, self.x[rows], labels, self.feature_names, self.image_shape)
+        return replace(self, x=self.x[rows], labels=labels)
 
 
 def load(
-    name: str, data_dir: str | Path | None = None, label_column: str | None = None, pixel_max: float = 1.0
-) -> Dataset:
-    """The data set called ``name``: one of ``NAMES``, or the path of a .csv, .csv.gz or .npy file of numbers (N, D).
+    name: str, data_dir: str | Path | None = None, label_column: str | None = None, pixel_max: float = 1.0,
+    columns: str | None = None,
+) -> Dataset:  # fmt: skip
+    """The data set called ``name``: one of ``NAMES``, or the path of a file of your own, as in ``common.data_files``.
 
     ``data_dir`` holds the IDX files of mnist, fashion-mnist or kmnist. Of a file, ``label_column`` names a column that
-    is no data but holds labels (by its header, or by its number: 1 is the first, -1 the last), and ``pixel_max`` is
-    what a white pixel has: pixels are divided by it. Raises ValueError, in one line, for an unknown name and for a file
-    that is missing, damaged or not a table.
+    is no data but holds labels (by its header, or by its number: 1 is the first, -1 the last), ``columns`` those that
+    are data (names and numbers with commas between them, and ranges such as 2-5), and ``pixel_max`` is what a white
+    pixel has: pixels are divided by it. Raises ValueError, in one line, for an unknown name and for a file that is
+    missing, damaged or not a table.
     """
-    if name in NAMES and (label_column is not None or pixel_max != 1):
-        raise ValueError(f"data {name!r}: --label-column and --pixel-max are for .csv and .npy files; leave them out")
+    if name in NAMES and (label_column is not None or columns is not None or pixel_max != 1):
+        raise ValueError(f"data {name!r}: --label-column and --pixel-max are for .csv and .npy files, and so is "
+                         "--columns; leave them out")  # fmt: skip
     if name == "old-faithful":
         return Dataset(name, _shipped("old_faithful.csv"), feature_names=("eruption (minutes)", "waiting (minutes)"))
     if name == "airquality":
@@ -79,19 +82,20 @@ def load(
     if name == "synthetic":
         return synthetic_mixture()
     if name in download.SOURCES:
-        return _idx_folder(name, download.fetch(name) if data_dir is None else Path(data_dir))
-    if (reader := next((READERS[end] for end in READERS if name.endswith(end)), None)) is None:
-        raise ValueError(f"data {name!r} is unknown: use {', '.join(NAMES)}, or the path of a .csv or .npy file")
-    if not Path(name).is_file():
-        raise ValueError(f"data {name!r}: there is no such file; give the path of a .csv or .npy file")
-    x, feature_names = reader(Path(name))
-    labels = None
-    if label_column is not None:
-        x, feature_names, labels = _without_labels(Path(name), x, feature_names, label_column)
-    x = x if pixel_max == 1 else x / pixel_max
+        return _parts(name, data_files.image_folder(download.fetch(name) if data_dir is None else Path(data_dir), name))
+    content = data_files.read(name, label_column, columns, pixel_max)
+    if content is None:
+        raise ValueError(
+            f"data {name!r} is unknown: use {', '.join(NAMES)}, or the path of a .csv or .npy file"
+            + nearest(name, NAMES)
+        )
+    if isinstance(content, list):
+        return _parts(name, content)
+    x = content.x
     side = math.isqrt(x.shape[1])
-    is_images = side > 1 and side * side == x.shape[1] and x.size > 0 and x[0].min() >= 0 and x[0].max() <= 1
-    return Dataset(name, x, labels, feature_names, (side, side) if is_images else None)
+    is_images = side > 1 and side * side == x.shape[1] and x[0].min() >= 0 and x[0].max() <= 1
+    shape = content.image_shape or ((side, side) if is_images else None)
+    return Dataset(name, x, content.labels, content.header, shape, label_names=content.label_names)
 
 
 def binarize(x: np.ndarray) -> np.ndarray:
@@ -130,48 +134,8 @@ def _digits() -> Dataset:
     return Dataset("digits", bunch.data / 16.0, bunch.target, image_shape=(8, 8))
 
 
-def _without_labels(
-    path: Path, x: np.ndarray, feature_names: tuple[str, ...], label_column: str
-) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-    """The table without one column, its names, and that column as whole numbers."""
-    names = list(feature_names) or [""] * x.shape[1]
-    if label_column in feature_names:
-        index = names.index(label_column)
-    elif re.fullmatch(r"-?[1-9][0-9]{0,8}", label_column):
-        index = int(label_column) - (int(label_column) > 0)
-    else:
-        index = len(names)
-    if not -len(names) <= index < len(names) or len(names) == 1:
-        raise ValueError(
-            f"--label-column {label_column}: {path} has {len(names)} column(s) and none of that name or number beside "
-            "data; name one of its header, or count from 1, or from -1 backwards"
-        )
-    labels = np.asarray(x[:, index])
-    if not np.all(np.abs(labels) < 2**31) or np.any(labels != np.floor(labels)):
-        raise ValueError(f"--label-column {label_column}: {path} has other than whole numbers there; name another")
-    kept = tuple(np.delete(np.array(feature_names, dtype=object), index)) if feature_names else ()
-    return np.delete(x, index, axis=1), kept, labels.astype(np.int64)
-
-
-def _idx_folder(name: str, folder: Path) -> Dataset:
-    def part(files: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-        found = [next((p for p in (folder / f, folder / f"{f}.gz") if p.is_file()), None) for f in files]
-        if None in found:
-            missing = files[found.index(None)]
-            raise ValueError(
-                f"data {name!r}: {folder / missing}[.gz] is missing; put the four IDX files of {name} (from "
-                f"{download.SOURCES[name].mirrors[0]}) into a folder and name it by --data-dir"
-            )
-        images, labels = (read_idx(path) for path in found)
-        if images.ndim != 3 or labels.shape != images.shape[:1]:
-            raise ValueError(f"{folder}: images {images.shape} and labels {labels.shape} do not belong together")
-        return images, labels.astype(np.int64)
-
-    def dataset(images: np.ndarray, labels: np.ndarray, held_out: Dataset | None = None) -> Dataset:
-        x = images.reshape(len(images), -1) / np.float32(255)
-        return Dataset(name, x, labels, image_shape=images.shape[1:], held_out=held_out)
-
-    train, test = (part(IDX_FILES[name]) for name in ("train", "test"))
-    if train[0].shape[1:] != test[0].shape[1:]:
-        raise ValueError(f"{folder}: images of {train[0].shape[1:]} and of {test[0].shape[1:]} do not belong together")
-    return dataset(*train, held_out=dataset(*test))
+def _parts(name: str, parts: list[tuple[np.ndarray, np.ndarray | None]]) -> Dataset:
+    # Images (N, H, W) in [0, 1] with their labels: those to train on, and those held out if the source says which.
+    images, labels = parts[0]
+    rest = _parts(name, parts[1:]) if parts[1:] else None
+    return Dataset(name, images.reshape(len(images), -1), labels, image_shape=images.shape[1:], held_out=rest)

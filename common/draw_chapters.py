@@ -9,11 +9,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+if not __package__:  # run as a file, python common/draw_chapters.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from common import chapter_figures, datasets, draws, figures
+from common.command_line import are_words, help_shown
 from common.mixture_prior import MixturePrior, default_prior
 from common.mixture_start import initial_responsibilities
 from common.network_training import trained
@@ -35,15 +39,17 @@ FEW_COMPONENTS = {
 
 def main(argv: Sequence[str]) -> int:
     """Draw every figure with the implementation and into the folder named; the exit code is 0, or 2 for bad input."""
+    if help_shown(argv, __doc__):
+        return 0
     try:
-        if len(argv) != 2 or argv[0] not in ("pytorch_impl", "tf2_impl"):
+        if not are_words(argv, 2) or argv[0] not in ("pytorch_impl", "tf2_impl"):
             raise ValueError(f"{' '.join(argv)!r}: name an implementation, pytorch_impl or tf2_impl, and a folder")
         with without_native_stderr():
             maths = implementation(argv[0], CHAPTERS)
         with maths.runtime.device("cpu", 1):
             for path in draw_all(maths, maths.runtime.evaluate, Path(argv[1])):
                 print(path)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"common.draw_chapters: error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, which remain apart for colour-blind eyes; shades ar
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Ellipse
+from matplotlib.lines import Line2D
+from matplotlib.patches import Ellipse, Patch
 
 from common.datasets import Dataset
+from common.text import short
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#000000", "#888888")
+LONGEST_LEGEND = 14
 STYLE = {
     "figure.dpi": 120,
     "savefig.dpi": 120,
@@ -39,30 +43,61 @@ def mixture(
 ) -> Figure:
     """Points coloured by responsibility, with each component's ellipses of one and two standard deviations.
 
-    Of data with more than two features the first two are shown; with one feature, the density over a histogram. With
-    ``fade`` a component's opacity is its weight, relative to the largest.
+    Of data with more than two features the first two are shown; with one feature, the density over a histogram. A point
+    that lacks one of the two (NaN) is a tick on the axis of the other. With ``fade`` a component's opacity is its
+    weight, relative to the largest.
     """
     x, k, d = data.x, len(weights), data.x.shape[1]
     colours = palette(k)
     shades = np.clip(responsibilities @ colours, 0, 1)
     covariances = _full(covariances, k, d)
+    names = tuple(map(shown_name, data.feature_names)) or tuple(f"feature {i + 1}" for i in range(d))
     with rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.8))
+        figure = Figure(figsize=(6.4 if d == 1 else 7.6, 4.8))
         axes = figure.subplots()
         if d == 1:
             _density(axes, x[:, 0], weights, means[:, 0], covariances[:, 0, 0], colours)
         else:
             axes.scatter(x[:, 0], x[:, 1], c=shades, s=14, alpha=0.7, linewidths=0)
+            # of a posterior, components that answer for less than a point have died out
+            alive = responsibilities.sum(axis=0) >= 1 if fade else np.full(k, True)
+            listed = np.flatnonzero(alive & (np.argsort(np.argsort(-weights, kind="stable")) < LONGEST_LEGEND))
             for j in range(k):
-                label = f"$\\pi_{{{j + 1}}}$ = {weights[j]:.3f}"
                 opacity = weights[j] / weights.max() if fade else 1.0
-                ellipses(axes, means[j, :2], covariances[j, :2, :2], colours[j], label, opacity)
-            axes.legend(loc="best", title="components")
-        names = data.feature_names or tuple(f"feature {i + 1}" for i in range(d))
+                ellipses(axes, means[j, :2], covariances[j, :2, :2], colours[j], opacity)
+            names_of_parts = {j: f"$\\pi_{{{j + 1}}}$ = {weights[j]:.3f}" for j in listed}
+            keys = [Patch(fill=False, edgecolor=colours[j], label=name) for j, name in names_of_parts.items()]
+            if len(listed) < k:
+                keys.append(_words(f"and {k - len(listed)} {'of less than a point' if fade else 'more'}"))
+            keys += _rug(axes, x[:, :2], shades, names)
+            figure.legend(handles=keys, title="components", loc="outside right upper")
         axes.set(
-            title=f"{data.name}: mixture of {k} Gaussians", xlabel=names[0], ylabel=names[1] if d > 1 else "density"
-        )
+            title=f"{shown_name(Path(data.name).name)}: mixture of {k} Gaussians", xlabel=names[0],
+            ylabel=names[1] if d > 1 else "density",
+        )  # fmt: skip
         return figure
+
+
+def _rug(axes: Axes, x: np.ndarray, shades: np.ndarray, names: Sequence[str]) -> list[Line2D]:
+    # Ticks for points (N, 2) that lack a coordinate, on the axis of the one they have; the legend's entries for them.
+    gaps, keys = np.isnan(x), []
+    for axis, marker in ((0, "|"), (1, "_")):
+        alone = gaps[:, 1 - axis] & ~gaps[:, axis]
+        if alone.any():
+            place = axes.get_xaxis_transform() if axis == 0 else axes.get_yaxis_transform()
+            edge = np.full(alone.sum(), 0.015)
+            points = (x[alone, 0], edge) if axis == 0 else (edge, x[alone, 1])
+            axes.scatter(*points, c=shades[alone], marker=marker, s=60, linewidths=1.2, transform=place, zorder=3)
+            keys.append(Line2D([], [], color="0.3", linestyle="", marker=marker, markersize=8,
+                               label=f"{alone.sum()} without {names[1 - axis].partition(' (')[0]}"))  # fmt: skip
+    if both := int(gaps.all(axis=1).sum()):
+        keys.append(_words(f"{both} without either: not shown"))
+    return keys
+
+
+def _words(text: str) -> Line2D:
+    # A line of a legend without a mark.
+    return Line2D([], [], linestyle="", label=text)
 
 
 def log_likelihood(trace: np.ndarray, name: str = "log likelihood") -> Figure:
@@ -141,8 +176,11 @@ def show_sheet(axes: Axes, images: np.ndarray, image_shape: tuple[int, int]) -> 
     _show(axes, sheet.ravel(), sheet.shape)
 
 
-def latent_space(codes: np.ndarray, labels: np.ndarray | None) -> Figure:
-    """The codes' means, coloured by label; of more than two dimensions, the two principal components."""
+def latent_space(codes: np.ndarray, labels: np.ndarray | None, label_names: Sequence[str] = ()) -> Figure:
+    """The codes' means, coloured by label; of more than two dimensions, the two principal components.
+
+    Classes have their names beside them, or the labels that are their numbers.
+    """
     if codes.shape[1] > 2:
         centred = codes - codes.mean(axis=0)
         _, _, axes_of_spread = np.linalg.svd(centred, full_matrices=False)
@@ -157,14 +195,20 @@ def latent_space(codes: np.ndarray, labels: np.ndarray | None) -> Figure:
         if labels is None:
             axes.scatter(*codes.T, color=COLOURS[0], s=14, alpha=0.7, linewidths=0)
         else:
-            colours = palette(int(labels.max()) + 1)
-            for label in np.unique(labels):
+            classes = np.unique(labels)
+            for label, colour in zip(classes, palette(len(classes)), strict=True):
                 chosen = codes[labels == label]
-                axes.scatter(*chosen.T, color=colours[label], s=10, alpha=0.5, linewidths=0)
-                axes.annotate(str(label), np.median(chosen, axis=0), color=colours[label] * 0.6, weight="bold",
-                              fontsize=15, ha="center", va="center")  # fmt: skip
+                axes.scatter(*chosen.T, color=colour, s=10, alpha=0.5, linewidths=0)
+                name = shown_name(label_names[label]) if label_names else str(label)
+                axes.annotate(name, np.median(chosen, axis=0), color=colour * 0.6, weight="bold",
+                              fontsize=11 if label_names else 15, ha="center", va="center")  # fmt: skip
         axes.set(title="latent space, held-out images", xlabel=names[0], ylabel=names[1])
         return figure
+
+
+def shown_name(name: str) -> str:
+    """A name out of a file, short, and with no formula in it for Matplotlib."""
+    return short(name).replace("$", r"\$")
 
 
 def palette(n: int) -> np.ndarray:
@@ -187,7 +231,6 @@ def ellipses(
     mean: np.ndarray,
     covariance: np.ndarray,
     colour: np.ndarray,
-    label: str | None = None,
     opacity: float = 1.0,
 ) -> None:
     """Ellipses of one and two standard deviations about a mean, and a cross on it."""
@@ -196,7 +239,7 @@ def ellipses(
     for deviations in (1, 2):
         width, height = 2 * deviations * np.sqrt(np.maximum(values[::-1], 0))
         style = {"fill": False, "edgecolor": colour, "linewidth": 2.2 - 0.6 * deviations, "alpha": opacity}
-        axes.add_patch(Ellipse(mean, width, height, angle=angle, label=label if deviations == 1 else None, **style))
+        axes.add_patch(Ellipse(mean, width, height, angle=angle, **style))
     axes.plot(*mean, marker="+", color=colour, markersize=10, markeredgewidth=2, alpha=opacity)
 
 

@@ -8,6 +8,7 @@ machines, set those on each of them, or use torchrun. The exit code is the first
 fails, the others see that it is gone and stop by themselves.
 """
 
+import importlib.util
 import json
 import os
 import signal
@@ -15,6 +16,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = str(Path(__file__).resolve().parent.parent)  # where the scripts are, whatever the working directory
+MOST_WORKERS = 256
 
 
 def free_ports(number: int) -> list[int]:
@@ -30,6 +35,7 @@ def environment(rank: int, ports: Sequence[int]) -> dict[str, str]:
     """What tells the worker ``rank`` of both frameworks where the others are; one port for each."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     return os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH")))),
         "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}}),
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -42,8 +48,19 @@ def environment(rank: int, ports: Sequence[int]) -> dict[str, str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Start the workers, wait for all, and pass on what asks them to stop."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(__doc__.strip())
+        return 0
     if len(arguments) < 2 or not arguments[0].isdecimal() or int(arguments[0]) < 1:
         print("usage: python -m common.launch_workers WORKERS MODULE [ARGUMENT ...]", file=sys.stderr)
+        return 2
+    if int(arguments[0]) > MOST_WORKERS:
+        print(f"common.launch_workers: error: {arguments[0]} workers: at most {MOST_WORKERS}", file=sys.stderr)
+        return 2
+    sys.path.insert(0, ROOT)
+    if not _exists(arguments[1]):
+        print(f"common.launch_workers: error: there is no module {arguments[1]}; name one such as "
+              "pytorch_impl.train_gmm", file=sys.stderr)  # fmt: skip
         return 2
     ports = free_ports(int(arguments[0]))
     command = [sys.executable, "-m", *arguments[1:]]
@@ -57,6 +74,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to the workers as well
     codes = [worker.wait() for worker in workers]
     return next((code for code in codes if code), 0)
+
+
+def _exists(module: str) -> bool:
+    package = module.partition(".")[0]
+    try:  # the package is looked for, and not imported
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    if found is None or package == module:
+        return found is not None
+    path = Path(*module.split(".")[1:])
+    return any((Path(folder) / path.with_suffix(".py")).is_file() for folder in found.submodule_search_locations or ())
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class MixtureData(NamedTuple):
 
 def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
     """Data and architecture of a mixture run; ValueError, in one line, if no mixture can be fitted to them."""
-    dataset = datasets.load(options.data, options.data_dir, options.label_column)
+    dataset = datasets.load(options.data, options.data_dir, options.label_column, columns=options.columns)
     name = f"--data {options.data}"
     x, observed, dtype = dataset.x, None, np.dtype(options.dtype)
     in_chunks = options.method == "em" and len(x) > chunk_rows(x.shape[1], options.components)
@@ -266,7 +266,8 @@ def finish_mixture(
     reported = from_zero(means, data.centre, np.float64)
     what = OBJECTIVE[run.options.method]
     trace = np.array([row[what] for row in run.history])
-    shown = replace(data.dataset, x=filled(data.x, data.observed))
+    x = data.x if data.observed is None else np.where(data.observed, data.x, np.nan)  # a gap is drawn as one
+    shown = replace(data.dataset, x=x)
     if data.centre is not None:  # the axes' numbers would be too close to be told apart
         names = shown.feature_names or tuple(f"feature {i + 1}" for i in range(means.shape[1]))
         labels = (f"{name} {'-' if c > 0 else '+'} {abs(c):.17g}" if c else name

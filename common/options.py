@@ -9,16 +9,17 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import Field, asdict, dataclass, field, fields, replace
-from typing import Any, NoReturn, Self, get_args
+from typing import Any, Self, get_args
 
+from common.command_line import Parser, choice
 from common.datasets import NAMES
 from common.download import SOURCES
-from common.readers import reason
 from common.tensorboard_log import check_tensorboard
+from common.text import reason
 from common.vae_checks import ACTIVATIONS, MODELS
 from common.variational_prior import PRIOR_TYPES
 
-DATA = f"{', '.join(NAMES)}, or the path of a .csv (or .csv.gz) or .npy file"
+DATA = f"{', '.join(NAMES)}, or a path: a text table (.csv, .csv.gz, .tsv, ...), .npy, .npz or IDX file, or a folder"
 
 
 def option(default: Any, help: str, **argparse_arguments: Any) -> Any:
@@ -37,6 +38,10 @@ class RunOptions:
     label_column: str | None = option(
         None, "column of a .csv or .npy file that is no data but labels: its header, or its number (-1 is the last)",
         type=str,
+    )  # fmt: skip
+    columns: str | None = option(
+        None, "columns of a .csv or .npy file that are data: names and numbers, such as age,3-5,-1 (if not given, all "
+        "but those of labels and of row numbers)", type=str,
     )  # fmt: skip
     seed: int = option(0, "seed of every random number of the run")
     precision: str = option(
@@ -236,18 +241,38 @@ OF_THIS_RUN = {"out", "resume", "overwrite", "threads", "device", "compile", "im
 FREE_ON_RESUME = OF_THIS_RUN | {"data_dir", "epochs", "steps", "tol"}
 
 
+GROUPS = {
+    "data": ("data", "data_dir", "label_column", "columns", "pixel_max", "missing"),
+    "run": ("seed", "precision", "out", "resume", "overwrite", "threads", "device", "compile"),
+    "what is printed and drawn": ("log_interval", "quiet", "verbose", "json", "tensorboard", "importance_samples"),
+    "variational inference": VARIATIONAL_ONLY,
+}
+EXAMPLES = {
+    "train_gmm": ("--data old-faithful --components 3 --out build/runs/first",
+                  "--data iris.csv --label-column species --components 3 --out build/runs/iris"),
+    "train_vae": ("--data digits --epochs 20 --out build/runs/vae", "--resume build/runs/vae --epochs 40"),
+}  # fmt: skip
+
+
 def parse(kind: type[RunOptions], argv: Sequence[str] | None, prog: str) -> tuple[RunOptions, set[str]]:
     """Options from the command line, and the names of those given there. Wrong ones end in exit code 2, in one line."""
-    parser = _Parser(prog=prog, description=kind.__doc__, allow_abbrev=False)
+    examples = (f"\n  python -m {prog} {more}" for more in EXAMPLES.get(prog.rpartition(".")[2], ()))
+    usage = f"python -m {prog} [--data DATA] --out FOLDER [more options]\nexamples:{''.join(examples)}"
+    parser = Parser(prog=prog, usage=usage, description=kind.__doc__)
+    titles = {name: title for title, names in GROUPS.items() for name in names}
+    groups = {title: parser.add_argument_group(title) for title in ("data", "model and training", *list(GROUPS)[1:])}
     for f in fields(kind):
         arguments = dict(f.metadata)
         names = [name for name in (arguments.pop("short", None), flag(f.name)) if name]
         arguments["help"] += "" if f.default in (None, False) else f" (default: {f.default})"
         if f.default is False:
             arguments["action"] = "store_true"
-        elif "choices" not in arguments:
+        elif choices := arguments.pop("choices", None):
+            arguments |= {"type": choice(choices), "metavar": f"{{{','.join(choices)}}}"}
+        else:
             arguments.setdefault("type", type(f.default))
-        parser.add_argument(*names, default=argparse.SUPPRESS, **arguments)
+        group = groups[titles.get(f.name, "model and training")]
+        group.add_argument(*names, default=argparse.SUPPRESS, **arguments)
     given = vars(parser.parse_args(argv))
     try:
         return kind(**given).check(), set(given)
@@ -262,6 +287,7 @@ def resumed(options: RunOptions, given: set[str], earlier: dict[str, Any]) -> Ru
             had = reason(str(earlier.get(name)))
             raise ValueError(f"{flag(name)} {getattr(options, name)}: the run to resume has {had}; leave the flag out")
     names = {f.name for f in fields(options)} - OF_THIS_RUN
+    earlier = {f.name: None for f in fields(options) if f.default is None} | earlier  # written before there was one
     if missing := sorted(names - earlier.keys()):
         raise ValueError(f"--resume {options.resume}: config.json lacks {missing}; is it a run of this script?")
     for f in fields(options):
@@ -291,8 +317,3 @@ def as_dict(options: RunOptions) -> dict[str, Any]:
 def flag(name: str) -> str:
     """The command-line flag of a field."""
     return "--" + name.replace("_", "-")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")

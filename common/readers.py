@@ -1,4 +1,4 @@
-"""Readers of CSV, NPY, IDX and JSON files: what comes out is numbers, and never code.
+"""Readers of CSV, NPY, NPZ, IDX and JSON files: what comes out is numbers, and never code.
 
 A file may be damaged, or made to harm. So nothing is unpickled; sizes that a header announces are held against the size
 of the file before memory is taken for them; what is compressed is read up to a limit; and whatever is wrong with a
@@ -13,13 +13,20 @@ import itertools
 import json
 import math
 import os
+import re
 import warnings
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+from common import dialect
+from common.dialect import Line
+from common.table_rows import leave_out, row_numbers, rows_of, warn
+from common.text import reason, short
 
 # Deflate makes at best 258 bytes of 2 bits: no .gz file holds more than this many times its own size.
 LARGEST_GZIP_RATIO = 1032
@@ -31,33 +38,68 @@ LONGEST_LINE = 2**20  # of a table: a row of more than 50,000 numbers of twenty 
 LARGEST_JSON = 2**20  # of a config.json, and of a line of metrics.jsonl
 
 
-def read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A comma-separated table of numbers, plain or gzipped, and its header; empty cells and NA become NaN.
+class Table(NamedTuple):
+    """The numbers of a table (N, D), the names of their columns, if there are any, and the cells of the labels' one."""
 
-    The first line is a header if a cell of it is no number, or if it is quoted and the second line is not; any other
-    first line of numbers is data. A header with numbers among its names is told in a warning: a row of data with one
-    slip of the pen looks the same.
+    x: np.ndarray
+    header: tuple[str, ...]
+    labels: list[str] | None
+
+
+def read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """All columns of a table of numbers, and its header."""
+    return read_table(path, columns="1-")[:2]
+
+
+def read_table(path: Path, label_column: str | None = None, columns: str | None = None) -> Table:
+    """A table in a text file, plain or gzipped: its numbers, its header, and its labels.
+
+    Columns are separated by commas, semicolons, tabs, bars or spaces; a decimal sign may be a comma; lines that begin
+    with # or % are comments; an empty cell, NA, ? and the like become NaN. The first line is a header as
+    `dialect.is_header` has it; a header with numbers among its names is told in a warning: a row of data with one slip
+    of the pen looks the same. ``columns`` names those that are data. If it is None, all are but the labels' and, with a
+    warning, those that only name or number the rows.
     """
     with (
         _opened(path, LARGEST_ZIPPED_CSV, "CSV", "give a UTF-8 text table of numbers") as file,
         io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
     ):
+        _check_text(path, file.peek(4)[:4])
         lines = _lines(path, text)
         first_two = list(itertools.islice(lines, 2))
-        has_header = len(first_two) > 0 and _is_header(*first_two)
-        header = tuple(cell.strip() for cell in first_two.pop(0).cells) if has_header else ()
-        width = len(header) or len(first_two[0].cells) if first_two else 0
-        rows = [_numbers(path, line, width) for line in itertools.chain(first_two, lines)]
-    if not rows:
-        below = f" below the header {_short(','.join(header))}" if header else ""
-        raise ValueError(f"{path}: holds no rows of numbers{below}; give a table with at least one row")
-    if any(number == number for number in map(_number, header) if number is not None):  # NaN, for NA, is a name here
-        warnings.warn(f"{path}: line 1 is taken for a header, {_short(','.join(header))}", UserWarning, stacklevel=2)
-    return np.stack(rows), header
+        has_header = len(first_two) > 0 and dialect.is_header(*first_two)
+        header = [cell.strip() for cell in first_two.pop(0).cells] if has_header else []
+        if not first_two:
+            below = f" below the header {short(','.join(header))}" if header else ""
+            raise ValueError(f"{path}: holds no rows of numbers{below}; give a table with at least one row")
+        width = len(first_two[0].cells)
+        shorter = len(header) == width - 1 > 0 and dialect.lacks_first_name(first_two[0])
+        header = [""] * shorter + header
+        wanted = dialect.find_columns(str(path), header or [""] * width, label_column, columns)
+        nameless = dialect.without_name(header or None, first_two[0]) if columns is None else 0
+        kept = [i for i in wanted.data if i >= nameless]
+        words = [i for i in range(nameless) if i != wanted.label]  # columns that may name the rows
+        if not kept:
+            raise ValueError(f"{path}: holds no column of numbers beside labels and row names; give a table with one")
+        x, cells = rows_of(path, itertools.chain(first_two, lines), header or [""] * width, kept, words, wanted.label)
+    if any(number == number for number in map(dialect.number, header) if number is not None):  # NaN, for NA, is a name
+        warn(f"{path}: line 1 is taken for a header, {short(','.join(header))}")
+    labels = cells.pop(wanted.label, None)
+    if labels is not None and not header and len(labels) > 2 and labels.count(labels[0]) == 1 and (
+        dialect.number(labels[0]) is None
+    ):  # fmt: skip
+        warn(f"{path}: line 1 is taken for data, {short(','.join(first_two[0].cells))}")
+    for column, names in cells.items():
+        leave_out(path, column, names, to_count=shorter and not first_two[0].text.startswith('"'))
+    if header and not header[-1] and not wanted.chosen and len(kept) > 1 and np.isnan(x[:, -1]).all():
+        kept, x = kept[:-1], x[:, :-1]  # lines that end in a separator
+    if not wanted.chosen and len(kept) > 1 < len(x) and kept[0] == len(words) and dialect.counts(x[:, 0]):
+        kept, x = row_numbers(path, header, kept, x)
+    return Table(x, tuple(header[i] for i in kept) if header else (), labels)
 
 
-def read_npy(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A two-dimensional array of numbers, mapped from the file rather than read; never a pickle."""
+def read_npy(path: Path, pixel_max: float = 1.0) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A table of numbers (N, D), or images (N, H, W), mapped from the file rather than read; never a pickle."""
     try:
         if not path.is_file():  # a pipe, say, which would wait for ever
             raise ValueError("there is no such file")
@@ -68,12 +110,57 @@ def read_npy(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
             x = np.load(path, allow_pickle=False, mmap_mode="r")
     except Exception as error:  # a hostile header is literal Python to NumPy and raises whatever parsing that raises
         raise ValueError(f"{path}: cannot be read as .npy ({reason(error)}); write it with numpy.save") from error
-    if x.ndim != 2 or x.dtype.kind not in "fiub":
-        what = f"shape {x.shape}, dtype {_short(str(x.dtype))}"
-        raise ValueError(f"{path}: holds {what}; a table of real numbers (N, D) is needed")
+    return as_table(path, x, pixel_max), ()
+
+
+def as_table(path: Path, x: np.ndarray, pixel_max: float = 1.0) -> np.ndarray:
+    """An array if it is a table of real numbers or images; else ValueError.
+
+    Images are divided by what a white pixel has: ``pixel_max``, or 255 where they are bytes and it is not given.
+    """
+    if x.ndim == 4 and x.shape[-1] == 1:  # one channel
+        x = x[..., 0]
+    if x.ndim not in (2, 3) or x.dtype.kind not in "fiub":
+        what = f"shape {x.shape}, dtype {short(str(x.dtype))}"
+        raise ValueError(f"{path}: holds {what}; a table of real numbers (N, D), or images (N, H, W), is needed")
     if x.size == 0:
         raise ValueError(f"{path}: holds a table of shape {x.shape}; give at least one row and one column")
-    return x if x.dtype.kind == "f" else x.astype(np.float64), ()
+    if x.ndim == 3 and (pixel_max != 1 or (x.dtype == np.uint8 and x.max() > 1)):
+        return x / np.float32(255 if pixel_max == 1 else pixel_max)
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in an archive that numpy.savez wrote; never a pickle."""
+    try:
+        if not path.is_file():
+            raise ValueError("there is no such file")
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+            announced = sum(member.file_size for member in members)
+            if announced > min(os.path.getsize(path) * LARGEST_GZIP_RATIO, LARGEST_IDX):
+                raise ValueError(f"it announces {announced:,} bytes")
+            arrays = {}
+            for member in members:
+                with archive.open(member) as file, warnings.catch_warnings(action="ignore"):
+                    content = file.read(member.file_size + 1)  # whole, so that no header asks for more memory
+                    arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(
+                        io.BytesIO(_sized(content)), allow_pickle=False
+                    )
+        return arrays
+    except Exception as error:  # of zipfile's or of a hostile header's
+        raise ValueError(f"{path}: cannot be read as .npz ({reason(error)}); write it with numpy.savez") from error
+
+
+def _sized(content: bytes) -> bytes:
+    # The content of a .npy file; ValueError if its header announces more than it holds.
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize > len(content):
+        raise ValueError(f"it announces {shape}, more than it holds")
+    return content
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -83,7 +170,7 @@ def read_idx(path: Path) -> np.ndarray:
         if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
             raise ValueError(f"{path}: starts with {magic.hex()}, which is not an IDX file of bytes")
         sizes = np.frombuffer(file.read(4 * magic[3]).ljust(4 * magic[3], b"\0"), ">u4").astype(int).tolist()
-        most = os.path.getsize(path) * (LARGEST_GZIP_RATIO if path.suffix == ".gz" else 1)
+        most = os.path.getsize(path) * (LARGEST_GZIP_RATIO if _is_gz(path) else 1)
         announced = math.prod(sizes)
         if not 0 < announced <= min(most, LARGEST_IDX):
             raise ValueError(f"{path}: announces {sizes}, which a file of {os.path.getsize(path):,} bytes cannot hold; "
@@ -118,12 +205,6 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         return rows
 
 
-def reason(error: BaseException | str) -> str:
-    """What an error says, or any text out of a file, in one line of bounded length."""
-    text = " ".join(str(error).split())[:200] or type(error).__name__
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
 @contextlib.contextmanager
 def _opened(path: Path, limit: int, kind: str, remedy: str) -> Iterator[BinaryIO]:
     """The file's bytes, decompressed up to ``limit`` if its name ends in .gz; its faults become one line."""
@@ -131,9 +212,13 @@ def _opened(path: Path, limit: int, kind: str, remedy: str) -> Iterator[BinaryIO
         if not path.is_file():
             raise ValueError(f"{path}: there is no such file; {remedy}")
         with open(path, "rb") as file:
-            yield io.BufferedReader(_Unzipped(path, file, limit)) if path.suffix == ".gz" else file
+            yield io.BufferedReader(_Unzipped(path, file, limit)) if _is_gz(path) else file
     except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as {kind} ({reason(error)}); {remedy}") from error
+
+
+def _is_gz(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 class _Unzipped(io.RawIOBase):
@@ -162,66 +247,55 @@ def _fill(file: BinaryIO, content: np.ndarray) -> int:
     return found
 
 
-class _Line(NamedTuple):
-    number: int
-    cells: list[str]
-    text: str
-
-
-def _lines(path: Path, file: io.TextIOBase) -> Iterator[_Line]:
+def _lines(path: Path, file: io.TextIOBase) -> Iterator[Line]:
     """The lines of a table that are not empty. One that does not end is given up before it fills the memory."""
+
+    def too_long(line: int) -> ValueError:
+        return ValueError(f"{path}: line {line} is longer than {LONGEST_LINE:,} characters; "
+                          "give a table with a line for each row")  # fmt: skip
+
+    def physical() -> Iterator[tuple[int, str]]:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), ""), start=1):
+            if len(line) == LONGEST_LINE:
+                raise too_long(number)
+            yield number, line
+
+    source = physical()
+    head = list(itertools.islice(source, 10))
+    named = re.fullmatch(r"\ufeff?\"?sep=(.)\"?\s*", head[0][1]) if head else None  # Excel's own first line
+    if named:
+        head.pop(0)
+    separator = named[1] if named else dialect.separator([line for _, line in head if _holds_cells(line)])
     taken: list[str] = []
-    left = LONGEST_LINE
+    last, left = 0, LONGEST_LINE
 
-    def bounded() -> Iterator[str]:
-        nonlocal left
-        while line := file.readline(LONGEST_LINE):
-            taken.append(line)
-            left -= len(line)
-            if left <= 0:
-                raise ValueError(f"{path}: line {reader.line_num + 1} is longer than {LONGEST_LINE:,} characters; "
-                                 "give a table with a line for each row")  # fmt: skip
-            yield line
+    def content() -> Iterator[str]:
+        nonlocal last, left
+        for last, line in itertools.chain(head, source):
+            if taken or _holds_cells(line):
+                taken.append(line)
+                left -= len(line)
+                if left <= 0:
+                    raise too_long(last)
+                yield line
 
-    reader = csv.reader(bounded())
-    for cells in reader:
-        if cells:
-            yield _Line(reader.line_num, cells, "".join(taken))
+    for cells in dialect.cells_of(content(), separator):
+        yield Line(last, cells, "".join(taken))
         taken.clear()
         left = LONGEST_LINE
 
 
-def _is_header(first: _Line, second: _Line | None = None) -> bool:
-    if any(_number(cell) is None for cell in first.cells):
-        return True
-    return '"' in first.text and second is not None and '"' not in second.text
+def _check_text(path: Path, start: bytes) -> None:
+    # Names what is often taken for a text table, by its first bytes.
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or start[1:2] == b"\0" != start[:1]:
+        raise ValueError(f"{path}: cannot be read as CSV (it is UTF-16 text); save it as UTF-8")
+    if start == b"PK\x03\x04":
+        raise ValueError(f"{path}: cannot be read as CSV (it is a spreadsheet or an archive); save the sheet as CSV")
 
 
-def _numbers(path: Path, line: _Line, width: int) -> np.ndarray:
-    """A line's cells as numbers; ValueError naming the first that is none."""
-    if len(line.cells) != width:
-        raise ValueError(
-            f"{path}: line {line.number} has {len(line.cells)} columns, not {width}; is the file cut short?"
-        )
-    with contextlib.suppress(ValueError):
-        if "_" not in line.text:  # the common case, fast
-            return np.array([float(cell) for cell in line.cells])
-    numbers = [_number(cell) for cell in line.cells]
-    if None in numbers:
-        column = numbers.index(None)
-        what = f"line {line.number}, column {column + 1} is {_short(repr(line.cells[column]))}"
-        raise ValueError(f"{path}: {what}; only numbers, NA or empty")
-    return np.array(numbers)
-
-
-def _number(cell: str) -> float | None:
-    """The number in a cell, NaN for an empty cell and NA, None if there is no number."""
-    if (cell := cell.strip()) in ("", "NA"):
-        return math.nan
-    try:
-        return float(cell) if "_" not in cell else None  # 1_000 is a number to Python, and to nobody else
-    except ValueError:
-        return None
+def _holds_cells(line: str) -> bool:
+    # Whether a line is neither empty nor a comment.
+    return bool(line.strip()) and (not line.startswith(dialect.COMMENTS) or line.startswith(("#N/A", "#NA")))
 
 
 def _object(path: Path, content: bytes, where: str = "") -> dict[str, Any]:
@@ -230,10 +304,5 @@ def _object(path: Path, content: bytes, where: str = "") -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {where}cannot be read as JSON ({reason(error)}); restore the file") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: {where}is {_short(repr(value))}, not an object; restore the file")
+        raise ValueError(f"{path}: {where}is {short(repr(value))}, not an object; restore the file")
     return value
-
-
-def _short(text: str) -> str:
-    text = reason(text)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, 
 
     Raises ValueError, in one line, if the data are no images, or images of unknown shape and the model is a conv one.
     """
-    data = datasets.load(options.data, options.data_dir, options.label_column, options.pixel_max)
+    data = datasets.load(options.data, options.data_dir, options.label_column, options.pixel_max, options.columns)
     for part in (data, data.held_out):
         if part is not None:
             check_finite(f"--data {options.data}", part.x)
@@ -42,7 +43,7 @@ def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, 
     def ready(part: Dataset) -> Dataset:
         x = part.x.astype(options.dtype)
         x = datasets.binarize(x) if options.likelihood == "bernoulli" else x
-        return Dataset(part.name, x, part.labels, part.feature_names, part.image_shape)
+        return replace(part, x=x, held_out=None)
 
     train, held_out = data.split()
     names = ("model", "likelihood", "variance", "activation", "latent_dim", "hidden_dim")
@@ -162,7 +163,7 @@ def finish_vae(
         drawn, name = draws.normals(run.options.seed, "prior", (100, codes.shape[1])), "the prior"
     drawn = drawn.astype(held_out.x.dtype)
     run.save_figure("losses", figures.losses, run.history)
-    run.save_figure("latent_space", figures.latent_space, codes, held_out.labels)
+    run.save_figure("latent_space", figures.latent_space, codes, held_out.labels, held_out.label_names)
     if held_out.image_shape is not None:
         shown = held_out.x[:10]
         run.save_figure("reconstructions", figures.reconstructions, shown, decode(codes[:10]), held_out.image_shape)

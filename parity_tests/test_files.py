@@ -47,6 +47,11 @@ def npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def npz(array: np.ndarray) -> bytes:
+    np.savez_compressed(file := io.BytesIO(), x=array)
+    return file.getvalue()
+
+
 # --- Headers of tables ------------------------------------------------------------------------------------------------
 
 
@@ -88,7 +93,7 @@ def test_a_header_with_numbers_among_its_names_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,two\n3,four\n", "line 2, column 2 is 'four'"),
+        ("1,two\n3,four\n", "line 1, column 2 is 'two'"),
         ("a,b\n1,2\n1,2,3\n", "line 3 has 3 columns, not 2"),
         ("a,b\n1,2\n1_000,2\n", "line 3, column 1 is '1_000'"),
         ("a,b\n", "no rows of numbers below the header a,b"),
@@ -167,6 +172,7 @@ FORMATS: dict[str, Format] = {
     "csv": ("t.csv", readers.read_csv, lambda _: b"a,b,c\n1.5,-2,3e5\n0.1,NA,7\n4,5,6\n"),
     "csv.gz": ("t.csv.gz", readers.read_csv, lambda _: gzip.compress(b"a,b,c\n1.5,-2,3e5\n0.1,NA,7\n4,5,6\n")),
     "npy": ("t.npy", readers.read_npy, lambda _: npy(TABLE)),
+    "npz": ("t.npz", readers.read_npz, lambda _: npz(TABLE)),
     "idx": ("t-idx3-ubyte", readers.read_idx, lambda _: idx(BYTES)),
     "idx.gz": ("t-idx3-ubyte.gz", readers.read_idx, lambda _: gzip.compress(idx(BYTES))),
     "checkpoint": ("checkpoint.safetensors", checkpoint.load, checkpoint_bytes),
@@ -273,10 +279,12 @@ def check_answer(kind: str, answer: Any) -> None:
     """What every right answer has, whatever the file said."""
     if kind in ("csv", "csv.gz", "npy"):
         x, header = answer
-        assert x.ndim == 2
+        assert x.ndim in ((2, 3) if kind == "npy" else (2,))
         assert x.size > 0
         assert x.dtype.kind == "f"
         assert len(header) in (0, x.shape[1])
+    elif kind == "npz":
+        assert all(isinstance(array, np.ndarray) for array in answer.values())
     elif kind in ("idx", "idx.gz"):
         assert answer.dtype == np.uint8
         assert 1 <= answer.ndim <= 4

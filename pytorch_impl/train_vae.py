@@ -5,6 +5,10 @@ python -m pytorch_impl.train_vae --data digits --epochs 20 --out build/runs/vae-
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file, python pytorch_impl/train_vae.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 

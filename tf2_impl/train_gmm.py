@@ -5,6 +5,10 @@ python -m tf2_impl.train_gmm --data old-faithful --components 2 --out build/runs
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file, python tf2_impl/train_gmm.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 

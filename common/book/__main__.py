@@ -15,12 +15,16 @@ from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # run as a file, python common/book/__main__.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.book.chapters import PARTS, titles
 from common.book.pairs import FOLDERS, ROOT, Pair, read_pairs
 from common.book.prose import BookError, Prose
 from common.book.side_by_side import side_by_side
+from common.command_line import are_words, help_shown
 
 HERE = Path(__file__).parent
 DRAWING = HERE.parent / "draw_chapters.py"
@@ -28,8 +32,10 @@ DRAWING = HERE.parent / "draw_chapters.py"
 
 def main(argv: Sequence[str]) -> int:
     """Write the book into the folder named; the exit code is 0, or 2 if something is missing or does not match."""
+    if help_shown(argv, __doc__):
+        return 0
     try:
-        if len(argv) != 1:
+        if not are_words(argv, 1):
             raise BookError(f"{' '.join(argv)!r}: name the one folder to write to, such as build/book")
         print(build(Path(argv[0])))
     except (BookError, OSError) as error:

@@ -11,12 +11,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if not __package__:  # run as a file, python common/book/notebooks.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from common.book.chapters import titles
 from common.book.pairs import FOLDERS, Pair, read_pairs
 from common.book.prose import BookError
+from common.command_line import are_words, help_shown
 
 EXAMPLES = Path(__file__).parent / "examples"
 FIGURE = re.compile(r"!\[([^\]]*)\]\((\w+)\.png\)\n*")
@@ -67,8 +71,10 @@ draw_chapters.{figure}(maths, evaluate)"""
 
 def main(argv: Sequence[str]) -> int:
     """Write the notebooks into the folder named; the exit code is 0, or 2 if something is missing."""
+    if help_shown(argv, __doc__):
+        return 0
     try:
-        if len(argv) != 1:
+        if not are_words(argv, 1):
             raise BookError(f"{' '.join(argv)!r}: name the one folder to write to, such as build/notebooks")
         for path in write(Path(argv[0])):
             print(path)
