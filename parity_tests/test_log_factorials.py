@@ -184,7 +184,7 @@ def test_far_tails_keep_their_digits_and_fall() -> None:
 
 @pytest.mark.long
 def test_far_tails_keep_their_digits_in_the_long_run() -> None:
-    check_the_tails((1e2, 999.0, 1e3, 1e4, 1e6, 1e10, 1e12, 1e15, 1e20), (5.0, 20.0, 30.0, 36.5, 45.0, 60.0))
+    check_the_tails((1e2, 1e3, 1e6, 1e12, 1e20), (5.0, 20.0, 36.5, 60.0))
 
 
 @pytest.mark.parametrize(("a", "b"), [(1e4, 3e4), (1e10, 1e10), (1e20, 1e15), (1e20, 1e20)])
