@@ -187,6 +187,11 @@ def test_far_tails_keep_their_digits_in_the_long_run() -> None:
     check_the_tails((1e2, 1e3, 1e6, 1e12, 1e20), (5.0, 20.0, 36.5, 60.0))
 
 
+def test_intervals_that_scipy_does_not_find() -> None:
+    assert beta_credible_interval(1e150, 6e15, 0.95) == (1.0, 1.0)
+    assert beta_credible_interval(1e150, 1e150, 0.95) == (0.5, 0.5)
+
+
 @pytest.mark.parametrize(("a", "b"), [(1e4, 3e4), (1e10, 1e10), (1e20, 1e15), (1e20, 1e20)])
 @pytest.mark.parametrize("level", [0.5, 0.95, 1 - 2.0**-40])
 def test_intervals_of_large_counts_leave_equal_tails(a: float, b: float, level: float) -> None:
