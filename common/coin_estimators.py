@@ -11,12 +11,12 @@ import warnings
 from typing import Any
 
 import numpy as np
-from scipy.special import betainc, betaincc, betainccinv, betaincinv, betaln
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from common import draws
+from common.beta_tails import beta_credible_interval, beta_log_upper_tail, beta_upper_tail
 from common.coin_checks import (
     check_count,
     check_level,
@@ -27,56 +27,6 @@ from common.coin_checks import (
     check_tosses,
 )
 from common.em_driver import run_em
-
-
-def beta_credible_interval(a: float, b: float, level: float) -> tuple[float, float]:
-    """The interval of Beta(a, b) that leaves (1 - level) / 2 of the probability on either side.
-
-    Its upper end is found from the upper tail, so that it keeps its digits where the level is close to 1.
-    """
-    outside = 0.5 * (1 - level)
-    return _known(a, b, betaincinv(a, b, outside)), _known(a, b, betainccinv(a, b, outside))
-
-
-def beta_log_upper_tail(a: float, b: float, threshold: float) -> float:
-    """The log of P(theta > threshold) under Beta(a, b), accurate however close to 0 or to 1 the probability is.
-
-    The upper tail is computed as such and not as 1 minus the lower one, which is 0 below 1e-16; where it is smaller
-    than the smallest float, its logarithm comes from a continued fraction.
-    """
-    if threshold in (0, 1):
-        return 0.0 if threshold == 0 else -math.inf
-    upper = _known(a, b, betaincc(a, b, threshold))
-    if upper > 0.5:
-        return math.log1p(-float(betainc(a, b, threshold)))
-    if upper > 1e-290:
-        return math.log(upper)
-    # I_x(b, a) at x = 1 - threshold, by the continued fraction, from its far end
-    log_front = b * math.log1p(-threshold) + a * math.log(threshold) - math.log(b) - float(betaln(a, b))
-    return log_front - math.log(_continued_fraction(b, a, 1 - threshold))
-
-
-def _known(a: float, b: float, value: Any) -> float:
-    """What SciPy found, as a float; ValueError if that is NaN."""
-    if math.isnan(value):
-        raise ValueError(f"a, b: SciPy finds no quantiles of Beta({a:g}, {b:g}): its parameters are too extreme")
-    return float(value)
-
-
-def _continued_fraction(a: float, b: float, x: float, terms: int = 1000) -> float:
-    """1 + d_1 / (1 + d_2 / (1 + ...)), which is x^a (1 - x)^b / (a B(a, b) I_x(a, b)), for x well below the mean.
-
-    Source: NIST Digital Library of Mathematical Functions, equation 8.17.22.
-    """
-    value = 1.0
-    for n in range(terms, 0, -1):
-        m, odd = divmod(n, 2)
-        if odd:
-            d = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        else:
-            d = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        value = 1 + d / value
-    return value
 
 
 class BetaBernoulliEstimator:
@@ -118,8 +68,7 @@ class BetaBernoulliEstimator:
 
     def tail_probability(self, threshold: float) -> float:
         """P(theta > threshold | tosses), with its digits where it is tiny; 0 only if it is below the smallest float."""
-        a, b = self.posterior
-        return _known(a, b, betaincc(a, b, check_probability("threshold", threshold)))
+        return beta_upper_tail(*self.posterior, check_probability("threshold", threshold))
 
     def log_tail_probability(self, threshold: float) -> float:
         """The log of P(theta > threshold | tosses) in nats, however small that is."""

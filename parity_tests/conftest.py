@@ -219,17 +219,20 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
 
 
 def _hostile_summary(terminalreporter: Any) -> None:
-    """Print how many hostile examples were tried, page by page, and what came of them."""
+    """Print how many hostile examples were tried, page by page, how many answers they gave and what those were.
+
+    An example of a function asks for one answer, that of an estimator for one of each method.
+    """
     pages: dict[str, list[dict[str, Any]]] = {}
     for row in COLLECTED["hostile"]:
         for page in (row["name"].partition(".")[0], "all"):
             pages.setdefault(page, []).append(row)
-    columns = ("examples", "value", "not finite", "error", "edge", "subnormal")
-    lines = [("page", *columns, "worst share of what is allowed")]
+    kinds = ("value", "not finite", "error", "edge", "subnormal")
+    lines = [("page", "examples", "answers", *kinds, "worst share of what is allowed")]
     for page, rows in sorted(pages.items(), key=lambda item: (item[0] == "all", item[0])):
         worst = max(rows, key=lambda row: row["worst"])
-        counts = (str(sum(row["outcomes"].get(column, 0) for row in rows)) for column in columns)
-        lines.append((page, *counts, f"{worst['worst']:.2f} {worst['name']}"))
+        examples, *counts = (sum(row["outcomes"].get(kind, 0) for row in rows) for kind in ("examples", *kinds))
+        lines.append((page, *map(str, (examples, sum(counts), *counts)), f"{worst['worst']:.2f} {worst['name']}"))
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     terminalreporter.section("hostile input, the same in PyTorch and TensorFlow")
     for line in lines:

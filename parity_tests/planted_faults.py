@@ -13,16 +13,25 @@ _PLANTED = {
     "pytorch_impl/coin.py": (
         ("tails weighed as all the tosses", "+ tails * torch.log1p", "+ (heads + tails) * torch.log1p"),
         ("log(1 - theta) as log(theta)", "torch.log1p(chance_of_tails_less_one)", "torch.log(-chance_of_tails_less_one)"),
-        ("the Beta function without its denominator", "torch.lgamma(b) - torch.lgamma(a + b)", "torch.lgamma(b)"),
+        ("the Beta function without its powers", "return log_probability_by_odds(a, b, a, b) + log_beta_rest(a, b)", "return log_beta_rest(a, b)"),
         ("the density's exponents not less one", "sequence_log_probability(a - 1, b - 1, theta)", "sequence_log_probability(a, b, theta)"),
         ("a later toss seen before it is predicted", "torch.cumsum(tosses, dim=0) - tosses", "torch.cumsum(tosses, dim=0)"),
         ("MAP at the posterior mean", "torch.relu(a - 1), torch.relu(b - 1)", "torch.relu(a), torch.relu(b)"),
     ),
     "tf2_impl/coin.py": (
-        ("evidence without the prior's normaliser", "log_beta(a + heads, b + tails) - log_beta(a, b)", "log_beta(a + heads, b + tails)"),
+        ("evidence without the prior's normaliser", "log_beta_rest(alpha, beta) - log_beta_rest(a, b) - moved", "log_beta_rest(alpha, beta) - moved"),
         ("prediction from the prior alone", "a, b = posterior(heads, tails, a, b)\n    return a / (a + b)", "return a / (a + b)"),
-        ("orders counted with lgamma(n)", "tf.math.lgamma(new_heads + new_tails + 1)", "tf.math.lgamma(new_heads + new_tails)"),
+        ("the density of one toss fewer", "as_binomial = tf.math.log(heads + tails + 1)", "as_binomial = tf.math.log(heads + tails)"),
         ("MLE against the tails alone", "return heads / (heads + tails)", "return heads / tails"),
+    ),
+    "pytorch_impl/log_factorials.py": (
+        ("the series of the deviance cut short", "for i in range(1, 6))", "for i in range(1, 2))"),
+        ("Stirling's third term off", "u * (1 / 360 - u", "u * (1 / 361 - u"),
+        ("a step of the rising factorial too many", "(x + more - 1) * torch.log1p", "(x + more) * torch.log1p"),
+    ),
+    "tf2_impl/log_factorials.py": (
+        ("orders counted with tails twice", "stirling_correction(heads) - stirling_correction(tails)", "stirling_correction(tails) - stirling_correction(tails)"),
+        ("the digamma's second term off", "terms = 1 / 12 - u * (1 / 120", "terms = 1 / 12 - u * (1 / 121"),
     ),
     "pytorch_impl/gaussian.py": (
         ("log determinant of the factor, not of its square", "log_determinant = 2 * torch", "log_determinant = torch"),
@@ -273,14 +282,14 @@ _PLANTED = {
     "pytorch_impl/conjugate.py": (
         ("the total of all sticks for that of each", "torch.digamma(concentration.sum(dim=0))", "torch.digamma(concentration.sum())"),
         ("a stick's own rest in its weight", "broken_off + torch.cat([torch.zeros_like(left[:1]), torch.cumsum(left, dim=0)[:-1]])", "broken_off + torch.cumsum(left, dim=0)"),
-        ("the Dirichlet's exponents not less one", "((of - 1) * expected_log_shares", "(of * expected_log_shares"),
+        ("the Dirichlet's exponents not less one", "- expected_log_shares(concentration)\n", "\n"),
         ("the power of pi in the multivariate gamma", "0.25 * p * (p - 1) * math.log(math.pi)", "0.5 * p * (p - 1) * math.log(math.pi)"),
         ("the Wisharts of the trace exchanged", "expected_trace(of_inverse_scale, degrees_of_freedom, inverse_scale)", "expected_trace(inverse_scale, degrees_of_freedom, of_inverse_scale)"),
     ),
     "tf2_impl/conjugate.py": (
         ("log determinant of the factor, not of its square", "return 2 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part", "return tf.reduce_sum(tf.math.log(tf.linalg.diag_part"),
         ("what the last break leaves not shared out", "return weights / tf.reduce_sum(weights)", "return weights"),
-        ("digammas off by one", "tf.math.digamma(0.5 * (degrees_of_freedom[..., None] - i))", "tf.math.digamma(0.5 * (degrees_of_freedom[..., None] - i - 1))"),
+        ("digammas off by one", "digamma_correction(0.5 * (nu - i))", "digamma_correction(0.5 * (nu - i - 1))"),
         ("a tail as if of no dimensions", "0.5 * (eta + d) * tf.math.log1p", "0.5 * eta * tf.math.log1p"),
         ("the power of the determinant off by one", "of_degrees_of_freedom - inverse_scale.shape[-1] - 1)", "of_degrees_of_freedom - inverse_scale.shape[-1])"),
     ),

@@ -15,7 +15,7 @@ from scipy import integrate, optimize, stats
 import pytorch_impl.coin as torch_coin
 import tf2_impl.coin as tf_coin
 from common import draws
-from common.coin_estimators import beta_credible_interval, beta_log_upper_tail
+from common.beta_tails import beta_credible_interval, beta_log_upper_tail
 from parity_tests.conftest import MODES, Parity
 
 both = pytest.mark.parametrize("module", [torch_coin, tf_coin], ids=["torch", "tf2"])

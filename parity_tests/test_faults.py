@@ -3,12 +3,15 @@
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from parity_tests.faults import Fault, Mutant
+from parity_tests.conftest import Parity
+from parity_tests.faults import Fault, Mutant, Outcome, times_the_allowed
 from parity_tests.faults import test_files as files_of_tests
 from parity_tests.planted_faults import EQUIVALENT, FAULTS
 from parity_tests.test_mirror import MODULES
+from parity_tests.tolerances import TOLERANCES
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,3 +58,13 @@ def test_equivalent_mutants_are_of_lines_that_are_there() -> None:
         for change, reason in reasons.items():
             assert change.partition(" -> ")[0] in lines, (file, change)
             assert reason
+
+
+def test_how_large_a_fault_is_beside_rounding_is_read_from_what_the_comparison_says() -> None:
+    """Which is its own words, of a comparison that fails."""
+    parity = Parity("coin", [])
+    with pytest.raises(AssertionError) as error:
+        parity.check("log_beta", "loss", np.array([1.0, 2.0]), np.array([1.0, 2.02]), "a")
+    outcome = Outcome("pytorch_impl/coin.py", "a fault", "test_coin.py::test_values", f"AssertionError: {error.value}")
+    assert times_the_allowed(outcome) == pytest.approx(0.02 / 2.02 / TOLERANCES["loss"].of("float64"), rel=0.2)
+    assert times_the_allowed(outcome._replace(message="AssertionError: assert 1 == 2")) is None

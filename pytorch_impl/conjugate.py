@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from pytorch_impl.gaussian import cholesky
+from pytorch_impl.log_factorials import deviance, digamma_correction, log_gamma_ratio, stirling_correction
 
 
 def expected_log_shares(concentration: Tensor) -> Tensor:
@@ -86,12 +87,21 @@ def expected_log_dirichlet(concentration: Tensor, of: Tensor) -> Tensor:
     $$\mathbb{E}_\alpha[\log \mathrm{Dir}(\pi \mid \alpha')] = \log \Gamma \left( \sum_k \alpha'_k \right)
       - \sum_k \log \Gamma(\alpha'_k) + \sum_k (\alpha'_k - 1) \, \mathbb{E}_\alpha[\log \pi_k]$$
 
-    With $\alpha' = \alpha$ it is the negative entropy.
+    With $\alpha' = \alpha$ it is the negative entropy. Where counts are large, these terms cancel. With
+    $\delta(x) = \psi(x) - \log x$, the `deviance` D, the `stirling_correction` r, and sums $\alpha_0$ and $\alpha'_0$,
+    they leave
+
+    $$\sum_k \left( \alpha'_k (\delta(\alpha_k) - \delta(\alpha_0))
+      - D \left( \alpha'_k, \alpha'_0 \frac{\alpha_k}{\alpha_0} \right) - \mathbb{E}_\alpha[\log \pi_k]
+      - r(\alpha'_k) + \log \alpha'_k \right) + r(\alpha'_0) - \log \alpha'_0$$
 
     Source: Bishop (2006), equations B.16, B.22 and B.23.
     """
-    log_normaliser = torch.lgamma(of.sum(dim=0)).sum() - torch.lgamma(of).sum()
-    return log_normaliser + ((of - 1) * expected_log_shares(concentration)).sum()
+    total, total_of = concentration.sum(dim=0), of.sum(dim=0)  # (), or (K,) for K Betas
+    off = digamma_correction(concentration) - digamma_correction(total)
+    of_each = of * off - deviance(of, total_of * (concentration / total)) - expected_log_shares(concentration)
+    rest = stirling_correction(total_of) - torch.log(total_of)
+    return (of_each - stirling_correction(of) + torch.log(of)).sum() + rest.sum()
 
 
 def log_determinant(matrix: Tensor) -> Tensor:
@@ -110,8 +120,9 @@ def log_determinant_gap(degrees_of_freedom: Tensor, dimension: int) -> Tensor:
     Source: Bishop (2006), equations B.80 and B.81.
     """
     i = torch.arange(dimension, dtype=degrees_of_freedom.dtype, device=degrees_of_freedom.device)  # (P,)
-    digammas = torch.digamma(0.5 * (degrees_of_freedom[..., None] - i)).sum(dim=-1)  # (...)
-    return digammas - dimension * torch.log(0.5 * degrees_of_freedom)
+    nu = degrees_of_freedom[..., None]  # (..., 1)
+    # psi(z) - log(nu / 2) with z = (nu + 1 - i) / 2, from the digamma's distance to log z
+    return (digamma_correction(0.5 * (nu - i)) + torch.log1p(-i / nu)).sum(dim=-1)  # (...)
 
 
 def expected_log_determinant(degrees_of_freedom: Tensor, inverse_scale: Tensor) -> Tensor:
@@ -227,7 +238,6 @@ def student_log_densities(
         eta, d = eta[:, None], 1  # (K, 1)
         squared_distance = torch.square(difference) / shapes  # (N, K, D)
         log_volume = 0.5 * torch.log(shapes)  # (K, D)
-    log_gammas = torch.lgamma(0.5 * (eta + d)) - torch.lgamma(0.5 * eta)
-    constant = log_gammas - 0.5 * d * torch.log(math.pi * eta) - log_volume
+    constant = log_gamma_ratio(0.5 * eta, 0.5 * d) - 0.5 * d * torch.log(math.pi * eta) - log_volume
     log_density = constant - 0.5 * (eta + d) * torch.log1p(squared_distance / eta)
     return log_density.sum(dim=-1) if covariance_type == "diag" else log_density  # (N, K)

@@ -50,6 +50,7 @@ from tensorflow import Tensor
 
 from common.coin_checks import check_count, check_probability, check_tosses
 from common.coin_estimators import BetaBernoulliEstimator
+from tf2_impl.log_factorials import binomial_log_probability, deviance, log_beta_rest, log_probability_by_odds
 
 
 def sequence_log_probability(heads: Tensor, tails: Tensor, theta: Tensor) -> Tensor:
@@ -106,15 +107,14 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
     $$\log B(a, b) = \log \Gamma(a) + \log \Gamma(b) - \log \Gamma(a + b), \qquad
       B(a, b) = \int_0^1 \theta^{a - 1} (1 - \theta)^{b - 1} \, d\theta$$
 
-    $\Gamma$ is the factorial for all positive numbers, $\Gamma(m + 1) = m!$. The terms cancel: the error is some
-    machine epsilons of the largest of them, not of the result.
+    The three terms cancel, so it is computed from what they leave, its powers and their rest.
 
     Where the frameworks differ: each approximates log gamma by polynomials of its own, which part by up to two units in
     the last place; the derivative, digamma, parts by more near its zero at 1.46, in proportion to itself.
 
     Source: Bishop (2006), equation 2.14 and exercise 2.5.
     """
-    return tf.math.lgamma(a) + tf.math.lgamma(b) - tf.math.lgamma(a + b)
+    return log_probability_by_odds(a, b, a, b) + log_beta_rest(a, b)
 
 
 def beta_log_density(theta: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -122,9 +122,20 @@ def beta_log_density(theta: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     $$\log \mathrm{Beta}(\theta \mid a, b) = (a - 1) \log \theta + (b - 1) \log (1 - \theta) - \log B(a, b)$$
 
+    Where a and b are large, the terms cancel, and the same is taken as a binomial probability of $a - 1$ heads and
+    $b - 1$ tails, times their number and one:
+
+    $$\log \mathrm{Beta}(\theta \mid a, b) = \log (a + b - 1)
+      + \log \left( \frac{\Gamma(a + b - 1)}{\Gamma(a) \, \Gamma(b)} \theta^{a - 1} (1 - \theta)^{b - 1} \right)$$
+
     Source: Bishop (2006), equation 2.13.
     """
-    return sequence_log_probability(a - 1, b - 1, theta) - log_beta(a, b)
+    many = (tf.minimum(a, b) > 16) & (theta > 0) & (theta < 1)
+    plain = sequence_log_probability(a - 1, b - 1, theta) - log_beta(a, b)
+    inside = tf.where(many, theta, 0.5 * tf.ones_like(theta))
+    heads, tails = tf.where(many, a - 1, tf.ones_like(a)), tf.where(many, b - 1, tf.ones_like(b))
+    as_binomial = tf.math.log(heads + tails + 1) + binomial_log_probability(heads, tails, inside, 1 - inside)
+    return tf.where(many, as_binomial, plain)
 
 
 def posterior(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,11 +201,25 @@ def predictive_log_probability(new_heads: Tensor, new_tails: Tensor, a: Tensor, 
 
     Source: A. Gelman et al., "Bayesian Data Analysis", 3rd ed. (2013), appendix A.2, table A.2.
     """
-    # log (h + t choose h) = log Gamma(h + t + 1) - log Gamma(h + 1) - log Gamma(t + 1)
-    log_orders = (
-        tf.math.lgamma(new_heads + new_tails + 1) - tf.math.lgamma(new_heads + 1) - tf.math.lgamma(new_tails + 1)
-    )
-    return log_orders + log_evidence(new_heads, new_tails, a, b)
+    fit = binomial_log_probability(new_heads, new_tails, *posterior(new_heads, new_tails, a, b))
+    return fit + log_occam_factor(new_heads, new_tails, a, b)
+
+
+def log_occam_factor(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    r"""The log of what the evidence is short of the likelihood at the posterior mean; of the arguments' common shape.
+
+    The prior has spread its probability over other biases too: that is the price of having had to be told. With the
+    `deviance` D of the prior's counts, and the `log_beta_rest` $\rho$,
+
+    $$\log p(x) - \log p(x \mid \bar\theta) = \rho(a + h, b + t) - \rho(a, b)
+      - D(a, (a + b) \bar\theta) - D(b, (a + b) (1 - \bar\theta)), \qquad
+      \bar\theta = \frac{a + h}{a + h + b + t}$$
+
+    Source: D. MacKay, "Information Theory, Inference, and Learning Algorithms" (2003), section 28.1.
+    """
+    alpha, beta = posterior(heads, tails, a, b)
+    moved = deviance(a, alpha / (alpha + beta) * (a + b)) + deviance(b, beta / (alpha + beta) * (a + b))
+    return log_beta_rest(alpha, beta) - log_beta_rest(a, b) - moved
 
 
 def log_evidence(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -202,12 +227,14 @@ def log_evidence(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     $$\log p(x) = \log \int_0^1 p(x \mid \theta) \, p(\theta) \, d\theta = \log B(a + h, b + t) - \log B(a, b)$$
 
-    Where the prior is worth far more tosses than were seen, the two terms cancel; `log_evidence_by_prediction` has no
-    such trouble.
+    The two terms cancel where either the prior or the tosses outnumber the other. It is computed as the likelihood at
+    the posterior mean and what the evidence is short of it. Where the prior all but knows the tosses, so that the
+    evidence is nearly 1, `log_evidence_by_prediction` has the digits of its logarithm.
 
     Source: Bishop (2006), equation 1.45 with 2.14.
     """
-    return log_beta(a + heads, b + tails) - log_beta(a, b)
+    fit = log_probability_by_odds(heads, tails, *posterior(heads, tails, a, b))
+    return fit + log_occam_factor(heads, tails, a, b)
 
 
 def log_evidence_by_prediction(tosses: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from common.coin_estimators import CoinMixtureEstimator
-from tf2_impl.coin import sequence_log_probability
+from tf2_impl.log_factorials import binomial_log_probability
 from tf2_impl.runtime import outside_autocast
 
 
@@ -52,9 +52,7 @@ def component_log_probabilities(heads: Tensor, tosses: Tensor, biases: Tensor) -
     Source: Bishop (2006), equation 2.9.
     """
     tails = tosses - heads  # (N,)
-    # log m! = log Gamma(m + 1)
-    log_orders = tf.math.lgamma(tosses + 1) - tf.math.lgamma(heads + 1) - tf.math.lgamma(tails + 1)  # (N,)
-    return log_orders[:, None] + sequence_log_probability(heads[:, None], tails[:, None], biases)  # (N, K)
+    return binomial_log_probability(heads[:, None], tails[:, None], biases, 1 - biases)  # (N, K)
 
 
 def log_joint(heads: Tensor, tosses: Tensor, weights: Tensor, biases: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from tf2_impl.gaussian import cholesky
+from tf2_impl.log_factorials import deviance, digamma_correction, log_gamma_ratio, stirling_correction
 
 
 def expected_log_shares(concentration: Tensor) -> Tensor:
@@ -86,12 +87,21 @@ def expected_log_dirichlet(concentration: Tensor, of: Tensor) -> Tensor:
     $$\mathbb{E}_\alpha[\log \mathrm{Dir}(\pi \mid \alpha')] = \log \Gamma \left( \sum_k \alpha'_k \right)
       - \sum_k \log \Gamma(\alpha'_k) + \sum_k (\alpha'_k - 1) \, \mathbb{E}_\alpha[\log \pi_k]$$
 
-    With $\alpha' = \alpha$ it is the negative entropy.
+    With $\alpha' = \alpha$ it is the negative entropy. Where counts are large, these terms cancel. With
+    $\delta(x) = \psi(x) - \log x$, the `deviance` D, the `stirling_correction` r, and sums $\alpha_0$ and $\alpha'_0$,
+    they leave
+
+    $$\sum_k \left( \alpha'_k (\delta(\alpha_k) - \delta(\alpha_0))
+      - D \left( \alpha'_k, \alpha'_0 \frac{\alpha_k}{\alpha_0} \right) - \mathbb{E}_\alpha[\log \pi_k]
+      - r(\alpha'_k) + \log \alpha'_k \right) + r(\alpha'_0) - \log \alpha'_0$$
 
     Source: Bishop (2006), equations B.16, B.22 and B.23.
     """
-    log_normaliser = tf.reduce_sum(tf.math.lgamma(tf.reduce_sum(of, axis=0))) - tf.reduce_sum(tf.math.lgamma(of))
-    return log_normaliser + tf.reduce_sum((of - 1) * expected_log_shares(concentration))
+    total, total_of = tf.reduce_sum(concentration, axis=0), tf.reduce_sum(of, axis=0)  # (), or (K,) for K Betas
+    off = digamma_correction(concentration) - digamma_correction(total)
+    of_each = of * off - deviance(of, total_of * (concentration / total)) - expected_log_shares(concentration)
+    rest = stirling_correction(total_of) - tf.math.log(total_of)
+    return tf.reduce_sum(of_each - stirling_correction(of) + tf.math.log(of)) + tf.reduce_sum(rest)
 
 
 def log_determinant(matrix: Tensor) -> Tensor:
@@ -110,8 +120,9 @@ def log_determinant_gap(degrees_of_freedom: Tensor, dimension: int) -> Tensor:
     Source: Bishop (2006), equations B.80 and B.81.
     """
     i = tf.range(dimension, dtype=degrees_of_freedom.dtype)  # (P,)
-    digammas = tf.reduce_sum(tf.math.digamma(0.5 * (degrees_of_freedom[..., None] - i)), axis=-1)  # (...)
-    return digammas - dimension * tf.math.log(0.5 * degrees_of_freedom)
+    nu = degrees_of_freedom[..., None]  # (..., 1)
+    # psi(z) - log(nu / 2) with z = (nu + 1 - i) / 2, from the digamma's distance to log z
+    return tf.reduce_sum(digamma_correction(0.5 * (nu - i)) + tf.math.log1p(-i / nu), axis=-1)  # (...)
 
 
 def expected_log_determinant(degrees_of_freedom: Tensor, inverse_scale: Tensor) -> Tensor:
@@ -228,7 +239,6 @@ def student_log_densities(
         eta, d = eta[:, None], 1  # (K, 1)
         squared_distance = tf.square(difference) / shapes  # (N, K, D)
         log_volume = 0.5 * tf.math.log(shapes)  # (K, D)
-    log_gammas = tf.math.lgamma(0.5 * (eta + d)) - tf.math.lgamma(0.5 * eta)
-    constant = log_gammas - 0.5 * d * tf.math.log(math.pi * eta) - log_volume
+    constant = log_gamma_ratio(0.5 * eta, 0.5 * d) - 0.5 * d * tf.math.log(math.pi * eta) - log_volume
     log_density = constant - 0.5 * (eta + d) * tf.math.log1p(squared_distance / eta)
     return tf.reduce_sum(log_density, axis=-1) if covariance_type == "diag" else log_density  # (N, K)
