@@ -5,19 +5,27 @@ from typing import Any
 import numpy as np
 
 from common.arrays import as_array
+from common.centring import centred
 from common.mixture_checks import COVARIANCE_TYPES, are_singular, covariance_shape
 
 
-def check_start(estimator: Any, d: int, dtype: np.dtype) -> tuple[np.ndarray | None, ...]:
-    """weights_init, means_init and the covariances of precisions_init, checked, as arrays of ``dtype``, or None."""
+def check_start(
+    estimator: Any, d: int, dtype: np.dtype, centre: np.ndarray | None = None
+) -> tuple[np.ndarray | None, ...]:
+    """weights_init, means_init and the covariances of precisions_init, checked, as arrays of ``dtype``, or None.
+
+    The means are seen from the ``centre`` (D,), if there is one.
+    """
     k, kind = estimator.n_components, estimator.covariance_type
     weights = _initial("weights_init", estimator.weights_init, (k,), dtype, "weights")
-    means = _initial("means_init", estimator.means_init, (k, d), dtype, "means")
+    means = _initial("means_init", estimator.means_init, (k, d), dtype if centre is None else np.float64, "means")
     precisions = _initial(
         "precisions_init", estimator.precisions_init, covariance_shape(k, d, kind), dtype, f"{kind} precision"
     )
     if weights is not None:
         check_weights("weights_init", weights)
+    if means is not None:
+        means = centred(means, centre, dtype)
     return weights, means, None if precisions is None else _covariances_from(precisions, kind)
 
 
