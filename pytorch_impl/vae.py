@@ -104,10 +104,13 @@ class VAE(nn.Module):
         """The arguments that build this model again, but for its parameters."""
         return dict(self.config)
 
-    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (N, D), noise (N, L) -> output (N, D) of a drawn code, mean (N, L) and log_var (N, L) of the codes."""
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """x (N, D), noise (N, L) -> output (N, D) of a drawn code, mean (N, L) and log_var (N, L) of the codes.
+
+        Without noise, the output is that of the mean.
+        """
         mean, log_var = self.encoder(x)  # (N, L), (N, L)
-        z = reparameterize(mean, log_var, noise)  # (N, L)
+        z = mean if noise is None else reparameterize(mean, log_var, noise)  # (N, L)
         return self.decoder(z), mean, log_var
 
     def log_likelihood(self, x: Tensor, output: Tensor) -> Tensor:

@@ -54,10 +54,12 @@ from tf2_impl.elbo import (
     log_importance_weights,
     reparameterize,
 )
+from tf2_impl.keras_training import VAETrainedByKeras
 from tf2_impl.networks import Decoder, Encoder, named_parameters
 
 
-class VAE(keras.Model):
+@keras.saving.register_keras_serializable("mixtures_to_vae")
+class VAE(VAETrainedByKeras):
     r"""Encoder, decoder and the bound that trains them.
 
     `likelihood` is "bernoulli" (binary data) or "gaussian"; `variance` is that of a Gaussian decoder, None to learn
@@ -106,10 +108,13 @@ class VAE(keras.Model):
         """The arguments that build this model again, but for its parameters."""
         return dict(self.config)
 
-    def call(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (N, D), noise (N, L) -> output (N, D) of a drawn code, mean (N, L) and log_var (N, L) of the codes."""
+    def call(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """x (N, D), noise (N, L) -> output (N, D) of a drawn code, mean (N, L) and log_var (N, L) of the codes.
+
+        Without noise, the output is that of the mean.
+        """
         mean, log_var = self.encoder(x)  # (N, L), (N, L)
-        z = reparameterize(mean, log_var, noise)  # (N, L)
+        z = mean if noise is None else reparameterize(mean, log_var, noise)  # (N, L)
         return self.decoder(z), mean, log_var
 
     def log_likelihood(self, x: Tensor, output: Tensor) -> Tensor:
