@@ -1,9 +1,9 @@
 """Data sets by name, as NumPy arrays and what they are.
 
 ``load("old-faithful")``, ``load("airquality")`` (NaN where a value is missing), ``load("digits")``, ``load("fashion")``
-(6,000 images of Fashion-MNIST), ``load("synthetic")``, ``load("path/to/table.csv")`` (or .csv.gz), ``load("path/to/array.npy")``; and ``load("mnist")``,
-``"fashion-mnist"`` or ``"kmnist"``, which are downloaded once into the user's cache, unless ``data_dir`` names a folder
-with their IDX files. Nothing else comes from the network.
+(6,000 images of Fashion-MNIST), ``load("synthetic")``, ``load("path/to/table.csv")`` (or .csv.gz),
+``load("path/to/array.npy")``; and ``load("mnist")``, ``"fashion-mnist"`` or ``"kmnist"``, which are downloaded once
+into the user's cache, unless ``data_dir`` names a folder with their IDX files. Nothing else comes from the network.
 """
 
 import hashlib
@@ -71,7 +71,9 @@ def load(
     if name in NAMES and (label_column is not None or pixel_max != 1):
         raise ValueError(f"data {name!r}: --label-column and --pixel-max are for .csv and .npy files; leave them out")
     if name == "old-faithful":
-        return Dataset(name, read_csv(_shipped("old_faithful.csv"))[0], feature_names=("eruption (minutes)", "waiting (minutes)"))
+        return Dataset(
+            name, read_csv(_shipped("old_faithful.csv"))[0], feature_names=("eruption (minutes)", "waiting (minutes)")
+        )
     if name == "airquality":
         features = ("ozone (ppb)", "solar radiation (langleys)", "wind (mph)", "temperature (°F)")
         x = read_csv(_shipped("airquality.csv"))[0][:, :4]  # without month and day

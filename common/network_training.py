@@ -12,6 +12,7 @@ import numpy as np
 from common import datasets, draws
 
 ROWS_FOR_COMPONENTS = 1000  # enough for the variance that they leave, and soon computed
+EPOCHS = 40  # of the networks in figures
 LEAST_VARIANCE = 1e-6  # where all images are equal
 
 
@@ -94,21 +95,23 @@ def train_networks(maths: SimpleNamespace) -> dict[str, Any]:
     """A VAE with codes of two dimensions, of clothes; a VAE and a plain autoencoder with sixteen, of digits."""
     digits, clothes = (datasets.load(name).split()[0].x.astype(np.float64) for name in ("digits", "fashion"))
 
-    def train(chapter: ModuleType, network: type, x: np.ndarray, codes: int, epochs: int, **arguments: Any) -> Any:
-        model = network(data_dim=x.shape[1], latent_dim=codes, dtype="float64", **arguments)
+    def train(chapter: ModuleType, model: Any, x: np.ndarray, codes: int, rate: float) -> Any:
         set_start(maths, model, 0, x)
-        for _ in updates(maths, chapter, model, batches(x, codes if chapter is maths.vae else 0, epochs), 5e-3):
+        for _ in updates(maths, chapter, model, batches(x, codes), rate):
             pass
         return model
 
-    def batches(x: np.ndarray, codes: int, epochs: int) -> Iterator[tuple[np.ndarray, ...]]:
-        for step in range(epochs * draws.batches_per_epoch(len(x), 128)):
+    def batches(x: np.ndarray, codes: int) -> Iterator[tuple[np.ndarray, ...]]:
+        for step in range(EPOCHS * draws.batches_per_epoch(len(x), 128)):
             rows = draws.minibatch(0, step, len(x), 128)
             yield (x[rows], *((draws.normals(0, "noise", (len(rows), codes), step),) if codes else ()))
 
-    vae, plain, gaussian = maths.vae, maths.autoencoder, {"likelihood": "gaussian"}
+    def vae(x: np.ndarray, codes: int, hidden_dim: int, activation: str) -> Any:
+        return maths.vae.VAE(x.shape[1], codes, hidden_dim, activation, "gaussian", dtype="float64")
+
+    plain = maths.autoencoder.Autoencoder(64, 16, 100, dtype="float64")
     return {
-        "vae of 2": train(vae, vae.VAE, clothes, 2, 15, hidden_dim=200, **gaussian),
-        "vae": train(vae, vae.VAE, digits, 16, 40, hidden_dim=100, **gaussian),
-        "autoencoder": train(plain, plain.Autoencoder, digits, 16, 40, hidden_dim=100),
+        "vae of 2": train(maths.vae, vae(clothes, 2, 200, "relu"), clothes, 2, 2e-3),
+        "vae": train(maths.vae, vae(digits, 16, 100, "tanh"), digits, 16, 5e-3),
+        "autoencoder": train(maths.autoencoder, plain, digits, 0, 5e-3),
     }
