@@ -30,9 +30,11 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
 
 These are the dense networks of `networks.py`; those of `convolution.py` take their place if `model` is "conv". A
 Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it, or one for each pixel. A learned
-variance has to start near where it will end (`gaussian_start` in `common/network_training.py`). From 1, far too wide
-for pixels in [0, 1], no reconstruction is much better than another, the divergence is not worth its price, and
-$q(z \mid x)$ becomes the prior: all images are decoded alike. With `activation="linear"`, dense networks and one variance for all this is probabilistic PCA, the one VAE whose
+variance has to start near where it will end (see `gaussian_start` in `common/network_training.py`). From 1, far too
+wide for pixels in [0, 1], no reconstruction is much better than another, the divergence is not worth its price, and
+$q(z \mid x)$ becomes the prior: all images are decoded alike.
+
+With `activation="linear"`, dense networks and one variance for all this is probabilistic PCA, the one VAE whose
 $\log p(x)$ is known (see `linear_gaussian_log_evidence` in `elbo.py`).
 
 Source: Kingma and Welling (2014), section 3 and appendix C.
