@@ -40,7 +40,7 @@ def gaussian_start(shapes: Mapping[str, tuple[int, ...]], x: np.ndarray) -> dict
         from the pixels' variance, rate times 10               16.3             22.1                   313.7
 
     (One seed; the offset starts at zero in the rows "from 1" and "closed form", and in the last number.) The last two
-    are worth a nat on the digits and up to twelve on the clothes, but take more: a variance of the batch is no parameter
+    are worth a nat on the digits and up to twelve on the clothes, but take more: a batch's variance is no parameter
     and is to be found anew for held-out images (Rybkin et al., "Simple and effective VAE training with calibrated
     decoders", ICML 2021, section 3.2), and a second rate is one more thing to tune. The start is all in NumPy, and
     checkpoints stay what they were.

@@ -29,7 +29,7 @@ PARTS = {
         "optimizer": "Adam",
     },
 }
-NOT_CHAPTERS = ("runtime", "train_gmm", "train_vae")
+NOT_CHAPTERS = ("runtime", "train_gmm", "train_vae", "keras_training")
 
 
 def titles() -> dict[str, str]:
