@@ -192,11 +192,10 @@ def train_network(
 ) -> int:  # fmt: skip
     """Train until the score has not risen for ``patience`` epochs; the best parameters are kept. Returns their epoch.
 
-    Every epoch spreads the pixels anew. The start is the Gaussian that an image's pixels have without a code: the
-    decoder's offset is the training images' mean, and the variance, where it is learned, theirs.
+    Every epoch spreads the pixels anew. The start is ``gaussian_start`` of the training images.
     """
     y, n = dequantised(parts.train, 2), len(parts.train)
-    set_start(maths, model, SEED, decoder_out_bias=y.mean(axis=0), log_var=np.log(y.var(axis=0).mean()))
+    set_start(maths, model, SEED, y)
     per_epoch = draws.batches_per_epoch(n, settings.batch_size)
 
     def batches() -> Iterator[tuple[np.ndarray, ...]]:

@@ -1,9 +1,9 @@
 """Data sets by name, as NumPy arrays and what they are.
 
-``load("old-faithful")``, ``load("airquality")`` (NaN where a value is missing), ``load("digits")``,
-``load("synthetic")``; the path of a file of your own: a text table, an array or images (``common.data_files``); and
-``load("mnist")``, ``"fashion-mnist"`` or ``"kmnist"``, which are downloaded once into the user's cache, unless
-``data_dir`` names a folder with their files. Nothing else comes from the network.
+``load("old-faithful")``, ``load("airquality")`` (NaN where a value is missing), ``load("digits")``, ``load("fashion")``
+(6,000 images of Fashion-MNIST), ``load("synthetic")``; the path of a file of your own: a text table, an array or images
+(``common.data_files``); and ``load("mnist")``, ``"fashion-mnist"`` or ``"kmnist"``, which are downloaded once into the
+user's cache, unless ``data_dir`` names a folder with their files. Nothing else comes from the network.
 """
 
 import hashlib
@@ -22,8 +22,9 @@ SHIPPED = Path(__file__).parent / "data"
 SHA256 = {
     "old_faithful.csv": "2da9ef67231ab7542d2ec3e5a741a8d53ada92a24103195ce7d1f9b8e36a986d",
     "airquality.csv": "2c30fd88f946fb033340b1058465fcf791944d031d3f1c6d653515b7be5a74b3",
+    "fashion.npz": "5de05f4efcbb2713f7dbeeb1ba7286288c73937220f24d8e0c5b9212aa3732cb",
 }
-NAMES = ("old-faithful", "airquality", "digits", "synthetic", *download.SOURCES)
+NAMES = ("old-faithful", "airquality", "digits", "fashion", "synthetic", *download.SOURCES)
 HELD_OUT_SHARE = 1 / 6
 
 
@@ -73,12 +74,17 @@ def load(
         raise ValueError(f"data {name!r}: --label-column and --pixel-max are for .csv and .npy files, and so is "
                          "--columns; leave them out")  # fmt: skip
     if name == "old-faithful":
-        return Dataset(name, _shipped("old_faithful.csv"), feature_names=("eruption (minutes)", "waiting (minutes)"))
+        return Dataset(
+            name, read_csv(_shipped("old_faithful.csv"))[0], feature_names=("eruption (minutes)", "waiting (minutes)")
+        )
     if name == "airquality":
         features = ("ozone (ppb)", "solar radiation (langleys)", "wind (mph)", "temperature (°F)")
-        return Dataset(name, _shipped("airquality.csv")[:, :4], feature_names=features)  # without month and day
+        x = read_csv(_shipped("airquality.csv"))[0][:, :4]  # without month and day
+        return Dataset(name, x, feature_names=features)
     if name == "digits":
         return _digits()
+    if name == "fashion":
+        return _fashion()
     if name == "synthetic":
         return synthetic_mixture()
     if name in download.SOURCES:
@@ -120,11 +126,11 @@ def synthetic_mixture(
     return Dataset("synthetic", x, labels, tuple(f"x{i + 1}" for i in range(dimensions)))
 
 
-def _shipped(file_name: str) -> np.ndarray:
+def _shipped(file_name: str) -> Path:
     path = SHIPPED / file_name
     if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[path.name]:
         raise ValueError(f"{path}: the SHA-256 is not the published one; restore the file from the repository")
-    return read_csv(path)[0]
+    return path
 
 
 def _digits() -> Dataset:
@@ -132,6 +138,16 @@ def _digits() -> Dataset:
 
     bunch = load_digits()
     return Dataset("digits", bunch.data / 16.0, bunch.target, image_shape=(8, 8))
+
+
+def _fashion() -> Dataset:
+    """Training and held-out images, from Fashion-MNIST's training and test set; `data/README.md` says which."""
+    with np.load(_shipped("fashion.npz")) as file:
+        test, train = (
+            Dataset("fashion", np.reshape(file[x], (-1, 28 * 28)) / np.float32(255), file[y].astype(np.int64),
+                    image_shape=(28, 28)) for x, y in (("x_test", "y_test"), ("x_train", "y_train"))
+        )  # fmt: skip
+    return replace(train, held_out=test)
 
 
 def _parts(name: str, parts: list[tuple[np.ndarray, np.ndarray | None]]) -> Dataset:

@@ -239,26 +239,28 @@ def vae_manifold(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure
     u = (np.arange(20) + 0.5) / 20
     down, right = np.meshgrid(ndtri(u)[::-1], ndtri(u), indexing="ij")
     images = evaluate(trained(maths, "vae of 2").decoder, np.stack([right.ravel(), down.ravel()], axis=1))
-    return chapter_figures.manifold(images, datasets.load("digits").image_shape, ndtri(u))
+    return chapter_figures.manifold(images, datasets.load("fashion").image_shape, ndtri(u))
 
 
 def vae_latent_space(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
-    """The means of the held-out digits' codes."""
-    held_out = datasets.load("digits").split()[1]
-    return figures.latent_space(evaluate(trained(maths, "vae of 2").encoder, held_out.x)[0], held_out.labels)
+    """The means of the held-out images' codes."""
+    held_out = datasets.load("fashion").split()[1]
+    codes = evaluate(trained(maths, "vae of 2").encoder, held_out.x.astype(np.float64))[0]
+    return figures.latent_space(codes, held_out.labels)
 
 
 def vae_reconstructions(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
-    """Held-out digits and what two numbers keep of them."""
-    held_out, model = datasets.load("digits").split()[1], trained(maths, "vae of 2")
-    codes = evaluate(model.encoder, held_out.x[:10])[0]
-    return figures.reconstructions(held_out.x[:10], evaluate(model.decoder, codes), held_out.image_shape)
+    """Held-out images, one of each class, and what two numbers keep of them."""
+    held_out, model = datasets.load("fashion").split()[1], trained(maths, "vae of 2")
+    x = held_out.x[np.unique(held_out.labels, return_index=True)[1]].astype(np.float64)
+    codes = evaluate(model.encoder, x)[0]
+    return figures.reconstructions(x, evaluate(model.decoder, codes), held_out.image_shape)
 
 
 def vae_samples(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """The decoder's mean for codes drawn from the prior."""
     images = evaluate(trained(maths, "vae of 2").decoder, draws.normals(0, "prior", (100, 2)))
-    return figures.samples(images, datasets.load("digits").image_shape)
+    return figures.samples(images, datasets.load("fashion").image_shape)
 
 
 def samples_compared(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:

@@ -183,7 +183,9 @@ class VAEOptions(RunOptions):
     channels: int | None = option(
         None, "channels of a conv model's first convolution, half those of its second (32 if not given)", type=int
     )
-    epochs: int = option(20, "passes over the training data")
+    epochs: int | None = option(
+        None, "passes over the training data (if not given: 20, or as many more as make 1,000 updates)", type=int
+    )
     steps: int | None = option(None, "stop after this many updates, whatever the epochs", type=int)
     batch_size: int = option(128, "images in a minibatch")
     learning_rate: float = option(1e-3, "of Adam")

@@ -1,6 +1,7 @@
 """What the networks' training scripts share beside the loop: checked images, starting points, what a run shows."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,15 @@ from common import datasets, draws
 from common.chunks import share
 from common.datasets import Dataset
 from common.mixture_checks import check_finite
+from common.network_training import gaussian_start
 from common.options import VAEOptions
 from common.run_folder import RunFolder
 
 DEFAULT_CHANNELS = 32
 DECODED_AT_ONCE = 20_000  # codes, for an estimate of log p(x)
 ROWS_AT_ONCE = 500  # a convolution's activations are many times as large as its images
+LEAST_EPOCHS, LEAST_UPDATES = 20, 1000  # of a run that is not told how long to be: few images take more epochs
+LEAST_KL = 0.1  # nats; a code that says less about its image is not used
 MOMENTS = ("optimizer.first_moment.", "optimizer.second_moment.")
 
 
@@ -59,12 +63,14 @@ def channels(options: VAEOptions) -> int:
 
 
 def vae_start(
-    run: RunFolder, shapes: dict[str, tuple[int, ...]]
+    run: RunFolder, shapes: dict[str, tuple[int, ...]], x: np.ndarray
 ) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]], int]:
-    """Parameters, both moments and the step that a run starts from: drawn for a new one, read for a resumed one."""
+    """Parameters, both moments and the step that a run starts from: read for a resumed one; for a new one drawn, and
+    what a Gaussian decoder can take from training images x taken from them."""
     if run.start is None:
         zeros = [{name: np.zeros(shape) for name, shape in shapes.items()} for _ in MOMENTS]
-        return draws.initial_values(run.options.seed, shapes), zeros, 0
+        of_images = gaussian_start(shapes, x) if run.options.likelihood == "gaussian" else {}
+        return draws.initial_values(run.options.seed, shapes) | of_images, zeros, 0
     arrays, step = run.start
     run.check_history(*(("squared_error",) if run.options.model == "autoencoder" else ("reconstruction", "kl")))
     run.check_arrays({f"{prefix}{name}": shape for prefix in ("", *MOMENTS) for name, shape in shapes.items()})
@@ -123,8 +129,9 @@ def own_share(n: int, workers: Any) -> tuple[slice, float]:
 
 def last_step(options: VAEOptions, n: int) -> int:
     """The update at which a run ends."""
-    whole = options.epochs * draws.batches_per_epoch(n, options.batch_size)
-    return whole if options.steps is None else options.steps
+    per_epoch = draws.batches_per_epoch(n, options.batch_size)
+    epochs = max(LEAST_EPOCHS, -(-LEAST_UPDATES // per_epoch)) if options.epochs is None else options.epochs
+    return epochs * per_epoch if options.steps is None else options.steps
 
 
 def check_loss(run: RunFolder, step: int, loss: float, squared_error: float | None = None) -> float:
@@ -138,6 +145,22 @@ def check_loss(run: RunFolder, step: int, loss: float, squared_error: float | No
         rate = run.options.learning_rate
         raise ValueError(f"--learning-rate {rate:g}: the loss became {loss} at update {step}; lower the rate")
     return loss
+
+
+def unused_code(options: VAEOptions, kl: float) -> dict[str, str]:
+    """What a run's summary says of a code whose divergence from the prior is almost nothing, and in a line on stderr.
+
+    Then q(z|x) is the prior whatever x is, and the decoder makes the same image of every code.
+    """
+    if kl >= LEAST_KL:
+        return {}
+    remedy = "train longer (--epochs), or with a higher --learning-rate"
+    if options.likelihood == "gaussian":
+        remedy += ", or a smaller --variance" + ("" if isinstance(options.variance, float) else ", such as 0.01")
+    if not options.quiet:
+        warnings.warn(f"the code is not used, its KL is {kl:.3f} nats: all images are reconstructed alike; {remedy}",
+                      UserWarning, stacklevel=2)  # fmt: skip
+    return {"code": "not used"}
 
 
 def finish_vae(
@@ -168,9 +191,12 @@ def finish_vae(
         shown = held_out.x[:10]
         run.save_figure("reconstructions", figures.reconstructions, shown, decode(codes[:10]), held_out.image_shape)
         run.save_figure("samples", figures.samples, decode(drawn), held_out.image_shape, name)
+    is_told = run.writes and "kl" in held_out_terms
+    unused = unused_code(run.options, held_out_terms["kl"]) if is_told else {}
     last = run.history[-1] if run.history else {"step": 0, "loss": math.nan}
     run.summary(
         updates=last["step"],
         last_minibatch_loss=last["loss"],
         **{f"held_out_{name}": value for name, value in held_out_terms.items()},
+        **unused,
     )

@@ -1,6 +1,7 @@
 """The NumPy layer: data as published, draws that are placed and not advanced to, checkpoints, distances, rounding."""
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from common import checkpoint, datasets, draws, readers, vae_training
+from common import checkpoint, datasets, draws, fashion_subset, readers, vae_training
 from common.metrics import difference, ulp_distance, ulp_histogram
 from common.rounding import round_mixture
 from parity_tests.conftest import Parity
+
+WHOLE_FASHION = "/usr/share/datasets/fashion-mnist"  # of Debian's package
 
 
 def test_old_faithful_is_the_published_table() -> None:
@@ -39,6 +42,54 @@ def test_digits_are_the_published_images() -> None:
     assert (len(train.x), len(held_out.x)) == (1497, 300)
     together = np.concatenate([train.x, held_out.x])
     np.testing.assert_array_equal(together[np.lexsort(together.T)], data.x[np.lexsort(data.x.T)])
+
+
+def test_fashion_is_a_balanced_part_of_the_published_images() -> None:
+    """Class counts, sums, and the first images: rows of pixels and labels as the whole data set has them."""
+    data = datasets.load("fashion")
+    train, held_out = data.split()
+    assert (train.x.shape, held_out.x.shape) == ((5000, 784), (1000, 784))
+    assert train.image_shape == held_out.image_shape == (28, 28)
+    np.testing.assert_array_equal(np.bincount(train.labels), [500] * 10)
+    np.testing.assert_array_equal(np.bincount(held_out.labels), [100] * 10)
+    grey = np.rint(255 * train.x.astype(np.float64)).astype(int)
+    np.testing.assert_array_equal(train.x, grey.astype(np.float32) / np.float32(255))
+    assert (grey.min(), grey.max()) == (0, 255)
+    assert [*train.labels[:8], *held_out.labels[:8]] == [9, 0, 0, 3, 0, 2, 7, 2, 9, 2, 1, 1, 6, 1, 4, 6]
+    boot = "0 0 1 4 6 7 2 0 0 0 0 0 237 226 217 223 222 219 222 221 216 223 229 215 218 255 77 0"
+    np.testing.assert_array_equal(grey[0].reshape(28, 28)[14], np.array(boot.split(), dtype=int))
+    # the whole training set has a mean of 0.2860 and a deviation of 0.3530; this twelfth of it is close by
+    assert train.x.mean(dtype=np.float64) == pytest.approx(0.2860, abs=3e-3)
+    assert train.x.std(dtype=np.float64) == pytest.approx(0.3530, abs=3e-3)
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    path.write_bytes(bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes())
+
+
+def test_fashion_is_small_and_can_be_made_again(tmp_path: Path) -> None:
+    """From a data set that has more images of each class, behind them."""
+    file = datasets.SHIPPED / "fashion.npz"
+    assert file.stat().st_size < 3_000_000
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == datasets.SHA256["fashion.npz"]
+    with np.load(file) as arrays:
+        shipped = dict(arrays)
+    for part, names in datasets.IDX_FILES.items():
+        for array, name in zip((shipped[f"x_{part}"], shipped[f"y_{part}"]), names, strict=True):
+            write_idx(tmp_path / name, np.concatenate([array, array[:100]]))
+    assert fashion_subset.main([str(tmp_path), str(tmp_path / "made" / "fashion.npz")]) == 0
+    with np.load(tmp_path / "made" / "fashion.npz") as made:
+        assert shipped.keys() == set(made)
+        for name, array in shipped.items():
+            np.testing.assert_array_equal(made[name], array)
+    assert fashion_subset.main([str(tmp_path / "made"), str(tmp_path / "none.npz")]) == 2
+
+
+@pytest.mark.skipif(not Path(WHOLE_FASHION).is_dir(), reason="apt-get install dataset-fashion-mnist")
+def test_fashion_is_what_it_says_of_the_whole_data_set() -> None:
+    with np.load(datasets.SHIPPED / "fashion.npz") as shipped:
+        for name, array in fashion_subset.subset(WHOLE_FASHION).items():
+            np.testing.assert_array_equal(array, shipped[name])
 
 
 def test_synthetic_mixtures_are_what_they_say() -> None:

@@ -23,7 +23,17 @@ import pytorch_impl.train_gmm
 import pytorch_impl.train_vae
 import tf2_impl.train_gmm
 import tf2_impl.train_vae
-from common import checkpoint, compare_runs, datasets, draw_chapters, draws, figures, mixture_training, run_script
+from common import (
+    checkpoint,
+    compare_runs,
+    datasets,
+    draw_chapters,
+    draws,
+    figures,
+    mixture_training,
+    network_training,
+    run_script,
+)
 from common.options import GMMOptions, VAEOptions
 from common.run_folder import RunFolder
 from common.variational_prior import VariationalPosterior
@@ -455,8 +465,11 @@ def test_compare_runs_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("framework", ["torch", pytest.param("tf2", marks=pytest.mark.long)])
-def test_the_chapters_figures_are_drawn(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
+def test_the_chapters_figures_are_drawn(
+    tmp_path: Path, framework: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    monkeypatch.setattr(network_training, "EPOCHS", 1)
     assert draw_chapters.main([package, str(tmp_path / "figures")]) == 0
     told = capsys.readouterr().out.split()
     assert sorted(told) == sorted(map(str, (tmp_path / "figures").iterdir()))

@@ -32,7 +32,7 @@ Source: I. Goodfellow, Y. Bengio, A. Courville, "Deep learning" (2016), sections
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -84,10 +84,17 @@ class Autoencoder(nn.Module):
         dtype: str = "float32",
     ) -> None:
         check_autoencoder(data_dim, latent_dim, hidden_dim, activation, variance, dtype)
+        data_dim, latent_dim, hidden_dim = map(int, (data_dim, latent_dim, hidden_dim))  # of NumPy's, maybe
         super().__init__()
         self.encoder = CodeEncoder(data_dim, hidden_dim, latent_dim, activation, dtype)
         self.decoder = Decoder(latent_dim, hidden_dim, data_dim, activation, dtype)
         self.variance = variance
+        sizes = dict(data_dim=data_dim, latent_dim=latent_dim, hidden_dim=hidden_dim, activation=activation)
+        self.config = sizes | dict(variance=variance, dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that build this model again, but for its parameters."""
+        return dict(self.config)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, D) -> reconstruction (N, D)."""

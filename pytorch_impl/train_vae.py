@@ -44,7 +44,7 @@ def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
         parameters = networks.named_parameters(model)
         optimizer = Adam(parameters, options.learning_rate, reproducible=options.precision == "reproducible")
         shapes = {name: value.shape for name, value in networks.export_parameters(model).items()}
-        values, moments, step = vae_training.vae_start(run, shapes)
+        values, moments, step = vae_training.vae_start(run, shapes, training_set.x)
         networks.import_parameters(model, values)
         optimizer.resume(
             step, *({n: networks.native(n, read[n], p) for n, p in parameters.items()} for read in moments)

@@ -32,7 +32,7 @@ Source: I. Goodfellow, Y. Bengio, A. Courville, "Deep learning" (2016), sections
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -40,6 +40,7 @@ from tensorflow import Tensor
 
 from common.vae_checks import check_autoencoder
 from tf2_impl.elbo import gaussian_log_likelihood
+from tf2_impl.keras_training import AutoencoderTrainedByKeras
 from tf2_impl.networks import ACTIVATIONS, Decoder, dense, named_parameters
 
 
@@ -61,6 +62,7 @@ class CodeEncoder(keras.Model):
         self.hidden = dense(data_dim, hidden_dim, dtype)
         self.code = dense(hidden_dim, latent_dim, dtype)
         self.activation = ACTIVATIONS[activation]
+        self.built = True  # all layers are, from their sizes
 
     def call(self, x: Tensor) -> Tensor:
         """x (N, D) -> code (N, L)."""
@@ -68,7 +70,8 @@ class CodeEncoder(keras.Model):
         return self.code(hidden)  # (N, L)
 
 
-class Autoencoder(keras.Model):
+@keras.saving.register_keras_serializable("mixtures_to_vae")
+class Autoencoder(AutoencoderTrainedByKeras):
     r"""Encoder, decoder and the Gaussian around the reconstruction that trains them.
 
     `variance` is $\sigma^2$, None for the most likely one. `dtype` is "float32" or "float64". Raises ValueError, in one
@@ -85,10 +88,18 @@ class Autoencoder(keras.Model):
         dtype: str = "float32",
     ) -> None:
         check_autoencoder(data_dim, latent_dim, hidden_dim, activation, variance, dtype)
+        data_dim, latent_dim, hidden_dim = map(int, (data_dim, latent_dim, hidden_dim))  # of NumPy's, maybe
         super().__init__(dtype=dtype)
         self.encoder = CodeEncoder(data_dim, hidden_dim, latent_dim, activation, dtype)
         self.decoder = Decoder(latent_dim, hidden_dim, data_dim, activation, dtype)
         self.variance = variance
+        sizes = dict(data_dim=data_dim, latent_dim=latent_dim, hidden_dim=hidden_dim, activation=activation)
+        self.config = sizes | dict(variance=variance, dtype=dtype)
+        self.built = True  # all layers are, from their sizes
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that build this model again, but for its parameters."""
+        return dict(self.config)
 
     def call(self, x: Tensor) -> Tensor:
         """x (N, D) -> reconstruction (N, D)."""

@@ -90,6 +90,7 @@ class ConvEncoder(keras.Model):
         self.log_var = dense(hidden_dim, latent_dim, dtype)
         self.image_shape = image_shape
         self.activation = ACTIVATIONS[activation]
+        self.built = True  # all layers are, from their sizes
 
     def call(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (N, D) -> mean (N, L), log_var (N, L)."""
@@ -116,6 +117,7 @@ class ConvDecoder(keras.Model):
         self.conv_transpose2 = TransposedConvolution(channels, 1, image_shape, dtype)
         self.data_dim = image_shape[0] * image_shape[1]
         self.activation = ACTIVATIONS[activation]
+        self.built = True  # all layers are, from their sizes
 
     def call(self, z: Tensor) -> Tensor:
         """z (N, L) -> output (N, D)."""

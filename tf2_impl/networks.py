@@ -72,6 +72,7 @@ class Encoder(keras.Model):
         self.mean = dense(hidden_dim, latent_dim, dtype)
         self.log_var = dense(hidden_dim, latent_dim, dtype)
         self.activation = ACTIVATIONS[activation]
+        self.built = True  # all layers are, from their sizes
 
     def call(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (N, D) -> mean (N, L), log_var (N, L)."""
@@ -90,6 +91,7 @@ class Decoder(keras.Model):
         self.hidden = dense(latent_dim, hidden_dim, dtype)
         self.out = dense(hidden_dim, data_dim, dtype)
         self.activation = ACTIVATIONS[activation]
+        self.built = True  # all layers are, from their sizes
 
     def call(self, z: Tensor) -> Tensor:
         """z (N, L) -> output (N, D)."""

@@ -15,12 +15,13 @@ A plain autoencoder with squared error has no such integral: it is one Gaussian 
 ![What the decoder makes of codes on a grid that shares out the prior evenly: neighbours look
 alike.](vae_manifold.png)
 
-![The codes of held-out digits, of two dimensions: the digits have sorted themselves, though nobody named
-them.](vae_latent_space.png)
+![The codes of held-out images, of two dimensions: clothes and shoes have sorted themselves, though nobody named
+them. 0 is a T-shirt, 1 trousers, 2 a pullover, 3 a dress, 4 a coat, 5 a sandal, 6 a shirt, 7 a sneaker, 8 a bag, 9 a
+boot.](vae_latent_space.png)
 
-![Held-out digits, and what two numbers keep of each.](vae_reconstructions.png)
+![Held-out images, one of each class, and what two numbers keep of them.](vae_reconstructions.png)
 
-![Digits that nobody wrote: the decoder's mean for codes drawn from the prior.](vae_samples.png)
+![Clothes that nobody made: the decoder's mean for codes drawn from the prior.](vae_samples.png)
 
 Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
 
@@ -28,8 +29,12 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
     decoder   z (N, L) -> hidden (N, H) -> output (N, D), the logits of a Bernoulli or the mean of a Gaussian
 
 These are the dense networks of `networks.py`; those of `convolution.py` take their place if `model` is "conv". A
-Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it, or one for each pixel. With
-`activation="linear"`, dense networks and one variance for all this is probabilistic PCA, the one VAE whose
+Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it, or one for each pixel. A learned
+variance has to start near where it will end (see `gaussian_start` in `common/network_training.py`). From 1, far too
+wide for pixels in [0, 1], no reconstruction is much better than another, the divergence is not worth its price, and
+$q(z \mid x)$ becomes the prior: all images are decoded alike.
+
+With `activation="linear"`, dense networks and one variance for all this is probabilistic PCA, the one VAE whose
 $\log p(x)$ is known (see `linear_gaussian_log_evidence` in `elbo.py`).
 
 Source: Kingma and Welling (2014), section 3 and appendix C.
@@ -54,10 +59,12 @@ from tf2_impl.elbo import (
     log_importance_weights,
     reparameterize,
 )
+from tf2_impl.keras_training import VAETrainedByKeras
 from tf2_impl.networks import Decoder, Encoder, named_parameters
 
 
-class VAE(keras.Model):
+@keras.saving.register_keras_serializable("mixtures_to_vae")
+class VAE(VAETrainedByKeras):
     r"""Encoder, decoder and the bound that trains them.
 
     `likelihood` is "bernoulli" (binary data) or "gaussian"; `variance` is that of a Gaussian decoder, None to learn
@@ -106,10 +113,13 @@ class VAE(keras.Model):
         """The arguments that build this model again, but for its parameters."""
         return dict(self.config)
 
-    def call(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (N, D), noise (N, L) -> output (N, D) of a drawn code, mean (N, L) and log_var (N, L) of the codes."""
+    def call(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """x (N, D), noise (N, L) -> output (N, D) of a drawn code, mean (N, L) and log_var (N, L) of the codes.
+
+        Without noise, the output is that of the mean.
+        """
         mean, log_var = self.encoder(x)  # (N, L), (N, L)
-        z = reparameterize(mean, log_var, noise)  # (N, L)
+        z = mean if noise is None else reparameterize(mean, log_var, noise)  # (N, L)
         return self.decoder(z), mean, log_var
 
     def log_likelihood(self, x: Tensor, output: Tensor) -> Tensor:

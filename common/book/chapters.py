@@ -29,7 +29,7 @@ PARTS = {
         "optimizer": "Adam",
     },
 }
-NOT_CHAPTERS = ("log_factorials", "runtime", "train_gmm", "train_vae")
+NOT_CHAPTERS = ("keras_training", "log_factorials", "runtime", "train_gmm", "train_vae")
 
 
 def titles() -> dict[str, str]:

@@ -1,0 +1,126 @@
+"""What Keras asks of a model that it is to fit, evaluate and save: the part of this folder that PyTorch has no need of.
+
+    model = VAE(784, latent_dim=10)
+    model.compile(optimizer="adam")  # without a loss: the objective is the model's own
+    model.fit(x, epochs=20, validation_data=(held_out,))
+    output, mean, log_var = model.predict(held_out)
+    model.save("vae.keras")  # and keras.models.load_model, where tf2_impl.vae is imported
+
+Targets are ignored, so that `fit(x, x)` is the same. Noise comes from a generator of Keras's, which
+`keras.utils.set_random_seed` seeds. These are other numbers than those of `train_vae`: they need not be PyTorch's.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow import Tensor
+
+from common.network_training import gaussian_start
+from common.vae_checks import check_images
+from tf2_impl.networks import export_parameters
+
+NO_WEIGHTS = "sample_weight: the objective is a plain mean over images; leave the weights out"
+
+
+def is_array(x: Any) -> bool:
+    """Whether x can be looked at before it is used, which a data set or a generator cannot."""
+    return isinstance(x, np.ndarray | tf.Tensor)
+
+
+class TrainedByKeras(keras.Model):
+    """A model with a `config`, whose `terms` of a batch are an objective to be maximised and its parts."""
+
+    PARTS: tuple[str, ...] = ()  # names of all terms but the first
+
+    def __init__(self, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.noise_generator = keras.random.SeedGenerator()
+        self.means = [keras.metrics.Mean(name=name) for name in ("loss", *self.PARTS)]
+
+    def terms(self, x: Tensor) -> NamedTuple:
+        """What is to be maximised, the mean over the batch, and its parts."""
+        raise NotImplementedError
+
+    def fit(self, x: Any = None, *arguments: Any, **more: Any) -> Any:
+        """As in Keras; ValueError, in one line, for an array of other than images that the likelihood admits."""
+        self._check(x, more)
+        return super().fit(x, *arguments, **more)
+
+    def evaluate(self, x: Any = None, *arguments: Any, **more: Any) -> Any:
+        """As in Keras; ValueError, in one line, for an array of other than images that the likelihood admits."""
+        self._check(x, more)
+        return super().evaluate(x, *arguments, **more)
+
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        """One update up the gradient of the objective; returns the means since the epoch began."""
+        x = self._images(data)
+        with tf.GradientTape() as tape:
+            terms = self.terms(x)
+            loss = -terms[0]
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return self._means_with(loss, terms, x)
+
+    def test_step(self, data: Any) -> dict[str, Tensor]:
+        """The loss and the parts of the objective of a batch, added to the means."""
+        x = self._images(data)
+        terms = self.terms(x)
+        return self._means_with(-terms[0], terms, x)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The loss and the parts of the objective, once each."""
+        return self.means
+
+    def _check(self, x: Any, more: dict[str, Any]) -> None:
+        settings = self.get_compile_config() or {} if self.compiled else {}
+        for name in ("loss", "metrics", "weighted_metrics"):
+            if settings.get(name):
+                raise ValueError(f"compile({name}=...): the model has an objective of its own; leave the {name} out")
+        if more.get("sample_weight") is not None:
+            raise ValueError(NO_WEIGHTS)
+        if is_array(x):
+            check_images(x, self.config["data_dim"], self.config.get("likelihood", "gaussian"))
+
+    def _images(self, data: Any) -> Tensor:
+        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if sample_weight is not None:
+            raise ValueError(NO_WEIGHTS)
+        return tf.cast(x, self.compute_dtype)
+
+    def _means_with(self, loss: Tensor, terms: NamedTuple, x: Tensor) -> dict[str, Tensor]:
+        for mean, value in zip(self.means, (loss, *terms[1:]), strict=True):
+            mean.update_state(value, sample_weight=tf.shape(x)[0])
+        return {mean.name: mean.result() for mean in self.means}
+
+
+class VAETrainedByKeras(TrainedByKeras):
+    """A VAE, whose objective is the ELBO with noise that is drawn for each batch."""
+
+    PARTS = ("reconstruction", "kl")
+
+    def fit(self, x: Any = None, *arguments: Any, **more: Any) -> Any:
+        """As in Keras; errors as there. A learned variance that is still 1 starts where an array of images says."""
+        self._check(x, more)
+        is_new = is_array(x) and isinstance(getattr(self, "log_var", None), keras.Variable) and not np.any(self.log_var)
+        if is_new:
+            shapes = {name: value.shape for name, value in export_parameters(self).items()}
+            self.log_var.assign(gaussian_start(shapes, np.asarray(x))["log_var"])
+        return super().fit(x, *arguments, **more)
+
+    def terms(self, x: Tensor) -> NamedTuple:
+        """The ELBO and its parts."""
+        shape = tf.shape(x)[0], self.config["latent_dim"]
+        return self.elbo(x, keras.random.normal(shape, dtype=self.compute_dtype, seed=self.noise_generator))
+
+
+class AutoencoderTrainedByKeras(TrainedByKeras):
+    """A plain autoencoder, whose objective is the log likelihood, at a batch's own most likely variance if need be."""
+
+    PARTS = ("squared_error",)
+
+    def terms(self, x: Tensor) -> NamedTuple:
+        """The log likelihood and the squared error."""
+        return self.fit_of(x)
