@@ -135,7 +135,7 @@ _PLANTED = {
     "pytorch_impl/networks.py": (
         ("the log variance from the mean's head", "self.log_var(hidden)  # (N, L), (N, L)", "self.mean(hidden)  # (N, L), (N, L)"),
         ("no bend in the decoder", "hidden = self.activation(self.hidden(z))  # (N, H)", "hidden = self.hidden(z)  # (N, H)"),
-        ("parameters read in single precision", "return torch.tensor(array).to(like)", "return torch.tensor(array).float().to(like)"),
+        ("parameters read in single precision", "return torch.tensor(array, dtype=like.dtype, device=like.device)", "return torch.tensor(array, dtype=torch.float32).to(like)"),
         ("what is exported shares memory with the model", ".numpy().copy()", ".numpy()"),
         ("a leaky relu", '"relu": torch.relu', '"relu": nn.functional.leaky_relu'),
     ),
@@ -150,13 +150,13 @@ _PLANTED = {
     "pytorch_impl/vae.py": (
         ("the loss is the bound, not its negative", "torch.autograd.grad(-bound.elbo", "torch.autograd.grad(bound.elbo"),
         ("log variance of a fixed variance without its logarithm", "torch.tensor(math.log(variance)", "torch.tensor((variance)"),
-        ("codes without their noise", "z = reparameterize(mean, log_var, noise)  # (N, L)", "z = mean  # (N, L)"),
+        ("codes without their noise", "z = mean if noise is None else reparameterize(mean, log_var, noise)  # (N, L)", "z = mean  # (N, L)"),
         ("logits shown for probabilities", 'return torch.sigmoid(output) if self.likelihood == "bernoulli" else output', "return output"),
         ("mean and log variance exchanged in the KL", "gaussian_kl_to_standard_normal(mean, log_var))", "gaussian_kl_to_standard_normal(log_var, mean))"),
     ),
     "tf2_impl/vae.py": (
-        ("the encoder gets no gradient", "z = reparameterize(mean, log_var, noise)  # (N, L)", "z = tf.stop_gradient(reparameterize(mean, log_var, noise))  # (N, L)"),
-        ("noise scaled down", "z = reparameterize(mean, log_var, noise)  # (N, L)", "z = reparameterize(mean, log_var, 0.999999 * noise)  # (N, L)"),
+        ("the encoder gets no gradient", "z = mean if noise is None else reparameterize(mean, log_var, noise)  # (N, L)", "z = mean if noise is None else tf.stop_gradient(reparameterize(mean, log_var, noise))  # (N, L)"),
+        ("noise scaled down", "z = mean if noise is None else reparameterize(mean, log_var, noise)  # (N, L)", "z = mean if noise is None else reparameterize(mean, log_var, 0.999999 * noise)  # (N, L)"),
         ("the bound's sign in the loss", "loss = -bound.elbo", "loss = bound.elbo"),
         ("a variance through single precision", "self.log_var = tf.constant(math.log(variance), dtype)", "self.log_var = tf.cast(math.log(variance), dtype)"),
         ("a learned variance that starts at e", 'initializer="zeros"', 'initializer="ones"'),
@@ -165,7 +165,7 @@ _PLANTED = {
         ("epsilon inside the root", "/ (root + epsilon)", "/ torch.sqrt(root * root + epsilon)"),
         ("no bias correction of the second moment", "corrected_second = second_moment / corrections[1]", "corrected_second = second_moment"),
         ("the step counted from two", "bias_corrections(self.step, *self", "bias_corrections(self.step + 1, *self"),
-        ("the fused update counted from nought", "torch.tensor(self.step - 1.0", "torch.tensor(self.step - 0.0"),
+        ("the fused update counted from nought", "p.new_tensor(self.step - 1.0", "p.new_tensor(self.step - 0.0"),
         ("a coarser grid", "GRADIENT_BITS = 11", "GRADIENT_BITS = 10"),
         ("the grid blind to the second moments", "largest = torch.maximum(largest, torch.sqrt(second_moment.amax()))", "pass"),
         ("subnormal parameters kept", "return torch.where(parameter.abs() < _LEAST_FLOAT32, 0.0, rounded)", "return rounded"),
@@ -181,7 +181,7 @@ _PLANTED = {
     "pytorch_impl/distributed.py": (
         ("a mean of means", "[part * tensor for tensor in tensors]", "[0.5 * tensor for tensor in tensors]"),
         ("every worker the first", "return Workers(dist.get_rank(), size)", "return Workers(0, size)"),
-        ("only the own flag", "return flag if self.size == 1 else", "return flag if self.size >= 1 else"),
+        ("only the own flag", "        if self.size == 1:\n            return flag", "        if self.size >= 1:\n            return flag"),
     ),
     "tf2_impl/distributed.py": (
         ("a mean for a sum", 'all_reduce("SUM", flat)', 'all_reduce("MEAN", flat)'),
@@ -220,7 +220,7 @@ _PLANTED = {
         ("items wherever a thread likes", "with tf.device(place):", "with tf.device(None):"),
         ("products of 10 bits", "enable_tensor_float_32_execution(False)", "enable_tensor_float_32_execution(True)"),
         ("the latest value first", "if len(pending) > threads:\n                yield pending.popleft()", "if len(pending) > threads:\n                yield pending.pop()"),
-        ("arrays in single precision", "return tf.constant(array)", "return tf.constant(array, tf.float32 if array.dtype == np.float64 else None)"),
+        ("arrays in single precision", "return tf.constant(as_array(array))", "return tf.constant(array, tf.float32 if array.dtype == np.float64 else None)"),
     ),
     "pytorch_impl/convolution.py": (
         ("symmetric padding", "(width % 2, 1, height % 2, 1)", "(1, 1, 1, 1)"),
@@ -322,7 +322,7 @@ EQUIVALENT = {
         "log_determinant = torch.log(variances).sum(dim=-1)  # (K,) -> log_determinant = torch.log(variances).sum(dim=1)  # (K,)": "the last of two dimensions is number 1",
         "z = torch.searchsorted(torch.cumsum(weights, dim=0), uniforms, right=True).clamp(max=k - 1)  # (S,) -> z = torch.searchsorted(torch.cumsum(weights, dim= -1), uniforms, right=True).clamp(max=k - 1)  # (S,)": "there is one dimension",
         "return means[z] + (factor[z] @ noise[:, :, None])[:, :, 0], z -> return means[z] + (factor[z] @ noise[:, :, None])[:, :, -1], z": "that dimension has one entry",
-        "return torch.as_tensor(array) if array.flags.writeable else torch.tensor(array)  # shared where it may be -> return torch.as_tensor(array) if not array.flags.writeable else torch.tensor(array)  # shared where it may be": "nothing is written to the array; PyTorch would warn that it could be",
+        "return torch.from_numpy(array if array.flags.writeable else array.copy())  # shared where it may be -> return torch.from_numpy(array if not array.flags.writeable else array.copy())  # shared where it may be": "nothing is written to the array; PyTorch would warn that it could be",
     },
     "pytorch_impl/vae.py": {
         "return Bound(*(term.detach() for term in bound)), dict(zip(parameters, gradients, strict=True)) -> return Bound(*(term.detach() for term in bound)), dict(zip(parameters, gradients, strict=False))": "there is a gradient for every parameter that was asked for",
