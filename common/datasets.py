@@ -26,6 +26,7 @@ SHA256 = {
 }
 NAMES = ("old-faithful", "airquality", "digits", "fashion", "synthetic", *download.SOURCES)
 HELD_OUT_SHARE = 1 / 6
+FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _fashion() -> Dataset:
     with np.load(_shipped("fashion.npz")) as file:
         test, train = (
             Dataset("fashion", np.reshape(file[x], (-1, 28 * 28)) / np.float32(255), file[y].astype(np.int64),
-                    image_shape=(28, 28)) for x, y in (("x_test", "y_test"), ("x_train", "y_train"))
+                    image_shape=(28, 28), label_names=FASHION) for x, y in (("x_test", "y_test"), ("x_train", "y_train"))
         )  # fmt: skip
     return replace(train, held_out=test)
 
@@ -154,4 +155,5 @@ def _parts(name: str, parts: list[tuple[np.ndarray, np.ndarray | None]]) -> Data
     # Images (N, H, W) in [0, 1] with their labels: those to train on, and those held out if the source says which.
     images, labels = parts[0]
     rest = _parts(name, parts[1:]) if parts[1:] else None
-    return Dataset(name, images.reshape(len(images), -1), labels, image_shape=images.shape[1:], held_out=rest)
+    names = FASHION if name == "fashion-mnist" else ()
+    return Dataset(name, images.reshape(len(images), -1), labels, (), images.shape[1:], rest, names)

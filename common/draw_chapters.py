@@ -246,7 +246,7 @@ def vae_latent_space(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Fi
     """The means of the held-out images' codes."""
     held_out = datasets.load("fashion").split()[1]
     codes = evaluate(trained(maths, "vae of 2").encoder, held_out.x.astype(np.float64))[0]
-    return figures.latent_space(codes, held_out.labels)
+    return figures.latent_space(codes, held_out.labels, held_out.label_names)
 
 
 def vae_reconstructions(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:

@@ -15,9 +15,8 @@ A plain autoencoder with squared error has no such integral: it is one Gaussian 
 ![What the decoder makes of codes on a grid that shares out the prior evenly: neighbours look
 alike.](vae_manifold.png)
 
-![The codes of held-out images, of two dimensions: clothes and shoes have sorted themselves, though nobody named
-them. 0 is a T-shirt, 1 trousers, 2 a pullover, 3 a dress, 4 a coat, 5 a sandal, 6 a shirt, 7 a sneaker, 8 a bag, 9 a
-boot.](vae_latent_space.png)
+![The codes of held-out images, of two dimensions: clothes and shoes have sorted themselves, though no label was
+shown.](vae_latent_space.png)
 
 ![Held-out images, one of each class, and what two numbers keep of them.](vae_reconstructions.png)
 
