@@ -78,9 +78,12 @@ format: $(VENV)/ready  ## let ruff format the sources
 	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet "ruff>=0.12,<1"
 	@$(RUN) -m ruff check --fix . ; $(RUN) -m ruff format .
 
-.PHONY: book book-test notebooks notebooks-test
+.PHONY: book book-figures book-test notebooks notebooks-test
 book: $(VENV)/ready build/figures/drawn  ## write the book, both implementations side by side: build/book/index.html
 	@$(RUN) -m common.book build/book
+
+book-figures: $(VENV)/ready  ## condense build/parity.json into common/book/parity.json, which a fresh clone's book shows
+	@$(RUN) -m common.book.measured
 
 book-test: book  ## look at every page of the book in headless Chromium (installs it where apt-get can)
 	@$(RUN) -m pip install --quiet "playwright>=1.60,<2" "axe-playwright-python>=0.1.4,<1"
@@ -88,8 +91,9 @@ book-test: book  ## look at every page of the book in headless Chromium (install
 	@if test -x /usr/bin/chromium; then $(RUN) -m pytest --numprocesses 2 parity_tests/book_in_browser.py; \
 		else echo "book-test: skipped, there is no /usr/bin/chromium and apt-get cannot install it"; fi
 
-notebooks: $(VENV)/ready  ## write every chapter as a pair of notebooks into build/notebooks/torch and build/notebooks/tf2
-	@$(RUN) -m pip install --quiet "nbformat>=5.10,<6" "ipykernel>=6.29,<8"
+notebooks: $(VENV)/ready  ## write every chapter as a pair of notebooks into build/notebooks, and say how to open them
+	@$(RUN) -c "import nbformat, ipykernel, jupyterlab" 2>/dev/null || \
+		$(RUN) -m pip install --quiet "nbformat>=5.10,<6" "ipykernel>=6.29,<8" "jupyterlab>=4.2,<5"
 	@$(RUN) -m common.book.notebooks build/notebooks
 
 notebooks-test: notebooks  ## run all notebooks; a chapter's two must print the same

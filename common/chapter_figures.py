@@ -15,13 +15,14 @@ def coin(theta: np.ndarray, beliefs: Sequence[tuple[str, np.ndarray]], estimates
     with rc_context(STYLE):
         figure = Figure(figsize=(3.4 * len(beliefs), 3.4))
         every = figure.subplots(1, len(beliefs), sharex=True)
-        marks = {"MLE": (":", COLOURS[1]), "MAP": ("--", COLOURS[2]), "predictive": ("-", COLOURS[3])}
+        marks = {"MLE": (":", COLOURS[1], 2), "MAP": ("--", COLOURS[2], 2), "predictive": ("-", COLOURS[3], 4)}
         for axes, (title, density), found in zip(every, beliefs, estimates, strict=True):
             axes.fill_between(theta, density, color=COLOURS[0], alpha=0.25, linewidth=0)
             axes.plot(theta, density, color=COLOURS[0])
             for name, value in found.items():
-                line, colour = marks[name]
-                axes.axvline(value, linestyle=line, color=colour, label=f"{name} {value:.2f}")
+                line, colour, width = marks[name]  # the widest lies below, so that all are seen where they coincide
+                axes.axvline(value, linestyle=line, color=colour, linewidth=width, zorder=2 - width / 10,
+                             label=f"{name} {value:.2f}")  # fmt: skip
             axes.set(title=title, xlabel="θ, probability of heads", ylim=(0, 1.35 * density.max()))
             if found:
                 axes.legend(fontsize=9, loc="upper left")
@@ -38,18 +39,20 @@ def mixture_density(
 ) -> Figure:
     """Contours of a mixture's density, (H, W) over the grid, and points drawn from it, coloured by responsibility."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 4.2))
-        left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+        figure = Figure(figsize=(9.6, 4.8))
+        (left, right), (bar, blank) = figure.subplots(2, 2, height_ratios=(1, 0.04))
+        blank.set_axis_off()
         density = np.exp(log_density)
         filled = left.contourf(*grid, density, levels=12, cmap="viridis")
-        figure.colorbar(filled, ax=left, label="density")
+        figure.colorbar(filled, cax=bar, orientation="horizontal", label="density")
         left.set_title("density")
         shades = np.clip(responsibilities @ palette(responsibilities.shape[1]), 0, 1)
         right.scatter(*samples.T, c=shades, s=12, alpha=0.7, linewidths=0)
         right.contour(*grid, density, levels=6, colors="0.6", linewidths=0.7)
         right.set_title("samples, coloured by responsibility")
-        left.set(xlabel=axes_names[0], ylabel=axes_names[1])
-        right.set_xlabel(axes_names[0])
+        for axes in (left, right):
+            axes.set(xlabel=axes_names[0], xlim=(grid[0].min(), grid[0].max()), ylim=(grid[1].min(), grid[1].max()))
+        left.set_ylabel(axes_names[1])
         return figure
 
 
@@ -64,7 +67,7 @@ def em_snapshots(x: np.ndarray, snapshots: Sequence[tuple[int, np.ndarray, np.nd
             for mean, covariance, colour in zip(means, covariances, colours, strict=True):
                 ellipses(axes, mean, covariance, colour)
             axes.set_title(f"iteration {iteration}\nlog p = {objective:.1f}", fontsize=11)
-        every[0].set(xlim=(1.2, 5.6), ylim=(36, 102), ylabel="waiting (minutes)")
+        every[0].set(xlim=(0.8, 5.6), ylim=(34, 104), ylabel="waiting (minutes)")
         figure.supxlabel("eruption (minutes)", fontsize=11)
         return figure
 
@@ -122,16 +125,19 @@ def choosing_components(counts: Sequence[int], bounds: np.ndarray, log_likelihoo
 
 
 def restarts(final: np.ndarray, single: float) -> Figure:
-    """The log likelihood that each random start ends at, sorted, with that of a single Gaussian for comparison."""
+    """The log likelihood that each random start ends at, sorted; how many maxima these are; a single Gaussian's."""
+    ordered = np.sort(final)
+    maxima = ordered[np.concatenate([np.diff(ordered) > 0.2, [True]])]  # nats; EM stops a little below each
     with rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.6))
+        figure = Figure(figsize=(6.4, 3.8))
         axes = figure.subplots()
-        ordered = np.sort(final)
-        axes.plot(np.arange(1, len(final) + 1), ordered, "o", color=COLOURS[0], label="mixture, one start each")
-        axes.axhline(ordered[-1], color=COLOURS[2], linewidth=1, label=f"best of all, {ordered[-1]:.1f}")
-        axes.axhline(single, color=COLOURS[1], linestyle="--", label=f"one Gaussian, {single:.1f}")
-        axes.set(xlabel="random starts, worst to best", ylabel="log likelihood (nats)", title="local maxima of EM")
-        axes.legend(fontsize=9, loc="center right")
+        axes.hlines(maxima, 0.5, len(final) + 0.5, color="0.8", linewidth=0.8)
+        axes.plot(np.arange(1, len(final) + 1), ordered, "o", color=COLOURS[0])
+        axes.set(xlabel="random starts, worst to best", ylabel="log likelihood (nats)", xticks=range(1, len(final) + 1))
+        axes.set_title(f"{len(final)} starts of EM end at {len(maxima)} different maxima")
+        axes.grid(False)
+        text = f"each line is a maximum; the best, {ordered[-1]:.1f}\n(one Gaussian reaches {single:.1f})"
+        axes.text(0.97, 0.3, text, transform=axes.transAxes, ha="right", fontsize=9)
         return figure
 
 
@@ -173,28 +179,42 @@ def lower_bounds(
             colour = COLOURS[i % 8]
             axes.plot(parameter[inside], bound[inside], color=colour, label=f"lower bound after E step {i + 1}")
             axes.plot(place, value, marker="o", color=colour, zorder=3)
+            if i + 1 < len(visited):  # the M step goes to the top of the bound, the next E step up to the curve
+                axes.vlines(visited[i + 1][0], bound.max(), visited[i + 1][1], color=colour, linestyle=":")
         axes.set(xlabel="mean of the first component, μ₁ (minutes)", ylabel="nats", ylim=(low, None))
         axes.set_title("each M step climbs to the top of the bound that the E step raised", fontsize=11)
         axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
         return figure
 
 
-def singularity(deviations: np.ndarray, curves: dict[str, np.ndarray]) -> Figure:
-    """Objectives against the width of a component that sits on one point, log sigma to the left without end."""
+def singularity(
+    widths: tuple[np.ndarray, np.ndarray, np.ndarray], alone: np.ndarray, curves: dict[str, tuple[np.ndarray, ...]]
+) -> Figure:
+    """Objectives against the width of a component on one point: of one Gaussian, and of a mixture, far and near.
+
+    The widths (S,) are those of each panel; each of the mixture's ``curves`` has its values far to the left and near
+    by. A dashed line is as high as the sensible maximum.
+    """
     with rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 4.0))
-        left, right = figure.subplots(1, 2)
-        for (name, values), colour in zip(curves.items(), COLOURS, strict=False):
-            axes = left if name == "one Gaussian" else right
-            axes.semilogx(deviations, values, color=colour, label=name)
-        one, plain, *_, penalised = curves.values()
-        left.set(xlim=(0.05, 3), ylim=(one.max() - 3e4, one.max() + 1e3))
-        right.set_ylim(min(plain.min(), penalised.max()) - 60, plain.max() + 10)
+        figure = Figure(figsize=(13.5, 4.0))
+        left, far, near = figure.subplots(1, 3)
+        left.semilogx(widths[0], alone, color=COLOURS[0], label="one Gaussian")
         left.set(title="one Gaussian cannot collapse", ylabel="log likelihood (nats)")
-        right.set(title="a component of a mixture can", ylabel="objective (nats)")
-        for axes in (left, right):
+        left.set_ylim(alone.max() - 4000, alone.max() + 400)
+        for axes, place in ((far, 0), (near, 1)):
+            for (name, values), colour, width in zip(curves.items(), COLOURS[1:], (4, 1.6, 1.6), strict=False):
+                axes.semilogx(widths[1 + place], values[place], color=colour, linewidth=width, label=name)
+            plain, floor, _ = curves.values()
+            axes.axhline(plain[1].max(), color="0.4", linestyle="--", linewidth=1, label="sensible maximum")
+            axes.set_ylim(floor[0].min() - 110, plain[0].max() + 20)
+        far.set_title("a component of a mixture can")
+        near.set_title("near a sensible maximum")
+        far.set_ylabel("objective (nats)")
+        for axes, place in ((left, "lower right"), (far, "lower left")):
+            axes.legend(fontsize=9, loc=place)
+        for axes in (left, far, near):
             axes.set_xlabel("σ, the width of the component on one point")
-            axes.legend(fontsize=9)
+        far.set_xticks(10.0 ** np.arange(-36, 0, 6))
         return figure
 
 
@@ -239,7 +259,7 @@ def manifold(images: np.ndarray, image_shape: tuple[int, int], codes: np.ndarray
         axes = figure.subplots()
         show_sheet(axes, images, image_shape)
         t, (height, width) = len(codes), image_shape
-        places = np.unique(np.round(np.linspace(0, t - 1, 7)).astype(int))
+        places = np.unique(np.round(np.linspace(0, t - 1, 6)).astype(int))  # as far from one end as from the other
         labels = [f"{codes[place]:.1f}" for place in places]
         # image i covers the pixels from 1 + i (width + 1) on: a line of background lies between two
         axes.set_xticks(places * (width + 1) + (width + 1) / 2, labels)
@@ -251,7 +271,7 @@ def manifold(images: np.ndarray, image_shape: tuple[int, int], codes: np.ndarray
 def sample_sheets(panels: dict[str, np.ndarray], image_shape: tuple[int, int]) -> Figure:
     """Sheets of images side by side, with titles."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * len(panels), 5.2))
+        figure = Figure(figsize=(4.2 * len(panels), 4.8))
         for axes, (title, images) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
             show_sheet(axes, images, image_shape)
             axes.set_title(title, fontsize=11)

@@ -91,7 +91,7 @@ def mixture_density(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Fig
     """The mixture of two Gaussians fitted to Old Faithful: its density, and 400 samples from it."""
     data = datasets.load("old-faithful")
     fit = maths.gmm.GaussianMixture(2, tol=1e-10, max_iter=500, random_state=0).fit(data.x)
-    grid = np.meshgrid(np.linspace(1.2, 5.8, 160), np.linspace(38, 100, 160))
+    grid = np.meshgrid(np.linspace(1, 5.8, 160), np.linspace(34, 104, 160))
     points = np.stack([axis.ravel() for axis in grid], axis=1)
     parameters = fit.weights_, fit.means_, fit.covariances_
     log_density, _ = evaluate(maths.gmm.e_step, points, *parameters)
@@ -117,10 +117,10 @@ def em_snapshots(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure
 
 
 def restarts(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
-    """Where EM for four components ends on Old Faithful from sixteen random starts, against a single Gaussian."""
+    """Where EM for three components ends on Old Faithful from sixteen random starts, and what one Gaussian reaches."""
     x = datasets.load("old-faithful").x
-    arguments = {"init_params": "random_from_data", "tol": 1e-5, "max_iter": 1000}
-    fits = [maths.gmm.GaussianMixture(4, random_state=seed, **arguments).fit(x) for seed in range(16)]
+    arguments = {"init_params": "random_from_data", "tol": 1e-6, "max_iter": 4000}
+    fits = [maths.gmm.GaussianMixture(3, random_state=seed, **arguments).fit(x) for seed in range(16)]
     single = maths.gmm.GaussianMixture(1).fit(x)
     return chapter_figures.restarts(np.array([fit.score(x) for fit in fits]) * len(x), single.score(x) * len(x))
 
@@ -214,19 +214,19 @@ def singularity(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """What becomes of four objectives when a component shrinks onto one point of Old Faithful (standardised)."""
     x = datasets.load("old-faithful").x
     x = (x - x.mean(axis=0)) / x.std(axis=0)
-    deviations = np.geomspace(1e-36, 3, 300)
     prior = default_prior(x, 2)
 
     def penalised(x: Any, deviations: Any, *fields: Any) -> Any:
         return maths.singularity.penalised_curve(x, deviations, MixturePrior(*fields))
 
+    widths = np.geomspace(0.1, 10, 150), np.geomspace(1e-36, 1e-2, 30), np.geomspace(1e-2, 3, 150)
+    alone = evaluate(maths.singularity.single_gaussian_curve, x, widths[0])
     curves = {
-        "one Gaussian": evaluate(maths.singularity.single_gaussian_curve, x, deviations),
-        "log likelihood": evaluate(maths.singularity.mixture_curve, x, deviations),
-        "with reg_covar = 1e-6": evaluate(maths.singularity.regularised_curve, x, deviations, 1e-6),
-        "log posterior (MAP)": evaluate(penalised, x, deviations, *prior),
+        "log likelihood": [evaluate(maths.singularity.mixture_curve, x, w) for w in widths[1:]],
+        "with reg_covar = 1e-6": [evaluate(maths.singularity.regularised_curve, x, w, 1e-6) for w in widths[1:]],
+        "log posterior (MAP)": [evaluate(penalised, x, w, *prior) for w in widths[1:]],
     }
-    return chapter_figures.singularity(deviations, curves)
+    return chapter_figures.singularity(widths, alone, curves)
 
 
 def plates(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:

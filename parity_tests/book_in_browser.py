@@ -77,6 +77,11 @@ def test_page_is_drawn_and_accessible(page: Page, name: str) -> None:
         || m.querySelector("merror") || getComputedStyle(m).color !== getComputedStyle(m.parentElement).color)
         .map(m => m.textContent)"""
     assert page.evaluate(flat) == [], "equations that are not drawn, or not in the text's colour"
+    outside = """[...document.querySelectorAll(".equation, math")].filter(e => e.scrollWidth > e.clientWidth + 1
+        && e.matches(".equation") || e.getBoundingClientRect().right
+        > e.closest("p, li, td, th, figcaption, .equation, .subtitle").getBoundingClientRect().right + 1)
+        .map(e => [e.closest("section")?.id, (e.querySelector("annotation") || e).textContent])"""
+    assert page.evaluate(outside) == [], "equations that are cut off or scroll"
     assert page.locator("h1").count() == 1
     found = [
         v
@@ -139,6 +144,27 @@ def test_one_framework_alone_by_keyboard_and_from_page_to_page(browser: Browser)
     page.locator("a[rel=next]").first.click()
     assert page.url.endswith("gaussian.html")
     assert not page.locator("section .tf2").first.is_visible()
+    tinted = """[...document.querySelectorAll(".line, .line mark")].filter(e => e.checkVisibility()
+        && getComputedStyle(e).backgroundColor !== "rgba(0, 0, 0, 0)").length"""
+    assert page.evaluate(tinted) == 0, "with one framework shown there is nothing to differ from"
+    page.locator("#show-both").check(force=True)
+    assert page.evaluate(tinted) > 0
+    visit(page, "index")
+    page.locator("#show-tf2").check(force=True)
+    page.locator(".turn a[rel=next]").click()
+    assert page.url.endswith("coin.html")
+    assert not page.locator("section .torch").first.is_visible()
+    page.close()
+
+
+def test_measured_tables_are_folded_and_unfold(browser: Browser) -> None:
+    page = browser.new_page(viewport=DESK)
+    visit(page, "gmm")
+    tables = page.locator("aside.measured table")
+    assert tables.count() > 3
+    assert not any(tables.nth(i).is_visible() for i in range(tables.count()))
+    page.locator("aside.measured summary").first.click()
+    assert tables.first.is_visible()
     page.close()
 
 

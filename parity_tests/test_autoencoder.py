@@ -70,16 +70,18 @@ def test_outputs_and_every_gradient_tensor_agree(parity: Parity, case: str, dtyp
     x = batch(dtype)
     step = MODES[mode](lambda x: (b(x), b.encoder(x), *tf_autoencoder.loss_and_gradients(b, x)))
     tf_output, tf_code, tf_fit, tf_gradients = step(tf.constant(x))
-    parity.check("reconstruction", "output", a(torch.tensor(x)), tf_output, case, mode)
-    parity.check("code", "output", a.encoder(torch.tensor(x)), tf_code, case, mode)
+    parity.check("Autoencoder reconstruction", "output", a(torch.tensor(x)), tf_output, case, mode)
+    parity.check("CodeEncoder", "output", a.encoder(torch.tensor(x)), tf_code, case, mode)
     fit, gradients = torch_autoencoder.loss_and_gradients(a, torch.tensor(x))
     for name, ours, theirs in zip(fit._fields, fit, tf_fit, strict=True):
-        parity.check("fit", "loss", ours, theirs, f"{case} {name}", mode)
+        parity.check("loss_and_gradients fit", "loss", ours, theirs, f"{case} {name}", mode)
     ours, theirs = canonical(torch_networks, gradients), canonical(tf_networks, tf_gradients)
     assert list(ours) == list(theirs) == list(torch_networks.named_parameters(a))
     for name in ours:
         assert np.any(ours[name] != 0), f"{name} has no gradient"
-        parity.check("gradients", "gradient of a residual", ours[name], theirs[name], f"{case} {name}", mode)
+        parity.check(
+            "loss_and_gradients gradients", "gradient of a residual", ours[name], theirs[name], f"{case} {name}", mode
+        )
 
 
 @pytest.mark.parametrize(
@@ -236,10 +238,10 @@ def test_kernel_density_agrees(parity: Parity, dtype: str, mode: str, log_var: f
 
     tf_value, tf_gradients = MODES[mode](with_gradient)(*map(tf.constant, arrays))
     # -1/2 (D log sigma² + |x - c|² / sigma²): the two parts cancel where sigma² is small
-    parity.check("kernel density", "output", value, tf_value, f"log_var {log_var}", mode)
+    parity.check("kernel_log_density", "output", value, tf_value, f"log_var {log_var}", mode)
     for name, ours, theirs in zip(("x", "centres", "log_var"), gradients, tf_gradients, strict=True):
         kind = "share of weights" if log_var == -6.0 or name == "log_var" else "gradient"
-        parity.check("kernel density gradient", kind, ours, theirs, f"{name}, log_var {log_var}", mode)
+        parity.check("kernel_log_density gradient", kind, ours, theirs, f"{name}, log_var {log_var}", mode)
 
 
 @both
@@ -279,10 +281,11 @@ def test_linear_gaussian_evidence_agrees(parity: Parity, dtype: str, mode: str) 
         return value, tape.gradient(value, arguments)
 
     tf_value, tf_gradients = MODES[mode](with_gradient)(*map(tf.constant, arrays))
-    parity.check("linear Gaussian evidence", "output", value, tf_value, "", mode)
+    of_elbo = Parity("elbo", parity.rows)
+    of_elbo.check("linear_gaussian_log_evidence", "output", value, tf_value, "", mode)
     for name, ours, theirs in zip(("x", "loadings", "offset", "log_var"), gradients, tf_gradients, strict=True):
         kind = "gradient that cancels" if name == "log_var" else "gradient through a solve"
-        parity.check("linear Gaussian evidence gradient", kind, ours, theirs, name, mode)
+        of_elbo.check("linear_gaussian_log_evidence gradient", kind, ours, theirs, name, mode)
 
 
 @both

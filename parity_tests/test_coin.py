@@ -286,6 +286,12 @@ def test_in_portions_is_at_once(module: ModuleType, seed: int) -> None:
     assert evidence == pytest.approx(module.BetaBernoulli(2.5, 0.7).log_evidence(TOSSES), rel=1e-13)
 
 
+def test_the_answers_of_both_agree(parity: Parity) -> None:
+    ours, theirs = (module.BetaBernoulli(2.5, 0.7).update(TOSSES) for module in (torch_coin, tf_coin))
+    for answer in ("mle", "map", "predictive", "credible_interval"):
+        parity.check(f"BetaBernoulli {answer}", "output", getattr(ours, answer)(), getattr(theirs, answer)())
+
+
 @both
 def test_three_answers_differ_after_few_tosses_and_agree_after_many(module: ModuleType) -> None:
     few = module.BetaBernoulli(2, 2).update([1, 1, 1])

@@ -171,6 +171,12 @@ def test_gradients_are_central_differences(module: ModuleType) -> None:
         assert float(gradients[index - 2][k]) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-6, abs=1e-6)
 
 
+def test_the_estimators_agree(parity: Parity) -> None:
+    ours, theirs = (m.CoinMixture(biases_init=[0.6, 0.5], tol=1e-12).fit(*PAPER) for m in (torch_mixture, tf_mixture))
+    for name in ("weights_", "biases_"):
+        parity.check(f"CoinMixture fitted {name}", "em parameters", getattr(ours, name), getattr(theirs, name))
+
+
 @both
 def test_the_papers_worked_example(module: ModuleType) -> None:
     t = tensors(module, PAPER[0], [10] * 5, [0.5, 0.5], [0.6, 0.5])

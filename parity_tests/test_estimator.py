@@ -48,6 +48,11 @@ STARTS = [
 ]
 
 
+def of_gmm(parity: Parity) -> Parity:
+    """The recorder for rows of the chapter that the estimator stands in."""
+    return Parity("gmm", parity.rows)
+
+
 @pytest.mark.parametrize(("kind", "init"), STARTS)
 def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str, init: str) -> None:
     arguments = dict(covariance_type=kind, tol=1e-6, max_iter=300, init_params=init)
@@ -56,7 +61,8 @@ def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str, 
         C(3, n_init=3, random_state=4, **arguments).fit(X) for C in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture)
     )
     for name in FITTED:
-        parity.check(f"fitted {name}", "em parameters", getattr(ours, name), getattr(theirs, name), f"{kind} {init}")
+        pair = getattr(ours, name), getattr(theirs, name)
+        of_gmm(parity).check(f"GaussianMixture fitted {name}", "em parameters", *pair, f"{kind} {init}")
         np.testing.assert_allclose(getattr(ours, name), getattr(peer, name), rtol=1e-6, atol=1e-9)
     assert (ours.n_iter_, ours.converged_) == (theirs.n_iter_, theirs.converged_) == (peer.n_iter_, peer.converged_)
     assert ours.lower_bound_ == pytest.approx(peer.lower_bound_, rel=1e-12)
@@ -277,8 +283,9 @@ def test_missing_entries_agree(parity: Parity) -> None:
     arguments = dict(n_components=3, missing="em", tol=1e-7, max_iter=300, random_state=1)
     ours, theirs = (C(**arguments).fit(GAPS) for C in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture))
     for name in FITTED:
-        parity.check(f"fitted with gaps, {name}", "em parameters", getattr(ours, name), getattr(theirs, name))
-    parity.check("imputed", "em parameters", ours.impute(GAPS), theirs.impute(GAPS))
+        pair = getattr(ours, name), getattr(theirs, name)
+        of_gmm(parity).check(f"GaussianMixture fitted with gaps, {name}", "em parameters", *pair)
+    of_gmm(parity).check("GaussianMixture imputed", "em parameters", ours.impute(GAPS), theirs.impute(GAPS))
     np.testing.assert_array_equal(ours.predict(GAPS), theirs.predict(GAPS))
     assert np.all(np.diff(ours.lower_bounds_) > -1e-10)
 
@@ -361,9 +368,8 @@ def test_weights_and_gaps_together_agree(parity: Parity) -> None:
         C(**arguments).fit(GAPS, sample_weight=weight) for C in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture)
     )
     for name in FITTED:
-        parity.check(
-            f"fitted with gaps and weights, {name}", "em parameters", getattr(ours, name), getattr(theirs, name)
-        )
+        pair = getattr(ours, name), getattr(theirs, name)
+        of_gmm(parity).check(f"GaussianMixture fitted with gaps and weights, {name}", "em parameters", *pair)
 
 
 @both

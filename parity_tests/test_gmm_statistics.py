@@ -169,7 +169,7 @@ def test_an_iteration_is_right_in_extended_precision(parity: Parity, case: str, 
                 np.testing.assert_allclose(a, b.astype(np.float64), rtol=0, atol=float(atol))
         for name, a, b in zip(("weights", "means", "covariances", "log likelihood"), *found.values(), strict=True):
             what = "em log likelihood" if name == "log likelihood" else "em parameters"
-            parity.check(f"chunks, {name}", what, a, b, f"{case}, {kind}", steps=step)
+            parity.check(f"em_iteration {name}", what, a, b, f"{case}, {kind}", steps=step)
         parameters = tuple(np.asarray(a) for a in found["torch"][:3])
 
 
@@ -234,7 +234,7 @@ def test_hundred_iterations_agree(parity: Parity, kind: str) -> None:
     found = {framework: iterate(framework, x, None, start(kind, x), kind, 100) for framework in PAGES}
     for name, a, b in zip(("weights", "means", "covariances", "log likelihood"), *found.values(), strict=True):
         what = "em log likelihood" if name == "log likelihood" else "em parameters"
-        parity.check(f"chunks, {name}", what, a, b, kind, steps=100)
+        parity.check(f"em_iteration {name}", what, a, b, kind, steps=100)
 
 
 @both
@@ -276,6 +276,14 @@ def test_the_first_m_step_is_that_of_the_plain_page(framework: str, kind: str) -
     plain = torch_gmm.m_step(torch.tensor(x), torch.tensor(gamma), kind, 1e-3)
     for a, b in zip(found, plain, strict=True):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-11, atol=1e-12)
+
+
+@all_types
+def test_the_first_m_steps_of_both_agree(parity: Parity, kind: str) -> None:
+    x, gamma = points(), draws.uniforms(2, "sample", (N, K))
+    found = [module.m_step(in_chunks(name, x, gamma), kind, 1e-3) for name, (module, _) in PAGES.items()]
+    for name, a, b in zip(("weights", "means", "covariances"), *found, strict=True):
+        parity.check(f"m_step {name}", "em parameters", a, b, kind)
 
 
 def test_each_function_is_traced_once() -> None:

@@ -64,15 +64,14 @@ def test_outputs_and_every_gradient_tensor_agree(
     step = MODES[mode](lambda *t: tf_vae.loss_and_gradients(b, *t))
     tf_bound, tf_gradients = step(tf.constant(x), tf.constant(noise))
     for name, ours, theirs in zip(bound._fields, bound, tf_bound, strict=True):
-        parity.check("ELBO and its parts", "loss", ours, theirs, f"{case} {activation} {name}", mode)
+        parity.check("loss_and_gradients ELBO and its parts", "loss", ours, theirs, f"{case} {activation} {name}", mode)
     ours, theirs = canonical(torch_networks, gradients), canonical(tf_networks, tf_gradients)
     assert list(ours) == list(theirs) == list(torch_networks.named_parameters(a))
     for name in ours:
         assert np.any(ours[name] != 0), f"{name} has no gradient"
         part = name.partition(".")[0]
-        parity.check(
-            f"gradients of the {part}", "gradient", ours[name], theirs[name], f"{case} {activation} {name}", mode
-        )
+        label = f"{case} {activation} {name}"
+        parity.check(f"loss_and_gradients gradients of the {part}", "gradient", ours[name], theirs[name], label, mode)
 
 
 @pytest.mark.parametrize("module", [torch_vae, tf_vae], ids=["torch", "tf2"])
@@ -127,7 +126,7 @@ def test_importance_weighted_log_likelihoods_agree(parity: Parity, dtype: str, m
     x, noise = DIGITS[:9].astype(dtype), draws.normals(0, "held-out", (7, 9, 6)).astype(dtype)
     a = torch_vae.importance_weighted_log_likelihood(ours, torch.tensor(x), torch.tensor(noise))
     estimate = MODES[mode](lambda *v: tf_vae.importance_weighted_log_likelihood(theirs, *v))
-    parity.check("importance-weighted log p(x)", "loss", a.detach(), estimate(tf.constant(x), tf.constant(noise)),
+    parity.check("importance_weighted_log_likelihood", "loss", a.detach(), estimate(tf.constant(x), tf.constant(noise)),
                  " ".join(network) or "dense", mode)  # fmt: skip
     # of a single draw it is the ELBO of that draw, without the divergence in closed form
     one = as_numpy(torch_vae.importance_weighted_log_likelihood(ours, torch.tensor(x), torch.tensor(noise[:1])))

@@ -136,7 +136,7 @@ def test_200_iterations_agree(parity: Parity, mode: str, kind: str, process: str
             theirs = VariationalPosterior(*(tf.constant(a.numpy()) for a in ours))
     for name, (_, a, b) in worst.items():
         tolerance = "variational bound" if name == "bound" else "em parameters"
-        parity.check("variational iterations", tolerance, a, b, f"{kind} {process} {name}", mode, 200)
+        parity.check("variational_iteration 200 in a row", tolerance, a, b, f"{kind} {process} {name}", mode, 200)
 
 
 # The bound is one, and has the right value
@@ -436,9 +436,8 @@ def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str, 
             if stop["max_iter"]:
                 apart |= set(np.subtract(model.lower_bounds_, np.ravel(peer.lower_bounds_)))
         for name in FIELDS:
-            parity.check(
-                f"fitted {name}", "em parameters", getattr(ours, name), getattr(theirs, name), f"{kind} {process}"
-            )
+            pair = getattr(ours, name), getattr(theirs, name)
+            parity.check(f"BayesianGaussianMixture fitted {name}", "em parameters", *pair, f"{kind} {process}")
     assert np.ptp(list(apart)) < 1e-8, "the bounds differ by one constant"
 
 

@@ -16,8 +16,10 @@ the reconstruction of each *training* image and averages them, $\frac{1}{M} \sum
 $p(z)$ of their own and averages over that, $\int p(z) \, \mathcal{N}(x \mid g(z), \sigma^2 I) \, dz$, a continuous
 mixture, which is the variational autoencoder (`vae.py`). `make compare` measures all three.
 
-![Digits from codes that were drawn, not encoded. The plain autoencoder has no distribution of codes, and what is drawn
-from one that it never saw is no digit; a variational one was trained to expect just that.](samples_compared.png)
+![Images decoded from codes that were drawn, not encoded. Left: the plain autoencoder has no distribution of codes, and
+draws from N(0, I) are unlike the codes that it learned. Middle: a Gaussian fitted to those codes afterwards does as
+well, to the eye, as the variational autoencoder on the right, since it supplies what was missing, a distribution of
+codes. It does not supply a density of images: only the model on the right was trained as one.](samples_compared.png)
 
 With `activation="linear"` the networks are affine maps, and the reconstruction that squared error likes best is the
 projection onto the first L principal components: the linear autoencoder is principal component analysis.

@@ -33,7 +33,8 @@ bound is convex, or that it is concave. In general it is neither: it has $\mathc
 which is concave in the natural parameters of an exponential family, and may be anything in others.
 
 ![The log likelihood as a function of one mean, the other parameters held, and the bounds that five rounds of EM raise
-and climb. The way ends at a maximum, not always at the highest.](lower_bounds.png)
+and climb. Each bound touches the curve at its dot; a dotted line leads from its top to the next
+dot.](lower_bounds.png)
 
 Add a log prior $\log p(\theta)$ to the bound, and the same two steps climb to the most probable parameters (MAP). The
 E step stays as it is; only the M step sees the prior. For a mixture of Gaussians this is more than taste. The
@@ -219,8 +220,8 @@ def map_m_step(x: Tensor, responsibilities: Tensor, prior: MixturePrior) -> tupl
     $$\pi_k = \frac{N_k + \alpha_k - 1}{N + \sum_j \alpha_j - K}, \qquad
       \mu_k = \frac{\kappa_0 m_0 + \sum_n \gamma(z_{nk}) \, x_n}{\kappa_0 + N_k}$$
 
-    $$\Sigma_k = \frac{S_0 + \sum_n \gamma(z_{nk}) (x_n - \mu_k)(x_n - \mu_k)^T
-      + \kappa_0 (\mu_k - m_0)(\mu_k - m_0)^T}{\nu_0 + N_k + D + 2}$$
+    $$\Sigma_k = \frac{1}{\nu_0 + N_k + D + 2} \, \Bigl( S_0 + \sum_n \gamma(z_{nk}) (x_n - \mu_k)(x_n - \mu_k)^T
+      + \kappa_0 (\mu_k - m_0)(\mu_k - m_0)^T \Bigr)$$
 
     This is the update of the source, whose scatter is taken about the component's own mean $\bar{x}_k$ instead, with
     $\kappa_0 N_k / (\kappa_0 + N_k) (\bar{x}_k - m_0)(\bar{x}_k - m_0)^T$ added. Here nothing is divided by $N_k$: a

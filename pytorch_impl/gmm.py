@@ -12,7 +12,8 @@ point counts for every component, by a fraction; and each round can only raise t
 ![EM from a poor start. Colours are responsibilities, ellipses the components; no iteration lowers log
 p.](em_snapshots.png)
 
-![Where EM for four components ends from sixteen random starts: a likelihood with many maxima.](restarts.png)
+![Where EM for three components ends from sixteen random starts, each grey line a maximum: the likelihood has several,
+and few starts find the best of them.](restarts.png)
 
 Shapes: N points of D features, K components.
 
@@ -44,8 +45,8 @@ from pytorch_impl.runtime import outside_autocast
 def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
     r"""The log density of every point under every component, (N, K).
 
-    $$\log \mathcal{N}(x_n \mid \mu_k, \Sigma_k) = -\frac{1}{2} \left( D \log 2\pi + \log |\Sigma_k|
-      + (x_n - \mu_k)^T \Sigma_k^{-1} (x_n - \mu_k) \right)$$
+    $$\log \mathcal{N}(x_n \mid \mu_k, \Sigma_k) = -\frac{D}{2} \log 2\pi - \frac{1}{2} \log |\Sigma_k|
+      - \frac{1}{2} (x_n - \mu_k)^T \Sigma_k^{-1} (x_n - \mu_k)$$
 
     With the Cholesky factor $\Sigma_k = L_k L_k^T$ the quadratic form is the squared length of
     $y = L_k^{-1}(x_n - \mu_k)$ and $\log |\Sigma_k| = 2 \sum_i \log L_{k,ii}$, so that no inverse is ever formed.

@@ -130,8 +130,8 @@ def m_step(data: Statistics, prior: VariationalPrior, covariance_type: str = "fu
 def expected_log_densities(x: Tensor, posterior: VariationalPosterior, covariance_type: str = "full") -> Tensor:
     r"""The expected log density of every point under every component, (N, K).
 
-    $$\mathbb{E}[\log \mathcal{N}(x_n \mid \mu_k, \Lambda_k^{-1})] = \frac{1}{2} \left( \mathbb{E}[\log |\Lambda_k|]
-      - D \log 2\pi - \frac{D}{\beta_k} - (x_n - m_k)^T \nu_k W_k \, (x_n - m_k) \right)$$
+    $$\mathbb{E}[\log \mathcal{N}(x_n \mid \mu_k, \Lambda_k^{-1})] = \frac{1}{2} \, \mathbb{E}[\log |\Lambda_k|]
+      - \frac{D}{2} \log 2\pi - \frac{D}{2 \beta_k} - \frac{1}{2} (x_n - m_k)^T \nu_k W_k \, (x_n - m_k)$$
 
     This is the log density under the Gaussian with the expected mean and precision, less the price of knowing neither:
     $D / (2 \beta_k)$ for the mean, half the gap between $\log |\mathbb{E}[\Lambda_k]|$ and

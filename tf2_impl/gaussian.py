@@ -63,8 +63,8 @@ def univariate_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 def log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     r"""The log density of every point, (N,).
 
-    $$\log \mathcal{N}(x_n \mid \mu, \Sigma)
-      = -\frac{1}{2} \left( D \log 2\pi + \log |\Sigma| + (x_n - \mu)^T \Sigma^{-1} (x_n - \mu) \right)$$
+    $$\log \mathcal{N}(x_n \mid \mu, \Sigma) = -\frac{D}{2} \log 2\pi - \frac{1}{2} \log |\Sigma|
+      - \frac{1}{2} (x_n - \mu)^T \Sigma^{-1} (x_n - \mu)$$
 
     With the Cholesky factor $\Sigma = L L^T$ the quadratic form is the squared length of $y_n = L^{-1}(x_n - \mu)$ and
     $\log |\Sigma| = 2 \sum_i \log L_{ii}$.

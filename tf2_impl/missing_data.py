@@ -72,8 +72,8 @@ def _whitening(x: Tensor, observed: Tensor, means: Tensor, covariances: Tensor) 
 def component_log_densities(x: Tensor, observed: Tensor, means: Tensor, covariances: Tensor) -> Tensor:
     r"""The log density of the observed part $o$ of every point under every component, (N, K).
 
-    $$\log \mathcal{N}(x_n^o \mid \mu_k^o, \Sigma_k^{oo}) = -\frac{1}{2} \left( D_n^o \log 2\pi
-      + \log |\Sigma_k^{oo}| + (x_n^o - \mu_k^o)^T (\Sigma_k^{oo})^{-1} (x_n^o - \mu_k^o) \right)$$
+    $$\log \mathcal{N}(x_n^o \mid \mu_k^o, \Sigma_k^{oo}) = -\frac{D_n^o}{2} \log 2\pi
+      - \frac{1}{2} \log |\Sigma_k^{oo}| - \frac{1}{2} (x_n^o - \mu_k^o)^T (\Sigma_k^{oo})^{-1} (x_n^o - \mu_k^o)$$
 
     $D_n^o$ is the number of entries that row n observed. Of a row that observed nothing it is zero.
 

@@ -8,8 +8,9 @@ which has learned nothing. This is no fault of EM: it climbs faithfully, and now
 maximum likelihood itself that has no answer here, for the same reason for which three heads in three tosses made it
 certain of heads: it trusts the data in front of it without reserve.
 
-![Left: one Gaussian's log likelihood falls as it shrinks onto a point. Right: the mixture's rises without end, in equal
-steps for equal factors of the width; a floor under the width stops it, and a prior turns it back.](singularity.png)
+![Left: one Gaussian's log likelihood falls as it shrinks onto a point. Middle: the mixture's rises without end, in
+equal steps for equal factors of the width, and passes the sensible maximum (dashed); a floor under the width stops it.
+Right: at widths near that maximum, a prior turns the objective back before it can climb the spike.](singularity.png)
 
 Three remedies appear in this project. Adding $\epsilon$ to the diagonal of each covariance (`reg_covar`) puts a floor
 under the width: the spike remains, but it is finite. A prior that finds tiny covariances improbable (MAP, see `em.py`)

@@ -4,7 +4,6 @@ python -m common.book build/book
 """
 
 import ast
-import json
 import os
 import re
 import shutil
@@ -20,7 +19,8 @@ if not __package__:  # run as a file, python common/book/__main__.py, from where
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from common.book.chapters import PARTS, titles
+from common.book.chapters import NOT_MEASURED, PARTS, titles
+from common.book.measured import agreement, load, measured_within
 from common.book.pairs import FOLDERS, ROOT, Pair, read_pairs
 from common.book.prose import BookError, Prose
 from common.book.side_by_side import side_by_side
@@ -49,8 +49,9 @@ def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Pat
     drawn = [root / "build" / "figures" / framework for framework in FOLDERS]  # by one framework, if the other lacks
     figures = figures or next((folder for folder in drawn if folder.is_dir()), drawn[0])
     parity = parity or root / "build" / "parity.json"
-    pairs = read_pairs(root)
-    measured = json.loads(parity.read_text()) if parity.is_file() else {"rows": [], "versions": {}}
+    pairs, measured = read_pairs(root), load(parity)
+    agreements = {name: agreement(measured["rows"], pair) for name, pair in pairs.items()}
+    within = measured_within(pairs, agreements)
     shown: dict[str, str] = {}  # figure -> the chapter that shows it
     out.mkdir(parents=True, exist_ok=True)
     (out / "figures").mkdir(exist_ok=True)
@@ -75,7 +76,7 @@ def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Pat
     )
     environment.globals.update(
         parts=PARTS, titles=titles(), folders=FOLDERS, frameworks={"torch": "PyTorch", "tf2": "TensorFlow 2"},
-        versions=measured["versions"], source=source, columns=side_by_side, zip=zip,
+        measured=measured, source=source, columns=side_by_side, zip=zip,
     )  # fmt: skip
     order, pages = list(pairs), {}
     for position, (name, pair) in enumerate(pairs.items()):
@@ -85,7 +86,7 @@ def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Pat
             name=name, pair=pair, number=position + 1, subtitle=prose.html(subtitle(pair), f"{name}.py").strip(),
             prose=prose.html(rest, f"{name}.py"),
             text={d.name: prose.html(d.docstring, f"{name}.py: {d.name}") for d in pair.definitions},
-            agreement=agreement(measured["rows"], pair),
+            agreement=agreements[name], within=within[name], reasons=NOT_MEASURED,
             previous=order[position - 1] if position else None, next=order[position + 1 : position + 2],
         )  # fmt: skip
         pages[f"{name}.html"] = page
@@ -93,7 +94,7 @@ def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Pat
     pages["index.html"] = environment.get_template("index.html").render(
         argument=prose.html((HERE / "index.md").read_text(encoding="utf-8"), "common/book/index.md"),
         subtitles={name: prose.html(subtitle(pair), name).strip() for name, pair in pairs.items()},
-        needs={name: imports(root, name, order[:i]) for i, name in enumerate(order)}, rows=len(measured["rows"]),
+        needs={name: imports(root, name, order[:i]) for i, name in enumerate(order)},
     )  # fmt: skip
     if left := sorted({file.name for file in figures.glob("*.png")} - set(shown)):
         raise BookError(
@@ -147,31 +148,11 @@ def linker(pairs: dict[str, Pair], here: str, source: Any) -> Any:
 
 def imports(root: Path, name: str, order: list[str]) -> list[str]:
     """Those of the chapters in ``order`` that a chapter's code builds on."""
-    text = (root / FOLDERS["torch"] / f"{name}.py").read_text(encoding="utf-8")
-    return [other for other in order if re.search(rf"from pytorch_impl(\.{other} import| import {other}$)", text, re.M)]
-
-
-def agreement(rows: list[dict[str, Any]], pair: Pair) -> dict[str, list[dict[str, Any]]]:
-    """The worst measured difference of every quantity and precision, by the definition that it belongs to.
-
-    A quantity belongs to the definition whose name is its first word, and to the chapter (the empty name) otherwise.
-    """
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["chapter"] == pair.name:
-            first, _, rest = row["quantity"].partition(" ")
-            known = first in {d.name for d in pair.definitions}
-            key = (first, rest or "value", row["dtype"]) if known else ("", row["quantity"], row["dtype"])
-            groups.setdefault(key, []).append(row)
-    found: dict[str, list[dict[str, Any]]] = {}
-    for (owner, what, dtype), group in groups.items():
-        worst = max(group, key=lambda row: row["nmax"] / row["tolerance"])
-        row = {"what": what, "dtype": dtype, "nmax": worst["nmax"], "tolerance": worst["tolerance"]}
-        row |= {"ulp": max(r["max_ulp"] for r in group), "tensors": len(group)}
-        found.setdefault(owner, []).append(row)
-    for group in found.values():
-        group.sort(key=lambda row: (row["what"] != "value", row["what"], row["dtype"] != "float64"))
-    return found
+    found = set()
+    for node in ast.walk(ast.parse((root / FOLDERS["torch"] / f"{name}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == FOLDERS["torch"]:
+            found |= {node.module.partition(".")[2], *(alias.name for alias in node.names)}
+    return [other for other in order if other in found]
 
 
 def check_links(pages: dict[str, str], out: Path) -> None:

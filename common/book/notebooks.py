@@ -2,10 +2,11 @@
 
 python -m common.book.notebooks build/notebooks
 
-A notebook holds the chapter's text, every definition under its own text, and then the definitions at work: the code of
-``examples/`` and the chapter's figures, which are drawn with the functions that the notebook itself defines.
+A notebook holds the chapter's text, the chapter at work (the code of ``examples/``), every definition under its own
+text, and the chapter's figures, which are drawn with the functions that the notebook itself defines.
 """
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from common.command_line import are_words, help_shown
 EXAMPLES = Path(__file__).parent / "examples"
 FIGURE = re.compile(r"!\[([^\]]*)\]\((\w+)\.png\)\n*")
 SETUP = """\
+# Where the project is, its other chapters, and a few names that differ from framework to framework.
 import importlib
 import sys
 from pathlib import Path
@@ -34,13 +36,22 @@ from types import SimpleNamespace
 root = next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "{folder}").is_dir())
 sys.path.insert(0, str(root))
 
+from common.book.progress import show_progress
+from common.run_script import without_native_stderr
+
+show_progress(get_ipython())
+with without_native_stderr():  # TensorFlow's remarks on the processor
+    from {folder} import {modules}
+    from {folder}.runtime import evaluate, set_up
+set_up("cpu", 1)  # one thread, as for the book: where arrays are small, threads wait for each other
 import matplotlib.pyplot as plt
 import numpy as np
-from {folder} import {modules}
-from {folder}.runtime import evaluate
 from common import datasets, draw_chapters, draws, figures
 from common.missing_checks import check_missing, mean_imputed
-{dialect}"""
+{dialect}
+
+# The chapter itself. Its definitions stand below, to be changed and run again.
+from {folder}.{name} import *"""
 DIALECT = {
     "torch": """
 import torch
@@ -63,10 +74,10 @@ def detached(value):
 
 boolean = tf.bool""",
 }
-DRAW = """\
+MATHS = """\
+# This chapter's functions are those above; networks that several figures show are trained once.
 modules = {{name: importlib.import_module(f"{folder}.{{name}}") for name in draw_chapters.CHAPTERS}}
-maths = SimpleNamespace(**modules | {{"{name}": sys.modules["__main__"]}})  # this chapter's functions are those above
-draw_chapters.{figure}(maths, evaluate)"""
+maths = SimpleNamespace(**modules | {{"{name}": sys.modules["__main__"]}})"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -76,8 +87,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         if not are_words(argv, 1):
             raise BookError(f"{' '.join(argv)!r}: name the one folder to write to, such as build/notebooks")
-        for path in write(Path(argv[0])):
-            print(path)
+        written = write(Path(argv[0]))
+        python = os.path.relpath(sys.executable)
+        print(f"{len(written)} notebooks in {argv[0]}; open one by")
+        for path in (written[0], written[1]):
+            print(f"    {python} -m jupyterlab {path}")
     except (BookError, OSError) as error:
         print(f"common.book.notebooks: error: {error}", file=sys.stderr)
         return 2
@@ -102,20 +116,25 @@ def notebook(pair: Pair, side: str) -> nbformat.NotebookNode:
     if not example.is_file():
         raise BookError(f"{example}: the chapter {pair.name} has no example to run")
     others = ", ".join(name for name in titles() if name != pair.name)
-    setup = SETUP.format(folder=folder, modules=others, dialect=DIALECT[side])
-    cells = [new_markdown_cell(f"# {titles()[pair.name]}\n\n{_text(pair.prose)}")]
-    cells += [new_code_cell(setup), new_code_cell(pair.preamble[side])]
-    for definition in pair.definitions:
-        if "." not in definition.name:
-            cells.append(new_markdown_cell(f"## `{definition.name}`\n\n{_text(definition.docstring)}"))
-            cells.append(new_code_cell(definition.whole[side]))
+    setup = new_code_cell(SETUP.format(folder=folder, modules=others, dialect=DIALECT[side], name=pair.name))
+    setup.metadata["jupyter"] = {"source_hidden": True}
+    cells = [new_markdown_cell(f"# {titles()[pair.name]}\n\n{_text(pair.prose)}"), setup]
     cells.append(new_markdown_cell("## At work"))
     cells += [
         new_code_cell(re.sub("^ ", "# ", cell).strip()) for cell in example.read_text(encoding="utf-8").split("\n# %%")
     ]
-    for caption, figure in FIGURE.findall(pair.prose):
+    cells.append(new_markdown_cell("## The definitions\n\nRun all of them before a changed one is used by the others."))
+    cells.append(new_code_cell(pair.preamble[side]))
+    for definition in pair.definitions:
+        if "." not in definition.name:
+            cells.append(new_markdown_cell(f"### `{definition.name}`\n\n{_text(definition.docstring)}"))
+            cells.append(new_code_cell(definition.whole[side]))
+    if figures := FIGURE.findall(pair.prose):
+        cells.append(new_markdown_cell("## The figures, by the definitions above"))
+        cells.append(new_code_cell(MATHS.format(folder=folder, name=pair.name)))
+    for caption, figure in figures:
         cells.append(new_markdown_cell(" ".join(caption.split())))
-        cells.append(new_code_cell(DRAW.format(folder=folder, name=pair.name, figure=figure)))
+        cells.append(new_code_cell(f"draw_chapters.{figure}(maths, evaluate)"))
     for i, cell in enumerate(cells):
         cell["id"] = f"{pair.name}-{i}".replace("_", "-")  # the same at every build
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

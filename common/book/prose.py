@@ -8,6 +8,9 @@ from math_core import LatexError, LatexToMathML
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 DIFFER = "Where the frameworks differ: "
+RELATIONS = ("=", r"\le", r"\ge", r"\approx", r"\propto", r"\to", r"\Rightarrow")
+SIGNS = ("+", "-")
+OPENING, CLOSING = ("(", "[", "{", r"\{", r"\begin"), (")", "]", "}", r"\}", r"\end")
 _TEX = LatexToMathML(annotation=True)
 
 
@@ -16,12 +19,35 @@ class BookError(ValueError):
 
 
 def equation(tex: str, display: bool, place: str) -> str:
-    r"""An equation as MathML; a displayed one may break at \qquad where the page is narrow."""
+    """An equation as MathML; a displayed one is in parts, between which it breaks where the page is narrow."""
     try:
-        parts = [_TEX.convert_with_local_state(part, displaystyle=display) for part in tex.split(r"\qquad")]
+        if not display:
+            return _TEX.convert_with_local_state(tex, displaystyle=False)
+        parts = [
+            "<wbr>".join(_TEX.convert_with_local_state(piece, displaystyle=True) for piece in pieces(part))
+            for part in re.split(r"\\q?quad\b", tex)
+        ]
     except LatexError as error:
         raise BookError(f"{place}: the equation {' '.join(tex.split())} does not render: {error}") from error
-    return f'<div class="equation">{"".join(parts)}</div>' if display else "".join(parts)
+    return '<div class="equation">' + "".join(f"<span>{part}</span>" for part in parts) + "</div>"
+
+
+def pieces(tex: str) -> list[str]:
+    r"""An equation cut before the relations, sums and differences that stand in no brackets but \Bigl( and \Bigr).
+
+    A piece after the first begins with an empty group, so that its operator keeps its space on both sides.
+    """
+    cuts, depth, before = [0], 0, ""
+    for token in re.finditer(r"\\[A-Za-z]+|\\.|\S", tex):
+        text = token[0]
+        if depth == 0 and text in RELATIONS + SIGNS and before not in ("", ",", *RELATIONS, *SIGNS, *OPENING):
+            cuts.append(token.start())
+        if before not in (r"\Bigl", r"\Bigr"):
+            depth += text in OPENING or (before == r"\left" and text in ".|")
+            depth -= text in CLOSING or (before == r"\right" and text in ".|")
+        before = text
+    parts = [tex[i:j].strip() for i, j in zip(cuts, [*cuts[1:], None], strict=True)]
+    return [parts[0], *("{} " + part for part in parts[1:])]
 
 
 class Prose:

@@ -1,8 +1,9 @@
 """Two pieces of code as two columns: highlighted, aligned line by line, and marked where they differ."""
 
+import re
+from collections import Counter
 from difflib import SequenceMatcher
 from html import escape
-from itertools import zip_longest
 from typing import NamedTuple
 
 from pygments.lexers import PythonLexer
@@ -35,16 +36,55 @@ def lines_of_tokens(code: str) -> list[list[Token]]:
 
 
 def side_by_side(left: str, right: str) -> tuple[list[Line], list[Line]]:
-    """Two columns of equally many lines."""
+    """Two columns of equally many lines, as similar to each other, row by row, as their order allows."""
     ours, theirs = lines_of_tokens(left), lines_of_tokens(right)
     columns: tuple[list[Line], list[Line]] = [], []
-    for kind, i, j, k, m in SequenceMatcher(None, left.split("\n"), right.split("\n"), autojunk=False).get_opcodes():
-        for a, b in zip_longest(ours[i:j], theirs[k:m]):
-            same = kind == "equal"
-            changed = (frozenset(), frozenset()) if same else _changes(a or [], b or [])
-            for column, tokens, marked in zip(columns, (a, b), changed, strict=True):
-                column.append(GAP if tokens is None else _line(tokens, marked, "same" if same else "different"))
+    for i, k in align(left.split("\n"), right.split("\n")):
+        a, b = None if i is None else ours[i], None if k is None else theirs[k]
+        same = a == b
+        changed = (frozenset(), frozenset()) if same else _changes(a or [], b or [])
+        for column, tokens, marked in zip(columns, (a, b), changed, strict=True):
+            column.append(GAP if tokens is None else _line(tokens, marked, "same" if same else "different"))
     return columns
+
+
+def align(left: list[str], right: list[str]) -> list[tuple[int | None, int | None]]:
+    """The rows: which line of each side stands in them, or None; the sum of the rows' similarities is the largest."""
+    scores = [[similarity(a, b) for b in right] for a in left]
+    best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]  # of the lines from i and k on
+    for i in reversed(range(len(left))):
+        for k in reversed(range(len(right))):
+            best[i][k] = max(best[i + 1][k + 1] + scores[i][k], best[i + 1][k], best[i][k + 1])
+    rows: list[tuple[int | None, int | None]] = []
+    i = k = 0
+    while i < len(left) or k < len(right):
+        if i < len(left) and k < len(right) and best[i][k] == best[i + 1][k + 1] + scores[i][k] and scores[i][k] > 0:
+            rows.append((i, k))
+            i, k = i + 1, k + 1
+        elif i < len(left) and (k == len(right) or best[i][k] == best[i + 1][k]):
+            rows.append((i, None))
+            i += 1
+        else:
+            rows.append((None, k))
+            k += 1
+    return rows
+
+
+def similarity(a: str, b: str) -> float:
+    """How alike two lines are, 0 to 1: 1 if equal, else the share of their words that both have, 0 below a seventh.
+
+    What a line assigns to counts as five more words, and that it returns as four; a comment after code does not count.
+    """
+    if a == b:
+        return 1.0 if re.search(r"\w", a) else 0.1  # a blank line or a bracket is no landmark
+    words = []
+    for line in (a, b):
+        code = line.partition("  # ")[0]
+        words.append(Counter(re.findall(r"\w+", code)))
+        if role := re.match(r"\s*([\w., ]+? = |return\b)", code):
+            words[-1][role[1]] += 5 if "=" in role[1] else 4
+    shared, total = (words[0] & words[1]).total(), sum(counted.total() for counted in words)
+    return 2 * shared / total if 14 * shared > total else 0.0
 
 
 def _changes(a: list[Token], b: list[Token]) -> tuple[frozenset[int], frozenset[int]]:
