@@ -145,8 +145,8 @@ def _fashion() -> Dataset:
     """Training and held-out images, from Fashion-MNIST's training and test set; `data/README.md` says which."""
     with np.load(_shipped("fashion.npz")) as file:
         test, train = (
-            Dataset("fashion", np.reshape(file[x], (-1, 28 * 28)) / np.float32(255), file[y].astype(np.int64),
-                    image_shape=(28, 28), label_names=FASHION) for x, y in (("x_test", "y_test"), ("x_train", "y_train"))
+            Dataset("fashion", np.reshape(file[x], (-1, 28 * 28)) / np.float32(255), file[y].astype(np.int64), (),
+                    (28, 28), label_names=FASHION) for x, y in (("x_test", "y_test"), ("x_train", "y_train"))
         )  # fmt: skip
     return replace(train, held_out=test)
 
