@@ -143,7 +143,7 @@ def _digits() -> Dataset:
 
 def _fashion() -> Dataset:
     """Training and held-out images, from Fashion-MNIST's training and test set; `data/README.md` says which."""
-    with np.load(_shipped("fashion.npz")) as file:
+    with np.load(_shipped("fashion.npz"), allow_pickle=False) as file:
         test, train = (
             Dataset("fashion", np.reshape(file[x], (-1, 28 * 28)) / np.float32(255), file[y].astype(np.int64), (),
                     (28, 28), label_names=FASHION) for x, y in (("x_test", "y_test"), ("x_train", "y_train"))
