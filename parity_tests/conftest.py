@@ -34,6 +34,7 @@ COLLECTED: dict[str, list[dict[str, Any]]] = {"parity": [], "trajectory": [], "h
 COLUMNS = ("chapter", "quantity", "dtype", "steps", "modes", "apart", "ULP", "bit-equal", "noise floors", "tolerance",
            "headroom")  # fmt: skip
 BUILD = Path(__file__).parent.parent / "build"
+NEVER_COMPILED = {f"test_{chapter}" for chapter in ("coin", "coin_mixture", "log_factorials", "singularity")}
 
 
 def pytest_configure() -> None:
@@ -44,10 +45,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Single precision through XLA is for `make parity-long`: compiling takes long, and double precision sees more."""
+    """Leave to `make parity-long` what is compiled by XLA in single precision, or though no script compiles it.
+
+    Compiling takes long, and double precision sees more.
+    """
     for item in items:
         values = getattr(item, "callspec", None) and item.callspec.params.values()
-        if values and {"xla", "float32"} <= {value for value in values if isinstance(value, str)}:
+        modes = {value for value in values or () if isinstance(value, str)}
+        if "xla" in modes and ("float32" in modes or item.path.stem in NEVER_COMPILED):
             item.add_marker(pytest.mark.long)
 
 

@@ -218,7 +218,7 @@ def test_gaps_do_not_hide_how_many_points_there_are(Mixture: type) -> None:
 IMPORT = "import {page}, sys; print('imported', file=sys.stderr)"
 
 
-@pytest.mark.parametrize(("level", "silent"), [(None, True), ("0", False)])
+@pytest.mark.parametrize(("level", "silent"), [(None, True), pytest.param("0", False, marks=pytest.mark.long)])
 def test_tensorflow_is_imported_in_silence_unless_its_user_wants_the_log(level: str | None, silent: bool) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     environment |= {} if level is None else {"TF_CPP_MIN_LOG_LEVEL": level}

@@ -24,7 +24,10 @@ MODELS = {
     "conv": lambda: VAE(64, 3, 20, likelihood="gaussian", variance=0.05, **CONV),
     "autoencoder": lambda: Autoencoder(64, 3, 20),
 }
-models = pytest.mark.parametrize("name", MODELS)
+models = pytest.mark.parametrize(
+    "name",
+    ["bernoulli", "autoencoder", *(pytest.param(name, marks=pytest.mark.long) for name in ("per pixel", "conv"))],
+)
 
 
 @models

@@ -191,7 +191,7 @@ def test_a_start_that_fails_leaves_no_folder(
     assert checkpoint.digest(tmp_path / "a" / "b" / "c" / "checkpoint.safetensors") == held
 
 
-@packages
+@pytest.mark.parametrize("package", ["pytorch_impl", pytest.param("tf2_impl", marks=pytest.mark.long)])
 def test_imports_and_runs_without_what_windows_lacks(tmp_path: Path, package: str) -> None:
     """What Python has not on Windows is taken away once the framework, which is another one there, is imported."""
     code = """

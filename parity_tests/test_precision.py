@@ -158,7 +158,9 @@ def network_update(package: str, dtype: str, model: Any) -> Answer:
     return attempt(lambda: found | {"parameters": networks.export_parameters(model)})
 
 
-@pytest.mark.parametrize(("network", "likelihood"), [("dense", "gaussian"), ("conv", "bernoulli")])
+@pytest.mark.parametrize(
+    ("network", "likelihood"), [("dense", "gaussian"), pytest.param("conv", "bernoulli", marks=pytest.mark.long)]
+)
 def test_no_network_takes_a_default_but_the_device_it_is_built_on(network: str, likelihood: str, dtype: str) -> None:
     sizes = dict(data_dim=16, latent_dim=2, hidden_dim=5, likelihood=likelihood, dtype=dtype, model=network)
     if network == "conv":

@@ -62,7 +62,7 @@ def test_a_run_with_three_crossings_ends_in_the_same_bytes(tmp_path: Path, kind:
 
 
 OTHERS = [
-    pytest.param(kind, precision, marks=[pytest.mark.long] if kind == "conv" else [])
+    pytest.param(kind, precision, marks=[pytest.mark.long] if kind == "conv" or precision == "float32" else [])
     for kind in RUNS
     for precision in ("float64", "float32")
 ]

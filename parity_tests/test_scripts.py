@@ -884,8 +884,8 @@ IN_SINGLE_PRECISION = [
     ("gmm", "--method map --components 3 --steps 3"),
     ("gmm", "--method variational --components 3 --steps 3"),
     ("vae", "--hidden-dim 8 --latent-dim 2 --steps 2 --likelihood gaussian"),
-    ("vae", "--model conv --channels 2 --hidden-dim 8 --latent-dim 2 --steps 2"),
-    ("vae", "--model autoencoder --hidden-dim 8 --latent-dim 2 --steps 2"),
+    pytest.param("vae", "--model conv --channels 2 --hidden-dim 8 --latent-dim 2 --steps 2", marks=pytest.mark.long),
+    pytest.param("vae", "--model autoencoder --hidden-dim 8 --latent-dim 2 --steps 2", marks=pytest.mark.long),
 ]
 
 

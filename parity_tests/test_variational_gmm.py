@@ -108,8 +108,9 @@ def test_one_iteration_agrees_in_every_part(parity: Parity, kind: str, process: 
 
 TRAJECTORIES = [("function", kind, PRIOR_TYPES[index % 2], "float64") for index, kind in enumerate(COVARIANCE_TYPES)]
 TRAJECTORIES += [("function", "full", PRIOR_TYPES[1], "float64"), ("xla", "full", PRIOR_TYPES[1], "float64")]
-TRAJECTORIES += [("function", "full", PRIOR_TYPES[0], "float32"), ("function", "diag", PRIOR_TYPES[1], "float32")]
-TRAJECTORIES += [pytest.param("eager", "full", PRIOR_TYPES[1], "float64", marks=pytest.mark.long)]
+TRAJECTORIES += [("function", "full", PRIOR_TYPES[0], "float32")]
+LONG = [("function", "diag", PRIOR_TYPES[1], "float32"), ("eager", "full", PRIOR_TYPES[1], "float64")]
+TRAJECTORIES += [pytest.param(*case, marks=pytest.mark.long) for case in LONG]
 
 
 @pytest.mark.parametrize(("mode", "kind", "process", "dtype"), TRAJECTORIES)
