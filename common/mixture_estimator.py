@@ -184,9 +184,9 @@ class MixtureEstimator(MixtureBase):
         gamma = gamma if weight is None else gamma * weight[:, None]  # (N, K)
         seen = np.ones(x.shape) if observed is None else observed.astype(np.float64)  # (N, D)
         counts = np.maximum(gamma.T @ seen, np.finfo(np.float64).tiny)  # (K, D)
-        squares = np.empty_like(counts)
+        squares, x = np.empty_like(counts), x.astype(np.float64)
         for k, mean in enumerate(fitted["means_"]):
-            shares, difference = gamma[:, k, None] * seen, x.astype(np.float64) - mean  # (N, D)
+            shares, difference = gamma[:, k, None] * seen, x - mean  # (N, D)
             difference -= (shares * difference).sum(axis=0) / counts[k]
             squares[k] = (shares * difference**2).sum(axis=0)
         if kind == "tied":

@@ -183,7 +183,7 @@ class RunFolder:
         if self._owned and not self._has_saved:
             for name in ("config.json", "metrics.jsonl"):
                 self._pending(name).unlink(missing_ok=True)
-        for folder in () if self._has_saved else self._made_folders:
+        for folder in self._made_folders if self.writes and not self._has_saved else ():
             with contextlib.suppress(OSError):  # it holds something
                 folder.rmdir()
         if self._locked is not None:

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def without_native_stderr() -> Iterator[None]:
-    """Drop what is written to file descriptor 2: TensorFlow's libraries report there on every start."""
+    """Drop what is written to file descriptor 2, if it is open: TensorFlow's libraries report there on every start."""
+    if sys.stderr is None:
+        yield
+        return
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -266,8 +266,9 @@ def _in_blocks(
     x: Tensor, observed: Tensor, parameters: tuple[Tensor, ...], reg_covar: float, sample_weight: Tensor | None
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     """The iteration with its sums over points taken block by block, as in `gmm_statistics.em_iteration`."""
-    references = parameters[1]  # (K, D)
-    for _ in range(2):  # a second time about the new means, if they have moved so far that digits are lost
+
+    def sums(references: Tensor) -> tuple[Tensor, Tensor]:
+        """The sufficient statistics, (K, P), seen from the references (K, D), and the log likelihood."""
         moments = total = 0.0
         for rows in _blocks(x, references):
             statistics = expected_statistics(x[rows], observed[rows], *parameters)
@@ -276,10 +277,14 @@ def _in_blocks(
                 log_density, gamma = sample_weight[rows] * log_density, sample_weight[rows][:, None] * gamma
             moments = moments + _moments(gamma, statistics, references)  # (K, P)
             total = total + log_density.sum()
-        updated = maximise(moments, references, "full", reg_covar)
-        if lost_digits(_second_moments(moments, x.shape[1]), updated[2]) <= LOST[x.dtype]:
-            break
-        references = updated[1]
+        return moments, total
+
+    moments, total = sums(parameters[1])
+    updated = maximise(moments, parameters[1], "full", reg_covar)
+    if lost_digits(_second_moments(moments, x.shape[1]), updated[2]) > LOST[x.dtype]:
+        # once more, about the new means, which are so far from the old ones that digits are lost
+        moments, total = sums(updated[1])
+        updated = maximise(moments, updated[1], "full", reg_covar)
     return updated, total
 
 

@@ -17,7 +17,7 @@ class _SilentImport:
         if name != "tensorflow":
             return None
         sys.meta_path.remove(_SilentImport)
-        if (spec := find_spec(name)) is not None and os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3":
+        if (spec := find_spec(name)) is not None and os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3":
             spec.loader.exec_module = without_native_stderr()(spec.loader.exec_module)
         return spec
 
