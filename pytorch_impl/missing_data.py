@@ -268,7 +268,7 @@ def _in_blocks(
     """The iteration with its sums over points taken block by block, as in `gmm_statistics.em_iteration`."""
 
     def sums(references: Tensor) -> tuple[Tensor, Tensor]:
-        """The sufficient statistics, (K, P), seen from the references (K, D), and the log likelihood."""
+        # the sufficient statistics, (K, P), seen from the references (K, D), and the log likelihood
         moments = total = 0.0
         for rows in _blocks(x, references):
             statistics = expected_statistics(x[rows], observed[rows], *parameters)
