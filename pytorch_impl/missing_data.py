@@ -209,7 +209,7 @@ def em_iteration(
     Source: Little and Rubin (2002), section 8.2.
     """
     if len(_blocks(x, means)) > 1:
-        return _in_blocks(x, observed, (weights, means, covariances), reg_covar, sample_weight)
+        return _in_blocks((x, observed, sample_weight), (weights, means, covariances), reg_covar)
     statistics = expected_statistics(x, observed, weights, means, covariances)
     log_density = statistics.log_density  # (N,)
     total = (log_density if sample_weight is None else sample_weight * log_density).sum()
@@ -229,8 +229,7 @@ def impute(x: Tensor, observed: Tensor, weights: Tensor, means: Tensor, covarian
         expected_statistics(x[rows], observed[rows], weights, means, covariances) for rows in _blocks(x, means)
     )
     expected = [(s.responsibilities[:, :, None] * s.completed).sum(dim=1) for s in statistics]  # (C, D) each
-    expected = torch.cat(expected)  # (N, D)
-    return torch.where(observed, x, expected)
+    return torch.where(observed, x, torch.cat(expected))  # (N, D)
 
 
 def impute_draw(
@@ -262,30 +261,27 @@ def impute_draw(
     return torch.where(observed, x, drawn)
 
 
-def _in_blocks(
-    x: Tensor, observed: Tensor, parameters: tuple[Tensor, ...], reg_covar: float, sample_weight: Tensor | None
-) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """The iteration with its sums over points taken block by block, as in `gmm_statistics.em_iteration`."""
-
-    def sums(references: Tensor) -> tuple[Tensor, Tensor]:
-        # the sufficient statistics, (K, P), seen from the references (K, D), and the log likelihood
-        moments = total = 0.0
-        for rows in _blocks(x, references):
-            statistics = expected_statistics(x[rows], observed[rows], *parameters)
-            log_density, gamma = statistics.log_density, statistics.responsibilities  # (C,), (C, K)
-            if sample_weight is not None:
-                log_density, gamma = sample_weight[rows] * log_density, sample_weight[rows][:, None] * gamma
-            moments = moments + _moments(gamma, statistics, references)  # (K, P)
-            total = total + log_density.sum()
-        return moments, total
-
-    moments, total = sums(parameters[1])
+def _in_blocks(data: tuple, parameters: tuple[Tensor, ...], reg_covar: float) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The iteration, block by block; once more, about the new means, if they have moved so far that digits are lost."""
+    moments, total = _sums(data, parameters, parameters[1])
     updated = maximise(moments, parameters[1], "full", reg_covar)
-    if lost_digits(_second_moments(moments, x.shape[1]), updated[2]) > LOST[x.dtype]:
-        # once more, about the new means, which are so far from the old ones that digits are lost
-        moments, total = sums(updated[1])
+    if lost_digits(_second_moments(moments, updated[1].shape[1]), updated[2]) > LOST[moments.dtype]:
+        moments, total = _sums(data, parameters, updated[1])
         updated = maximise(moments, updated[1], "full", reg_covar)
     return updated, total
+
+
+def _sums(data: tuple, parameters: tuple[Tensor, ...], references: Tensor) -> tuple[Tensor, Tensor]:
+    """The sufficient statistics, (K, P), seen from `references` (K, D), and the log likelihood, block by block."""
+    (x, observed, sample_weight), moments, total = data, 0.0, 0.0
+    for rows in _blocks(x, references):
+        statistics = expected_statistics(x[rows], observed[rows], *parameters)
+        log_density, gamma = statistics.log_density, statistics.responsibilities  # (C,), (C, K)
+        if sample_weight is not None:
+            log_density, gamma = sample_weight[rows] * log_density, sample_weight[rows][:, None] * gamma
+        moments = moments + _moments(gamma, statistics, references)  # (K, P)
+        total = total + log_density.sum()
+    return moments, total
 
 
 def _moments(gamma: Tensor, statistics: ExpectedStatistics, references: Tensor) -> Tensor:
