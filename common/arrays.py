@@ -14,6 +14,8 @@ def as_array(values: Any, name: str = "values") -> Any:
         raise ValueError(
             f"{name} has dtype bfloat16, whose three digits are too few to fit to: give float32 or float64"
         )
+    if isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values):
+        values = np.ma.array(values)  # a list of rows; NumPy's own array would be what lies under the masks
     if isinstance(values, np.ma.MaskedArray):
         if not np.ma.is_masked(values):
             return values.data

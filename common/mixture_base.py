@@ -22,6 +22,7 @@ from common.mixture_checks import (
     check_collapse,
     check_density,
     check_points,
+    least_of_components,
     least_variances,
     precisions,
     precisions_cholesky,
@@ -107,12 +108,25 @@ class MixtureBase(DensityMixin, BaseEstimator):
         best["means_"] = from_zero(best["means_"], centre)
         vars(self).update(best)
 
-    def _check(self, data: tuple[np.ndarray | None, ...], parameters: tuple, least: np.ndarray | None) -> None:
-        """ValueError if a component has collapsed, or an entry is not finite."""
-        covariances = self._fitted(parameters)["covariances_"]
-        check_collapse(covariances, self.covariance_type, self.reg_covar, 0.0 if least is None else least)
+    def _check(
+        self, data: tuple[np.ndarray | None, ...], parameters: tuple, least: np.ndarray | None, last: bool = False
+    ) -> None:
+        """ValueError if a component has collapsed or an entry is not finite; the ``last`` are looked at closely."""
+        fitted, kind = self._fitted(parameters), self.covariance_type
+        covariances = fitted["covariances_"]
+        if least is not None:
+            least = least_of_components(least, fitted["means_"], covariances, kind)
+            if np.all(np.isfinite(covariances)):
+                covariances = self._summed_again(data, parameters, least, last)
+        check_collapse(covariances, kind, self.reg_covar, 0.0 if least is None else least)
         if not np.all(np.isfinite(covariances)):
             raise ValueError(f"X: the fit left the range of {covariances.dtype}; scale the data")
+
+    def _summed_again(
+        self, data: tuple[np.ndarray | None, ...], parameters: tuple, least: np.ndarray, last: bool
+    ) -> np.ndarray:
+        """The covariances; of a model that can, those that may be rounding alone are summed again."""
+        return self._fitted(parameters)["covariances_"]
 
     def _run(
         self,
@@ -147,7 +161,7 @@ class MixtureBase(DensityMixin, BaseEstimator):
         if self.verbose:
             what = "converged" if result.converged else "did not converge"
             print(f"Initialization {what}, lower bound {previous[-1]:.5f}")
-        self._check(data, result.parameters, least)
+        self._check(data, result.parameters, least, last=True)
         return self._fitted(result.parameters) | {
             "converged_": result.converged,
             "n_iter_": result.n_iter,

@@ -173,13 +173,13 @@ def check_collapse(
 ) -> None:
     """ValueError naming the first component whose covariance is singular but for rounding.
 
-    ``least`` are the variances of the features, (D,) or one for all, that may be rounding alone. A matrix is judged by
+    ``least`` are the variances, (K, D), (D,) or one for all, that may be rounding alone. A matrix is judged by
     the smallest eigenvalue of its correlations, and by a limit well above rounding, so that both frameworks' are
     judged alike: a Cholesky factor of it exists or not by the last bit.
     """
     d = covariances.shape[-1]
     matrices = covariances.reshape(-1, d, d) if covariance_type in ("full", "tied") else None
-    least = np.max(least) if covariance_type == "spherical" else least
+    least = np.max(np.atleast_1d(least), axis=-1, keepdims=True) if covariance_type == "spherical" else least
     collapsed = np.any(feature_variances(covariances, covariance_type) <= least, axis=1)
     if matrices is not None and np.all(np.isfinite(matrices)):
         collapsed |= are_singular(np.where(collapsed[:, None, None], np.eye(d, dtype=matrices.dtype), matrices))
@@ -197,9 +197,12 @@ def feature_variances(covariances: np.ndarray, covariance_type: str) -> np.ndarr
     return covariances.reshape(len(covariances), -1)
 
 
-def are_singular(matrices: np.ndarray) -> np.ndarray:
-    """Which of the covariances (..., D, D), of positive diagonal, have singular correlations, but for rounding."""
-    least = SINGULAR * matrices.shape[-1] * np.finfo(matrices.dtype).eps
+def are_singular(matrices: np.ndarray, times: float = 1.0) -> np.ndarray:
+    """Which of the covariances (..., D, D), of positive diagonal, have singular correlations, but for rounding.
+
+    The limit is well above the rounding of a matrix's entries; ``times`` as high for entries that are worse.
+    """
+    least = SINGULAR * matrices.shape[-1] * np.finfo(matrices.dtype).eps * max(1.0, times)
     matrices = matrices.astype(np.float64)  # what is judged are the matrices' digits, not those of the judgement
     deviations = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))  # (..., D)
     correlations = matrices / deviations[..., :, None] / deviations[..., None, :]
@@ -217,6 +220,22 @@ def least_variances(sizes: np.ndarray, dtype: Any, reg_covar: float) -> np.ndarr
     eps, size = float(np.finfo(dtype).eps), float(np.max(sizes))
     least = np.maximum(np.square(16 * eps * sizes), least_variance(dtype))
     return None if reg_covar > max(10 * SINGULAR * len(sizes) * eps * size**2, 10 * least.max()) else least
+
+
+def least_of_components(
+    least: np.ndarray, means: np.ndarray, covariances: np.ndarray, covariance_type: str
+) -> np.ndarray:
+    """The least variances (K, D) of components whose points are no larger than these, (D,) if one covariance is tied.
+
+    What rounds are the points that a component answers for: those of others, however large, take no digits from it.
+    """
+    if covariance_type == "tied":
+        return least
+    eps = float(np.finfo(means.dtype).eps)
+    with np.errstate(invalid="ignore"):
+        deviations = np.sqrt(np.maximum(feature_variances(covariances, covariance_type), 0))
+    own = np.square(16 * eps * (np.abs(means) + 8 * deviations).astype(np.float64))
+    return np.minimum(least, np.maximum(own, least_variance(means.dtype)))
 
 
 def check_density(name: str, log_density: np.ndarray, first_row: int = 0) -> None:

@@ -4,6 +4,7 @@ Parameters, data, starting values and what is fitted are here; what any mixture 
 a framework's ``GaussianMixture`` adds only the maths, as a few small methods.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from common.arrays import as_array
 from common.centring import Centred, centred, from_zero
-from common.chunks import Chunks, chunk_rows, rows_of_chunks, rows_to_start_from, spread_rows, take_rows
+from common.chunks import Chunks, chunk_rows, pieces, rows_of_chunks, rows_to_start_from, spread_rows, take_rows
 from common.missing_checks import check_missing, mean_imputed
 from common.mixture_base import MixtureBase
 from common.mixture_checks import (
-    check_collapse,
     check_distinct,
     check_enough,
     check_parameters,
@@ -23,12 +23,12 @@ from common.mixture_checks import (
     check_size,
     check_spread,
     covariance_shape,
-    feature_variances,
     precisions,
     precisions_cholesky,
 )
 from common.mixture_given import check_mixture, check_start
 from common.mixture_start import initial_responsibilities
+from common.second_look import doubtful, summed_again
 
 
 class MixtureEstimator(MixtureBase):
@@ -164,37 +164,27 @@ class MixtureEstimator(MixtureBase):
         """Akaike information criterion on X, -2 log p(X) + 2 (number of free parameters); lower is better."""
         return -2 * self.score(X) * len(X) + 2 * self._n_parameters()
 
-    def _check(self, data: tuple[np.ndarray | None, ...], parameters: tuple, least: np.ndarray | None) -> None:
-        """The same; of a variance so small that it may be the rounding of a sum over all points, with a second look.
+    def _summed_again(
+        self, data: tuple[np.ndarray | None, ...], parameters: tuple, least: np.ndarray, last: bool
+    ) -> np.ndarray:
+        (x, observed, weight), kind, fitted = data, self.covariance_type, self._fitted(parameters)
+        covariances, means = fitted["covariances_"], fitted["means_"]
+        # on the way, to confirm that one has collapsed; at the end, to see what the rounding of large sums may hide
+        chosen = doubtful(covariances, kind, least, len(x) if last else 1)
+        if observed is not None or not chosen.any():  # with gaps, a covariance is no sum over points alone
+            return covariances
 
-        It is summed again in double precision, about its own mean: N equal points have none, however large N is.
-        """
-        super()._check(data, parameters, least)
-        x, observed, weight = data
-        if least is None or self._in_chunks(x, observed):
-            return
-        fitted, kind = self._fitted(parameters), self.covariance_type
-        least = least.max() if kind == "spherical" else least
-        doubtful = least * max(1, len(x) / 64) ** 2  # the mean of N equal numbers is off by up to N / 16 epsilons
-        suspicious = feature_variances(fitted["covariances_"], kind) <= doubtful
-        if not suspicious.any():
-            return
-        tensors = self._tensor(x), None if observed is None else self._tensor(observed)
-        gamma = np.asarray(self._e_step(*tensors, parameters)[1]).astype(np.float64)
-        gamma = gamma if weight is None else gamma * weight[:, None]  # (N, K)
-        seen = np.ones(x.shape) if observed is None else observed.astype(np.float64)  # (N, D)
-        counts = np.maximum(gamma.T @ seen, np.finfo(np.float64).tiny)  # (K, D)
-        squares, x = np.empty_like(counts), x.astype(np.float64)
-        for k, mean in enumerate(fitted["means_"]):
-            shares, difference = gamma[:, k, None] * seen, x - mean  # (N, D)
-            difference -= (shares * difference).sum(axis=0) / counts[k]
-            squares[k] = (shares * difference**2).sum(axis=0)
-        if kind == "tied":
-            counts, squares = counts.sum(axis=0, keepdims=True), squares.sum(axis=0, keepdims=True)
-        variances = squares / counts + self.reg_covar
-        if kind == "spherical":
-            variances = variances.mean(axis=1, keepdims=True)
-        check_collapse(np.where(suspicious, variances, np.inf), "diag", self.reg_covar, least)
+        def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for start, points in pieces(x, chunk_rows(x.shape[1], self.n_components)):
+                gamma = np.asarray(self._e_step(self._tensor(np.asarray(points)), None, parameters)[1])
+                yield np.asarray(points), gamma if weight is None else gamma * weight[start : start + len(points), None]
+
+        again = summed_again(parts(), means, kind, chosen)
+        if not np.all(np.isfinite(again)):  # a matrix without a factor has no responsibilities
+            return covariances
+        again = again + self.reg_covar * (np.eye(x.shape[1]) if kind in ("full", "tied") else 1.0)
+        pick = chosen.reshape((-1,) + (1,) * (covariances.ndim - 1)) if kind != "tied" else chosen[0]
+        return np.where(pick, again.astype(covariances.dtype), covariances)
 
     def _iterate(self, tensors: tuple, parameters: tuple) -> tuple[tuple, float]:
         x, observed, weight = tensors  # weights have a mean of 1

@@ -87,10 +87,17 @@ def check_training(
 
 
 def _named(values: Any) -> dict[str, np.ndarray | None]:
+    if isinstance(values, list | tuple) and any(hasattr(value, "dtype") or value is None for value in values):
+        values = {str(i): value for i, value in enumerate(values)}  # gradients, in the order of their parameters
     named = values if isinstance(values, Mapping) else {"value": values}
     return {name: None if value is None else _array(name, value) for name, value in named.items()}
 
 
 def _array(name: str, value: Any) -> np.ndarray:
-    array = np.asarray(as_array(value, name))
+    try:
+        array = np.asarray(as_array(value, name))
+    except TypeError:
+        array = np.array(None)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} is a {type(value).__name__}, not an array of real numbers: make it a dense one")
     return array.astype(np.int64) if array.dtype.kind in "iu" else array  # frameworks count in different widths

@@ -135,7 +135,7 @@ _PLANTED = {
     "pytorch_impl/networks.py": (
         ("the log variance from the mean's head", "self.log_var(hidden)  # (N, L), (N, L)", "self.mean(hidden)  # (N, L), (N, L)"),
         ("no bend in the decoder", "hidden = self.activation(self.hidden(z))  # (N, H)", "hidden = self.hidden(z)  # (N, H)"),
-        ("parameters read in single precision", "return torch.tensor(array, dtype=like.dtype, device=like.device)", "return torch.tensor(array, dtype=torch.float32).to(like)"),
+        ("parameters read in single precision", "return torch.tensor(np.ascontiguousarray(array), dtype=like.dtype, device=like.device)", "return torch.tensor(array, dtype=torch.float32).to(like)"),
         ("what is exported shares memory with the model", ".numpy().copy()", ".numpy()"),
         ("a leaky relu", '"relu": torch.relu', '"relu": nn.functional.leaky_relu'),
     ),

@@ -47,6 +47,7 @@ def test_what_a_mask_hides_is_missing(Mixture: type) -> None:
     np.testing.assert_array_equal(by_mask.means_, by_nan.means_)
     for name in ("predict", "predict_proba", "score_samples", "impute"):
         np.testing.assert_array_equal(getattr(by_mask, name)(MASKED), getattr(by_mask, name)(GAPS), name)
+    np.testing.assert_array_equal(by_mask.predict_proba(list(MASKED)), by_mask.predict_proba(GAPS), "a list of rows")
     whole = np.ma.masked_array(X, mask=False)
     np.testing.assert_array_equal(
         Mixture(2, random_state=0).fit(whole).means_, Mixture(2, random_state=0).fit(X).means_

@@ -95,3 +95,13 @@ def test_the_example_finds_a_rate_that_keras_rounds() -> None:
     assert len(source.partition("from common.parity")[2].splitlines()) < 35
     with pytest.raises(AssertionError, match=r"weight, step 1: 8\.2e-10 of its scale apart"):
         exec(source.replace("RATE = 1 / 128", "RATE = 0.01"), {"__name__": "pair"})
+
+
+def test_gradients_come_as_lists_too_and_what_is_no_array_is_named() -> None:
+    ours = [torch.ones(2, requires_grad=True), torch.zeros(3), None]
+    assert list(check_values(ours, [tf.ones(2), tf.zeros(3), None])) == ["0", "1", "2"]
+    with pytest.raises(AssertionError, match=r"^1: "):
+        check_values(ours, [tf.ones(2), tf.ones(3), None])
+    for value in ("text", np.array([1j]), torch.ones(2).to_sparse(), {"nested": 1}):
+        with pytest.raises(ValueError, match="^x is a .*, not an array of real numbers"):
+            check_values({"x": value}, {"x": value})
