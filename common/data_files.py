@@ -95,9 +95,11 @@ def classes(path: Path, label_column: str | None, cells: list[str] | None) -> tu
 
 
 def whole_numbers(path: Path, label_column: str | None, labels: np.ndarray) -> np.ndarray:
-    """The labels as integers; ValueError if they are none."""
+    """The labels as integers; ValueError if they are not whole numbers."""
     if not np.all(np.abs(labels) < 2**31) or np.any(labels != np.floor(labels)):
-        raise ValueError(f"--label-column {label_column}: {path} has other than whole numbers there; name another")
+        if not label_column:
+            raise ValueError(f"{path}: the labels are not whole numbers; number the classes")
+        raise ValueError(f"--label-column: column {label_column} of {path} is not whole numbers; choose another")
     return labels.astype(np.int64)
 
 
@@ -139,18 +141,24 @@ def _of_archive(path: Path, arrays: dict[str, np.ndarray], pixel_max: float) -> 
 
 
 def _together(path: Path, parts: list[Part], pixel_max: float) -> list[Part]:
-    # Images with pixels in [0, 1] and whole labels; ValueError for parts that do not belong together.
+    # Images with pixels in [0, 1] and whole labels; ValueError if their shapes do not fit.
     ready = []
     for images, labels in parts:
         if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if images.ndim == 4 and images.shape[-1] == 1:
             images = images[..., 0]
-        if images.ndim != 3 or (labels is not None and labels.shape != images.shape[:1]):
-            raise ValueError(f"{path}: images {images.shape} and labels {np.shape(labels)} do not belong together")
+        if images.ndim != 3:
+            raise ValueError(f"{path}: the images have shape {images.shape}; (N, H, W) is needed")
+        if labels is not None and labels.ndim != 1:
+            raise ValueError(f"{path}: the labels have shape {labels.shape}; (N,) is needed")
+        if labels is not None and len(labels) != len(images):
+            raise ValueError(f"{path}: there are {len(images)} images and {len(labels)} labels; give one for each")
         whole = None if labels is None else whole_numbers(path, "", labels)
         ready.append((as_table(path, images, pixel_max), whole))
     shapes = {images.shape[1:] for images, _ in ready}
     if len(shapes) > 1:
-        raise ValueError(f"{path}: images of {' and of '.join(map(str, sorted(shapes)))} do not belong together")
+        raise ValueError(
+            f"{path}: images have shapes {' and '.join(map(str, sorted(shapes)))}; give images of one shape"
+        )
     return ready

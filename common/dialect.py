@@ -1,4 +1,4 @@
-"""What the text of a table means: its separator, its numbers, its header, and which of its columns are asked for."""
+"""The meaning of a table's text: its separator, its numbers, its header, and which of its columns are asked for."""
 
 import csv
 import itertools

@@ -25,7 +25,7 @@ import numpy as np
 
 from common import dialect
 from common.dialect import Line
-from common.table_rows import leave_out, row_numbers, rows_of, warn
+from common.table_rows import check_one_name, leave_out, row_numbers, rows_of, warn
 from common.text import reason, short
 
 # Deflate makes at best 258 bytes of 2 bits: no .gz file holds more than this many times its own size.
@@ -56,9 +56,9 @@ def read_table(path: Path, label_column: str | None = None, columns: str | None 
 
     Columns are separated by commas, semicolons, tabs, bars or spaces; a decimal sign may be a comma; lines that begin
     with # or % are comments; an empty cell, NA, ? and the like become NaN. The first line is a header as
-    `dialect.is_header` has it; a header with numbers among its names is told in a warning: a row of data with one slip
-    of the pen looks the same. ``columns`` names those that are data. If it is None, all are but the labels' and, with a
-    warning, those that only name or number the rows.
+    `dialect.is_header` has it; a header with numbers among its names causes a warning, since a data row with a typo
+    looks the same. ``columns`` names those that are data. If it is None, all are but the labels' and, with a warning,
+    those that only name or number the rows.
     """
     with (
         _opened(path, LARGEST_ZIPPED_CSV, "CSV", "give a UTF-8 text table of numbers") as file,
@@ -72,6 +72,7 @@ def read_table(path: Path, label_column: str | None = None, columns: str | None 
         if not first_two:
             below = f" below the header {short(','.join(header))}" if header else ""
             raise ValueError(f"{path}: holds no rows of numbers{below}; give a table with at least one row")
+        check_one_name(path, header, first_two[0])
         width = len(first_two[0].cells)
         shorter = len(header) == width - 1 > 0 and dialect.lacks_first_name(first_two[0])
         header = [""] * shorter + header
@@ -93,7 +94,7 @@ def read_table(path: Path, label_column: str | None = None, columns: str | None 
         leave_out(path, column, names, to_count=shorter and not first_two[0].text.startswith('"'))
     if header and not header[-1] and not wanted.chosen and len(kept) > 1 and np.isnan(x[:, -1]).all():
         kept, x = kept[:-1], x[:, :-1]  # lines that end in a separator
-    if not wanted.chosen and len(kept) > 1 < len(x) and kept[0] == len(words) and dialect.counts(x[:, 0]):
+    if not wanted.chosen and len(kept) > 1 < len(x) and dialect.counts(x[:, 0]):
         kept, x = row_numbers(path, header, kept, x)
     return Table(x, tuple(header[i] for i in kept) if header else (), labels)
 
@@ -234,7 +235,9 @@ class _Unzipped(io.RawIOBase):
         content = self._file.read1(min(len(buffer), self._left + 1))
         self._left -= len(content)
         if self._left < 0:
-            raise ValueError(f"{self._path}: holds more than {self._limit:,} bytes; decompress it if that is meant")
+            raise ValueError(
+                f"{self._path}: holds more than {self._limit:,} bytes; decompress it first if this is intended"
+            )
         buffer[: len(content)] = content
         return len(content)
 

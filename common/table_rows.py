@@ -1,5 +1,6 @@
-"""The rows of a text table as numbers, and what to say of those that are none."""
+"""The rows of a text table as numbers, and the messages about cells that are not."""
 
+import os
 import re
 import warnings
 from array import array
@@ -44,7 +45,7 @@ def rows_of(
 
 
 class _DecimalSigns:
-    """What the commas and points in a table's numbers mean, which is known when all of them were seen."""
+    """The meaning of commas and points in a table's numbers, which is known when all of them were seen."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -72,8 +73,19 @@ class _DecimalSigns:
                              "with a decimal point, or without the comma")  # fmt: skip
 
 
+def check_one_name(path: Path, header: list[str], line: Line) -> None:
+    """ValueError if the first row, below one name, is 1,5: one number, or a row number and one."""
+    if len(header) == 1 and dialect.DECIMAL_COMMA.fullmatch(line.text.strip()):
+        raise ValueError(
+            f"{path}: line {line.number} is {short(line.text.strip())}, one number or two columns, and the "
+            "header has one name; write numbers without commas, as 1.5, or quoted, or name both columns"
+        )
+
+
 def _ragged(path: Path, line: Line, width: int) -> str:
     what = f"{path}: line {line.number} has {len(line.cells)} columns, not {width}"
+    if width == 1 and dialect.DECIMAL_COMMA.fullmatch(line.text.strip()):
+        return f"{what}; if commas are decimal, write points, or quote the numbers"
     if len(line.cells) == 2 * width and "," in line.text and "," not in "".join(line.cells):
         return f"{what}; if commas are decimal, separate the columns by ';'"
     if len(line.cells) == width + 1 and not line.cells[-1].strip():
@@ -129,5 +141,7 @@ def row_numbers(path: Path, header: list[str], kept: list[int], x: np.ndarray) -
 
 
 def warn(message: str) -> None:
-    """Say what was made of a table."""
-    warnings.warn(message, UserWarning, stacklevel=4)
+    """Say what was made of a table; of several workers on one run, the first does."""
+    index = re.search(r'"index": *"?([0-9]+)', os.environ.get("TF_CONFIG", ""))
+    if os.environ.get("RANK", index[1] if index else "0") == "0":
+        warnings.warn(message, UserWarning, stacklevel=4)

@@ -1,4 +1,4 @@
-"""What autoencoders check before they are built, once for both frameworks; and the sizes of a conv model's images.
+"""Checks of autoencoders before they are built, once for both frameworks; and the sizes of a conv model's images.
 
 Each argument out of its range gets one clear line.
 """
@@ -46,16 +46,21 @@ def check_autoencoder(
     check_vae(data_dim, latent_dim, hidden_dim, activation, "gaussian", variance, dtype)
 
 
-def check_images(x: Any, data_dim: int, likelihood: str) -> None:
-    """ValueError unless x is an array (N, ``data_dim``) of finite numbers, for a Bernoulli likelihood in [0, 1]."""
+def check_images(x: Any, data_dim: int, likelihood: str, where: str = "") -> None:
+    """ValueError unless x is an array (N, ``data_dim``) of finite numbers, for a Bernoulli likelihood in [0, 1].
+
+    ``where`` begins the message.
+    """
     x = np.asarray(x)
     if x.ndim != 2 or x.shape[1] != data_dim:
-        raise ValueError(f"x has shape {x.shape}: flat images (N, {data_dim}) are needed; reshape them")
+        raise ValueError(f"{where}x has shape {x.shape}: flat images (N, {data_dim}) are needed; reshape them")
     if not np.all(np.isfinite(x)):
-        raise ValueError("x holds NaN or infinity; take out such images")
+        raise ValueError(f"{where}x holds NaN or infinity; take out such images")
     if likelihood == "bernoulli" and x.size and not 0 <= x.min() <= x.max() <= 1:
         values = f"values from {x.min():g} to {x.max():g}"
-        raise ValueError(f"x has {values}: likelihood='bernoulli' is of pixels in [0, 1]; scale, or use 'gaussian'")
+        raise ValueError(
+            f"{where}x has {values}: likelihood='bernoulli' is of pixels in [0, 1]; scale, or use 'gaussian'"
+        )
 
 
 def check_network(model: Any, data_dim: int, image_shape: Any, channels: Any) -> None:

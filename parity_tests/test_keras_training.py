@@ -119,6 +119,25 @@ def test_a_learned_variance_starts_where_the_images_say(variance: str | None) ->
     np.testing.assert_array_equal(model.log_var.numpy(), expected + 1)
 
 
+@pytest.mark.parametrize("with_targets", [False, True])
+def test_a_learned_variance_starts_where_a_data_set_s_first_images_say(with_targets: bool) -> None:
+    """Its first thousand, whole batches of them; an endless one is not read to its end, and a generator not at all."""
+    model = VAE(64, 5, 50, likelihood="gaussian")
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    data = tf.data.Dataset.from_tensor_slices((TRAIN, TRAIN) if with_targets else TRAIN).batch(300).repeat()
+    model.fit(data, verbose=0, steps_per_epoch=1)
+    shapes = {name: array.shape for name, array in networks.export_parameters(model).items()}
+    expected = gaussian_start(shapes, TRAIN[:1200])["log_var"].astype("float32")
+    np.testing.assert_array_equal(model.log_var.numpy(), expected)
+    new = VAE(64, 5, 50, likelihood="gaussian")
+    new.compile(optimizer=keras.optimizers.SGD(0.0))
+    seen = []
+    new.fit(((seen.append(i), HELD_OUT)[1:] for i in range(2)), verbose=0)
+    assert (float(new.log_var), seen) == (0, [0, 1])
+    with pytest.raises(ValueError, match=r"x has shape \(1497, 8, 8\): flat images"):
+        new.fit(tf.data.Dataset.from_tensor_slices(TRAIN.reshape(-1, 8, 8)).batch(2000), verbose=0)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("variance", [None, "per-pixel"])
 def test_a_fit_uses_the_code(variance: str | None) -> None:
@@ -143,9 +162,35 @@ def test_a_fit_uses_the_code(variance: str | None) -> None:
 def test_arrays_that_are_refused(method: str, x: np.ndarray, message: str) -> None:
     model = MODELS["bernoulli"]()
     model.compile(optimizer="adam")
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(ValueError, match=f"^{message}") as error:
         getattr(model, method)(x, verbose=0)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("positional", [False, True])
+def test_held_out_images_are_checked_before_the_first_epoch(positional: bool) -> None:
+    model = MODELS["bernoulli"]()
+    model.compile(optimizer="adam")
+
+    def fit(validation_data: object) -> None:
+        if positional:  # x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data
+            model.fit(TRAIN, None, 500, 1, 0, None, 0.0, validation_data)
+        else:
+            model.fit(TRAIN, batch_size=500, verbose=0, validation_data=validation_data)
+
+    weights = np.ones(len(HELD_OUT))
+    for held_out, message in (
+        ((16 * HELD_OUT,), "validation_data: x has values from 0 to 16"),
+        ((16 * HELD_OUT, HELD_OUT), "validation_data: x has values from 0 to 16"),
+        (16 * HELD_OUT, "validation_data: x has values from 0 to 16"),
+        ((HELD_OUT[:, :5],), "validation_data: x has shape"),
+        ((HELD_OUT, HELD_OUT, weights), "validation_data: sample_weight: the objective is a plain mean"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(held_out)
+    assert int(model.optimizer.iterations) == 0
+    fit((HELD_OUT,))
+    assert int(model.optimizer.iterations) == 3
 
 
 def test_a_gaussian_model_takes_pixels_of_any_size() -> None:

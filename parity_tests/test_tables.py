@@ -85,6 +85,9 @@ RIGHT: dict[str, tuple[str | bytes, list[list[float]], tuple[str, ...]]] = {
     "comments": ("% x\na,b\n3.6,79\n# a remark, with a comma\n1.8,54\n", TWO, ("a", "b")),
     "a mark of bytes": (b"\xef\xbb\xbfa;b\n3,6;79\n1,8;54\n", TWO, ("a", "b")),
     "quoted": ('"a","b"\n"3.6","79"\n"1.8","54"\n', TWO, ("a", "b")),
+    "quoted decimal commas of one column": ('x\n"1,5"\n"2,7"\n', [[1.5], [2.7]], ("x",)),
+    "one decimal point": ("x\n1.5\n2.7\n", [[1.5], [2.7]], ("x",)),
+    "two columns of whole numbers": ("3,6\n1,8\n", [[3, 6], [1, 8]], ()),
     "quoted decimal commas": ('a,b\n"3,6","79"\n"1,8","54"\n', TWO, ("a", "b")),
     "old Mac": ("a,b\r3.6,79\r1.8,54\r", TWO, ("a", "b")),
     "blank lines": ("a,b\n\n3.6,79\n   \n1.8,54\n\n", TWO, ("a", "b")),
@@ -129,7 +132,12 @@ REFUSED = {
     "millions": ("a;b\n1,234,567;5\n", "is '1,234,567'; write numbers without separators of thousands"),
     "thousands, German": ("a;b\n1.234,5;79\n", "line 2, column 1 is '1.234,5'; write numbers without separators"),
     "thousands, French": ("a;b\n1 234;79\n", "line 2, column 1 is '1 234'; write numbers without separators"),
-    "thousands without quotes": ("x\n1,234\n5,678\n9,012\n", "one column more than the header"),
+    "thousands without quotes": ("x\n1,234\n5,678\n9,012\n", "line 2 is 1,234, one number or two columns, and the "),
+    "thousands beside others": ("x,y\n1,234,5\n5,678,6\n", "one column more than the header"),
+    "decimal commas of one column": ("x\n1,5\n2,7\n3,1\n4,2\n", "line 2 is 1,5, one number or two columns, and the "
+                                     "header has one name; write numbers without commas, as 1.5, or quoted, or name "),
+    "decimal commas that do not count": ("x\n3,5\n,7\n", "line 2 is 3,5, one number or two columns"),
+    "a decimal comma further down": ("x\n1\n2,7\n", "line 3 has 2 columns, not 1; if commas are decimal, write points"),
     "two decimal signs": ("a;b\n3,6;79\n1.8;54\n", "line 2 has '3,6' and line 3 has '1.8'; write all numbers with one"),
     "thousands of one column": ("a;b\n1.234;3,6\n2.345;1,8\n", "line 2 has '3,6' and line 2 has '1.234'; write all"),
     "decimal and other commas": ("a,b\n1,5,2,5\n", "line 2 has 4 columns, not 2; if commas are decimal, separate the"),
@@ -216,6 +224,38 @@ def test_columns_that_may_or_may_not_be_row_numbers(tmp_path: Path) -> None:
     assert read(path, ",y\n0.5,9\n1.5,8\n", columns="1-")[0].x.tolist() == [[0.5, 9], [1.5, 8]]
     data, said = read(path, "y,n\n9,0\n8,1\n7,2\n")  # only a first column numbers rows
     assert (data.x.shape, said) == ((3, 2), [])
+
+
+@pytest.mark.parametrize(("label", "first"), [("species", ""), ("1", ""), ("2", '"",'), ("species", ",")])
+def test_row_numbers_behind_a_label_column(tmp_path: Path, label: str, first: str) -> None:
+    """They are the first column that is neither the label nor a row's name."""
+    rows = [f"{'ab'[i % 2]},{i},{i * i % 7}" for i in range(1, 6)]
+    named = [f"{i}," * bool(first) + row for i, row in enumerate(rows, start=1)]
+    path = tmp_path / "t.csv"
+    data, said = read(path, "\n".join([first + "species,id,x", *named]) + "\n", label_column=label)
+    assert (data.x.tolist(), data.feature_names) == ([[1], [4], [2], [2], [4]], ("x",))
+    column = 3 if first else 2
+    assert f"column {column} (id) counts the rows, 1 to 5, and is not fitted; --columns {column}-" in said[-1]
+    data, said = read(path, "\n".join([first + "species,time,x", *named]) + "\n", label_column=label)
+    assert data.feature_names == ("time", "x")
+    assert said[-1].endswith(f"is fitted as data; --columns {column + 1} leaves it out")
+    chosen, said = read(path, "species,id,x\n" + "\n".join(rows), label_column="species", columns="id,x")
+    assert (chosen.feature_names, said) == (("id", "x"), [])
+
+
+@pytest.mark.parametrize(("variable", "first", "second"), [
+    ("RANK", "0", "1"),
+    ("TF_CONFIG", '{"task": {"type": "worker", "index": 0}}', '{"task": {"type": "worker", "index": 1}}'),
+])  # fmt: skip
+def test_one_of_several_workers_tells_of_row_numbers(
+    tmp_path: Path, variable: str, first: str, second: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = "id,x\n1,9\n2,8\n3,7\n"
+    monkeypatch.delenv("RANK", raising=False)
+    for value, count in ((first, 1), (second, 0)):
+        monkeypatch.setenv(variable, value)
+        data, said = read(tmp_path / "t.csv", table)
+        assert (data.feature_names, len(said)) == (("x",), count)
 
 
 @both
@@ -404,13 +444,19 @@ def test_images_in_numpys_files(tmp_path: Path) -> None:
     np.save(tmp_path / "colour.npy", np.zeros((2, 4, 4, 3)))
     np.savez(tmp_path / "apart.npz", **(arrays | {"x_test": PIXELS[:4, :5]}))
     np.savez(tmp_path / "lost.npz", **(arrays | {"y_test": CLASSES}))
+    np.savez(tmp_path / "flat.npz", **(arrays | {"x_train": PIXELS.reshape(12, -1)}))
+    np.savez(tmp_path / "onehot.npz", **(arrays | {"y_train": np.eye(3)[CLASSES]}))
+    np.savez(tmp_path / "halves.npz", **(arrays | {"y_train": CLASSES / 2}))
     refused = {
         "two.npz": "holds a, b; give an archive of one array",
         "none.npz": "holds no array",
         "objects.npz": "cannot be read as .npz",
         "colour.npy": r"images \(N, H, W\), is needed",
-        "apart.npz": r"of \(5, 5\) and of \(6, 5\) do not belong",
-        "lost.npz": "do not belong",
+        "apart.npz": r"images have shapes \(5, 5\) and \(6, 5\); give images of one shape",
+        "lost.npz": "there are 4 images and 12 labels; give one for each",
+        "flat.npz": r"the images have shape \(12, 30\); \(N, H, W\) is needed",
+        "onehot.npz": r"the labels have shape \(12, 3\); \(N,\) is needed",
+        "halves.npz": "the labels are not whole numbers",
     }
     for name, message in refused.items():
         with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""What Keras asks of a model that it is to fit, evaluate and save: the part of this folder that PyTorch has no need of.
+"""Support for Keras's `fit`, `evaluate`, `predict` and `save`. PyTorch needs no counterpart.
 
     model = VAE(784, latent_dim=10)
     model.compile(optimizer="adam")  # without a loss: the objective is the model's own
@@ -10,6 +10,7 @@ Targets are ignored, so that `fit(x, x)` is the same. Noise comes from a generat
 `keras.utils.set_random_seed` seeds. These are other numbers than those of `train_vae`: they need not be PyTorch's.
 """
 
+import inspect
 from typing import Any, NamedTuple
 
 import keras
@@ -17,16 +18,25 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.network_training import gaussian_start
+from common.network_training import ROWS_FOR_COMPONENTS, gaussian_start
 from common.vae_checks import check_images
 from tf2_impl.networks import export_parameters
 
 NO_WEIGHTS = "sample_weight: the objective is a plain mean over images; leave the weights out"
 
 
-def is_array(x: Any) -> bool:
-    """Whether x can be looked at before it is used, which a data set or a generator cannot."""
-    return isinstance(x, np.ndarray | tf.Tensor)
+def first_images(x: Any) -> np.ndarray | None:
+    """An array's images, or the first ones of a `tf.data.Dataset`; None for a generator, which is read only once."""
+    if isinstance(x, np.ndarray | tf.Tensor):
+        return np.asarray(x)
+    if not isinstance(x, tf.data.Dataset):
+        return None
+    batches: list[np.ndarray] = []
+    for batch in x:
+        batches.append(np.asarray(keras.utils.unpack_x_y_sample_weight(batch)[0]))
+        if sum(map(len, batches)) >= ROWS_FOR_COMPONENTS:
+            break
+    return np.concatenate(batches) if batches else None
 
 
 class TrainedByKeras(keras.Model):
@@ -36,22 +46,26 @@ class TrainedByKeras(keras.Model):
 
     def __init__(self, dtype: str) -> None:
         super().__init__(dtype=dtype)
-        self.noise_generator = keras.random.SeedGenerator()
         self.means = [keras.metrics.Mean(name=name) for name in ("loss", *self.PARTS)]
 
     def terms(self, x: Tensor) -> NamedTuple:
         """What is to be maximised, the mean over the batch, and its parts."""
         raise NotImplementedError
 
-    def fit(self, x: Any = None, *arguments: Any, **more: Any) -> Any:
-        """As in Keras; ValueError, in one line, for an array of other than images that the likelihood admits."""
-        self._check(x, more)
-        return super().fit(x, *arguments, **more)
+    def fit(self, *arguments: Any, **more: Any) -> Any:
+        """As in Keras; ValueError, in one line, if an array does not hold valid images for the likelihood."""
+        given = inspect.signature(super().fit).bind(*arguments, **more).arguments
+        held_out, _, sample_weight = keras.utils.unpack_x_y_sample_weight(given.get("validation_data"))
+        self._check(given.get("x"), given.get("sample_weight"))
+        self._check(held_out, sample_weight, "validation_data: ")
+        self._start(given.get("x"))
+        return super().fit(*arguments, **more)
 
-    def evaluate(self, x: Any = None, *arguments: Any, **more: Any) -> Any:
-        """As in Keras; ValueError, in one line, for an array of other than images that the likelihood admits."""
-        self._check(x, more)
-        return super().evaluate(x, *arguments, **more)
+    def evaluate(self, *arguments: Any, **more: Any) -> Any:
+        """As in Keras; errors as in `fit`."""
+        given = inspect.signature(super().evaluate).bind(*arguments, **more).arguments
+        self._check(given.get("x"), given.get("sample_weight"))
+        return super().evaluate(*arguments, **more)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """One update up the gradient of the objective; returns the means since the epoch began."""
@@ -74,15 +88,19 @@ class TrainedByKeras(keras.Model):
         """The loss and the parts of the objective, once each."""
         return self.means
 
-    def _check(self, x: Any, more: dict[str, Any]) -> None:
+    def _start(self, x: Any) -> None:
+        # What a new model takes from the images x that it is to be fitted to.
+        pass
+
+    def _check(self, x: Any, sample_weight: Any, where: str = "") -> None:
         settings = self.get_compile_config() or {} if self.compiled else {}
         for name in ("loss", "metrics", "weighted_metrics"):
             if settings.get(name):
                 raise ValueError(f"compile({name}=...): the model has an objective of its own; leave the {name} out")
-        if more.get("sample_weight") is not None:
-            raise ValueError(NO_WEIGHTS)
-        if is_array(x):
-            check_images(x, self.config["data_dim"], self.config.get("likelihood", "gaussian"))
+        if sample_weight is not None:
+            raise ValueError(f"{where}{NO_WEIGHTS}")
+        if isinstance(x, np.ndarray | tf.Tensor):
+            check_images(x, self.config["data_dim"], self.config.get("likelihood", "gaussian"), where)
 
     def _images(self, data: Any) -> Tensor:
         x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -97,18 +115,26 @@ class TrainedByKeras(keras.Model):
 
 
 class VAETrainedByKeras(TrainedByKeras):
-    """A VAE, whose objective is the ELBO with noise that is drawn for each batch."""
+    """A VAE, whose objective is the ELBO with noise that is drawn for each batch.
+
+    `fit` starts a learned variance that is still 1 at what the images say, an array's or the first ones of a
+    `tf.data.Dataset`. With any other source it starts at 1, from where the code may never come to be used: fix
+    `variance`, or assign `log_var` first.
+    """
 
     PARTS = ("reconstruction", "kl")
 
-    def fit(self, x: Any = None, *arguments: Any, **more: Any) -> Any:
-        """As in Keras; errors as there. A learned variance that is still 1 starts where an array of images says."""
-        self._check(x, more)
-        is_new = is_array(x) and isinstance(getattr(self, "log_var", None), keras.Variable) and not np.any(self.log_var)
-        if is_new:
+    def __init__(self, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.noise_generator = keras.random.SeedGenerator()
+
+    def _start(self, x: Any) -> None:
+        if not isinstance(getattr(self, "log_var", None), keras.Variable) or np.any(self.log_var):
+            return
+        if (images := first_images(x)) is not None:
+            check_images(images, self.config["data_dim"], self.likelihood)
             shapes = {name: value.shape for name, value in export_parameters(self).items()}
-            self.log_var.assign(gaussian_start(shapes, np.asarray(x))["log_var"])
-        return super().fit(x, *arguments, **more)
+            self.log_var.assign(gaussian_start(shapes, images)["log_var"])
 
     def terms(self, x: Tensor) -> NamedTuple:
         """The ELBO and its parts."""
@@ -117,7 +143,10 @@ class VAETrainedByKeras(TrainedByKeras):
 
 
 class AutoencoderTrainedByKeras(TrainedByKeras):
-    """A plain autoencoder, whose objective is the log likelihood, at a batch's own most likely variance if need be."""
+    """A plain autoencoder, whose objective is the log likelihood.
+
+    That is with each batch's most likely variance if none is fixed.
+    """
 
     PARTS = ("squared_error",)
 

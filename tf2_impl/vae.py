@@ -70,6 +70,9 @@ class VAE(VAETrainedByKeras):
     one for all pixels, "per-pixel" to learn one for each. `dtype` is "float32" or "float64". `model` is "dense" or
     "conv"; the latter needs the `image_shape` (H, W), with H W = `data_dim`, and has `channels` in its first
     convolution and twice as many in its second. Raises ValueError, in one line, for an argument out of its range.
+
+    The methods take their images on trust, so that no update waits for a check: of pixels outside [0, 1] a Bernoulli
+    likelihood is a number that means nothing. `check_images` in `common/vae_checks.py` refuses them.
     """
 
     def __init__(
