@@ -310,7 +310,7 @@ def test_columns_of_arrays(tmp_path: Path) -> None:
     assert isinstance(datasets.load(str(tmp_path / "t.npy")).x, np.memmap)
     with pytest.raises(ValueError, match="--label-column x"):
         datasets.load(str(tmp_path / "t.npy"), label_column="x")
-    with pytest.raises(ValueError, match="so is --columns; leave them out"):
+    with pytest.raises(ValueError, match="--columns and --pixel-max apply to files only"):
         datasets.load("digits", columns="1")
 
 
@@ -520,7 +520,7 @@ def test_help_has_groups_and_two_examples_that_run(kind: type, capsys: pytest.Ca
     assert len(examples) == 2
     for example in examples:
         parse(kind, example[3:], f"tf2_impl.{script}")  # each flag is one
-    for title in ("data:", "model and training:", "run:", "what is printed and drawn:"):
+    for title in ("data:", "model and training:", "run:", "output:"):
         assert f"\n{title}\n" in text
 
 
