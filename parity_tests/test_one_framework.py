@@ -23,7 +23,8 @@ FRAMEWORK = {"pytorch_impl": "torch", "tf2_impl": "tensorflow"}
 packages = pytest.mark.parametrize("package", OTHER)
 RUNS = [
     "train_gmm --data old-faithful --components 3 --covariance tied --init random --seed 1 --steps 4 --threads 1",
-    "train_gmm --data {folder}/table.csv --label-column 2 --columns 1,3-4 --tol 1e-3 --reg-covar 1e-3 --precision float32 --json",
+    "train_gmm --data {folder}/table.csv --label-column 2 --columns 1,3-4 --tol 1e-3 --reg-covar 1e-3"
+    " --precision float32 --json",
     "train_gmm --data {folder}/large.npy --covariance diag --steps 2 --verbose --log-interval 1",
     "train_gmm --method map --steps 3 --device cpu",
     "train_gmm --data airquality --missing em --steps 3 --overwrite",
