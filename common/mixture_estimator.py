@@ -165,9 +165,9 @@ class MixtureEstimator(MixtureBase):
         return -2 * self.score(X) * len(X) + 2 * self._n_parameters()
 
     def _check(self, data: tuple[np.ndarray | None, ...], parameters: tuple, least: np.ndarray | None) -> None:
-        """The same; of a variance so small that it may be the rounding of a sum over all points, with a second look.
+        """As in the base class; a variance that may be pure rounding is summed again in float64, about its own mean.
 
-        It is summed again in double precision, about its own mean: N equal points have none, however large N is.
+        N equal points then have no variance, however large N is.
         """
         super()._check(data, parameters, least)
         x, observed, weight = data
@@ -231,7 +231,7 @@ class MixtureEstimator(MixtureBase):
         weight = _check_sample_weight(
             as_array(sample_weight, "sample_weight"), x, dtype=x.dtype, ensure_non_negative=True
         )
-        # only ratios matter; one that is no normal number is zero, as TensorFlow would have it
+        # only ratios matter; a subnormal weight counts as zero, as in TensorFlow
         weight = weight / max(weight.max(), np.finfo(x.dtype).tiny)
         weight[weight < np.finfo(x.dtype).tiny] = 0
         if np.count_nonzero(weight) < max(2, self.n_components):
