@@ -25,6 +25,7 @@ from parity_tests.test_hostile_input import DOUBLE, FUNCTIONS, answer, arguments
 from pytorch_impl import coin as torch_coin
 from pytorch_impl import coin_mixture as torch_coins
 from pytorch_impl import gmm as torch_gmm
+from pytorch_impl import runtime as torch_runtime
 from pytorch_impl import variational_gmm as torch_variational
 from tf2_impl import coin as tf_coin
 from tf2_impl import coin_mixture as tf_coins
@@ -127,6 +128,18 @@ def estimators(package: str, dtype: str) -> Answer:
 @pytest.fixture(scope="module")
 def usual() -> Callable[[str, str], Answer]:
     return functools.cache(estimators)
+
+
+def test_methods_outside_autocast_take_keyword_arguments() -> None:
+    @torch_runtime.outside_autocast
+    class Estimator:
+        def product(self, x: torch.Tensor, *, scale: float) -> torch.Tensor:
+            return scale * (x @ x)
+
+    x = torch.full((2, 2), 1 / 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert Estimator().product(x=x, scale=2.0)[0, 0].item() == pytest.approx(4 / 9, rel=1e-6)
+        assert (x @ x).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("what", [*DEFAULTS, *AUTOCAST])
