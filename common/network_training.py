@@ -45,10 +45,10 @@ def gaussian_start(shapes: Mapping[str, tuple[int, ...]], x: np.ndarray) -> dict
     calibrated decoders", ICML 2021, section 3.2), and a second rate is one more thing to tune. The start is computed in
     NumPy, and checkpoints stay what they were.
     """
-    codes = shapes["decoder.hidden.weight"][1]
-    left = variance_left(x, codes)  # (D,)
-    offset, log_var = x.mean(axis=0, dtype=np.float64), np.log(left if shapes.get("log_var") else left.mean())
-    starts = {"decoder.out.bias": offset, "log_var": log_var}
+    starts = {"decoder.out.bias": x.mean(axis=0, dtype=np.float64)}
+    if "log_var" in shapes:
+        left = variance_left(x, shapes["decoder.hidden.weight"][1])  # (D,)
+        starts["log_var"] = np.log(left if shapes["log_var"] else left.mean())
     return {
         name: np.broadcast_to(value, shapes[name]).astype(np.float32).astype(np.float64)
         for name, value in starts.items() if name in shapes
