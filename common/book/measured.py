@@ -69,13 +69,13 @@ def condense(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def agreement(rows: Sequence[Mapping[str, Any]], pair: Pair) -> dict[str, list[dict[str, Any]]]:
-    """The measured differences of every quantity and precision, by the definition that each belongs to.
+    """The measured differences of every quantity and precision, `condense`d, by the definition that each belongs to.
 
     A quantity belongs to the definition whose name is its first word, and to the chapter (the empty name) otherwise.
     """
     names = {definition.name for definition in pair.definitions}
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in condense([row for row in rows if row["chapter"] == pair.name]):
+    for row in (row for row in rows if row["chapter"] == pair.name):
         first, _, rest = row["quantity"].partition(" ")
         owner, what = (first, rest or "value") if first in names else ("", row["quantity"])
         found.setdefault(owner, []).append(row | {"what": what})
