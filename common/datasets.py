@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from common import data_files, download, draws
-from common.data_files import IDX_FILES as IDX_FILES
 from common.readers import read_csv
 from common.text import nearest
 

@@ -29,12 +29,9 @@ import pytorch_impl.train_vae
 from common import checkpoint, datasets, readers
 from common.options import VAEOptions, as_dict, resumed
 from common.run_folder import read_config, read_metrics
+from parity_tests.conftest import idx
 
 ROOT = Path(__file__).parent.parent
-
-
-def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
 def written(path: Path, content: bytes) -> Path:

@@ -32,6 +32,7 @@ from common import (
 )
 from common.options import GMMOptions, VAEOptions, parse, resumed
 from common.run_folder import read_config
+from parity_tests.conftest import idx
 
 ROOT = Path(__file__).parent.parent
 GMM = {"torch": pytorch_impl.train_gmm.main, "tf2": tf2_impl.train_gmm.main}
@@ -337,10 +338,6 @@ def test_a_label_may_be_any_whole_number() -> None:
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (12, 6, 5)).astype(np.uint8)
 CLASSES = (np.arange(12) % 3).astype(np.uint8)
-
-
-def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
 def idx_files(folder: Path, name: Callable[[str], str]) -> None:
