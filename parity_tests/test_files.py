@@ -143,7 +143,7 @@ def test_columns_that_hold_no_labels(tmp_path: Path) -> None:
             datasets.load(path, label_column=column)
     with pytest.raises(ValueError, match="other than whole numbers"):
         datasets.load(path, label_column="b")
-    with pytest.raises(ValueError, match="--label-column and --pixel-max are for"):
+    with pytest.raises(ValueError, match="--pixel-max apply to files only"):
         datasets.load("digits", pixel_max=16)
 
 
