@@ -1,4 +1,4 @@
-"""What every mixture estimator does, whatever it fits: restarts, the loop, prediction, sampling; no tensors needed.
+"""The common part of all mixture estimators: restarts, the loop, prediction, sampling; no tensors needed.
 
 ``MixtureEstimator`` (maximum likelihood) and ``BayesianMixtureEstimator`` (variational) add the model: its parameters,
 how they start, what is kept of them. A framework adds the maths to those.

@@ -1,4 +1,4 @@
-"""What is checked of a mixture's parameters that a user gives: to start from, or as the mixture itself."""
+"""The checks of a mixture's parameters that a user gives: to start from, or as the mixture itself."""
 
 from typing import Any
 

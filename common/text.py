@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def reason(error: BaseException | str) -> str:
-    """What an error says, or any text out of a file, in one line of bounded length."""
+    """An error's message, or any text out of a file, in one line of bounded length."""
     text = " ".join(str(error).split())[:200] or type(error).__name__
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 

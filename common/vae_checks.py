@@ -1,4 +1,4 @@
-"""What autoencoders check before they are built, once for both frameworks; and the sizes of a conv model's images.
+"""The checks on autoencoders before they are built, once for both frameworks; and the sizes of a conv model's images.
 
 Each argument out of its range gets one clear line.
 """
