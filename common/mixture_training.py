@@ -185,7 +185,7 @@ def mixture_parameters(run: RunFolder, centre: np.ndarray | None) -> tuple[np.nd
 
 
 def parameter_names(options: GMMOptions) -> tuple[str, ...]:
-    """The names of the arrays in a mixture's checkpoint, in the order of the parameters' tuple; covariances come last."""
+    """The names of a mixture's arrays in a checkpoint, in the order of the parameters' tuple; covariances are last."""
     return VariationalPosterior._fields if options.method == "variational" else ("weights", "means", "covariances")
 
 
