@@ -107,8 +107,8 @@ clean:  ## remove everything that was generated, .venv included
 build/figures/drawn: common/draw_chapters.py common/chapter_figures.py common/plates.py | $(VENV)/ready
 	@$(MAKE) --no-print-directory figures
 
-# The environment, made anew whenever requirements.txt is newer than the mark; with PyTorch's CPU build if CPU=1, which
-# stands in an index of PyTorch's own that uv knows.
+# The environment, made anew whenever requirements.txt is newer than the mark; if CPU=1, with
+# PyTorch's CPU build, from PyTorch's own package index, through uv.
 $(VENV)/ready: requirements.txt
 	$(if $(shell $(PYTHON) -c "import sys; print((3, 11) <= sys.version_info[:2] <= (3, 13) or '')" 2>/dev/null),,\
 		$(error $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is, such as: make PYTHON=python3.12))

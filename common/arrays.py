@@ -8,12 +8,10 @@ import numpy as np
 def as_array(values: Any, name: str = "values") -> Any:
     """Tensors of either framework as NumPy arrays, wherever they live; anything else as it is.
 
-    What a masked array masks is NaN, a missing entry. Raises ValueError for bfloat16, of which NumPy knows nothing.
+    Masked entries become NaN, missing entries. Raises ValueError for bfloat16, which NumPy does not have.
     """
     if "bfloat16" in str(getattr(values, "dtype", "")):
-        raise ValueError(
-            f"{name} has dtype bfloat16, whose three digits are too few to fit to: give float32 or float64"
-        )
+        raise ValueError(f"{name} has dtype bfloat16, which is too coarse to fit: give float32 or float64")
     if isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values):
         values = np.ma.array(values)  # a list of rows; NumPy's own array would be what lies under the masks
     if isinstance(values, np.ma.MaskedArray):

@@ -73,14 +73,14 @@ def _distance(a: float, b: float, outside: float) -> float:
 
 
 def _known(a: float, b: float, value: Any) -> float:
-    """What SciPy found, as a float; ValueError if that is NaN."""
+    """SciPy's result as a float; ValueError if it is NaN."""
     if math.isnan(value):
         raise ValueError(f"a, b: SciPy finds no quantiles of Beta({a:g}, {b:g}): its parameters are too extreme")
     return float(value)
 
 
 def _standard_deviation(a: float, b: float) -> float:
-    """That of the normal density that Beta(a, b) is nearly, for large a and b."""
+    """The approximate standard deviation of Beta(a, b), for large a and b."""
     return math.sqrt(a / (a + b) * (b / (a + b)) / (a + b))
 
 
@@ -135,7 +135,7 @@ def _phi(d: Any, ratio: Any) -> Any:
 
 
 def _correction(x: float) -> float:
-    """What Stirling's x log x - x lacks of log Gamma(x + 1)."""
+    """log Gamma(x + 1) less Stirling's x log x - x."""
     if x < 16:
         return float(gammaln(x + 1)) - x * math.log(x) + x
     u = 1 / x**2

@@ -33,19 +33,19 @@ def find_centre(low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
 def narrow_columns(low: np.ndarray, high: np.ndarray, dtype: Any, reg_covar: float) -> np.ndarray:
     """The numbers of the columns, far from zero, that are no more than a few steps of the dtype wide, yet not constant.
 
-    Left out are those so narrow that ``reg_covar`` makes nothing of their width.
+    Columns whose squared width is at most ``reg_covar`` are left out.
     """
     width, step = high - low, np.finfo(dtype).eps * 0.5 * np.abs(low + high)
     return np.flatnonzero((width > 0) & (width < STEPS * step) & (width**2 > reg_covar))
 
 
 def how_to_regain(dtype: Any) -> str:
-    """What helps where digits are lost to the distance from zero."""
+    """The remedy, for an error message, where digits are lost to the distance from zero."""
     return "subtract the mean" + (", or use float64" if np.finfo(dtype).bits < 64 else "")
 
 
 class Centred:
-    """A table (N, D), often a file, whose centre is subtracted when rows are read; an array, to whoever needs one."""
+    """A table (N, D), often a file, whose centre is subtracted when rows are read; converts to an array on demand."""
 
     def __init__(self, x: Any, centre: np.ndarray, dtype: Any) -> None:
         self.x, self.centre, self.dtype, self.shape = x, centre, np.dtype(dtype), x.shape

@@ -25,9 +25,10 @@ def chunk_rows(n_features: int, n_components: int) -> int:
 
 
 def rows_of_chunks(n: int, n_features: int, n_components: int) -> int:
-    """Rows of each chunk of n, the work of a thread at a time: up to four small ones, fewer where there are not 32.
+    """How many rows each chunk gets: up to four times `chunk_rows`, or less to have at least eight chunks.
 
-    They are as equal as blocks allow, and as many whatever the number of threads, so that sums have the same order.
+    All chunks are equally large, a multiple of 32 rows. The count does not depend on the number of threads, so sums are
+    always taken in the same order.
     """
     small = chunk_rows(n_features, n_components)
     rows = small * max(1, min(4, -(-n // small) // 8))
@@ -36,16 +37,16 @@ def rows_of_chunks(n: int, n_features: int, n_components: int) -> int:
 
 
 def number_of_blocks(rows: int, n_features: int, n_components: int, numbers: int) -> int:
-    """How many equal blocks a chunk is divided into, so that the tables of one have that many numbers: a power of two.
+    """The number of equal blocks in a chunk, a power of two, so that a block's tables hold about ``numbers`` numbers.
 
-    Fewer, if the rows cannot be divided so; those of `rows_of_chunks` can.
+    It is smaller if the rows cannot be divided that often; the chunks of `rows_of_chunks` can.
     """
     wanted = rows * _numbers_in_a_row(n_features, n_components) / numbers
     return math.gcd(rows, 2 ** max(0, math.ceil(math.log2(wanted))))
 
 
 def share(n: int, rank: int, size: int) -> slice:
-    """The rows of n that worker ``rank`` of ``size`` takes; none, if there are too few."""
+    """The slice of n rows that worker ``rank`` of ``size`` takes; it may be empty."""
     return slice(n * rank // size, n * (rank + 1) // size)
 
 
@@ -61,7 +62,7 @@ class Chunks(Sequence):
     ) -> None:
         self.x, self.rows, self.convert, self.dtype = x, rows, convert, dtype
         self.beside, self.shape = beside, x.shape
-        self.ones = self._tensor(np.ones(self.rows))  # beside every whole chunk, if there is nothing else
+        self.ones = self._tensor(np.ones(self.rows))  # the weights of a whole chunk without ``beside``
 
     def __len__(self) -> int:
         """The number of chunks."""
@@ -89,7 +90,7 @@ class Chunks(Sequence):
 
 
 def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """Runs of rows of a table, each with the number of its first; what a file maps is given back after each."""
+    """Slices of a table, each with its first row's number; the memory of a mapped file is given back after each."""
     rows = rows or max(1, NUMBERS_IN_A_CHUNK // max(1, math.prod(x.shape[1:])))
     for start in range(0, len(x), rows):
         yield start, x[start : start + rows]
@@ -97,7 +98,7 @@ def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.nda
 
 
 def runs_of_rows(n: int, numbers: int) -> list[slice]:
-    """Runs of n rows, of as many numbers each, that are a chunk at most; at least one run."""
+    """Slices of n rows, each at most one chunk; a row takes ``numbers`` numbers. There is at least one slice."""
     rows = max(1, NUMBERS_IN_A_CHUNK // numbers)
     return [slice(start, start + rows) for start in range(0, max(1, n), rows)]
 
@@ -148,7 +149,7 @@ def rows_to_start_from(n: int, n_features: int) -> int:
 
 
 def spread_rows(n: int, uniforms: np.ndarray) -> np.ndarray:
-    """As many of n row numbers as there are uniform numbers: one from each of as many equal runs, so all different."""
+    """One row number from each of ``len(uniforms)`` equal parts of n rows, so that all are different."""
     return np.minimum(((np.arange(len(uniforms)) + uniforms) * (n / len(uniforms))).astype(np.int64), n - 1)
 
 

@@ -1,4 +1,4 @@
-"""What the coin models check before they compute: one clear line for each way in which their input can be wrong."""
+"""The checks that the coin models make before they compute: one clear line for each way their input can be wrong."""
 
 import math
 from typing import Any

@@ -8,7 +8,7 @@ from common.text import nearest, reason
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, but a mistake is one line on stderr and exit code 2, and a misspelt flag is told the nearest one."""
+    """argparse's, but a mistake is one line on stderr and exit code 2, and a misspelt flag gets a suggestion."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **arguments)
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def choice(choices: Sequence[str]) -> Callable[[str], str]:
-    """A type for argparse: one of the choices; another is told the nearest."""
+    """A type for argparse: one of the choices; the error for any other value suggests the nearest."""
 
     def chosen(value: str) -> str:
         if value not in choices:
@@ -41,12 +41,12 @@ def choice(choices: Sequence[str]) -> Callable[[str], str]:
 
 
 def help_shown(argv: Sequence[str], text: str) -> bool:
-    """Whether --help is asked for, which is then printed: for scripts that have no other flag."""
+    """Whether --help was given; if so, prints the text. For scripts that have no other flag."""
     if asked := not {"-h", "--help"}.isdisjoint(argv):
         print(text.strip())
     return asked
 
 
 def are_words(argv: Sequence[str], number: int) -> bool:
-    """Whether the arguments are so many, and none of them is a flag."""
+    """Whether there are ``number`` arguments and none is a flag."""
     return len(argv) == number and not any(word.startswith("-") for word in argv)

@@ -1,4 +1,4 @@
-"""What the comparison of models is made on and told in: images of whole grey levels, spread over their steps; its rows.
+"""The data and the table rows of the comparison of models: images of whole grey levels, spread over their steps.
 
 Why they are spread, and what the units are, stands in ``common.compare_models``.
 """
@@ -17,7 +17,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Settings:
-    """What is tried on the validation images, and for how long."""
+    """The settings that are tried on the validation images, and how long each is trained."""
 
     components: tuple[int, ...] = (3, 5, 8, 12)
     reg_covar: tuple[float, ...] = (0.03, 0.06, 0.12)  # in squared grey levels

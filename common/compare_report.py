@@ -129,7 +129,7 @@ def aligned(lines: list[tuple[str, ...]]) -> list[str]:
 
 
 def check(rows: list[dict[str, Any]]) -> str:
-    """What the estimate makes of a log p(x) that is known, in its own standard errors."""
+    """The error of the estimate for a known log p(x), in its own standard errors."""
     exact = next(row for row in rows if row["model"].endswith("exact"))
     estimate = [row for row in rows if row["model"].startswith("linear VAE: importance")][-1]
     apart = estimate["nats"] - exact["nats"]

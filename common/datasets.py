@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from common import data_files, download, draws
-from common.data_files import IDX_FILES as IDX_FILES
 from common.readers import read_csv
 from common.text import nearest
 
@@ -65,15 +64,15 @@ def load(
 ) -> Dataset:  # fmt: skip
     """The data set called ``name``: one of ``NAMES``, or the path of a file of your own, as in ``common.data_files``.
 
-    ``data_dir`` holds the IDX files of mnist, fashion-mnist or kmnist. Of a file, ``label_column`` names a column that
-    is no data but holds labels (by its header, or by its number: 1 is the first, -1 the last), ``columns`` those that
+    ``data_dir`` holds the IDX files of mnist, fashion-mnist or kmnist. Of a file, ``label_column`` names the column
+    that holds labels, not data (by its header, or by its number: 1 is the first, -1 the last), ``columns`` those that
     are data (names and numbers with commas between them, and ranges such as 2-5), and ``pixel_max`` is what a white
     pixel has: pixels are divided by it. Raises ValueError, in one line, for an unknown name and for a file that is
     missing, damaged or not a table.
     """
     if name in NAMES and (label_column is not None or columns is not None or pixel_max != 1):
-        raise ValueError(f"data {name!r}: --label-column and --pixel-max are for .csv and .npy files, and so is "
-                         "--columns; leave them out")  # fmt: skip
+        raise ValueError(f"data {name!r}: --label-column, --columns and --pixel-max apply to files only; "
+                         "leave them out")  # fmt: skip
     if name == "old-faithful":
         return Dataset(
             name, read_csv(_shipped("old_faithful.csv"))[0], feature_names=("eruption (minutes)", "waiting (minutes)")

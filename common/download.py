@@ -144,7 +144,7 @@ def cache_folder() -> Path:
 
 
 def fault(path: Path, file: RemoteFile) -> str | None:
-    """What is wrong with a local copy of a file: None if it is the one meant, to the last bit."""
+    """The fault of a local copy of a file; None if it is the right one, to the last bit."""
     content, size = hashlib.sha256(), 0
     try:
         if file.content_sha256 is None and hashlib.sha256(path.read_bytes()).hexdigest() != file.sha256:
@@ -197,7 +197,7 @@ def _from_any_mirror(mirrors: tuple[str, ...], file: RemoteFile, folder: Path) -
 
 
 def _chunks(url: str, file: RemoteFile) -> Iterator[bytes]:
-    """What ``url`` answers; _Unavailable if that comes late, is too much or something else."""
+    """The response of ``url``; _Unavailable if it is late, too long or something else."""
     request = urllib.request.Request(url, headers={"User-Agent": APPLICATION, "Accept-Encoding": "identity"})
     most = file.content_size + file.content_size // 1000 + 1024  # what does not compress grows by less
     try:

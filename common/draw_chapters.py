@@ -211,7 +211,7 @@ def choosing_components(maths: SimpleNamespace, evaluate: Callable[..., Any]) ->
 
 
 def singularity(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
-    """What becomes of four objectives when a component shrinks onto one point of Old Faithful (standardised)."""
+    """Four objectives when a component shrinks onto one point of Old Faithful (standardised)."""
     x = datasets.load("old-faithful").x
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     prior = default_prior(x, 2)
@@ -235,7 +235,7 @@ def plates(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
 
 
 def vae_manifold(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
-    """What the decoder makes of a grid of codes that share the prior's probability evenly, z = Φ^-1(u)."""
+    """The decoder's images of a grid of codes that share the prior's probability evenly, z = Φ^-1(u)."""
     u = (np.arange(20) + 0.5) / 20
     down, right = np.meshgrid(ndtri(u)[::-1], ndtri(u), indexing="ij")
     images = evaluate(trained(maths, "vae of 2").decoder, np.stack([right.ravel(), down.ravel()], axis=1))

@@ -23,7 +23,7 @@ MOST_WORKERS = 256
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports that nobody listened at a moment ago."""
+    """Ports that were free a moment ago."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -32,7 +32,7 @@ def free_ports(number: int) -> list[int]:
 
 
 def environment(rank: int, ports: Sequence[int]) -> dict[str, str]:
-    """What tells the worker ``rank`` of both frameworks where the others are; one port for each."""
+    """The environment in which worker ``rank`` of either framework finds the others; one port for each."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH")))),
@@ -77,15 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _exists(module: str) -> bool:
-    package = module.partition(".")[0]
-    try:  # the package is looked for, and not imported
-        found = importlib.util.find_spec(package)
+    try:  # imports the packages that the module is in, not the module
+        return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
-    if found is None or package == module:
-        return found is not None
-    path = Path(*module.split(".")[1:])
-    return any((Path(folder) / path.with_suffix(".py")).is_file() for folder in found.submodule_search_locations or ())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is checked before EM runs on data with gaps, and where it starts: no tensors needed."""
+"""The checks before EM runs on data with gaps, and its starting point: no tensors needed."""
 
 import numpy as np
 

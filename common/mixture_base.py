@@ -1,4 +1,4 @@
-"""What every mixture estimator does, whatever it fits: restarts, the loop, prediction, sampling; no tensors needed.
+"""The common part of all mixture estimators: restarts, the loop, prediction, sampling; no tensors needed.
 
 ``MixtureEstimator`` (maximum likelihood) and ``BayesianMixtureEstimator`` (variational) add the model: its parameters,
 how they start, what is kept of them. A framework adds the maths to those.
@@ -186,13 +186,13 @@ class MixtureBase(DensityMixin, BaseEstimator):
     def _training_tensors(self, data: tuple[np.ndarray | None, ...]) -> tuple:
         return tuple(None if array is None else self._tensor(array) for array in data)
 
-    # A fit to data far from zero keeps its means as seen from a centre, too, where they have more digits.
+    # A fit to data far from zero also keeps its means relative to a centre, where they have more digits.
 
     _centred: tuple[np.ndarray, np.ndarray] | None = None  # the centre (D,) and the means (K, D) seen from it
 
     @property
     def _centre(self) -> np.ndarray | None:
-        """The centre that the fitted means are kept from; None if there is none, or they are others by now."""
+        """The centre that the fitted means are kept from; None if there is none, or if ``means_`` was replaced."""
         held = self._centred
         return None if held is None or not np.array_equal(from_zero(held[1], held[0]), self.means_) else held[0]
 

@@ -1,4 +1,4 @@
-"""What a mixture estimator checks before it computes: one clear line for each way in which its input can be wrong."""
+"""The checks that a mixture estimator makes before it computes: one clear line for each way its input can be wrong."""
 
 import numbers
 import warnings
@@ -12,12 +12,12 @@ from common.chunks import column_ranges, constant_columns, pieces
 from common.missing_checks import check_missing
 from common.mixture_start import INIT_PARAMS
 
-SINGULAR = 10  # a matrix is, if its smallest eigenvalue is below so many D epsilons: well above their rounding
+SINGULAR = 10  # a matrix is singular if its smallest eigenvalue is below this many D epsilons, well above rounding
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 ILL_DEFINED = (
     "Fitting the mixture model failed because some components have ill-defined empirical covariance (for instance "
     "caused by singleton or collapsed samples). Try to decrease the number of components, increase reg_covar, or "
-    "scale the input data; if they lost their digits far from zero, subtract the mean, or use float64, before that."
+    "scale the input data. For data far from zero, first subtract the mean or use float64."
 )
 
 
@@ -46,7 +46,7 @@ def check_points(estimator: Any, X: Any, reset: bool) -> tuple[np.ndarray, np.nd
 
     Raises ValueError, in one line, if X is no such table; NaN is admitted only by ``missing="em"``.
     """
-    from sklearn.utils.validation import validate_data  # here, since the scripts need it not
+    from sklearn.utils.validation import validate_data  # imported here because the scripts do not need it
 
     X = as_array(X, "X")
     shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
@@ -186,7 +186,7 @@ def check_collapse(
     if collapsed.any():
         k = int(np.argmax(collapsed))
         what = f"component {k} has collapsed: its covariance is singular up to rounding"
-        what += " in float32, and float64 has more digits" if covariances.dtype == np.float32 else ""
+        what += " in float32; try float64" if covariances.dtype == np.float32 else ""
         raise ValueError(f"reg_covar={reg_covar:g}: {what}. {ILL_DEFINED}")
 
 

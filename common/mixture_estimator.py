@@ -23,6 +23,7 @@ from common.mixture_checks import (
     check_size,
     check_spread,
     covariance_shape,
+    feature_variances,
     precisions,
     precisions_cholesky,
 )
@@ -171,8 +172,10 @@ class MixtureEstimator(MixtureBase):
         covariances, means = fitted["covariances_"], fitted["means_"]
         # on the way, to confirm that one has collapsed; at the end, to see what the rounding of large sums may hide
         chosen = doubtful(covariances, kind, least, len(x) if last else 1)
-        if observed is not None or not chosen.any():  # with gaps, a covariance is no sum over points alone
+        if not chosen.any():
             return covariances
+        if observed is not None:
+            return self._rescaled(data, parameters, chosen)
 
         def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for start, points in pieces(x, chunk_rows(x.shape[1], self.n_components)):
@@ -185,6 +188,19 @@ class MixtureEstimator(MixtureBase):
         again = again + self.reg_covar * (np.eye(x.shape[1]) if kind in ("full", "tied") else 1.0)
         pick = chosen.reshape((-1,) + (1,) * (covariances.ndim - 1)) if kind != "tied" else chosen[0]
         return np.where(pick, again.astype(covariances.dtype), covariances)
+
+    def _rescaled(self, data: tuple[np.ndarray, ...], parameters: tuple, chosen: np.ndarray) -> np.ndarray:
+        """With gaps: the chosen covariances, their variances no larger than those of the entries observed."""
+        (x, observed, weight), fitted = data, self._fitted(parameters)
+        covariances, means = fitted["covariances_"], fitted["means_"]
+        gamma = np.asarray(self._e_step(self._tensor(x), self._tensor(observed), parameters)[1])
+        gamma = gamma if weight is None else gamma * weight[:, None]
+        columns = [(x[seen, i : i + 1], gamma[seen], means[:, i : i + 1]) for i, seen in enumerate(observed.T)]
+        variances = np.column_stack([summed_again([(c, g)], mean, "diag", chosen) for c, g, mean in columns])
+        old = feature_variances(covariances, "full")
+        ratio = (variances + self.reg_covar) / np.maximum(old, np.finfo(old.dtype).tiny)
+        scale = np.where(chosen[:, None] & np.isfinite(ratio), np.sqrt(np.minimum(ratio, 1)), 1).astype(old.dtype)
+        return covariances * scale[:, :, None] * scale[:, None, :]
 
     def _iterate(self, tensors: tuple, parameters: tuple) -> tuple[tuple, float]:
         x, observed, weight = tensors  # weights have a mean of 1
@@ -221,7 +237,7 @@ class MixtureEstimator(MixtureBase):
         weight = _check_sample_weight(
             as_array(sample_weight, "sample_weight"), x, dtype=x.dtype, ensure_non_negative=True
         )
-        # only ratios matter; one that is no normal number is zero, as TensorFlow would have it
+        # only ratios matter; a subnormal weight counts as zero, as in TensorFlow
         weight = weight / max(weight.max(), np.finfo(x.dtype).tiny)
         weight[weight < np.finfo(x.dtype).tiny] = 0
         if np.count_nonzero(weight) < max(2, self.n_components):

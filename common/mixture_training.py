@@ -1,4 +1,4 @@
-"""What the mixtures' training scripts share beside the loop: checked data, starting points, what a run shows."""
+"""The shared parts of the mixtures' training scripts beside the loop: checked data, starting points, figures."""
 
 import math
 from collections.abc import Callable
@@ -43,7 +43,7 @@ FIGURE = {"em": "log_likelihood", "map": "log_likelihood", "variational": "lower
 
 
 class MixtureData(NamedTuple):
-    """What a mixture is fitted to: ``x`` has zeros where ``observed`` is False; None if everything was observed.
+    """The data to fit a mixture to: ``x`` has zeros where ``observed`` is False; None if everything was observed.
 
     A file that is mapped into memory and goes ``in_chunks`` stays where it is, in its own floating-point type. Where
     columns lie far from zero, data, prior and parameters are seen from a ``centre`` (D,), else None.
@@ -185,7 +185,7 @@ def mixture_parameters(run: RunFolder, centre: np.ndarray | None) -> tuple[np.nd
 
 
 def parameter_names(options: GMMOptions) -> tuple[str, ...]:
-    """What a mixture's checkpoint holds, in the order of the parameters' tuple; covariances come last."""
+    """The names of a mixture's arrays in a checkpoint, in the order of the parameters' tuple; covariances are last."""
     return VariationalPosterior._fields if options.method == "variational" else ("weights", "means", "covariances")
 
 
@@ -201,7 +201,7 @@ def rounded(options: GMMOptions, parameters: tuple[np.ndarray, ...]) -> tuple[np
 def checkpoint_arrays(
     options: GMMOptions, centre: np.ndarray | None, parameters: tuple[np.ndarray, ...]
 ) -> dict[str, np.ndarray]:
-    """What the checkpoint holds: the parameters; with a centre, the means as seen from zero and, to go on, from it."""
+    """The checkpoint's arrays: the parameters; with a centre, the means as seen from zero and, to go on, from it."""
     arrays = dict(zip(parameter_names(options), parameters, strict=True))
     if centre is None:
         return arrays

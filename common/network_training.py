@@ -40,15 +40,15 @@ def gaussian_start(shapes: Mapping[str, tuple[int, ...]], x: np.ndarray) -> dict
         from the pixels' variance, rate times 10               16.3             22.1                   313.7
 
     (One seed; the offset starts at zero in the rows "from 1" and "closed form", and in the last number.) The last two
-    are worth a nat on the digits and up to twelve on the clothes, but take more: a batch's variance is no parameter
-    and is to be found anew for held-out images (Rybkin et al., "Simple and effective VAE training with calibrated
-    decoders", ICML 2021, section 3.2), and a second rate is one more thing to tune. The start is all in NumPy, and
-    checkpoints stay what they were.
+    are worth a nat on the digits and up to twelve on the clothes, but take more: a batch's variance is not a
+    parameter and must be found anew for held-out images (Rybkin et al., "Simple and effective VAE training with
+    calibrated decoders", ICML 2021, section 3.2), and a second rate is one more thing to tune. The start is computed in
+    NumPy, and checkpoints stay what they were.
     """
-    codes = shapes["decoder.hidden.weight"][1]
-    left = variance_left(x, codes)  # (D,)
-    offset, log_var = x.mean(axis=0, dtype=np.float64), np.log(left if shapes.get("log_var") else left.mean())
-    starts = {"decoder.out.bias": offset, "log_var": log_var}
+    starts = {"decoder.out.bias": x.mean(axis=0, dtype=np.float64)}
+    if "log_var" in shapes:
+        left = variance_left(x, shapes["decoder.hidden.weight"][1])  # (D,)
+        starts["log_var"] = np.log(left if shapes["log_var"] else left.mean())
     return {
         name: np.broadcast_to(value, shapes[name]).astype(np.float32).astype(np.float64)
         for name, value in starts.items() if name in shapes
@@ -59,7 +59,7 @@ def variance_left(x: np.ndarray, components: int) -> np.ndarray:
     """The variance of each column of x (N, D) about its projection on the first principal components, (D,).
 
     Of a pixel that never changes, or where there are as many components as pixels, it is a hundredth of all pixels'
-    mean variance: a smaller one would have to be met by the other parameters first.
+    mean variance: a smaller variance would dominate the loss at the start.
     """
     rows = np.linspace(0, len(x) - 1, min(len(x), ROWS_FOR_COMPONENTS)).astype(int)
     centred = np.asarray(x[rows], dtype=np.float64)

@@ -29,36 +29,36 @@ def option(default: Any, help: str, **argparse_arguments: Any) -> Any:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What every training script understands."""
+    """The options of every training script."""
 
     data: str = option("digits", DATA)
     data_dir: str | None = option(
-        None, f"folder with the IDX files of {', '.join(SOURCES)}; without it they are downloaded, once", type=str
+        None, f"folder with the IDX files of {', '.join(SOURCES)} (default: download them, once)", type=str
     )
     label_column: str | None = option(
-        None, "column of a .csv or .npy file that is no data but labels: its header, or its number (-1 is the last)",
+        None, "column that holds labels, not data: its header, or its number (-1 is the last)",
         type=str,
     )  # fmt: skip
     columns: str | None = option(
-        None, "columns of a .csv or .npy file that are data: names and numbers, such as age,3-5,-1 (if not given, all "
-        "but those of labels and of row numbers)", type=str,
+        None, "columns that hold data: names and numbers, such as age,3-5,-1 (default: all but labels and row numbers)",
+        type=str,
     )  # fmt: skip
-    seed: int = option(0, "seed of every random number of the run")
+    seed: int = option(0, "seed of all random numbers")
     precision: str = option(
         "float64",
-        "arithmetic; reproducible is float64 with rounded updates: the same bytes from both frameworks",
+        "arithmetic; reproducible rounds float64 updates, so that both frameworks give the same bytes",
         choices=("float64", "float32", "reproducible"),
     )
-    out: str | None = option(None, "run folder to write; needed unless --resume goes on in place", type=str)
-    resume: str | None = option(None, "run folder, of either framework, to go on from", type=str)
-    overwrite: bool = option(False, "replace the run that is already in the folder")
-    threads: int = option(1, "threads of the framework's own arithmetic")
-    device: str = option("cpu", "device to compute on, as the framework calls it: cpu, cuda, ...")
-    log_interval: int = option(0, "say how the run stands after every so many steps, on stderr; 0: never")
-    quiet: bool = option(False, "say nothing but errors")
-    verbose: bool = option(False, "show what the framework itself reports", short="-v")
+    out: str | None = option(None, "run folder to write; required unless --resume is given", type=str)
+    resume: str | None = option(None, "run folder, of either framework, to continue", type=str)
+    overwrite: bool = option(False, "replace an earlier run in the folder")
+    threads: int = option(1, "number of threads for the framework's arithmetic")
+    device: str = option("cpu", "device to compute on, by the framework's name for it: cpu, cuda, ...")
+    log_interval: int = option(0, "print progress to stderr every N steps; 0 = never")
+    quiet: bool = option(False, "print nothing but errors")
+    verbose: bool = option(False, "show the framework's own messages", short="-v")
     json: bool = option(False, "print the results as one JSON object")
-    tensorboard: bool = option(False, "leave curves and figures for TensorBoard in the run folder as well")
+    tensorboard: bool = option(False, "also write curves and figures for TensorBoard to the run folder")
 
     def check(self) -> Self:
         """Return the options; ValueError, naming the flag, if one is out of range."""
@@ -97,36 +97,38 @@ class GMMOptions(RunOptions):
     covariance: str = option("full", "form of the covariances", choices=("full", "tied", "diag", "spherical"))
     method: str = option(
         "em",
-        "maximum likelihood (em), maximum a posteriori (map) or a posterior over everything (variational)",
+        "maximum likelihood (em), maximum a posteriori (map) or a posterior over all parameters (variational)",
         choices=("em", "map", "variational"),
     )
-    missing: str = option("error", "what an empty cell is: an error, or hidden data for EM", choices=("error", "em"))
+    missing: str = option("error", "treatment of empty cells: an error, or hidden data (em)", choices=("error", "em"))
     init: str = option(
-        "kmeans", "where the iteration starts", choices=("kmeans", "k-means++", "random", "random_from_data")
+        "kmeans", "how the starting point is chosen", choices=("kmeans", "k-means++", "random", "random_from_data")
     )
-    steps: int = option(1000, "most iterations")
-    tol: float = option(1e-10, "stop when the objective changes by less (nats per point)")
+    steps: int = option(1000, "maximum number of iterations")
+    tol: float = option(1e-10, "stop when the objective changes by less than this (nats per point)")
     reg_covar: float | None = option(
-        None, "added to the diagonal of every covariance (1e-6; naming it admits constant columns)", type=float
-    )
+        None, "added to the diagonal of every covariance (default: 1e-6; give a value to allow constant columns)",
+        type=float,
+    )  # fmt: skip
 
     weight_concentration_prior_type: str | None = option(
         None,
-        "variational: weights broken off a stick (dirichlet_process, if not given) or of one Dirichlet distribution",
+        "variational: prior of the weights, stick-breaking or one Dirichlet distribution (default: dirichlet_process)",
         choices=PRIOR_TYPES,
     )
     weight_concentration_prior: float | None = option(
-        None, "variational: points that a component has before any are seen (1 / components)", type=float
+        None, "variational: prior number of points per component (default: 1 / components)", type=float
     )
     mean_precision_prior: float | None = option(
-        None, "variational: points that the prior mean, the data's, is worth (1)", type=float
+        None, "variational: number of points that the prior mean, the data's mean, counts for (default: 1)", type=float
     )
     degrees_of_freedom_prior: float | None = option(
-        None, "variational: of the Wishart prior, above data dimensions - 1 (data dimensions)", type=float
+        None, "variational: degrees of freedom of the Wishart prior, above D - 1 for D columns (default: D)", type=float
     )
     covariance_prior: float | None = option(
-        None, "variational: inverse scale of the Wishart prior, times the identity (the data's covariance)", type=float
-    )
+        None, "variational: inverse scale of the Wishart prior, times the identity (default: the data's covariance)",
+        type=float,
+    )  # fmt: skip
 
     def at_least(self) -> dict[str, float]:
         """The least value of each numeric option."""
@@ -164,34 +166,34 @@ class VAEOptions(RunOptions):
 
     model: str = option(
         "dense",
-        "network of a VAE, dense or, for images, conv; or autoencoder: a plain one, by squared error",
+        "a VAE with a dense or, for images, a conv network; or a plain autoencoder, trained on squared error",
         choices=(*MODELS, "autoencoder"),
     )
     likelihood: str | None = option(
         None,
-        "of a pixel: bernoulli (pixels above 1/2 become 1) or gaussian (default: bernoulli; autoencoder: gaussian)",
+        "distribution of a pixel; for bernoulli, pixels become 0 or 1 (default: bernoulli; autoencoder: gaussian)",
         choices=("bernoulli", "gaussian"),
     )
     variance: float | str | None = option(
         None,
-        "fixed variance of a gaussian pixel, or per-pixel to learn one for each; one for all is learned if not given",
+        "fixed variance of a gaussian pixel, or per-pixel to learn one for each (default: learn one for all pixels)",
         type=_variance,
     )
-    activation: str = option("tanh", "of the hidden layers", choices=ACTIVATIONS)
-    latent_dim: int = option(10, "dimensions L of the code")
-    hidden_dim: int = option(400, "units H of each dense hidden layer")
+    activation: str = option("tanh", "activation of the hidden layers", choices=ACTIVATIONS)
+    latent_dim: int = option(10, "dimension L of the code")
+    hidden_dim: int = option(400, "number of units H in each dense hidden layer")
     channels: int | None = option(
-        None, "channels of a conv model's first convolution, half those of its second (32 if not given)", type=int
+        None, "channels of a conv model's first convolution; the second has twice as many (default: 32)", type=int
     )
     epochs: int | None = option(
-        None, "passes over the training data (if not given: 20, or as many more as make 1,000 updates)", type=int
+        None, "passes over the training data (default: 20, or more if needed for 1,000 updates)", type=int
     )
-    steps: int | None = option(None, "stop after this many updates, whatever the epochs", type=int)
-    batch_size: int = option(128, "images in a minibatch")
-    learning_rate: float = option(1e-3, "of Adam")
-    compile: bool = option(False, "PyTorch: fuse the training step by torch.compile (TensorFlow's is compiled anyway)")
-    importance_samples: int = option(0, "draws for each held-out image that estimate its log p(x) at the end; 0: none")
-    pixel_max: float = option(1.0, "what a white pixel has in a .csv or .npy file: pixels are divided by it")
+    steps: int | None = option(None, "stop after this many updates, whatever --epochs says", type=int)
+    batch_size: int = option(128, "number of images in a minibatch")
+    learning_rate: float = option(1e-3, "learning rate of Adam")
+    compile: bool = option(False, "PyTorch: fuse the training step by torch.compile (TensorFlow's is always compiled)")
+    importance_samples: int = option(0, "draws per held-out image to estimate log p(x) at the end; 0 = no estimate")
+    pixel_max: float = option(1.0, "value of a white pixel in a file; pixels are divided by it")
 
     def at_least(self) -> dict[str, float]:
         """The least value of each numeric option."""
@@ -237,7 +239,7 @@ class VAEOptions(RunOptions):
 
 VARIATIONAL_ONLY = tuple(f.name for f in fields(GMMOptions) if "_prior" in f.name)
 
-# What --resume takes from the command line; everything else is the earlier run's, and must not be contradicted.
+# --resume takes these from the command line; all other options are the earlier run's and must not be contradicted.
 SPOKEN = {"log_interval", "quiet", "verbose", "json", "tensorboard"}
 OF_THIS_RUN = {"out", "resume", "overwrite", "threads", "device", "compile", "importance_samples"} | SPOKEN
 FREE_ON_RESUME = OF_THIS_RUN | {"data_dir", "epochs", "steps", "tol"}
@@ -246,7 +248,7 @@ FREE_ON_RESUME = OF_THIS_RUN | {"data_dir", "epochs", "steps", "tol"}
 GROUPS = {
     "data": ("data", "data_dir", "label_column", "columns", "pixel_max", "missing"),
     "run": ("seed", "precision", "out", "resume", "overwrite", "threads", "device", "compile"),
-    "what is printed and drawn": ("log_interval", "quiet", "verbose", "json", "tensorboard", "importance_samples"),
+    "output": ("log_interval", "quiet", "verbose", "json", "tensorboard", "importance_samples"),
     "variational inference": VARIATIONAL_ONLY,
 }
 EXAMPLES = {
@@ -257,7 +259,7 @@ EXAMPLES = {
 
 
 def parse(kind: type[RunOptions], argv: Sequence[str] | None, prog: str) -> tuple[RunOptions, set[str]]:
-    """Options from the command line, and the names of those given there. Wrong ones end in exit code 2, in one line."""
+    """Options from the command line and the names of those given there. A wrong one ends in one line, exit code 2."""
     examples = (f"\n  python -m {prog} {more}" for more in EXAMPLES.get(prog.rpartition(".")[2], ()))
     usage = f"python -m {prog} [--data DATA] --out FOLDER [more options]\nexamples:{''.join(examples)}"
     parser = Parser(prog=prog, usage=usage, description=kind.__doc__)

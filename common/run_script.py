@@ -1,4 +1,4 @@
-"""What surrounds a training loop: options, data, devices and workers before it; signals, errors and exit codes after.
+"""A training loop's surroundings: options, data, devices and workers before it; signals, errors and exit codes after.
 
 An interrupted run stops between two updates, writes its checkpoint and ends. Whatever is wrong with the arguments or
 the data is said in one line, before the run's folder is touched.

@@ -1,4 +1,4 @@
-"""What a run measured, as TensorBoard reads it: one events file in the run's folder, written from metrics.jsonl's rows.
+"""A run's measurements for TensorBoard: one events file in the run's folder, written from metrics.jsonl's rows.
 
 ``python -m pip install tensorboard``, then ``tensorboard --logdir build/runs`` shows all runs beside one another. The
 package writes the records; neither framework is imported for it.

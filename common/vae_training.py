@@ -1,4 +1,4 @@
-"""What the networks' training scripts share beside the loop: checked images, starting points, what a run shows."""
+"""The shared parts of the networks' training scripts beside the loop: checked images, starting points, figures."""
 
 import math
 import warnings
@@ -65,8 +65,11 @@ def channels(options: VAEOptions) -> int:
 def vae_start(
     run: RunFolder, shapes: dict[str, tuple[int, ...]], x: np.ndarray
 ) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]], int]:
-    """Parameters, both moments and the step that a run starts from: read for a resumed one; for a new one drawn, and
-    what a Gaussian decoder can take from training images x taken from them."""
+    """Parameters, both moments and the step that a run starts from.
+
+    A resumed run reads them. A new run draws them; a Gaussian decoder's bias and variance come from the training
+    images x.
+    """
     if run.start is None:
         zeros = [{name: np.zeros(shape) for name, shape in shapes.items()} for _ in MOMENTS]
         of_images = gaussian_start(shapes, x) if run.options.likelihood == "gaussian" else {}
@@ -148,7 +151,7 @@ def check_loss(run: RunFolder, step: int, loss: float, squared_error: float | No
 
 
 def unused_code(options: VAEOptions, kl: float) -> dict[str, str]:
-    """What a run's summary says of a code whose divergence from the prior is almost nothing, and in a line on stderr.
+    """Warns that the code is not used (KL below 0.1 nats), and returns the summary's entry.
 
     Then q(z|x) is the prior whatever x is, and the decoder makes the same image of every code.
     """

@@ -18,7 +18,7 @@ PRIOR_TYPES = ("dirichlet_process", "dirichlet_distribution")
 
 
 class VariationalPrior(NamedTuple):
-    """What is believed before the data, NumPy arrays or either framework's tensors."""
+    """The belief before the data, as NumPy arrays or either framework's tensors."""
 
     weight_concentration: Any  # (K,) Dirichlet | (2, K) of the Beta distributions of stick-breaking
     mean_precision: Any  # beta_0 (), as many points as the prior mean is worth
@@ -28,7 +28,7 @@ class VariationalPrior(NamedTuple):
 
 
 class VariationalPosterior(NamedTuple):
-    """What is believed after them: the parameters of q(weights) and of q(mean, precision) of every component."""
+    """The belief after the data: the parameters of q(weights) and of q(mean, precision) of every component."""
 
     weight_concentration: Any  # (K,) Dirichlet | (2, K) stick-breaking
     mean_precision: Any  # beta_k (K,)

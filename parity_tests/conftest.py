@@ -37,6 +37,11 @@ BUILD = Path(__file__).parent.parent / "build"
 NEVER_COMPILED = {f"test_{chapter}" for chapter in ("coin", "coin_mixture", "log_factorials", "singularity")}
 
 
+def idx(array: np.ndarray) -> bytes:
+    """Bytes as an IDX file holds them."""
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
 def pytest_configure() -> None:
     """One thread in both frameworks, so that a run repeats itself to the bit."""
     torch.set_num_threads(1)

@@ -301,7 +301,8 @@ def test_a_measured_quantity_belongs_to_the_function_that_it_names() -> None:
         return dict(chapter="gmm", quantity=quantity, dtype=dtype, nmax=nmax, max_ulp=1, tolerance=1e-13)
 
     rows = [row("e_step", 1e-16), row("e_step", 3e-16), row("e_step gradient", 0.0), row("EM parameters", 2e-15)]
-    found = agreement([*rows, row("e_step", 1e-7, "float32"), rows[0] | {"chapter": "em"}], read_pair("gmm"))
+    rows += [row("e_step", 1e-7, "float32"), rows[0] | {"chapter": "em"}]
+    found = agreement(measured.condense(rows), read_pair("gmm"))
     assert [(r["what"], r["dtype"], r["nmax"]) for r in found["e_step"]] == [
         ("value", "float64", 3e-16), ("value", "float32", 1e-7), ("gradient", "float64", 0.0)
     ]  # fmt: skip

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from common import checkpoint, datasets, draws, fashion_subset, readers, vae_training
+from common import checkpoint, data_files, datasets, draws, fashion_subset, readers, vae_training
 from common.metrics import difference, ulp_distance, ulp_histogram
 from common.rounding import round_mixture
-from parity_tests.conftest import Parity
+from parity_tests.conftest import Parity, idx
 
 WHOLE_FASHION = "/usr/share/datasets/fashion-mnist"  # of Debian's package
 
@@ -63,10 +63,6 @@ def test_fashion_is_a_balanced_part_of_the_published_images() -> None:
     assert train.x.std(dtype=np.float64) == pytest.approx(0.3530, abs=3e-3)
 
 
-def write_idx(path: Path, array: np.ndarray) -> None:
-    path.write_bytes(bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes())
-
-
 def test_fashion_is_small_and_can_be_made_again(tmp_path: Path) -> None:
     """From a data set that has more images of each class, behind them."""
     file = datasets.SHIPPED / "fashion.npz"
@@ -74,9 +70,9 @@ def test_fashion_is_small_and_can_be_made_again(tmp_path: Path) -> None:
     assert hashlib.sha256(file.read_bytes()).hexdigest() == datasets.SHA256["fashion.npz"]
     with np.load(file) as arrays:
         shipped = dict(arrays)
-    for part, names in datasets.IDX_FILES.items():
+    for part, names in data_files.IDX_FILES.items():
         for array, name in zip((shipped[f"x_{part}"], shipped[f"y_{part}"]), names, strict=True):
-            write_idx(tmp_path / name, np.concatenate([array, array[:100]]))
+            (tmp_path / name).write_bytes(idx(np.concatenate([array, array[:100]])))
     assert fashion_subset.main([str(tmp_path), str(tmp_path / "made" / "fashion.npz")]) == 0
     with np.load(tmp_path / "made" / "fashion.npz") as made:
         assert shipped.keys() == set(made)
@@ -113,9 +109,9 @@ def test_csv_and_npy_are_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_idx_folders_are_read(tmp_path: Path, zipped: bool, name: str) -> None:
     pixels = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
-    for images, labels in datasets.IDX_FILES.values():
+    for images, labels in data_files.IDX_FILES.values():
         for file, array in ((images, pixels), (labels, np.array([7, 0, 9], np.uint8))):
-            content = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+            content = idx(array)
             path = tmp_path / (f"{file}.gz" if zipped else file)
             path.write_bytes(gzip.compress(content) if zipped else content)
     data = datasets.load(name, tmp_path)

@@ -10,10 +10,9 @@ from scipy import integrate, stats
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from common import compare_models, compare_report, draws
+from common import compare_models, compare_report, draws, run_script
 from common.compare_models import CHAPTERS, Parts, Row, Settings
 from common.metrics import importance_standard_error
-from common.run_script import implementation as modules
 from parity_tests.conftest import Parity
 
 IMPLEMENTATIONS = ("pytorch_impl", "tf2_impl")
@@ -26,7 +25,7 @@ SMALL = Settings(
 
 @cache
 def measured(implementation: str) -> dict[str, Row]:
-    rows = compare_models.measure(modules(implementation, CHAPTERS), lambda line: None, SMALL)
+    rows = compare_models.measure(run_script.implementation(implementation, CHAPTERS), lambda line: None, SMALL)
     return {row.model: row for row in rows}
 
 
@@ -77,7 +76,7 @@ def test_the_estimate_finds_a_known_evidence(implementation: str, widened: float
 
     With a proposal that is too wide it takes many, and the standard error says how far they are off.
     """
-    maths, grey = modules(implementation, CHAPTERS), compare_models.split(Settings()).train
+    maths, grey = run_script.implementation(implementation, CHAPTERS), compare_models.split(Settings()).train
     y, latent_dim = compare_models.dequantised(grey, 2), 4
     pca = PCA(latent_dim, svd_solver="full").fit(y)
     loadings = pca.components_.T * np.sqrt(pca.explained_variance_ - pca.noise_variance_)  # (D, L), columns orthogonal

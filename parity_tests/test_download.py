@@ -18,15 +18,12 @@ import numpy as np
 import pytest
 
 import pytorch_impl.train_vae
-from common import datasets, download
+from common import data_files, datasets, download
 from common.download import RemoteFile, Source
+from parity_tests.conftest import idx
 
 ROOT = Path(__file__).parent.parent
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
-
-
-def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (40, 28, 28)).astype(np.uint8)
@@ -320,7 +317,7 @@ def test_the_table_of_sources_is_complete() -> None:
     sums = []
     for source in download.SOURCES.values():
         assert [file.name.removesuffix(".gz") for file in source.files] == [
-            name for part in datasets.IDX_FILES.values() for name in part
+            name for part in data_files.IDX_FILES.values() for name in part
         ]
         assert all(re.fullmatch(r"https?://.*/", mirror) for mirror in source.mirrors)
         for file in source.files:

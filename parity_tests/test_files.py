@@ -29,12 +29,9 @@ import pytorch_impl.train_vae
 from common import checkpoint, datasets, readers
 from common.options import VAEOptions, as_dict, resumed
 from common.run_folder import read_config, read_metrics
+from parity_tests.conftest import idx
 
 ROOT = Path(__file__).parent.parent
-
-
-def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -146,7 +143,7 @@ def test_columns_that_hold_no_labels(tmp_path: Path) -> None:
             datasets.load(path, label_column=column)
     with pytest.raises(ValueError, match=r"--label-column: column b of .*t\.csv is not whole numbers; choose another"):
         datasets.load(path, label_column="b")
-    with pytest.raises(ValueError, match="--label-column and --pixel-max are for"):
+    with pytest.raises(ValueError, match="--pixel-max apply to files only"):
         datasets.load("digits", pixel_max=16)
 
 

@@ -320,7 +320,7 @@ BAD = {
     "conv of no image": ("vae", "--model conv --data {rows}", "--model conv: --data"),
     "channels of dense": ("vae", "--channels 4", "--channels 4: only a conv model has them; leave it out or add"),
     "zero channels": ("vae", "--model conv --channels 0", "--channels 0: must be at least 1"),
-    "labels of a named set": ("gmm", "--label-column -1", "--label-column and --pixel-max are for .csv and .npy files"),
+    "labels of a named set": ("gmm", "--label-column -1", "--pixel-max apply to files only"),
     "columns that are not there": ("gmm", "--data {nan2} --columns 1,7", "has 2 column(s) and none that is '7'"),
     "labels that are none": ("gmm", "--data {nan2} --label-column 3", "--label-column 3: "),
     "bytes, not told": ("vae", "--data {line}", "or say what a white one has by --pixel-max"),

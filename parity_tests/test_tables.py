@@ -32,6 +32,7 @@ from common import (
 )
 from common.options import GMMOptions, VAEOptions, parse, resumed
 from common.run_folder import read_config
+from parity_tests.conftest import idx
 
 ROOT = Path(__file__).parent.parent
 GMM = {"torch": pytorch_impl.train_gmm.main, "tf2": tf2_impl.train_gmm.main}
@@ -350,7 +351,7 @@ def test_columns_of_arrays(tmp_path: Path) -> None:
     assert isinstance(datasets.load(str(tmp_path / "t.npy")).x, np.memmap)
     with pytest.raises(ValueError, match="--label-column x"):
         datasets.load(str(tmp_path / "t.npy"), label_column="x")
-    with pytest.raises(ValueError, match="so is --columns; leave them out"):
+    with pytest.raises(ValueError, match="--columns and --pixel-max apply to files only"):
         datasets.load("digits", columns="1")
 
 
@@ -377,10 +378,6 @@ def test_a_label_may_be_any_whole_number() -> None:
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (12, 6, 5)).astype(np.uint8)
 CLASSES = (np.arange(12) % 3).astype(np.uint8)
-
-
-def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
 def idx_files(folder: Path, name: Callable[[str], str]) -> None:
@@ -566,7 +563,7 @@ def test_help_has_groups_and_two_examples_that_run(kind: type, capsys: pytest.Ca
     assert len(examples) == 2
     for example in examples:
         parse(kind, example[3:], f"tf2_impl.{script}")  # each flag is one
-    for title in ("data:", "model and training:", "run:", "what is printed and drawn:"):
+    for title in ("data:", "model and training:", "run:", "output:"):
         assert f"\n{title}\n" in text
 
 

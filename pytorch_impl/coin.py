@@ -107,7 +107,7 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
     $$\log B(a, b) = \log \Gamma(a) + \log \Gamma(b) - \log \Gamma(a + b), \qquad
       B(a, b) = \int_0^1 \theta^{a - 1} (1 - \theta)^{b - 1} \, d\theta$$
 
-    The three terms cancel, so it is computed from what they leave, its powers and their rest.
+    The three terms cancel, so the code adds the powers and `log_beta_rest` instead.
 
     Where the frameworks differ: each approximates log gamma by polynomials of its own, which part by up to two units in
     the last place; the derivative, digamma, parts by more near its zero at 1.46, in proportion to itself.
@@ -206,14 +206,13 @@ def predictive_log_probability(new_heads: Tensor, new_tails: Tensor, a: Tensor, 
 
 
 def log_occam_factor(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    r"""The log of what the evidence is short of the likelihood at the posterior mean; of the arguments' common shape.
+    r"""The log of the ratio of the evidence to the likelihood at the posterior mean; of the arguments' common shape.
 
-    The prior has spread its probability over other biases too: that is the price of having had to be told. With the
-    `deviance` D of the prior's counts, and the `log_beta_rest` $\rho$,
+    The prior has spread its probability over other biases too: that is the price of not knowing the bias beforehand.
+    With the `deviance` D of the prior's counts, and the `log_beta_rest` $\rho$,
 
     $$\log p(x) - \log p(x \mid \bar\theta) = \rho(a + h, b + t) - \rho(a, b)
-      - D(a, (a + b) \bar\theta) - D(b, (a + b) (1 - \bar\theta)), \qquad
-      \bar\theta = \frac{a + h}{a + h + b + t}$$
+      - D(a, (a + b) \bar\theta) - D(b, (a + b) (1 - \bar\theta)), \qquad \bar\theta = \frac{a + h}{a + h + b + t}$$
 
     Source: D. MacKay, "Information Theory, Inference, and Learning Algorithms" (2003), section 28.1.
     """
@@ -227,9 +226,11 @@ def log_evidence(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     $$\log p(x) = \log \int_0^1 p(x \mid \theta) \, p(\theta) \, d\theta = \log B(a + h, b + t) - \log B(a, b)$$
 
-    The two terms cancel where either the prior or the tosses outnumber the other. It is computed as the likelihood at
-    the posterior mean and what the evidence is short of it. Where the prior all but knows the tosses, so that the
-    evidence is nearly 1, `log_evidence_by_prediction` has the digits of its logarithm.
+    The terms cancel where the prior or the tosses prevail. With the posterior mean $\bar\theta$, the code adds
+
+    $$\log p(x) = \log p(x \mid \bar\theta) + \log \frac{p(x)}{p(x \mid \bar\theta)}$$
+
+    Where the prior all but knows the tosses, the evidence is nearly 1: `log_evidence_by_prediction` gives more digits.
 
     Source: Bishop (2006), equation 1.45 with 2.14.
     """
@@ -261,9 +262,8 @@ class BetaBernoulli(BetaBernoulliEstimator):
     """A coin with a Beta(a, b) prior on its bias, and what the tosses seen so far say about it.
 
     `update(tosses)` gives a new one that has seen more. Tosses may be lists, NumPy arrays, PyTorch or TensorFlow
-    tensors; results are floats, in float64. Input is checked here, and a ValueError says what to do. See
-    `common.coin_estimators.BetaBernoulliEstimator` for what needs no tensors: update, posterior, credible intervals
-    and tail probabilities.
+    tensors; results are floats, in float64. Input is checked here, and a ValueError says what to do. What needs no
+    tensors is in `common.coin_estimators.BetaBernoulliEstimator`: the posterior, intervals and tail probabilities.
     """
 
     def mle(self) -> float:

@@ -44,7 +44,7 @@ Chunks = Sequence[tuple[Tensor, Tensor]]
 
 
 class Statistics(NamedTuple):
-    r"""What the M step needs of the points: $S_k = \sum_n w_n \gamma(z_{nk}) T(x_n)$, and their log likelihood."""
+    r"""The points' statistics for the M step: $S_k = \sum_n w_n \gamma(z_{nk}) T(x_n)$, and their log likelihood."""
 
     moments: Tensor  # (K, P)
     log_likelihood: Tensor  # ()

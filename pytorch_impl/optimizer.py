@@ -74,7 +74,7 @@ def newton_step(x: Tensor, y: Tensor) -> Tensor:
 
 
 def bias_corrections(step: int, beta_1: float = 0.9, beta_2: float = 0.999) -> tuple[float, float]:
-    r"""What the moments, which start from zero, are divided by at step t = 1, 2, ...: $1 - \beta_1^t, 1 - \beta_2^t$.
+    r"""The divisors of the moments, which start from zero, at step t = 1, 2, ...: $1 - \beta_1^t, 1 - \beta_2^t$.
 
     Source: Kingma and Ba (2015), section 3.
     """

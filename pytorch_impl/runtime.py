@@ -92,9 +92,14 @@ def outside_autocast(estimator: type) -> type:
     alone, so that nothing here is touched by it.
     """
     for name, method in list(vars(estimator).items()):
-        if callable(method):  # an autocast for each call, since it remembers the caller's state
-            outside = lambda *a, method=method: torch.autocast("cpu", enabled=False)(method)(*a)  # noqa: E731
-            setattr(estimator, name, functools.wraps(method)(outside))
+        if callable(method):
+
+            @functools.wraps(method)
+            def outside(*arguments: Any, method: Callable = method, **named: Any) -> Any:
+                with torch.autocast("cpu", enabled=False):  # one for each call, since it remembers the caller's state
+                    return method(*arguments, **named)
+
+            setattr(estimator, name, outside)
     return estimator
 
 

@@ -10,7 +10,7 @@ from common.silence import without_native_stderr
 
 
 class _SilentImport:
-    """Finds TensorFlow, once, and drops what its libraries report while they are loaded, which no level keeps back."""
+    """Suppresses the native messages of TensorFlow's first import, which its log level does not cover."""
 
     @staticmethod
     def find_spec(name: str, *_: Any) -> ModuleSpec | None:

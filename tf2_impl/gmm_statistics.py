@@ -46,7 +46,7 @@ GRAPH = functools.cache(tf.function)  # one graph of a function for all callers;
 
 
 class Statistics(NamedTuple):
-    r"""What the M step needs of the points: $S_k = \sum_n w_n \gamma(z_{nk}) T(x_n)$, and their log likelihood."""
+    r"""The points' statistics for the M step: $S_k = \sum_n w_n \gamma(z_{nk}) T(x_n)$, and their log likelihood."""
 
     moments: Tensor  # (K, P)
     log_likelihood: Tensor  # ()

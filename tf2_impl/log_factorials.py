@@ -1,4 +1,4 @@
-r"""Log factorials of large numbers, and differences of them: what is left when the large parts are gone.
+r"""Log factorials of large numbers, and differences of them, without the large parts that cancel.
 
 The log of a factorial of x is about $x \log x - x$. In a probability such terms stand on both sides and cancel: for
 $10^{12}$ tosses they are some $10^{13}$, and the log probability is $-14$. A computer's numbers have sixteen digits,
@@ -40,12 +40,12 @@ def deviance(count: Tensor, expected: Tensor) -> Tensor:
 
 
 def stirling_correction(x: Tensor) -> Tensor:
-    r"""What $x \log x - x$ lacks of the log factorial of x, of the shape of x, which is 0 or more.
+    r"""The log factorial of x less $x \log x - x$, of the shape of x, which is 0 or more.
 
     $$r(x) = \log \Gamma(x + 1) - x \log x + x
       = \frac{1}{2} \log 2 \pi x + \frac{1}{12 x} - \frac{1}{360 x^3} + \frac{1}{1260 x^5} - \ldots$$
 
-    $\Gamma$ is the factorial for all positive numbers, $\Gamma(m + 1) = m!$. The series serves from 16 on.
+    $\Gamma$ is the factorial for all positive numbers, $\Gamma(m + 1) = m!$. The series is used for $x \ge 16$.
 
     Source: NIST Digital Library of Mathematical Functions, equation 5.11.1.
     """
@@ -78,7 +78,7 @@ def digamma_correction(x: Tensor) -> Tensor:
     $$\psi(x) - \log x = -\frac{1}{2 x} - \frac{1}{12 x^2} + \frac{1}{120 x^4} - \frac{1}{252 x^6} + \ldots$$
 
     It is negative: the expected logarithm of what has x degrees of freedom is below the logarithm of what is expected.
-    The series serves from 16 on.
+    The series is used for $x \ge 16$.
 
     Source: NIST Digital Library of Mathematical Functions, equation 5.11.2.
     """
@@ -119,7 +119,7 @@ def binomial_log_probability(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor)
 
 
 def log_beta_rest(a: Tensor, b: Tensor) -> Tensor:
-    r"""What is left of the log of the Beta function without its powers, of the arguments' common shape.
+    r"""The log of the Beta function less the logs of its powers, of the arguments' common shape.
 
     $$\log B(a, b) - a \log \frac{a}{a + b} - b \log \frac{b}{a + b}
       = r(a) + r(b) - r(a + b) + \log \frac{a + b}{a b}$$

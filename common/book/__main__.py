@@ -117,7 +117,7 @@ def subtitle(pair: Pair) -> str:
 
 
 def drawing(file: str, place: str) -> str:
-    """What a figure shows: the docstring of the function that draws it, which has the file's name."""
+    """A description of a figure: the docstring of the function that draws it, which has the file's name."""
     for node in ast.parse(DRAWING.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == Path(file).stem and ast.get_docstring(node):
             return " ".join(ast.get_docstring(node).split())
@@ -125,7 +125,7 @@ def drawing(file: str, place: str) -> str:
 
 
 def linker(pairs: dict[str, Pair], here: str, source: Any) -> Any:
-    """What names in backticks stand for: `gmm.py`, `gmm.m_step`, `m_step` of this chapter, `common.draws`."""
+    """The places that names in backticks link to: `gmm.py`, `gmm.m_step`, `m_step` of this chapter, `common.draws`."""
     names = {name: {d.name for d in pair.definitions} for name, pair in pairs.items()}
 
     def link(text: str, place: str) -> str | None:

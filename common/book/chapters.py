@@ -32,7 +32,7 @@ PARTS = {
 }
 # Why a public function has no measured difference, neither of its own nor of a function that uses it.
 NOT_MEASURED = {
-    "distributed.join": "it returns no number, but finds the other processes",
+    "distributed.join": "it connects processes and returns no number",
 }
 NOT_CHAPTERS = ("keras_training", "runtime", "train_gmm", "train_vae")
 

@@ -43,7 +43,7 @@ def load(own: Path = OWN) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A report as the suite wrote it; BookError if it is no JSON."""
+    """A report as the suite wrote it; BookError if it is not valid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, Any]:
 def condense(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of all the tensors of a chapter's quantity in one precision, the one that is nearest to its tolerance.
 
-    The ULP are the largest of any. Numbers that are no difference between the frameworks are left out.
+    The ULP are the largest of any. Numbers that do not measure a difference between the frameworks are left out.
     """
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -69,13 +69,13 @@ def condense(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def agreement(rows: Sequence[Mapping[str, Any]], pair: Pair) -> dict[str, list[dict[str, Any]]]:
-    """The measured differences of every quantity and precision, by the definition that each belongs to.
+    """The measured differences of every quantity and precision, `condense`d, by the definition that each belongs to.
 
     A quantity belongs to the definition whose name is its first word, and to the chapter (the empty name) otherwise.
     """
     names = {definition.name for definition in pair.definitions}
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in condense([row for row in rows if row["chapter"] == pair.name]):
+    for row in (row for row in rows if row["chapter"] == pair.name):
         first, _, rest = row["quantity"].partition(" ")
         owner, what = (first, rest or "value") if first in names else ("", row["quantity"])
         found.setdefault(owner, []).append(row | {"what": what})

@@ -15,7 +15,7 @@ _TEX = LatexToMathML(annotation=True)
 
 
 class BookError(ValueError):
-    """What keeps the book from being built, in one line that names the place."""
+    """The reason why the book cannot be built, in one line that names the place."""
 
 
 def equation(tex: str, display: bool, place: str) -> str:
