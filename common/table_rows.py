@@ -50,13 +50,14 @@ class _DecimalSigns:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._comma = self._point = ""
-        self._sure = False
+        self._clear = self._semicolons = False
 
     def see(self, line: Line, cell: str) -> None:
         """Take note of a number that may have a decimal comma; one of 1,234 may also be one of thousands."""
         if "," in cell:
             self._comma = self._comma or f"line {line.number} has {short(repr(cell.strip()))}"
-            self._sure = self._sure or ";" in line.text or not dialect.THOUSANDS.fullmatch(cell.strip())
+            self._clear = self._clear or not dialect.THOUSANDS.fullmatch(cell.strip())
+            self._semicolons = ";" in line.text  # who separates columns by them has decimal commas
 
     def see_points(self, line: Line, cells: list[str]) -> None:
         """Take note of a number with a decimal point."""
@@ -64,13 +65,16 @@ class _DecimalSigns:
             self._point = f"line {line.number} has {short(repr(found.strip()))}"
 
     def check(self) -> None:
-        """ValueError unless the table has one decimal sign, and that is clear."""
+        """ValueError unless the table has one decimal sign, and that is clear; a warning where it is only likely."""
         if self._comma and self._point:
             raise ValueError(f"{self._path}: {self._comma} and {self._point}; write all numbers with one decimal sign, "
                              "and without separators of thousands")  # fmt: skip
-        if self._comma and not self._sure:
-            raise ValueError(f"{self._path}: {self._comma}, which may be thousands or have a decimal comma; write it "
-                             "with a decimal point, or without the comma")  # fmt: skip
+        if self._comma and not self._clear:
+            if not self._semicolons:
+                raise ValueError(f"{self._path}: {self._comma}, which may be thousands or have a decimal comma; write "
+                                 "it with a decimal point, or without the comma")  # fmt: skip
+            warn(f"{self._path}: {self._comma}, read as a number with a decimal comma; if commas mark thousands, "
+                 "remove them")  # fmt: skip
 
 
 def check_one_name(path: Path, header: list[str], line: Line) -> None:

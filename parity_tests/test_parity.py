@@ -103,5 +103,5 @@ def test_gradients_come_as_lists_too_and_what_is_no_array_is_named() -> None:
     with pytest.raises(AssertionError, match=r"^1: "):
         check_values(ours, [tf.ones(2), tf.ones(3), None])
     for value in ("text", np.array([1j]), torch.ones(2).to_sparse(), {"nested": 1}):
-        with pytest.raises(ValueError, match="^x is a .*, not an array of real numbers"):
+        with pytest.raises(ValueError, match=r"^x is a .*, not an array of real numbers"):
             check_values({"x": value}, {"x": value})

@@ -617,3 +617,15 @@ def test_the_launcher_refuses_what_it_cannot_start(capsys: pytest.CaptureFixture
         assert launch_workers.main(arguments) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
+
+
+def test_decimal_commas_that_may_mark_thousands_are_said(tmp_path: Path) -> None:
+    """After semicolons they are decimal, as the rest of Europe has it; whoever means thousands is told."""
+    path = tmp_path / "table.csv"
+    path.write_text("a;b\n3,600;79,000\n1,800;54,000\n")
+    with pytest.warns(UserWarning, match=r"line 2 has '3,600', read as a number with a decimal comma; if commas mark"):
+        assert datasets.load(str(path)).x.tolist() == TWO
+    path.write_text("a;b\n3,6;79,000\n1,8;54,000\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert datasets.load(str(path)).x.tolist() == TWO
