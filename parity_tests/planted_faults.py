@@ -96,7 +96,7 @@ _PLANTED = {
         ("gaps filled with the mean, not the regression", "completed = torch.where(observed[:, None, :], x[:, None, :], regression)", "completed = torch.where(observed[:, None, :], x[:, None, :], means)"),
     ),
     "tf2_impl/missing_data.py": (
-        ("imputation overwrites what was observed", "return tf.where(observed, x, expected)", "return expected"),
+        ("imputation overwrites what was observed", "return tf.where(observed, x, tf.concat(expected, axis=0))", "return tf.concat(expected, axis=0)"),
         ("drawn without the noise of the conditional", "drawn = completed + tf.linalg.matvec(factor, noise)", "drawn = completed"),
         ("conditional covariance with the wrong sign", "remainder = covariances - tf.matmul(w, w, transpose_a=True)", "remainder = covariances + tf.matmul(w, w, transpose_a=True)"),
     ),
@@ -135,7 +135,7 @@ _PLANTED = {
     "pytorch_impl/networks.py": (
         ("the log variance from the mean's head", "self.log_var(hidden)  # (N, L), (N, L)", "self.mean(hidden)  # (N, L), (N, L)"),
         ("no bend in the decoder", "hidden = self.activation(self.hidden(z))  # (N, H)", "hidden = self.hidden(z)  # (N, H)"),
-        ("parameters read in single precision", "return torch.tensor(np.ascontiguousarray(array), dtype=like.dtype, device=like.device)", "return torch.tensor(array, dtype=torch.float32).to(like)"),
+        ("parameters read in single precision", "return torch.tensor(array.copy(), dtype=like.dtype, device=like.device)", "return torch.tensor(array, dtype=torch.float32).to(like)"),
         ("what is exported shares memory with the model", ".numpy().copy()", ".numpy()"),
         ("a leaky relu", '"relu": torch.relu', '"relu": nn.functional.leaky_relu'),
     ),

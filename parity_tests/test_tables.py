@@ -76,7 +76,7 @@ TWO = [[3.6, 79], [1.8, 54]]
 RIGHT: dict[str, tuple[str | bytes, list[list[float]], tuple[str, ...]]] = {
     "Excel, German": ("a;b\r\n3,6;79\r\n1,8;54\r\n", TWO, ("a", "b")),
     "Excel, German, with its first line": ("sep=;\na;b\n3,6;79\n1,8;54\n", TWO, ("a", "b")),
-    "three decimals after semicolons": ("3,600;79,000\n1,800;54,000\n", TWO, ()),
+    "decimals after semicolons": ("3,600;79,00\n1,800;54,00\n", TWO, ()),
     "tabs": ("a\tb\n3.6\t79\n1.8\t54\n", TWO, ("a", "b")),
     "tabs and decimal commas": ("3,6\t79\n1,8\t54\n", TWO, ()),
     "bars": ("a|b\n3.6|79\n1.8|54\n", TWO, ("a", "b")),

@@ -93,7 +93,7 @@ def canonical(name: str, value: Tensor) -> np.ndarray:
 
 def native(name: str, array: np.ndarray, like: Tensor) -> Tensor:
     """An array of canonical layout as a tensor of this framework's layout, with the dtype of `like`."""
-    return torch.tensor(np.ascontiguousarray(array), dtype=like.dtype, device=like.device)
+    return torch.tensor(array.copy(), dtype=like.dtype, device=like.device)
 
 
 def export_parameters(model: nn.Module) -> dict[str, np.ndarray]:
