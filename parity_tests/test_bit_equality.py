@@ -148,7 +148,7 @@ def test_em_checkpoints_are_the_same_bytes_in_three_frameworks(tmp_path: Path, k
 
 
 RUNS = {
-    "vae": "--steps 30 --hidden-dim 200 --latent-dim 5 --precision reproducible --seed 3",
+    "vae": "--steps 12 --hidden-dim 200 --latent-dim 5 --precision reproducible --seed 3",
     "gmm": "--data digits --components 4 --reg-covar 1e-2 --steps 6 --precision reproducible --seed 3",
 }
 WITH_THREADS = """

@@ -71,7 +71,7 @@ def test_the_readmes_example_learns(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told["held_out_elbo"] > 10
 
 
-@both
+@pytest.mark.parametrize("framework", ["torch", pytest.param("tf2", marks=pytest.mark.long)])
 def test_a_code_that_is_not_used_is_told(framework: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     small = "--hidden-dim 20 --latent-dim 3 --steps 60 --learning-rate 1e-2"
     collapsed = f"{small} --likelihood gaussian --variance 100"
