@@ -21,7 +21,7 @@ train: $(VENV)/ready  ## train the mixture and the VAE in both frameworks; figur
 	@$(RUN) -m common.compare_runs $(RUNS)/vae-torch $(RUNS)/vae-tf2
 
 parity: $(VENV)/ready  ## run the test suite and print the parity table; rows in build/parity.json
-	@$(RUN) -m pytest --numprocesses 2 parity_tests
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 parity_tests
 
 faults: $(VENV)/ready  ## plant one-sided bugs, one at a time, and demand that the suite fails; report in build/faults.json
 	@$(RUN) -m parity_tests.faults
