@@ -270,9 +270,7 @@ def samples_compared(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Fi
     codes = evaluate(plain.encoder, data.split()[0].x)
     panels = {
         "autoencoder, codes from N(0, I)": evaluate(plain.decoder, prior),
-        "autoencoder, codes from a Gaussian\nfitted to the training codes": evaluate(
-            plain.decoder, draws.like(codes, 0, 64)
-        ),
+        "autoencoder, codes from a fitted Gaussian": evaluate(plain.decoder, draws.like(codes, 0, 64)),
         "VAE, codes from its prior N(0, I)": evaluate(trained(maths, "vae").decoder, prior),
     }
     return chapter_figures.sample_sheets(panels, data.image_shape)
