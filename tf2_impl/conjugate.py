@@ -91,9 +91,9 @@ def expected_log_dirichlet(concentration: Tensor, of: Tensor) -> Tensor:
     $\delta(x) = \psi(x) - \log x$, the `deviance` D, the `stirling_correction` r, and sums $\alpha_0$ and $\alpha'_0$,
     they leave
 
-    $$\sum_k \left( \alpha'_k (\delta(\alpha_k) - \delta(\alpha_0))
+    $$\sum_k \Bigl( \alpha'_k (\delta(\alpha_k) - \delta(\alpha_0))
       - D \left( \alpha'_k, \alpha'_0 \frac{\alpha_k}{\alpha_0} \right) - \mathbb{E}_\alpha[\log \pi_k]
-      - r(\alpha'_k) + \log \alpha'_k \right) + r(\alpha'_0) - \log \alpha'_0$$
+      - r(\alpha'_k) + \log \alpha'_k \Bigr) + r(\alpha'_0) - \log \alpha'_0$$
 
     Source: Bishop (2006), equations B.16, B.22 and B.23.
     """
