@@ -2,7 +2,7 @@
 
 A framework adds up N products in an order of its own, and the sum of N equal numbers, or of points on a line, is off by
 more the larger N is. Here all is in double precision, about the component's own mean, and in pairs (NumPy's sum of what
-lies side by side), so that what is left are a few roundings whatever N is.
+lies side by side), so that only a few roundings are left, whatever N is.
 """
 
 from collections.abc import Iterable

@@ -57,3 +57,16 @@ def test_the_sum_is_numpys_own_covariance(kind: str) -> None:
     expected = {"full": full, "tied": np.average(full, axis=0, weights=gamma.sum(axis=0)), "diag": diagonals,
                 "spherical": diagonals.mean(axis=1)}[kind]  # fmt: skip
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+@both
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_equal_points_with_gaps_have_collapsed_too(Mixture: type, dtype: str) -> None:
+    """And points of their own variance, with the same gaps, have not."""
+    rng = np.random.default_rng(0)
+    hidden = rng.uniform(size=(6000, 2)) < [0, 0.2]
+    x = beside(np.tile([50.3, 1.7], (3000, 1)), dtype)
+    with pytest.raises(ValueError, match=r"component \d has collapsed"):
+        Mixture(2, missing="em", random_state=0, reg_covar=0).fit(np.where(hidden, np.nan, x))
+    x[3000:] += rng.normal(size=(3000, 2)).astype(dtype)
+    assert Mixture(2, missing="em", random_state=0, reg_covar=0).fit(np.where(hidden, np.nan, x)).converged_
