@@ -17,18 +17,18 @@ train: $(VENV)/ready  ## train the mixture and the VAE in both frameworks; figur
 	@$(RUN) -m tf2_impl.train_gmm $(GMM) --out $(RUNS)/gmm-tf2
 	@$(RUN) -m pytorch_impl.train_vae $(VAE) --out $(RUNS)/vae-torch
 	@$(RUN) -m tf2_impl.train_vae $(VAE) --out $(RUNS)/vae-tf2
-	@$(RUN) -m common.compare_runs $(RUNS)/gmm-torch $(RUNS)/gmm-tf2
-	@$(RUN) -m common.compare_runs $(RUNS)/vae-torch $(RUNS)/vae-tf2
+	@$(RUN) -m common.compare.runs $(RUNS)/gmm-torch $(RUNS)/gmm-tf2
+	@$(RUN) -m common.compare.runs $(RUNS)/vae-torch $(RUNS)/vae-tf2
 
 parity: $(VENV)/ready  ## run the test suite and print the parity table; rows in build/parity.json
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 parity_tests
 
 faults: $(VENV)/ready  ## plant one-sided bugs, one at a time, and demand that the suite fails; report in build/faults.json
-	@$(RUN) -m parity_tests.faults
+	@$(RUN) -m parity_tests.guards.faults
 
 mutants: $(VENV)/ready  ## the same with all of cosmic-ray's mutants of four pages (an hour), but for those that change nothing
 	@$(RUN) -c "import cosmic_ray" 2>/dev/null || $(RUN) -m pip install --quiet "cosmic-ray>=8.3,<9"
-	@$(RUN) -m parity_tests.faults --mutants pytorch_impl/gmm.py pytorch_impl/elbo.py pytorch_impl/vae.py pytorch_impl/em.py
+	@$(RUN) -m parity_tests.guards.faults --mutants pytorch_impl/gmm.py pytorch_impl/elbo.py pytorch_impl/vae.py pytorch_impl/em.py
 
 divergences: $(VENV)/ready  ## measure where the frameworks differ by default, and the remedies; in full in build/divergences.md
 	@$(RUN) -m parity_tests.divergences
@@ -38,13 +38,13 @@ parity-long: $(VENV)/ready  ## 10,000 updates, 1,000 of a VAE of MNIST's size, h
 	@$(MAKE) --no-print-directory mutants
 
 distributed: $(VENV)/ready  ## several processes share a run, in both frameworks, by torchrun and by TF_CONFIG: the same bytes
-	@$(RUN) -m pytest -m distributed parity_tests/test_distributed.py
+	@$(RUN) -m pytest -m distributed parity_tests/runs/test_distributed.py
 	@$(RUN) -m parity_tests.bench.workers
 
 ecosystem: $(VENV)/ready  ## the estimators, the VAE and runs inside other tools: scikit-learn, pandas, torch.export, ONNX, Keras's files, TensorBoard
 	@$(RUN) -c "import pandas, onnxruntime, onnxscript, tensorboard" 2>/dev/null || $(RUN) -m pip install --quiet "pandas>=2.2,<4" "onnx>=1.18,<2" \
 		"onnxruntime>=1.22,<2" "onnxscript>=0.5,<1" "tensorboard>=2.20,<3"
-	@$(RUN) -m pytest parity_tests/test_ecosystem.py
+	@$(RUN) -m pytest parity_tests/runs/test_ecosystem.py
 
 # The peers' own thread settings, and no choice of kernels made for older libraries; pomegranate is for this alone.
 bench: $(VENV)/ready  ## time EM against scikit-learn and pomegranate, side by side; rows and figures in build
@@ -55,20 +55,20 @@ bench: $(VENV)/ready  ## time EM against scikit-learn and pomegranate, side by s
 
 versions: $(VENV)/ready  ## the suite on the oldest and newest packages that requirements.txt admits, on every Python found
 	@$(RUN) -m pip install --quiet "uv>=0.9,<1"
-	@$(RUN) -m parity_tests.versions $(PYTHONS)
+	@$(RUN) -m parity_tests.guards.versions $(PYTHONS)
 
 scale: $(VENV)/ready  ## fit 5,000,000 x 16 numbers from a file in both frameworks and say how much memory it took
 	@$(RUN) -m parity_tests.bench.scale
 
 figures: $(VENV)/ready  ## draw the chapters' figures from both implementations' numbers into build/figures
-	@$(RUN) -m common.draw_chapters pytorch_impl build/figures/torch
-	@$(RUN) -m common.draw_chapters tf2_impl build/figures/tf2
+	@$(RUN) -m common.figures.draw pytorch_impl build/figures/torch
+	@$(RUN) -m common.figures.draw tf2_impl build/figures/tf2
 	@touch build/figures/drawn
 
 compare: $(VENV)/ready  ## one Gaussian, mixture, autoencoder and VAE on the same held-out images; table in build/compare
-	@$(RUN) -m common.compare_models tf2_impl build/compare/tf2.json & other=$$!; \
-		$(RUN) -m common.compare_models pytorch_impl build/compare/torch.json && wait $$other
-	@$(RUN) -m common.compare_report build/compare/torch.json build/compare/tf2.json build/compare
+	@$(RUN) -m common.compare.models tf2_impl build/compare/tf2.json & other=$$!; \
+		$(RUN) -m common.compare.models pytorch_impl build/compare/torch.json && wait $$other
+	@$(RUN) -m common.compare.report build/compare/torch.json build/compare/tf2.json build/compare
 
 lint: $(VENV)/ready  ## check style and formatting with ruff
 	@$(RUN) -m ruff --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet "ruff>=0.12,<1"
@@ -88,7 +88,7 @@ book-figures: $(VENV)/ready  ## condense build/parity.json into common/book/pari
 book-test: book  ## look at every page of the book in headless Chromium (installs it where apt-get can)
 	@$(RUN) -m pip install --quiet "playwright>=1.60,<2" "axe-playwright-python>=0.1.4,<1"
 	@test -x /usr/bin/chromium || (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || true
-	@if test -x /usr/bin/chromium; then $(RUN) -m pytest --numprocesses 2 parity_tests/book_in_browser.py; \
+	@if test -x /usr/bin/chromium; then $(RUN) -m pytest --numprocesses 2 parity_tests/guards/book_in_browser.py; \
 		else echo "book-test: skipped, there is no /usr/bin/chromium and apt-get cannot install it"; fi
 
 notebooks: $(VENV)/ready  ## write every chapter as a pair of notebooks into build/notebooks, and say how to open them
@@ -98,13 +98,13 @@ notebooks: $(VENV)/ready  ## write every chapter as a pair of notebooks into bui
 
 notebooks-test: notebooks  ## run all notebooks; a chapter's two must print the same
 	@$(RUN) -m pip install --quiet "nbclient>=0.10,<1"
-	@$(RUN) -m pytest --numprocesses 2 parity_tests/book_notebooks.py
+	@$(RUN) -m pytest --numprocesses 2 parity_tests/guards/book_notebooks.py
 
 clean:  ## remove everything that was generated, .venv included
 	rm -rf build $(VENV) .pytest_cache .ruff_cache
 
 # The chapters' figures for the book; `make figures` draws them again when the maths has changed.
-build/figures/drawn: common/draw_chapters.py common/chapter_figures.py common/plates.py | $(VENV)/ready
+build/figures/drawn: common/figures/draw.py common/figures/chapters.py common/figures/plates.py | $(VENV)/ready
 	@$(MAKE) --no-print-directory figures
 
 # The environment, made anew whenever requirements.txt is newer than the mark; if CPU=1, with

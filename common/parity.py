@@ -12,18 +12,104 @@ framework from weights that `one_ulp_away` has moved by a single bit. What that 
 is allowed between frameworks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.arrays import as_array
-from common.metrics import NOISE_FLOOR_RATIO, Difference, difference, noise_floor_ratio
+from common import draws
+from common.data.arrays import as_array
 
 EPSILONS = 8
+NOISE_FLOOR_RATIO = 10  # how many times the noise floor two frameworks may be apart
 
 Values = Mapping[str, Any]
+
+
+class Difference(NamedTuple):
+    """How two arrays of one shape and dtype differ."""
+
+    max_abs: float  # max |a - b|
+    nmax: float  # max |a - b| / max |a|
+    l2: float  # ||a - b|| / ||a||, in the Euclidean norm
+    max_ulp: int  # floating-point numbers between the two entries that are furthest apart
+    bit_equal: float  # share of the entries whose bits agree
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> Difference:
+    """Compare two arrays entry by entry; NaN and infinity are errors here, never masked.
+
+    Raises ValueError if shapes or dtypes differ, or if either array has an entry that is not finite.
+    """
+    a, b = np.array(a, order="C"), np.array(b, order="C")
+    if a.shape != b.shape or a.dtype != b.dtype:
+        raise ValueError(f"a is {a.shape} {a.dtype} and b is {b.shape} {b.dtype}: compare like with like")
+    for name, value in (("a", a), ("b", b)):
+        if not np.all(np.isfinite(value)):
+            raise ValueError(f"{name} has {np.sum(~np.isfinite(value))} entries that are not finite: find their cause")
+    if a.size == 0:
+        return Difference(0.0, 0.0, 0.0, 0, 1.0)
+    if a.dtype.kind in "iub":
+        a, b = a.astype(np.float64), b.astype(np.float64)
+    apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    max_abs, scale = float(apart.max()), float(np.max(np.abs(a)))
+    if scale == 0:
+        nmax = l2 = 0.0 if max_abs == 0 else np.inf
+    else:
+        # divided by the scale first: the square of a number of 1e-200 is zero
+        nmax, l2 = max_abs / scale, float(np.linalg.norm(apart / scale) / np.linalg.norm(a.astype(np.float64) / scale))
+    bit_equal = float(np.mean(a.view(_bits(a)) == b.view(_bits(b))))
+    return Difference(max_abs, nmax, l2, int(ulp_distance(a, b).max()), bit_equal)
+
+
+def ulp_histogram(a: np.ndarray, b: np.ndarray) -> list[int]:
+    """How many entries are how far apart, by powers of two: 0 ULP, 1, 2 to 3, 4 to 7, ...; the last is the farthest."""
+    distance = np.atleast_1d(ulp_distance(np.array(a, order="C"), np.array(b, order="C")))
+    # frexp gives the exponent e with 2^(e-1) <= distance < 2^e, and 0 for 0; that e is the place in the histogram
+    return np.bincount(np.frexp(distance.ravel().astype(np.float64))[1]).tolist()
+
+
+def one_ulp_away(arrays: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """The arrays with each entry moved to the next floating-point number, up or down by a coin toss."""
+    moved = {}
+    for step, (name, value) in enumerate(arrays.items()):
+        up = draws.uniforms(seed, "sample", (value.size or 1,), 1000 + step)[: value.size].reshape(value.shape) < 0.5
+        moved[name] = np.nextafter(value, np.where(up, np.inf, -np.inf).astype(value.dtype))
+    return moved
+
+
+def noise_floor_ratio(a: np.ndarray, b: np.ndarray, perturbed: Sequence[np.ndarray]) -> float:
+    """|a - b| over how far the same computation moves when its weights move by one unit in the last place.
+
+    `perturbed` are results of one framework from perturbed weights; the largest movement counts. No entry can move by
+    less than the spacing of numbers at the size of the result, so the floor is never below that.
+    """
+    floor = max(float(np.max(np.abs(a - p), initial=0)) for p in perturbed)
+    floor = max(floor, float(np.spacing(np.max(np.abs(a), initial=np.finfo(a.dtype).tiny))))
+    return float(np.max(np.abs(a - b), initial=0)) / floor
+
+
+def importance_standard_error(log_weights: np.ndarray) -> np.ndarray:
+    """Standard error of log mean_s w_s, (N,), from the log weights (S, N): sd(w) / (mean(w) sqrt(S)), the delta method.
+
+    It is to be trusted only where it is small: a proposal that misses part of the posterior hides its own error.
+    """
+    weights = np.exp(log_weights - log_weights.max(axis=0))
+    return weights.std(axis=0, ddof=1) / (weights.mean(axis=0) * np.sqrt(len(weights)))
+
+
+def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Number of steps from a to b in the ordered list of floating-point numbers; +0 and -0 are the same number."""
+    # Floats of one sign are ordered like their bits read as an integer; zero lies between the two signs.
+    sign = np.iinfo(_bits(a)).min
+    magnitude_a, magnitude_b = ((x.view(_bits(x)) & ~sign).astype(np.uint64) for x in (a, b))
+    apart = np.maximum(magnitude_a, magnitude_b) - np.minimum(magnitude_a, magnitude_b)
+    return np.where(np.signbit(a) == np.signbit(b), apart, magnitude_a + magnitude_b)
+
+
+def _bits(a: np.ndarray) -> np.dtype:
+    return np.dtype(f"i{a.dtype.itemsize}")
 
 
 def check_values(

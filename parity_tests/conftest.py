@@ -16,8 +16,8 @@ import pytest
 os.environ.update(dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"), no_proxy="127.0.0.1")
 
 # isort: off
-from common.run_folder import RunFolder, versions
-from common.run_script import without_native_stderr
+from common.runs.folder import RunFolder, versions
+from common.runs.script import without_native_stderr
 
 with without_native_stderr():
     import tf2_impl  # noqa: F401  (silences TensorFlow's log before its first import)
@@ -25,8 +25,8 @@ with without_native_stderr():
 import torch
 # isort: on
 
-from common.metrics import NOISE_FLOOR_RATIO, difference, noise_floor_ratio, ulp_histogram
-from common.mixture_checks import as_array
+from common.mixtures.input import as_array
+from common.parity import NOISE_FLOOR_RATIO, difference, noise_floor_ratio, ulp_histogram
 from parity_tests.report import write_report
 from parity_tests.tolerances import LIMITS, TOLERANCES
 

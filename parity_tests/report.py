@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from common.figures import COLOURS, STYLE
+from common.figures.runs import COLOURS, STYLE
 
 BUILD = Path(__file__).parent.parent / "build"
 # Text and axes in a grey that is legible on light and on dark; the page decides the background.

@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from common.vae_checks import check_autoencoder
+from common.networks.input import check_autoencoder
 from pytorch_impl.elbo import gaussian_log_likelihood
 from pytorch_impl.networks import ACTIVATIONS, Decoder, dense, named_parameters
 

@@ -48,8 +48,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.coin_checks import check_count, check_probability, check_tosses
-from common.coin_estimators import BetaBernoulliEstimator
+from common.mixtures.coin_checks import check_count, check_probability, check_tosses
+from common.mixtures.coins import BetaBernoulliEstimator
 from pytorch_impl.log_factorials import binomial_log_probability, deviance, log_beta_rest, log_probability_by_odds
 
 
@@ -263,7 +263,7 @@ class BetaBernoulli(BetaBernoulliEstimator):
 
     `update(tosses)` gives a new one that has seen more. Tosses may be lists, NumPy arrays, PyTorch or TensorFlow
     tensors; results are floats, in float64. Input is checked here, and a ValueError says what to do. What needs no
-    tensors is in `common.coin_estimators.BetaBernoulliEstimator`: the posterior, intervals and tail probabilities.
+    tensors is in `common.mixtures.coins.BetaBernoulliEstimator`: the posterior, intervals and tail probabilities.
     """
 
     def mle(self) -> float:

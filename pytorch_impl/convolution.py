@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.vae_checks import halved
+from common.networks.input import halved
 from pytorch_impl.networks import ACTIVATIONS, dense
 
 

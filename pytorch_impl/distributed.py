@@ -12,7 +12,7 @@ bits, a `reproducible` run rounds away as it does the differences between framew
 
 Where the frameworks differ: PyTorch's workers are started by torchrun, which tells them their rank by RANK and
 WORLD_SIZE, and add up in place; TensorFlow's are told by TF_CONFIG, and add up inside a strategy's `run`. Where no
-scheduler tells them, `python -m common.launch_workers 2` and the rest of a command line starts two of either.
+scheduler tells them, `python -m common.runs.launch_workers 2` and the rest of a command line starts two of either.
 """
 
 import os

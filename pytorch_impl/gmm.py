@@ -35,11 +35,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.chunks import Chunks
-from common.mixture_estimator import MixtureEstimator
+from common.data.passes import Chunks
+from common.mixtures.estimator import MixtureEstimator
 from pytorch_impl import gmm_statistics, missing_data
+from pytorch_impl.backend import outside_autocast
 from pytorch_impl.gaussian import cholesky
-from pytorch_impl.runtime import outside_autocast
 
 
 def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
@@ -264,7 +264,7 @@ class GaussianMixture(MixtureEstimator):
     Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`; `fit` also takes
     `sample_weight`. NumPy arrays, PyTorch tensors and TensorFlow tensors are accepted; results are NumPy arrays.
     Data of more than a chunk are fitted by `gmm_statistics`, chunk by chunk, to the same parameters.
-    See `common.mixture_estimator.MixtureEstimator` for all that is not maths.
+    See `common.mixtures.estimator.MixtureEstimator` for all that is not maths.
     """
 
     _takes_chunks = True

@@ -30,11 +30,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from common.chunks import number_of_blocks
-from common.pairs import pairs, places
+from common.data.passes import number_of_blocks
+from common.mixtures.pairs import pairs, places
+from pytorch_impl.backend import in_order
 from pytorch_impl.distributed import Workers
 from pytorch_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
-from pytorch_impl.runtime import in_order
 
 LOST = {torch.float64: 12, torch.float32: 8}  # binary digits, of 53 and of 24
 NUMBERS_IN_A_BLOCK = 2**19  # in smaller blocks, starting each operation takes longer than the cache saves

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.arrays import as_array
+from common.data.arrays import as_array
 
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "linear": torch.positive}
 

@@ -31,7 +31,7 @@ import math
 import torch
 from torch import Tensor
 
-from common.mixture_prior import MixturePrior
+from common.mixtures.mixture_prior import MixturePrior
 from pytorch_impl.em import log_prior
 from pytorch_impl.gmm import log_likelihood
 

@@ -22,7 +22,7 @@ weights go to zero, and their beliefs back to the prior.
 nothing.](choosing_components.png)
 
 Shapes: N points of D features, K components; `x` (N, D), `responsibilities` (N, K); those of prior and posterior stand
-in `common/variational_prior.py`, and the pieces that both are made of in `conjugate.py`. Everything is in nats.
+in `common/mixtures/priors.py`, and the pieces that both are made of in `conjugate.py`. Everything is in nats.
 
 Source: Bishop (2006), section 10.2. Some printings have $N_k + 1$ in 10.63, where $\nu_k = \nu_0 + N_k$ is right.
 """
@@ -34,9 +34,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.bayesian_estimator import BayesianMixtureEstimator
-from common.variational_prior import VariationalPosterior, VariationalPrior
-from pytorch_impl import conjugate, gmm, runtime
+from common.mixtures.bayesian import BayesianMixtureEstimator
+from common.mixtures.priors import VariationalPosterior, VariationalPrior
+from pytorch_impl import backend, conjugate, gmm
 
 
 class Statistics(NamedTuple):
@@ -262,13 +262,13 @@ def _wisharts(posterior: VariationalPosterior, covariance_type: str) -> tuple[Te
     return conjugate.independent_wisharts(nu, inverse_scales, *posterior.means.shape, covariance_type)
 
 
-@runtime.outside_autocast
+@backend.outside_autocast
 class BayesianGaussianMixture(BayesianMixtureEstimator):
     """A Bayesian mixture of Gaussians with scikit-learn's interface, fitted by the functions above.
 
     Parameters, attributes and methods are those of `sklearn.mixture.BayesianGaussianMixture`; beyond them,
     `predictive_log_density`. NumPy arrays, PyTorch tensors and TensorFlow tensors are accepted; results are NumPy
-    arrays. See `common.bayesian_estimator.BayesianMixtureEstimator` for all that is not maths, and for where the
+    arrays. See `common.mixtures.bayesian.BayesianMixtureEstimator` for all that is not maths, and for where the
     numbers differ from scikit-learn's.
     """
 

@@ -40,7 +40,7 @@ import keras
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.vae_checks import check_autoencoder
+from common.networks.input import check_autoencoder
 from tf2_impl.elbo import gaussian_log_likelihood
 from tf2_impl.keras_training import AutoencoderTrainedByKeras
 from tf2_impl.networks import ACTIVATIONS, Decoder, dense, named_parameters

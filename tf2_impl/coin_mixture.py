@@ -35,9 +35,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.coin_estimators import CoinMixtureEstimator
+from common.mixtures.coins import CoinMixtureEstimator
+from tf2_impl.backend import outside_autocast
 from tf2_impl.log_factorials import binomial_log_probability
-from tf2_impl.runtime import outside_autocast
 
 
 def component_log_probabilities(heads: Tensor, tosses: Tensor, biases: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class CoinMixture(CoinMixtureEstimator):
     """A mixture of coins, fitted by the functions above.
 
     `fit(heads, tosses)` takes lists, NumPy arrays, PyTorch or TensorFlow tensors; results are NumPy arrays. Input is
-    checked, and a ValueError says what to do. See `common.coin_estimators.CoinMixtureEstimator` for parameters,
+    checked, and a ValueError says what to do. See `common.mixtures.coins.CoinMixtureEstimator` for parameters,
     attributes and all that is not maths.
     """
 

@@ -28,7 +28,7 @@ import keras
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.vae_checks import halved
+from common.networks.input import halved
 from tf2_impl.networks import ACTIVATIONS, dense
 
 

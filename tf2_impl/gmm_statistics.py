@@ -31,11 +31,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.chunks import number_of_blocks
-from common.pairs import pairs, places
+from common.data.passes import number_of_blocks
+from common.mixtures.pairs import pairs, places
+from tf2_impl.backend import in_order
 from tf2_impl.distributed import Workers
 from tf2_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
-from tf2_impl.runtime import in_order
 
 LOST = {tf.float64: 12, tf.float32: 8}  # binary digits, of 53 and of 24
 NUMBERS_IN_A_BLOCK = 2**17  # 1 MB of float64, what a core's own cache holds

@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.network_training import ROWS_FOR_COMPONENTS, gaussian_start
-from common.vae_checks import check_images
+from common.networks.input import check_images
+from common.networks.training import ROWS_FOR_COMPONENTS, gaussian_start
 from tf2_impl.networks import export_parameters
 
 NO_WEIGHTS = "sample_weight: the objective is a plain mean over images; leave the weights out"

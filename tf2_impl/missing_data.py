@@ -30,8 +30,8 @@ the rows of the missing and the columns of the observed. All patterns of gaps ar
 takes from $\Sigma_k$ the rows and columns that it observed and from the identity all others, so that every matrix is D
 by D. An entry with a row of the identity and no difference from its mean adds nothing, neither to the determinant nor
 to the quadratic form. The price is N times K Cholesky factors; the rows of a large table are taken in blocks. No NaN
-enters the arithmetic: `common.missing_checks` turns a table with NaN into `x` and `observed`. Where a covariance is not
-positive definite, its densities are NaN, as in `gmm.py`. Everything is in nats.
+enters the arithmetic: `common.mixtures.missing` turns a table with NaN into `x` and `observed`. Where a covariance is
+not positive definite, its densities are NaN, as in `gmm.py`. Everything is in nats.
 
 Source: Z. Ghahramani and M. Jordan, "Supervised learning from incomplete data via an EM approach", NIPS 6 (1994);
 R. Little and D. Rubin, "Statistical Analysis with Missing Data" (2nd edition, 2002), sections 8.2 and 11.2; the twelve
@@ -45,8 +45,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.chunks import runs_of_rows
-from common.pairs import pairs
+from common.data.passes import runs_of_rows
+from common.mixtures.pairs import pairs
 from tf2_impl.gaussian import cholesky
 from tf2_impl.gmm_statistics import LOST, _second_moments, lost_digits, maximise
 

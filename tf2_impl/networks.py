@@ -36,7 +36,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.arrays import as_array
+from common.data.arrays import as_array
 
 ACTIVATIONS = {"tanh": tf.tanh, "relu": tf.nn.relu, "linear": tf.identity}
 CONVOLUTION = ((3,), (2,), (0,), (1,))

@@ -31,7 +31,7 @@ import math
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.mixture_prior import MixturePrior
+from common.mixtures.mixture_prior import MixturePrior
 from tf2_impl.em import log_prior
 from tf2_impl.gmm import log_likelihood
 

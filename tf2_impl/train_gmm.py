@@ -12,10 +12,11 @@ if not __package__:  # run as a file, python tf2_impl/train_gmm.py, from whereve
 
 import numpy as np
 
-from common import mixture_training, run_script
-from common.options import GMMOptions
-from common.run_folder import RunFolder
-from common.variational_prior import VariationalPosterior
+from common.mixtures.priors import VariationalPosterior
+from common.runs import mixture as mixture_training
+from common.runs import script as run_script
+from common.runs.folder import RunFolder
+from common.runs.options import GMMOptions
 
 PROGRAM = "tf2_impl.train_gmm"
 
@@ -26,7 +27,7 @@ def train(run: RunFolder, data: mixture_training.MixtureData) -> None:
     import tensorflow as tf
 
     from tf2_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
-    from tf2_impl.runtime import device
+    from tf2_impl.backend import device
 
     options, kind, epsilon = run.options, run.options.covariance, mixture_training.reg_covar(run.options)
     variational, workers = options.method == "variational", run.workers

@@ -12,10 +12,12 @@ if not __package__:  # run as a file, python tf2_impl/train_vae.py, from whereve
 
 import numpy as np
 
-from common import draws, run_script, vae_training
-from common.datasets import Dataset
-from common.options import VAEOptions
-from common.run_folder import RunFolder
+from common import draws
+from common.data.datasets import Dataset
+from common.runs import network as vae_training
+from common.runs import script as run_script
+from common.runs.folder import RunFolder
+from common.runs.options import VAEOptions
 
 PROGRAM = "tf2_impl.train_vae"
 
@@ -26,8 +28,8 @@ def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
     import tensorflow as tf
 
     from tf2_impl import autoencoder, networks, vae
+    from tf2_impl.backend import device, fused
     from tf2_impl.optimizer import Adam
-    from tf2_impl.runtime import device, fused
 
     options, workers, (training_set, held_out) = run.options, run.workers, data
     n, data_dim = training_set.x.shape

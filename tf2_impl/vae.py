@@ -29,7 +29,7 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
 
 These are the dense networks of `networks.py`; those of `convolution.py` take their place if `model` is "conv". A
 Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it, or one for each pixel. A learned
-variance has to start near where it will end (see `gaussian_start` in `common/network_training.py`). From 1, far too
+variance has to start near where it will end (see `gaussian_start` in `common/networks/training.py`). From 1, far too
 wide for pixels in [0, 1], no reconstruction is much better than another, the divergence is not worth its price, and
 $q(z \mid x)$ becomes the prior: all images are decoded alike.
 
@@ -46,7 +46,7 @@ import keras
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.vae_checks import check_network, check_vae
+from common.networks.input import check_network, check_vae
 from tf2_impl.convolution import ConvDecoder, ConvEncoder
 from tf2_impl.elbo import (
     Bound,
@@ -72,7 +72,7 @@ class VAE(VAETrainedByKeras):
     convolution and twice as many in its second. Raises ValueError, in one line, for an argument out of its range.
 
     The methods take their images on trust, so that no update waits for a check: of pixels outside [0, 1] a Bernoulli
-    likelihood is a number that means nothing. `check_images` in `common/vae_checks.py` refuses them.
+    likelihood is a number that means nothing. `check_images` in `common/networks/input.py` refuses them.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from common.book.chapters import titles
 from common.book.pairs import FOLDERS, Pair, read_pairs
 from common.book.prose import BookError
-from common.command_line import are_words, help_shown
+from common.runs.command_line import are_words, help_shown
 
 EXAMPLES = Path(__file__).parent / "examples"
 FIGURE = re.compile(r"!\[([^\]]*)\]\((\w+)\.png\)\n*")
@@ -37,17 +37,19 @@ root = next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / 
 sys.path.insert(0, str(root))
 
 from common.book.progress import show_progress
-from common.run_script import without_native_stderr
+from common.runs.script import without_native_stderr
 
 show_progress(get_ipython())
 with without_native_stderr():  # TensorFlow's remarks on the processor
     from {folder} import {modules}
-    from {folder}.runtime import evaluate, set_up
+    from {folder}.backend import evaluate, set_up
 set_up("cpu", 1)  # one thread, as for the book: where arrays are small, threads wait for each other
 import matplotlib.pyplot as plt
 import numpy as np
-from common import datasets, draw_chapters, draws, figures
-from common.missing_checks import check_missing, mean_imputed
+from common import draws
+from common.data import datasets
+from common.figures import draw as draw_chapters, runs as figures
+from common.mixtures.missing import check_missing, mean_imputed
 {dialect}
 
 # The chapter itself. Its definitions stand below, to be changed and run again.

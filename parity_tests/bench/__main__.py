@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 # isort: off
-from common.run_folder import versions
-from common.run_script import without_native_stderr
+from common.runs.folder import versions
+from common.runs.script import without_native_stderr
 
 with without_native_stderr():
-    import tf2_impl.runtime
-import pytorch_impl.runtime
+    import tf2_impl.backend
+import pytorch_impl.backend
 # isort: on
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from common.figures import COLOURS, STYLE
+from common.figures.runs import COLOURS, STYLE
 from parity_tests.bench import em, scaling, vae
 from parity_tests.bench.measure import measure, table
 
@@ -65,8 +65,8 @@ def main() -> None:
 
 def measure_family(family: str, repeats: int, quick: bool) -> list[dict[str, Any]]:
     """The rows of a family, with as many threads for everyone; EM's compute a chunk each."""
-    for runtime in (pytorch_impl.runtime, tf2_impl.runtime):
-        runtime.set_up("cpu", THREADS, in_chunks=family != "vae")
+    for backend in (pytorch_impl.backend, tf2_impl.backend):
+        backend.set_up("cpu", THREADS, in_chunks=family != "vae")
     rows: list[dict[str, Any]] = []
     for case in FAMILIES[family].cases(quick):
         measured = measure(case, 1 if family == "scaling" else repeats)

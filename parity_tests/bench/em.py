@@ -18,12 +18,12 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
+import pytorch_impl.backend as torch_backend
 import pytorch_impl.gmm as torch_gmm
-import pytorch_impl.runtime as torch_runtime
+import tf2_impl.backend as tf_backend
 import tf2_impl.gmm as tf_gmm
-import tf2_impl.runtime as tf_runtime
-from common import datasets
-from common.chunks import chunk_rows
+from common.data import datasets
+from common.data.passes import chunk_rows
 from parity_tests.bench.measure import Case
 
 SHAPES = ((1_000_000, 2, 8), (200_000, 16, 16), (100_000, 32, 32))
@@ -113,12 +113,12 @@ def floors(n: int, d: int, k: int, dtype: str, iterations: int) -> dict[str, Cal
 
     def in_torch() -> None:
         a, b, c = map(torch.tensor, (theta, table, gamma))
-        for _ in torch_runtime.in_order(lambda _: (a @ b, c @ b.T), range(number)):
+        for _ in torch_backend.in_order(lambda _: (a @ b, c @ b.T), range(number)):
             pass
 
     def in_tf() -> None:
         a, b, c = map(tf.constant, (theta, table, gamma))
-        for _ in tf_runtime.in_order(lambda _: (a @ b, tf.matmul(c, b, transpose_b=True)), range(number)):
+        for _ in tf_backend.in_order(lambda _: (a @ b, tf.matmul(c, b, transpose_b=True)), range(number)):
             pass
 
     return {"pytorch": in_torch, "tf2": in_tf}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import datasets
+from common.data import datasets
 
 FILE = Path("build/scale.npy")
 LIMIT = 400  # MB above what the imports take
@@ -16,7 +16,7 @@ import os, re, sys, time, warnings
 import numpy as np
 import sklearn.cluster
 from {package}.gmm import GaussianMixture
-from {package}.runtime import set_up
+from {package}.backend import set_up
 
 def peak():
     # not ru_maxrss, which begins with what the process held that started this one

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from common.figures import COLOURS, STYLE
+from common.figures.runs import COLOURS, STYLE
 from parity_tests.bench.em import em_case
 from parity_tests.bench.measure import Case
 

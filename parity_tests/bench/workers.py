@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from common.launch_workers import environment, free_ports
+from common.runs.launch_workers import environment, free_ports
 
 WORKERS, REPEATS = 2, 50
 SIZES = {
@@ -22,11 +22,11 @@ def measure(package: str) -> dict[str, float]:
     """Median seconds of a sum of each size, as one of the workers."""
     import numpy as np
 
-    runtime, distributed = (importlib.import_module(f"{package}.{name}") for name in ("runtime", "distributed"))
-    runtime.set_up("cpu", 1)
+    backend, distributed = (importlib.import_module(f"{package}.{name}") for name in ("backend", "distributed"))
+    backend.set_up("cpu", 1)
     workers, found = distributed.join("cpu"), {}
     for what, (size, dtype) in SIZES.items():
-        value, seconds = runtime.tensor(np.ones(size, dtype)), []
+        value, seconds = backend.tensor(np.ones(size, dtype)), []
         for _ in range(REPEATS):
             start = time.perf_counter()
             float(workers.run(workers.add_up, [value])[0][0])

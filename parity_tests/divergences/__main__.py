@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.run_folder import versions
-from common.run_script import without_native_stderr
+from common.runs.folder import versions
+from common.runs.script import without_native_stderr
 
 with without_native_stderr():
     import tf2_impl  # noqa: F401  (silences TensorFlow's log before its first import)

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 import torch
 
-from common.metrics import difference
-from common.mixture_checks import as_array
+from common.mixtures.input import as_array
+from common.parity import difference
 from parity_tests.tolerances import TOLERANCES
 
 CATALOGUE: list["Entry"] = []

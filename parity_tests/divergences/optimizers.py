@@ -20,7 +20,8 @@ import pytorch_impl.vae as torch_vae
 import tf2_impl.networks as tf_networks
 import tf2_impl.optimizer as tf_optimizer
 import tf2_impl.vae as tf_vae
-from common import datasets, draws
+from common import draws
+from common.data import datasets
 from parity_tests.divergences.catalogue import absolute, agreement, divergence, relative, tf_gradient
 
 GRADIENTS = draws.normals(0, "sample", (50, 20))  # of 50 steps, for 20 parameters that start at one

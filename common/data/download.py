@@ -1,0 +1,256 @@
+"""MNIST, Fashion-MNIST and KMNIST from the network, once, into the user's cache.
+
+A file is taken from the first mirror that has it, with a limit on its size and on every wait, and goes on to the next
+mirror otherwise. It counts as the data only if its SHA-256 is the known one, and appears in the cache whole or not at
+all, whoever else is fetching it. The SHA-256 is that of the decompressed bytes wherever that is known: the same data
+are about in several compressions. This is done with the standard library: of what is needed here, a downloader such as
+pooch has the cache and the progress bar, and lacks mirrors, limits and sums of decompressed bytes.
+"""
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import http.client
+import os
+import socket
+import ssl
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from common.data.readers import reason
+
+APPLICATION = "mixtures-to-vae"
+SECONDS_WITHOUT_AN_ANSWER = 15.0
+SLOWEST = 1024  # bytes a second, on average over that time
+WAITS = (1.0, 4.0)  # seconds before the second and the third round of all mirrors
+CHUNK = 2**16
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A gzipped file: its size about, the size of its content, and the SHA-256 of the content or, failing that, of it.
+
+    A file of which only its own SHA-256 is known is accepted in that one compression alone.
+    """
+
+    name: str
+    size: int
+    content_size: int
+    content_sha256: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set can be had, and what it consists of."""
+
+    mirrors: tuple[str, ...]
+    files: tuple[RemoteFile, ...]
+
+
+IMAGES, LABELS = 16 + 28 * 28 * 60_000, 8 + 60_000
+TEST_IMAGES, TEST_LABELS = 16 + 28 * 28 * 10_000, 8 + 10_000
+SOURCES = {
+    "mnist": Source(
+        ("https://storage.googleapis.com/cvdf-datasets/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/"),
+        (
+            RemoteFile("train-images-idx3-ubyte.gz", 9_912_422, IMAGES,
+                       "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+            RemoteFile("train-labels-idx1-ubyte.gz", 28_881, LABELS,
+                       "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+            RemoteFile("t10k-images-idx3-ubyte.gz", 1_648_877, TEST_IMAGES,
+                       "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+            RemoteFile("t10k-labels-idx1-ubyte.gz", 4_542, TEST_LABELS,
+                       "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+        ),
+    ),
+    "fashion-mnist": Source(
+        ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"),
+        (
+            RemoteFile("train-images-idx3-ubyte.gz", 26_421_880, IMAGES,
+                       "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+            RemoteFile("train-labels-idx1-ubyte.gz", 29_515, LABELS,
+                       "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+            RemoteFile("t10k-images-idx3-ubyte.gz", 4_422_102, TEST_IMAGES,
+                       "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+            RemoteFile("t10k-labels-idx1-ubyte.gz", 5_148, TEST_LABELS,
+                       "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+        ),
+    ),
+    "kmnist": Source(  # only sums of the compressed files are published
+        ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
+        (
+            RemoteFile("train-images-idx3-ubyte.gz", 18_165_135, IMAGES,
+                       sha256="51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"),
+            RemoteFile("train-labels-idx1-ubyte.gz", 29_497, LABELS,
+                       sha256="e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17"),
+            RemoteFile("t10k-images-idx3-ubyte.gz", 3_041_136, TEST_IMAGES,
+                       sha256="edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5"),
+            RemoteFile("t10k-labels-idx1-ubyte.gz", 5_120, TEST_LABELS,
+                       sha256="20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"),
+        ),
+    ),
+}  # fmt: skip
+
+
+def fetch(name: str) -> Path:
+    """The folder that holds the verified files of ``SOURCES[name]``; what it lacks is downloaded, and that is said.
+
+    Raises ValueError, in one line that says what to put where, if a file cannot be had.
+    """
+    source, folder = SOURCES[name], cache_folder() / name
+    missing = [file for file in source.files if fault(folder / file.name, file) is not None]
+    if not missing:
+        return folder
+    megabytes = sum(file.size for file in missing) / 1e6
+    print(f"{name}: {len(missing)} file(s) of {megabytes:.1f} MB in all from {_host(source.mirrors[0])} "
+          f"(or a mirror) into {folder}", file=sys.stderr, flush=True)  # fmt: skip
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in missing:
+            _from_any_mirror(source.mirrors, file, folder)
+    except _Unavailable as error:
+        names = ", ".join(file.name for file in missing)
+        raise ValueError(
+            f"data {name!r} could not be downloaded ({error}); get {names} from {source.mirrors[0]} and put them into "
+            f"{folder}, or name a folder that holds them by --data-dir"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"data {name!r}: {folder} cannot be written ({reason(error)}); name a folder that holds the "
+                         "data by --data-dir, or another cache by XDG_CACHE_HOME") from error  # fmt: skip
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where this user's caches are on this platform: XDG_CACHE_HOME if set, else what the platform has for it."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(named):  # others are to be ignored, says the XDG base directory specification
+        return Path(named) / APPLICATION
+    if sys.platform == "win32" and "LOCALAPPDATA" in os.environ:
+        return Path(os.environ["LOCALAPPDATA"]) / APPLICATION / "cache"
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / APPLICATION
+
+
+def fault(path: Path, file: RemoteFile) -> str | None:
+    """The fault of a local copy of a file; None if it is the right one, to the last bit."""
+    content, size = hashlib.sha256(), 0
+    try:
+        if file.content_sha256 is None and hashlib.sha256(path.read_bytes()).hexdigest() != file.sha256:
+            return "its SHA-256 is not the published one"
+        with gzip.open(path) as stream:
+            while size <= file.content_size and (chunk := stream.read(CHUNK)):
+                content.update(chunk)
+                size += len(chunk)
+    except (OSError, EOFError, zlib.error) as error:
+        return f"it is cut short or damaged ({reason(error)})"
+    if size != file.content_size:
+        return f"its content is not {file.content_size:,} bytes long"
+    if file.content_sha256 not in (None, content.hexdigest()):
+        return "the SHA-256 of its content is not the published one"
+    return None
+
+
+class _Unavailable(Exception):
+    """A mirror does not have the file; ``passing`` if it might have it later."""
+
+    def __init__(self, what: str, passing: bool = False) -> None:
+        super().__init__(what)
+        self.passing = passing
+
+
+def _from_any_mirror(mirrors: tuple[str, ...], file: RemoteFile, folder: Path) -> None:
+    """Move the verified file into ``folder``, from the first mirror that has it; _Unavailable if none has."""
+    said: dict[str, str] = {}
+    left = list(mirrors)
+    for wait in (0.0, *WAITS):
+        time.sleep(wait if left else 0.0)
+        for mirror in tuple(left):
+            descriptor, beside = tempfile.mkstemp(dir=folder, prefix=f".{file.name}.", suffix=".part")
+            try:
+                with open(descriptor, "wb") as into:
+                    for chunk in _chunks(mirror + file.name, file):
+                        into.write(chunk)
+                if what := fault(Path(beside), file):
+                    raise _Unavailable(f"{file.name}: {what}", passing=True)
+                os.replace(beside, folder / file.name)
+                return
+            except _Unavailable as error:
+                said[mirror] = f"{_host(mirror)}: {error}"
+                if not error.passing:
+                    left.remove(mirror)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(beside)
+    raise _Unavailable("; ".join(said.values()))
+
+
+def _chunks(url: str, file: RemoteFile) -> Iterator[bytes]:
+    """The response of ``url``; _Unavailable if it is late, too long or something else."""
+    request = urllib.request.Request(url, headers={"User-Agent": APPLICATION, "Accept-Encoding": "identity"})
+    most = file.content_size + file.content_size // 1000 + 1024  # what does not compress grows by less
+    try:
+        with (
+            _opener().open(request, timeout=SECONDS_WITHOUT_AN_ANSWER) as answer,
+            tqdm(desc=file.name, total=file.size, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar,
+        ):
+            announced, received, then, before = answer.length, 0, time.monotonic(), 0
+            if announced is not None and announced > most:
+                raise _Unavailable(f"announces {announced:,} bytes where about {file.size:,} are expected")
+            while chunk := answer.read1(CHUNK):  # one wait at most, so that the clock is looked at
+                received += len(chunk)
+                if received > most:
+                    raise _Unavailable(f"sends more than {most:,} bytes where about {file.size:,} are expected")
+                if (seconds := time.monotonic() - then) > SECONDS_WITHOUT_AN_ANSWER:
+                    if received - before < SLOWEST * seconds:
+                        raise _Unavailable(f"sends less than {SLOWEST} bytes a second", passing=True)
+                    then, before = time.monotonic(), received
+                bar.update(len(chunk))
+                yield chunk
+            if announced is not None and received < announced:
+                raise _Unavailable(f"sends {received:,} bytes where it announced {announced:,}", passing=True)
+    except urllib.error.HTTPError as error:
+        error.close()
+        passing = error.code in (408, 429) or error.code >= 500
+        raise _Unavailable(f"HTTP {error.code}, {reason(error)}", passing) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        cause = getattr(error, "reason", error)
+        raise _Unavailable(reason(cause), _may_pass(cause)) from error
+
+
+def _may_pass(cause: Exception | str) -> bool:
+    """Whether to try again: not on a machine that is offline, and not where the answer will be the same."""
+    if isinstance(cause, (str, ValueError, socket.gaierror, ssl.SSLCertVerificationError)):
+        return False
+    return getattr(cause, "errno", None) not in (errno.ENETUNREACH, errno.EHOSTUNREACH)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """http and https alone, through the proxies that the environment names: no redirect leads to file:// or ftp://."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc

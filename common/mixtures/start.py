@@ -1,0 +1,67 @@
+"""Where EM for a mixture starts: the responsibilities of the first M step, as scikit-learn chooses them."""
+
+import numpy as np
+
+from common.data.centring import centred, find_centre
+from common.data.passes import column_ranges
+
+INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
+
+
+def initial_responsibilities(
+    x: np.ndarray,
+    n_components: int,
+    init_params: str,
+    random_state: np.random.RandomState,
+    sample_weight: np.ndarray | None = None,
+) -> np.ndarray:
+    """Responsibilities (N, K) to start from.
+
+    ``kmeans``: one-hot, by the clusters of k-means. ``k-means++`` and ``random_from_data``: all of component k on one
+    point, spread out or drawn. ``random``: uniform, each row divided by its sum. From one ``random_state`` these are
+    scikit-learn's own numbers, with one exception: where rows repeat or weights differ, k-means is run on the distinct
+    rows with the weight of each, so that a weight of two starts as two copies do, in whatever order they come.
+    """
+    n = len(x)
+    if init_params == "random":
+        gamma = np.asarray(random_state.uniform(size=(n, n_components)), dtype=x.dtype)
+        return gamma / gamma.sum(axis=1, keepdims=True)
+    x = centred(x, find_centre(*column_ranges(x)))
+    gamma = np.zeros((n, n_components), dtype=x.dtype)
+    if init_params == "kmeans":
+        gamma[np.arange(n), _kmeans_labels(x, n_components, random_state, sample_weight)] = 1
+        return gamma
+    if init_params == "k-means++":
+        from sklearn.cluster import kmeans_plusplus
+
+        _, rows = kmeans_plusplus(x, n_components, random_state=random_state, sample_weight=sample_weight)
+    else:
+        drawn_from = n if sample_weight is None else np.flatnonzero(sample_weight)
+        rows = random_state.choice(drawn_from, size=n_components, replace=False)
+    gamma[rows, np.arange(n_components)] = 1
+    return gamma
+
+
+def _kmeans_labels(
+    x: np.ndarray, n_components: int, random_state: np.random.RandomState, sample_weight: np.ndarray | None
+) -> np.ndarray:
+    from sklearn.cluster import KMeans  # takes a second to import, which a script's --help need not wait for
+
+    kmeans = KMeans(n_components, n_init=1, random_state=random_state)
+    seen = np.full(len(x), True) if sample_weight is None else sample_weight > 0
+    points = x[seen]
+    weight = np.ones(len(points), x.dtype) if sample_weight is None else sample_weight[seen]
+    labels = np.zeros(len(x), dtype=np.int64)  # of a row without weight, any will do
+    uniform = weight.min() == weight.max()
+    if uniform and len(np.unique(points[:, 0])) == len(points):  # the quick way to know that no row repeats
+        labels[seen] = kmeans.fit(points).labels_
+        return labels
+    distinct, inverse = np.unique(points, axis=0, return_inverse=True)
+    if uniform and len(distinct) == len(points):
+        labels[seen] = kmeans.fit(points).labels_
+        return labels
+    if len(distinct) < n_components:  # as many clusters as there are places, the others empty
+        kmeans.set_params(n_clusters=len(distinct))
+    total = np.bincount(inverse.ravel(), weights=weight).astype(x.dtype)
+    labels[seen] = kmeans.fit(distinct, sample_weight=total).labels_[inverse.ravel()]
+    return labels

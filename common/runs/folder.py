@@ -1,0 +1,268 @@
+"""A run's folder: config.json, metrics.jsonl, checkpoint.safetensors and figures.
+
+``config.json`` holds every option and the versions, ``metrics.jsonl`` one object per update, and the checkpoint
+appears whole or not at all; ``--resume`` goes on from there, in whichever framework.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from common.data.readers import read_json, read_json_lines, reason
+from common.runs import checkpoint, options
+from common.runs.options import RunOptions
+from common.runs.tensorboard import EVENTS, TensorBoardLog
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "tensorflow", "tensorflow-cpu", "keras")
+SECONDS_BETWEEN_SAVES = 10.0
+LARGEST_FLOAT = sys.float_info.max
+
+
+class RunFolder:
+    """The folder of one run, opened for a new run or to go on with an earlier one.
+
+    ``start`` is None for a new run, else the arrays and the step of the checkpoint to go on from; ``history`` holds the
+    metrics up to there. What the folder held before stays as it was until the first checkpoint is written; a run that
+    ends without one leaves nothing. Raises ValueError if the folder holds another run, if the checkpoint to go on from
+    is not of this ``architecture``, or if the folder cannot be written. Of several ``workers`` (see `distributed.py`)
+    the first alone writes.
+    """
+
+    def __init__(self, chosen: RunOptions, framework: str, architecture: Mapping[str, Any], workers: Any) -> None:
+        self.options = chosen
+        self.workers = workers
+        self.writes = workers.rank == 0
+        self.architecture = architecture
+        self._framework = framework
+        self.path = Path(chosen.out or chosen.resume)
+        self.interrupted = self.asked_to_stop = False
+        self.start: tuple[dict[str, np.ndarray], int] | None = None
+        self.history: list[dict[str, Any]] = []
+        source = None if chosen.resume is None else Path(chosen.resume)
+        if source is not None:
+            arrays, step, found = checkpoint.load(source / "checkpoint.safetensors")
+            checkpoint.check_architecture(source / "checkpoint.safetensors", found, architecture)
+            self.start = arrays, step
+            self.history = [row for row in read_metrics(source) if row["step"] <= step]
+        self._in_place = source is not None and source.resolve() == self.path.resolve()
+        self._made_folders = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        self._has_saved = False
+        self._log = self._locked = None
+        self._owned = False
+        self._board: TensorBoardLog | None = None
+        self._clock = self._saved = time.perf_counter()
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        """Make the folder, lock it, and begin config.json and metrics.jsonl."""
+        self._check_room()
+        if not self.writes:
+            return
+        self._lock()
+        config = options.as_dict(self.options) | {"framework": self._framework, "versions": versions()}
+        checkpoint.write_atomically(self._pending("config.json"), (json.dumps(config, indent=2) + "\n").encode())
+        lines = "".join(json.dumps(row) + "\n" for row in self.history)
+        checkpoint.write_atomically(self._pending("metrics.jsonl"), lines.encode())
+        self._log = open(self._pending("metrics.jsonl"), "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+
+    def steps(self, first: int, last: int, unit: str, rows: int = 0) -> Iterator[int]:
+        """Count from first + 1 to last, with a progress bar on a terminal; ends early if the run is interrupted.
+
+        The bar shows how many ``rows`` of data a second a step of so many goes through.
+
+        Raises ValueError if a run to go on with is past the last step already: to do nothing is not what was asked for.
+        """
+        if last < first:
+            raise ValueError(f"--resume {self.options.resume}: {first} {unit}s are done already, and --steps or "
+                             f"--epochs asks for {last}; ask for more, or leave the flag out")  # fmt: skip
+        return self._steps(first, last, unit, rows)
+
+    def _steps(self, first: int, last: int, unit: str, rows: int) -> Iterator[int]:
+        shown = sys.stderr.isatty() and self.writes and not self.options.quiet
+        bar = _Bar(range(first + 1, last + 1), initial=first, total=last, unit=unit, disable=not shown)
+        bar.rows = rows
+        for step in bar:
+            self.interrupted = self.workers.any_of(self.asked_to_stop)
+            if self.interrupted:
+                bar.close()
+                return
+            yield step
+
+    def log(self, step: int, **values: float) -> None:
+        """Append one line to metrics.jsonl: the step, the values and the seconds since the run began."""
+        row = {"step": step, **values, "seconds": round(time.perf_counter() - self._clock, 6)}
+        self.history.append(row)
+        interval = self.options.log_interval
+        if self.writes and interval and step % interval == 0 and not self.options.quiet:
+            tqdm.write("  ".join(f"{name} {value:.6g}" for name, value in row.items()), file=sys.stderr)
+        if self.writes:
+            self._log.write(json.dumps(row, allow_nan=False) + "\n")
+
+    def save(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
+        """Write the checkpoint, after the metrics that lead up to it."""
+        if not self.writes:
+            return
+        self._log.flush()
+        if not self._has_saved:
+            self._take_place()
+        checkpoint.save(self.path / "checkpoint.safetensors", arrays, step, self.architecture)
+        if self._board is not None:
+            self._board.update(self.history)
+        self._saved = time.perf_counter()
+
+    def check_history(self, *names: str) -> None:
+        """ValueError unless each line of the metrics to go on from has the ``names``."""
+        for row in self.history:
+            if lacking := set(names) - row.keys():
+                raise ValueError(f"--resume {self.options.resume}: metrics.jsonl lacks {', '.join(sorted(lacking))} at "
+                                 f"step {row['step']}; restore the file")  # fmt: skip
+
+    def check_arrays(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """ValueError unless the checkpoint to go on from holds arrays of these names and shapes."""
+        arrays, source = self.start[0], f"--resume {self.options.resume}"
+        if differing := arrays.keys() ^ shapes.keys():
+            names = reason(repr(sorted(differing)))
+            raise ValueError(f"{source}: the checkpoint's names differ in {names}; use a run's own")
+        for name, shape in shapes.items():
+            if arrays[name].shape != tuple(shape):
+                raise ValueError(
+                    f"{source}: the checkpoint's {name} has shape {arrays[name].shape}, not {tuple(shape)}; use one a "
+                    "run wrote"
+                )
+
+    def save_is_due(self) -> bool:
+        """Whether the last checkpoint is so old that losing what came after it would hurt."""
+        return time.perf_counter() - self._saved > SECONDS_BETWEEN_SAVES
+
+    def save_figure(self, name: str, draw: Callable[..., Any], *arguments: Any) -> None:
+        """Draw a figure of ``common.figures.runs`` into the folder."""
+        if self.writes:
+            picture = self.path / f"{name}.png"
+            draw(*arguments).savefig(picture)
+            if self._board is not None:
+                self._board.picture(name, self.history[-1]["step"] if self.history else 0, picture.read_bytes())
+
+    def summary(self, **values: Any) -> None:
+        """Print the run's final figures and where its pictures are."""
+        if not self.writes or (self.options.quiet and not self.options.json):
+            return
+        values["checkpoint_sha256"] = checkpoint.digest(self.path / "checkpoint.safetensors")
+        pictures = [str(path) for path in sorted(self.path.glob("*.png"))]
+        if self.options.json:
+            print(json.dumps({"folder": str(self.path)} | values | {"pictures": pictures}))
+            return
+        values["pictures"] = ", ".join(pictures)
+        for name, value in values.items():
+            print(f"  {name.replace('_', ' '):<29}{f'{value:.6f}' if isinstance(value, float) else value}")
+
+    def close(self) -> None:
+        """Close the log; if no checkpoint was written, leave the folder as it was found."""
+        if self._log is not None:
+            self._log.close()
+        if self._board is not None:
+            self._board.close()
+        if self._owned and not self._has_saved:
+            for name in ("config.json", "metrics.jsonl"):
+                self._pending(name).unlink(missing_ok=True)
+        for folder in self._made_folders if self.writes and not self._has_saved else ():
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
+        if self._locked is not None:
+            os.close(self._locked)
+
+    def _pending(self, name: str) -> Path:
+        return self.path / f".{name}.pending"
+
+    def _lock(self) -> None:
+        """Keep other runs out of the folder; the system lets go when this process ends, however it does."""
+        if fcntl is not None:
+            self._locked = os.open(self.path, os.O_RDONLY)
+            try:
+                fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ValueError(
+                    f"--out {self.path}: another run is writing there; wait, or choose another folder"
+                ) from error
+        self._owned = True
+
+    def _take_place(self) -> None:
+        if not self._in_place:
+            for old in (*self.path.glob("*.png"), *self.path.glob(EVENTS), self.path / "checkpoint.safetensors"):
+                old.unlink(missing_ok=True)
+        for name in ("config.json", "metrics.jsonl"):
+            os.replace(self._pending(name), self.path / name)
+        if self.options.tensorboard:
+            self._board = TensorBoardLog(self.path)
+        self._has_saved = True
+
+    def _check_room(self) -> None:
+        held = (self.path / "checkpoint.safetensors").exists()
+        if held and not self._in_place and not self.options.overwrite:
+            raise ValueError(f"--out {self.path}: holds a run already; choose another folder or add --overwrite")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
+            ) from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options of the run in a folder."""
+    try:
+        return read_json(path / "config.json")
+    except ValueError as error:
+        raise ValueError(f"--resume {path}: config.json cannot be read ({error}); name a run's folder") from error
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, finite numbers with a step and a loss; without a last one cut short."""
+    rows = read_json_lines(path / "metrics.jsonl")
+    for number, row in enumerate(rows, start=1):
+        finite = all(type(value) in (int, float) and abs(value) <= LARGEST_FLOAT for value in row.values())
+        if not (finite and {"step", "loss"} <= row.keys() and isinstance(row["step"], int) and row["step"] > 0):
+            what = f"line {number} of metrics.jsonl holds no step and loss, or other than finite numbers"
+            raise ValueError(f"{path}: {what}; restore the file")
+    return rows
+
+
+def versions() -> dict[str, str]:
+    """The versions a result may depend on, of the packages that are installed: one framework is enough."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package.removesuffix("-cpu")] = version(package)  # TensorFlow has a build of that name
+    return found
+
+
+class _Bar(tqdm):
+    """A progress bar that shows rows a second after the time left."""
+
+    rows = 0
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What the bar is drawn from."""
+        values = super().format_dict
+        if self.rows and values["rate"]:
+            values["postfix"] = f"{self.rows * values['rate']:,.0f} rows/s"
+        return values

@@ -1,0 +1,87 @@
+"""Start a training script as several processes on this machine: a launcher for either framework.
+
+python -m common.runs.launch_workers 2 tf2_impl.train_vae --out build/runs/shared
+python -m common.runs.launch_workers 2 pytorch_impl.train_vae --out build/runs/shared
+
+Each process finds in its environment what its framework expects: TF_CONFIG, or what torchrun would set. Across
+machines, set those on each of them, or use torchrun. The exit code is the first worker's that is not 0. If a worker
+fails, the others see that it is gone and stop by themselves.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = str(Path(__file__).resolve().parents[2])  # where the scripts are, whatever the working directory
+MOST_WORKERS = 256
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def environment(rank: int, ports: Sequence[int]) -> dict[str, str]:
+    """The environment in which worker ``rank`` of either framework finds the others; one port for each."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH")))),
+        "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}}),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(len(ports)),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(ports[0]),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Start the workers, wait for all, and pass on what asks them to stop."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(__doc__.strip())
+        return 0
+    if len(arguments) < 2 or not arguments[0].isdecimal() or int(arguments[0]) < 1:
+        print("usage: python -m common.runs.launch_workers WORKERS MODULE [ARGUMENT ...]", file=sys.stderr)
+        return 2
+    if int(arguments[0]) > MOST_WORKERS:
+        print(f"common.runs.launch_workers: error: {arguments[0]} workers: at most {MOST_WORKERS}", file=sys.stderr)
+        return 2
+    sys.path.insert(0, ROOT)
+    if not _exists(arguments[1]):
+        print(f"common.runs.launch_workers: error: there is no module {arguments[1]}; name one such as "
+              "pytorch_impl.train_gmm", file=sys.stderr)  # fmt: skip
+        return 2
+    ports = free_ports(int(arguments[0]))
+    command = [sys.executable, "-m", *arguments[1:]]
+    workers = [subprocess.Popen(command, env=environment(rank, ports)) for rank in range(len(ports))]
+
+    def pass_on(number: int, frame: object) -> None:
+        for worker in workers:
+            worker.send_signal(number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to the workers as well
+    codes = [worker.wait() for worker in workers]
+    return next((code for code in codes if code), 0)
+
+
+def _exists(module: str) -> bool:
+    try:  # imports the packages that the module is in, not the module
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""A training loop's surroundings: options, data, devices and workers before it; signals, errors and exit codes after.
+
+An interrupted run stops between two updates, writes its checkpoint and ends. Whatever is wrong with the arguments or
+the data is said in one line, before the run's folder is touched.
+"""
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from common.runs import options
+from common.runs.folder import RunFolder, read_config
+from common.runs.options import RunOptions
+from common.runs.silence import without_native_stderr
+
+FRAMEWORKS = {"torch": "pytorch_impl", "tensorflow": "tf2_impl"}
+
+
+def main(
+    prog: str,
+    kind: type[RunOptions],
+    prepare: Callable[[Any], tuple[Any, Mapping[str, Any]]],
+    train: Callable[[RunFolder, Any], None],
+    argv: Sequence[str] | None,
+) -> int:
+    """One run of a training script; returns the exit code: 0, 2 for bad arguments or input, 130 when interrupted.
+
+    ``prepare(options)`` loads and checks the data, and says what architecture they need, before the folder is touched;
+    ``train(run, data)`` does the rest.
+    """
+    chosen, given = options.parse(kind, argv, prog)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of one library about another
+        warnings.showwarning = lambda message, *_: print(f"{prog}: {message}", file=sys.stderr)
+        return _run(prog, prepare, train, chosen, given)
+
+
+def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, given: set[str]) -> int:
+    run = workers = None
+    try:
+        if chosen.resume is not None:
+            chosen = options.resumed(chosen, given, read_config(Path(chosen.resume)))
+        data, architecture = prepare(chosen)
+        package = prog.partition(".")[0]
+        if chosen.verbose:
+            os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"  # before TensorFlow is imported
+        silence = contextlib.nullcontext if chosen.verbose else without_native_stderr
+        with silence():
+            backend = implementation(package, ["backend"]).backend
+        in_chunks = getattr(data, "in_chunks", False)
+        backend.set_up(chosen.device, chosen.threads, in_chunks)  # refused here, before the folder is touched
+        with silence():
+            workers = importlib.import_module(f"{package}.distributed").join(chosen.device)
+        chosen.check_workers(workers.size)
+        run = RunFolder(chosen, package, architecture, workers)
+        _stop_between_steps(run)
+        if run.writes and not (chosen.quiet or chosen.json):
+            shared = f", {workers.size} workers" if workers.size > 1 else ""
+            print(f"{prog}: {chosen.data}, seed {chosen.seed}, {chosen.precision}{shared} -> {run.path}", flush=True)
+        train(run, data)
+        if run.interrupted and run.writes:
+            print(f"{prog}: interrupted; go on with --resume {run.path}", file=sys.stderr)
+        return 130 if run.interrupted else 0
+    except (ValueError, OSError) as error:
+        if run is not None and isinstance(error, ConnectionError):  # a worker is lost
+            saved = f" with --resume {run.path}" if (run.path / "checkpoint.safetensors").exists() else ""
+            print(f"{prog}: error: {error}; start all again{saved}", file=sys.stderr)
+            return 1
+        if workers is None or workers.rank == 0:
+            print(f"{prog}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        if run is not None:
+            run.close()
+        if workers is not None:
+            workers.leave()
+
+
+def implementation(package: str, names: Sequence[str]) -> SimpleNamespace:
+    """The modules of these names of an implementation; ValueError if its framework is not installed."""
+    try:
+        return SimpleNamespace(**{name: importlib.import_module(f"{package}.{name}") for name in names})
+    except ModuleNotFoundError as error:
+        if error.name not in FRAMEWORKS:
+            raise
+        other = next(folder for folder in FRAMEWORKS.values() if folder != package)
+        raise ValueError(
+            f"{package}: {error.name} is not installed; run `python -m pip install -c requirements.txt {error.name}`, "
+            f"or use {other}"
+        ) from error
+
+
+def _stop_between_steps(run: RunFolder) -> None:
+    """Let Ctrl-C and SIGTERM end the run at the next step; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def ask_to_stop(number: int, frame: Any) -> None:
+        if run.asked_to_stop:
+            raise KeyboardInterrupt
+        run.asked_to_stop = True
+
+    signal.signal(signal.SIGINT, ask_to_stop)
+    signal.signal(signal.SIGTERM, ask_to_stop)

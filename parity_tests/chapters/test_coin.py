@@ -1,0 +1,422 @@
+"""The coin: the frameworks agree, and both agree with SciPy, quadrature, exact fractions and central differences."""
+
+import itertools
+import math
+from fractions import Fraction
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+from scipy import integrate, optimize, stats
+
+import pytorch_impl.coin as torch_coin
+import tf2_impl.coin as tf_coin
+from common import draws
+from common.mixtures.beta_tails import beta_credible_interval, beta_log_upper_tail
+from parity_tests.conftest import MODES, Parity
+
+both = pytest.mark.parametrize("module", [torch_coin, tf_coin], ids=["torch", "tf2"])
+TOSSES = (draws.uniforms(0, "sample", (60,)) < 0.3).astype(float)
+ARGUMENTS = {
+    "tosses": TOSSES,
+    "heads": np.array(17.0),
+    "tails": np.array(43.0),
+    "theta": np.array([0.02, 0.28, 0.5, 0.75, 0.97]),
+    "a": np.array(2.5),
+    "b": np.array(0.7),
+}
+# name: arguments, kind of the value, kind of the gradient if there is one
+FUNCTIONS = {
+    "sequence_log_probability": (("heads", "tails", "theta"), "loss", "gradient"),
+    "sufficient_statistics": (("tosses",), "loss", None),
+    "log_likelihood": (("tosses", "theta"), "loss", "gradient"),
+    "maximum_likelihood": (("heads", "tails"), "elementwise", "gradient"),
+    "log_beta": (("a", "b"), "log gamma", "log gamma"),
+    "beta_log_density": (("theta", "a", "b"), "log gamma", "log gamma"),
+    "posterior": (("heads", "tails", "a", "b"), "elementwise", "gradient"),
+    "maximum_a_posteriori": (("heads", "tails", "a", "b"), "elementwise", "gradient"),
+    "predictive": (("heads", "tails", "a", "b"), "elementwise", "gradient"),
+    "predictive_log_probability": (("heads", "tails", "a", "b"), "log gamma", "log gamma"),
+    "log_evidence": (("heads", "tails", "a", "b"), "log gamma", "log gamma"),
+    "log_evidence_by_prediction": (("tosses", "a", "b"), "loss", "gradient"),
+}
+
+
+def tensors(module: ModuleType, *values: Any, dtype: str = "float64") -> list:
+    """Values as the module's own tensors."""
+    make = torch.tensor if module is torch_coin else tf.constant
+    return [make(np.asarray(value, dtype=dtype)) for value in values]
+
+
+def value_and_gradients(module: ModuleType, name: str, *values: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A function's value, and the gradients of its sum, in float64."""
+    inputs = tensors(module, *values)
+    if module is torch_coin:
+        inputs = [t.requires_grad_() for t in inputs]
+        value = getattr(module, name)(*inputs)
+        gradients = torch.autograd.grad(value.sum(), inputs)
+        return value.detach().numpy(), [g.numpy() for g in gradients]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        value = getattr(module, name)(*inputs)
+    return value.numpy(), [g.numpy() for g in tape.gradient(value, inputs)]
+
+
+def exact_log(p: Fraction) -> float:
+    """log p to machine precision, however many digits the fraction has."""
+    exponent = p.numerator.bit_length() - p.denominator.bit_length()
+    return math.log(p / Fraction(2) ** exponent) + exponent * math.log(2)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_values_and_gradients_agree(parity: Parity, name: str, dtype: str, mode: str) -> None:
+    names, kind, gradient_kind = FUNCTIONS[name]
+    arrays = [ARGUMENTS[argument].astype(dtype) for argument in names]
+    sought = [i for i, argument in enumerate(names) if argument != "tosses"] if gradient_kind else []
+
+    def parts(value: Any) -> tuple:
+        return value if isinstance(value, tuple) else (value,)
+
+    inputs = [torch.tensor(a, requires_grad=bool(sought)) for a in arrays]
+    ours = parts(getattr(torch_coin, name)(*inputs))
+    gradients = torch.autograd.grad(sum(v.sum() for v in ours), [inputs[i] for i in sought]) if sought else ()
+
+    def with_gradient(*arguments: tf.Tensor) -> tuple:
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            value = parts(getattr(tf_coin, name)(*arguments))
+            total = tf.add_n([tf.reduce_sum(v) for v in value])
+        return value, tape.gradient(total, [arguments[i] for i in sought])
+
+    theirs, tf_gradients = MODES[mode](with_gradient)(*map(tf.constant, arrays))
+    for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        parity.check(name, kind, a, b, str(index) if len(ours) > 1 else "", mode)
+    for i, a, b in zip(sought, gradients, tf_gradients, strict=True):
+        parity.check(f"{name} gradient", gradient_kind, a, b, names[i], mode)
+
+
+@both
+def test_log_probabilities_are_scipys(module: ModuleType) -> None:
+    theta = np.array([0.0, 1e-12, 0.2, 0.5, 0.999, 1.0])
+    for tosses in (TOSSES, np.ones(4), np.zeros(4), np.zeros(0)):
+        expected = stats.bernoulli(theta[:, None]).logpmf(tosses).sum(axis=1)
+        np.testing.assert_allclose(module.log_likelihood(*tensors(module, tosses, theta)), expected, rtol=1e-12)
+    for a, b in itertools.product((0.3, 1.0, 2.0, 80.0), repeat=2):
+        expected = stats.beta(a, b).logpdf(theta)
+        np.testing.assert_allclose(module.beta_log_density(*tensors(module, theta, a, b)), expected, 1e-12, 1e-12)
+        for heads, tails in ((0, 0), (3, 0), (0, 5), (40, 61)):
+            expected = stats.betabinom(heads + tails, a, b).logpmf(heads)
+            ours = float(module.predictive_log_probability(*tensors(module, heads, tails, a, b)))
+            assert ours == pytest.approx(expected, abs=1e-12)
+
+
+@both
+def test_gradients_are_central_differences(module: ModuleType) -> None:
+    for name in ("sequence_log_probability", "beta_log_density", "maximum_a_posteriori", "predictive",
+                 "predictive_log_probability", "log_evidence", "log_evidence_by_prediction", "log_beta"):  # fmt: skip
+        names = FUNCTIONS[name][0]
+        for a, b in ((2.5, 0.7), (1.0, 3.0), (3.0, 1.0)):  # at 1 a count of the Beta density is 0, not its gradient
+            changed = {"theta": 0.28, "a": a, "b": b}
+            values = [np.array(changed.get(n, ARGUMENTS[n])) for n in names]
+            gradients = value_and_gradients(module, name, *values)[1]
+            for i, argument in enumerate(names):
+                if argument == "tosses":
+                    continue
+                h = 1e-6 * max(1.0, float(values[i]))
+                moved = [[v + s * (j == i) for j, v in enumerate(values)] for s in (h, -h)]
+                up, down = (float(getattr(module, name)(*tensors(module, *m))) for m in moved)
+                assert float(gradients[i]) == pytest.approx((up - down) / (2 * h), rel=1e-7, abs=1e-7), (name, argument)
+
+
+@both
+def test_zero_log_zero_is_zero_and_has_a_finite_gradient(module: ModuleType, mode: str) -> None:
+    heads, tails, theta = [0.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0]
+    value, gradients = value_and_gradients(module, "sequence_log_probability", heads, tails, theta)
+    np.testing.assert_array_equal(value, 0.0)
+    # d/d theta of t log(1 - theta) at 0 is -t, of h log theta at 1 is h
+    np.testing.assert_array_equal(gradients[2], [-2.0, 3.0, 0.0, 0.0])
+    assert np.all(np.isfinite(gradients))
+    function = module.sequence_log_probability if module is torch_coin else MODES[mode](module.sequence_log_probability)
+    np.testing.assert_array_equal(function(*tensors(module, heads, tails, theta)), 0.0)
+    assert float(function(*tensors(module, [1.0], [0.0], [0.0]))[0]) == -np.inf
+    assert float(function(*tensors(module, [0.0], [1.0], [1.0]))[0]) == -np.inf
+
+
+@both
+def test_estimates_are_the_maxima(module: ModuleType) -> None:
+    heads, tails = 17, 43
+    for estimate, a, b in ((module.maximum_likelihood, 1.0, 1.0), (module.maximum_a_posteriori, 4.0, 9.0)):
+        prior = () if estimate is module.maximum_likelihood else (a, b)
+        found = float(estimate(*tensors(module, heads, tails, *prior)))
+        peak = optimize.minimize_scalar(
+            lambda theta: -stats.binom.logpmf(heads, heads + tails, theta) - stats.beta.logpdf(theta, a, b),  # noqa: B023
+            bounds=(0, 1), method="bounded", options={"xatol": 1e-12})  # fmt: skip
+        assert found == pytest.approx(peak.x, abs=1e-7)
+        slope = value_and_gradients(module, "beta_log_density", found, a + heads, b + tails)[1][0]
+        assert abs(slope) < 1e-11 * (heads + tails)
+
+
+@both
+def test_the_mode_at_the_edges(module: ModuleType, mode: str, dtype: str) -> None:
+    cases = [
+        (0, 0, 1, 1, np.nan), (0, 0, 0.5, 0.5, np.nan), (0, 0, 0.2, 0.9, np.nan), (0, 0, 0.5, 1, 0), (0, 0, 1, 0.5, 1),
+        (0, 0, 0.5, 2, 0), (0, 0, 2, 0.5, 1), (0, 0, 1, 2, 0), (0, 0, 3, 1, 1), (0, 3, 1, 1, 0), (4, 0, 1, 1, 1),
+        (2, 1, 1, 1, 2 / 3), (0, 1, 2, 1, 0.5), (1, 0, 0.5, 0.5, 1), (5, 2, 0.5, 0.5, 0.75), (0, 0, 3, 2, 2 / 3),
+    ]  # fmt: skip
+    columns = tensors(module, *np.array(cases, dtype=float).T[:4], dtype=dtype)
+    function = module.maximum_a_posteriori if module is torch_coin else MODES[mode](module.maximum_a_posteriori)
+    np.testing.assert_allclose(
+        function(*columns), [case[4] for case in cases], rtol=1e-6 if dtype == "float32" else 1e-15
+    )
+    # each finite one against the density itself, on a grid that gets close to the edges
+    grid = np.concatenate([np.logspace(-9, -2, 50), np.linspace(0.01, 0.99, 981), 1 - np.logspace(-2, -9, 50)])
+    for heads, tails, a, b, expected in cases:
+        highest = grid[np.argmax(stats.beta(a + heads, b + tails).logpdf(grid))]
+        assert np.isnan(expected) or highest == pytest.approx(expected, abs=2e-3)
+
+
+@both
+def test_gradients_of_the_mode_are_finite_wherever_it_is(module: ModuleType) -> None:
+    for heads, tails, a, b in (
+        (0, 0, 0.5, 2.0),
+        (0, 0, 1.0, 2.0),
+        (3, 0, 1.0, 1.0),
+        (0, 0, 1.0, 1.0),
+        (0, 0, 0.5, 0.5),
+    ):
+        gradients = value_and_gradients(module, "maximum_a_posteriori", heads, tails, a, b)[1]
+        assert np.all(np.isfinite(gradients))
+
+
+@both
+def test_map_with_a_flat_prior_is_maximum_likelihood(module: ModuleType) -> None:
+    for heads, tails in ((1, 0), (0, 1), (3, 7), (1_000_003, 12)):
+        pair = tensors(module, heads, tails)
+        assert float(module.maximum_a_posteriori(*pair, *tensors(module, 1.0, 1.0))) == float(
+            module.maximum_likelihood(*pair)
+        )
+
+
+@both
+@pytest.mark.parametrize(
+    ("heads", "tails", "a", "b"), [(3, 0, 1, 1), (0, 0, 2, 5), (17, 43, 2.5, 0.7), (0, 2, 0.5, 0.5)]
+)
+def test_the_posterior_is_bayes_rule_by_quadrature(
+    module: ModuleType, heads: int, tails: int, a: float, b: float
+) -> None:
+    def joint(theta: float) -> float:
+        return theta**heads * (1 - theta) ** tails * stats.beta.pdf(theta, a, b)
+
+    # the substitution theta = sin²(u) takes the singularities of a, b < 1 away
+    def integral(f: Any) -> float:
+        return integrate.quad(
+            lambda u: f(math.sin(u) ** 2) * math.sin(2 * u),
+            1e-12,
+            math.pi / 2 - 1e-12,
+            epsabs=0,
+            epsrel=1e-12,
+            limit=400,
+        )[0]
+
+    evidence, mean = integral(joint), integral(lambda theta: theta * joint(theta))
+    arguments = tensors(module, heads, tails, a, b)
+    assert float(module.predictive(*arguments)) == pytest.approx(mean / evidence, rel=1e-9)
+    assert float(module.predictive(*arguments)) == pytest.approx((heads + a) / (heads + tails + a + b), rel=1e-15)
+    assert float(module.log_evidence(*arguments)) == pytest.approx(math.log(evidence), abs=1e-9)
+    alpha, beta = module.posterior(*arguments)
+    for theta in (0.1, 0.5, 0.8):
+        density = math.exp(float(module.beta_log_density(*tensors(module, theta), alpha, beta)))
+        assert density == pytest.approx(joint(theta) / evidence, rel=1e-9)
+
+
+@both
+def test_the_evidence_is_the_product_of_the_predictions(module: ModuleType) -> None:
+    a, b = tensors(module, 2.5, 0.7)
+    (tosses,) = tensors(module, TOSSES)
+    total, heads, tails = 0.0, 0.0, 0.0
+    for toss in TOSSES:
+        p = float(module.predictive(*tensors(module, heads, tails), a, b))
+        total += math.log(p if toss else 1 - p)
+        heads, tails = heads + toss, tails + 1 - toss
+    assert float(module.log_evidence_by_prediction(tosses, a, b)) == pytest.approx(total, rel=1e-13)
+    assert float(module.log_evidence(*module.sufficient_statistics(tosses), a, b)) == pytest.approx(total, rel=1e-13)
+
+
+@both
+@pytest.mark.parametrize(("a", "b"), [(10**10, 10**10), (10**12, 1), (1, 1), (3, 10**6)])
+def test_the_evidence_keeps_its_digits_under_a_strong_prior(module: ModuleType, a: int, b: int) -> None:
+    tosses = [1, 1, 0, 1, 1, 0, 1]
+    exact, heads, tails = Fraction(1), 0, 0
+    for toss in tosses:
+        exact *= Fraction(a + heads if toss else b + tails, a + b + heads + tails)
+        heads, tails = heads + toss, tails + 1 - toss
+    expected = exact_log(exact)
+    ours = float(module.log_evidence_by_prediction(*tensors(module, tosses, a, b)))
+    assert ours == pytest.approx(expected, rel=1e-12)
+    ones = float(module.log_evidence_by_prediction(*tensors(module, [1, 1], 10**12, 1)))
+    assert ones == pytest.approx(
+        -2e-12, rel=1e-11, abs=0
+    )  # log(1 - 1e-12) twice: 1 - p has lost 4 digits, this has not
+
+
+@both
+def test_the_beta_binomial_sums_to_one_and_one_toss_is_the_predictive(module: ModuleType) -> None:
+    heads = np.arange(31.0)
+    log_p = np.asarray(module.predictive_log_probability(*tensors(module, heads, 30 - heads, 2.5, 0.7)))
+    assert np.exp(log_p).sum() == pytest.approx(1, rel=1e-13)
+    one = float(module.predictive_log_probability(*tensors(module, 1, 0, 2.5, 0.7)))
+    assert math.exp(one) == pytest.approx(float(module.predictive(*tensors(module, 0, 0, 2.5, 0.7))), rel=1e-14)
+
+
+@both
+@pytest.mark.parametrize("seed", range(3))
+def test_in_portions_is_at_once(module: ModuleType, seed: int) -> None:
+    cuts = np.sort((draws.uniforms(seed, "split", (4,)) * 61).astype(int))
+    at_once, in_portions = module.BetaBernoulli(2.5, 0.7).update(TOSSES), module.BetaBernoulli(2.5, 0.7)
+    evidence = 0.0
+    for portion in np.split(TOSSES, cuts):
+        evidence += in_portions.log_evidence(portion)
+        in_portions = in_portions.update(portion)
+    assert in_portions.posterior == at_once.posterior
+    for answer in ("mle", "map", "predictive", "credible_interval"):
+        assert getattr(in_portions, answer)() == getattr(at_once, answer)()
+    assert evidence == pytest.approx(module.BetaBernoulli(2.5, 0.7).log_evidence(TOSSES), rel=1e-13)
+
+
+def test_the_answers_of_both_agree(parity: Parity) -> None:
+    ours, theirs = (module.BetaBernoulli(2.5, 0.7).update(TOSSES) for module in (torch_coin, tf_coin))
+    for answer in ("mle", "map", "predictive", "credible_interval"):
+        parity.check(f"BetaBernoulli {answer}", "output", getattr(ours, answer)(), getattr(theirs, answer)())
+
+
+@both
+def test_three_answers_differ_after_few_tosses_and_agree_after_many(module: ModuleType) -> None:
+    few = module.BetaBernoulli(2, 2).update([1, 1, 1])
+    assert (few.mle(), few.map(), few.predictive()) == (1.0, pytest.approx(4 / 5), pytest.approx(5 / 7))
+    apart = []
+    for n in (10, 1_000, 100_000):
+        many = module.BetaBernoulli(2, 2).update((draws.uniforms(1, "sample", (n,)) < 0.3).astype(int))
+        low, high = many.credible_interval()
+        assert low < many.map() < high
+        apart.append(max(abs(many.mle() - many.map()), abs(many.mle() - many.predictive())))
+    assert apart[0] > 20 * apart[1] > 400 * apart[2] > 0
+    assert apart[2] < 2e-5
+    assert many.credible_interval()[1] - many.credible_interval()[0] < 0.006
+
+
+@both
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor, tf.constant, lambda t: np.array(t, dtype=bool)])
+def test_tosses_of_any_kind(module: ModuleType, kind: Any) -> None:
+    coin = module.BetaBernoulli().update(kind([1, 0, 1, 1]))
+    assert (coin.heads, coin.tails, coin.posterior) == (3, 1, (4.0, 2.0))
+    assert module.BetaBernoulli().log_likelihood(kind([1, 0, 1, 1]), 0.25) == pytest.approx(math.log(0.25**3 * 0.75))
+    assert module.BetaBernoulli().update([]).posterior == (1.0, 1.0)
+    assert repr(coin) == "BetaBernoulli(a=1, b=1) after 3 heads and 1 tails"
+
+
+def exact_log_upper_tail(a: int, b: int, threshold: float) -> float:
+    """log P(theta > c) under Beta(a, b) of whole a, b, in fractions: at most a - 1 heads in a + b - 1 tosses."""
+    n, c = a + b - 1, Fraction(threshold)
+    tail = sum(math.comb(n, j) * c**j * (1 - c) ** (n - j) for j in range(a))
+    return exact_log(tail)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "threshold"),
+    [(1, 1, 0.25), (4, 4, 0.9), (2, 60, 0.5), (1, 100, 0.5), (30, 200, 0.6), (3, 200, 0.9), (3, 400, 0.9),
+     (1, 2000, 0.5), (5, 700, 0.4), (40, 60, 0.999), (20, 30, 0.4)],
+)  # fmt: skip
+def test_tails_are_the_exact_binomial_sums(a: int, b: int, threshold: float) -> None:
+    expected = exact_log_upper_tail(a, b, threshold)
+    assert beta_log_upper_tail(a, b, threshold) == pytest.approx(expected, rel=2e-15, abs=0)
+    coin = torch_coin.BetaBernoulli(a, b)
+    assert coin.log_tail_probability(threshold) == beta_log_upper_tail(a, b, threshold)
+    if expected > -700:
+        assert coin.tail_probability(threshold) == pytest.approx(math.exp(expected), rel=2e-13, abs=0)
+
+
+def test_a_tail_close_to_one_keeps_its_digits() -> None:
+    # P(theta > 1/8) under Beta(60, 1) = 1 - 8^-60, of which a float keeps nothing but the logarithm
+    assert beta_log_upper_tail(60, 1, 0.125) == pytest.approx(-(0.125**60), rel=1e-13, abs=0)
+    assert beta_log_upper_tail(2, 3, 0.0) == 0.0
+    assert beta_log_upper_tail(2, 3, 1.0) == -math.inf
+
+
+@pytest.mark.parametrize(("a", "b"), [(1, 1), (3, 9), (50, 2), (40, 70)])
+@pytest.mark.parametrize("level", [0.5, 0.95, 1 - 2.0**-40])
+def test_the_interval_leaves_equal_tails(a: int, b: int, level: float) -> None:
+    low, high = beta_credible_interval(a, b, level)
+    outside = math.log(0.5 * (1 - level))
+    assert exact_log_upper_tail(a, b, high) == pytest.approx(outside, rel=1e-10)
+    # the lower tail of theta is the upper tail of 1 - theta, but 1 - low rounds: hence fractions of low itself
+    n, c = a + b - 1, Fraction(low)
+    tail = sum(math.comb(n, j) * c**j * (1 - c) ** (n - j) for j in range(a, n + 1))
+    assert exact_log(tail) == pytest.approx(outside, rel=1e-10)
+
+
+def test_an_interval_of_all_but_certainty_keeps_its_digits() -> None:
+    level = 1 - 3 * 2.0**-53  # half of what it leaves out is lost in 1 - outside
+    _, high = beta_credible_interval(3, 9, level)
+    assert exact_log_upper_tail(3, 9, high) == pytest.approx(math.log(3 * 2.0**-54), rel=1e-12)
+
+
+def test_intervals_cover_as_often_as_they_say() -> None:
+    """Over coins drawn from the prior, 80 % intervals hold the coin's bias in 80 % of the cases."""
+    s, n = 2000, 12
+    biases = stats.beta(2, 3).ppf(draws.uniforms(3, "component", (s,)))
+    heads = (draws.uniforms(3, "sample", (s, n)) < biases[:, None]).sum(axis=1)
+    intervals = np.array([beta_credible_interval(2 + h, 3 + n - h, 0.8) for h in heads])
+    held = np.mean((intervals[:, 0] < biases) & (biases < intervals[:, 1]))
+    assert held == pytest.approx(0.8, abs=4 * math.sqrt(0.8 * 0.2 / s))
+
+
+BAD = [
+    ("BetaBernoulli(0, 1)", "a=0 is no parameter of a Beta density: give a positive, finite number"),
+    ("BetaBernoulli(1, -2)", "b=-2 is no parameter of a Beta density: give a positive, finite number"),
+    ("BetaBernoulli(inf, 1)", "a=inf is no parameter of a Beta density: give a positive, finite number"),
+    ("BetaBernoulli(1, nan)", "b=nan is no parameter of a Beta density: give a positive, finite number"),
+    ("BetaBernoulli('x', 1)", "a='x' is not a number: give one number"),
+    ("BetaBernoulli().update([0, 2])", "tosses has the entry 2 at position 1: give 1 for heads, 0 for tails"),
+    ("BetaBernoulli().update([nan])", "tosses has the entry nan at position 0: give 1 for heads, 0 for tails"),
+    ("BetaBernoulli().update([0.5, 1])", "tosses has the entry 0.5 at position 0: give 1 for heads, 0 for tails"),
+    ("BetaBernoulli().update([[1, 0]])", "tosses has shape (1, 2), not (N,): give one sequence of zeros and ones"),
+    ("BetaBernoulli().update(1)", "tosses has shape (), not (N,): give one sequence of zeros and ones"),
+    ("BetaBernoulli().update(['H'])", "tosses holds str32 values: give numbers"),
+    ("BetaBernoulli().update([[1], [1, 0]])",
+     "tosses is a list of lists of different lengths: give one sequence of numbers"),
+    ("BetaBernoulli().log_likelihood([1], 1.5)", "theta=1.5 is no probability: give a number in [0, 1]"),
+    ("BetaBernoulli().log_likelihood([1], nan)", "theta=nan is no probability: give a number in [0, 1]"),
+    ("BetaBernoulli().log_density(-0.1)", "theta=-0.1 is no probability: give a number in [0, 1]"),
+    ("BetaBernoulli().tail_probability(2)", "threshold=2 is no probability: give a number in [0, 1]"),
+    ("BetaBernoulli().credible_interval(1)", "level=1 must lie strictly between 0 and 1: give 0.95 for 95 %"),
+    ("BetaBernoulli().credible_interval(95)", "level=95 must lie strictly between 0 and 1: give 0.95 for 95 %"),
+    ("BetaBernoulli().predictive_log_probability(1.5, 2)", "new_heads=1.5 must be a whole number of at least 0"),
+    ("BetaBernoulli().predictive_log_probability(1, -2)", "new_tails=-2 must be a whole number of at least 0"),
+    ("BetaBernoulli().mle()",
+     "mle: no toss was seen (heads=0, tails=0); update(tosses) first, or ask for predictive()"),
+    ("BetaBernoulli().update([]).mle()",
+     "mle: no toss was seen (heads=0, tails=0); update(tosses) first, or ask for predictive()"),
+    ("BetaBernoulli().map()",
+     "map: the posterior Beta(1, 1) is flat and has no mode to prefer; update(tosses) first, or use a prior with a > 1 "
+     "and b > 1"),
+    ("BetaBernoulli(0.5, 0.2).map()",
+     "map: the posterior Beta(0.5, 0.2) has a peak at either edge and has no mode to prefer; update(tosses) first, or "
+     "use a prior with a > 1 and b > 1"),
+]  # fmt: skip
+
+
+@both
+@pytest.mark.parametrize(("call", "message"), BAD)
+def test_bad_input(module: ModuleType, call: str, message: str) -> None:
+    names = {"BetaBernoulli": module.BetaBernoulli, "nan": math.nan, "inf": math.inf}
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
+        eval(call, names)
+    assert str(error.value) == message
+
+
+@both
+def test_no_tosses_and_the_maximum_likelihood_is_nan(module: ModuleType) -> None:
+    assert np.isnan(float(module.maximum_likelihood(*tensors(module, 0, 0))))

@@ -1,0 +1,375 @@
+"""Which coin was tossed: the frameworks agree, and both agree with the paper, enumeration, SciPy and differences."""
+
+import itertools
+import math
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+from scipy import optimize, stats
+from sklearn.exceptions import ConvergenceWarning
+
+import pytorch_impl.coin_mixture as torch_mixture
+import tf2_impl.coin_mixture as tf_mixture
+from common import draws
+from common.parity import difference
+from parity_tests.conftest import MODES, Parity
+
+N, K = 40, 3
+NAMES = ("heads", "tosses", "weights", "biases")
+PAPER = ([5, 9, 8, 4, 7], 10)
+both = pytest.mark.parametrize("module", [torch_mixture, tf_mixture], ids=["torch", "tf2"])
+
+
+def tensors(module: ModuleType, *values: Any, dtype: str = "float64") -> list:
+    """Values as the module's own tensors."""
+    make = torch.tensor if module is torch_mixture else tf.constant
+    return [make(np.asarray(value, dtype=dtype)) for value in values]
+
+
+def problem(seed: int, dtype: str = "float64", n: int = N, k: int = K) -> tuple[np.ndarray, ...]:
+    """Heads, tosses, and weights and biases that are not those that made them."""
+    tosses = np.floor(draws.uniforms(seed, "sample", (n,)) * 25) + 1
+    coin = np.floor(draws.uniforms(seed, "component", (n,)) * k)
+    heads = stats.binom.ppf(draws.uniforms(seed, "sample", (n,), step=1), tosses, (coin + 0.5) / k)
+    weights = draws.uniforms(seed, "component", (k,), step=1) + 0.2
+    biases = draws.uniforms(seed, "start", (k,))
+    return tuple(np.asarray(v, dtype=dtype) for v in (heads, tosses, weights / weights.sum(), biases))
+
+
+@pytest.mark.parametrize(
+    "name", ["component_log_probabilities", "log_joint", "log_likelihood", "responsibilities", "e_step"]
+)
+def test_values_and_gradients_agree(parity: Parity, name: str, dtype: str, mode: str) -> None:
+    arrays, names = problem(0, dtype), NAMES
+    if name == "component_log_probabilities":
+        arrays, names = (*arrays[:2], arrays[3]), (*names[:2], names[3])
+    # a gradient of responsibilities needs unequal cotangents: their sum over coins is constant
+    cotangent = np.linspace(0.5, 1.5, K).astype(dtype)
+    kind = "output" if name in ("responsibilities", "e_step") else "log gamma"
+
+    def last(value: Any) -> Any:
+        return value[1] if isinstance(value, tuple) else value
+
+    inputs = [torch.tensor(a, requires_grad=i >= 2) for i, a in enumerate(arrays)]
+    value = getattr(torch_mixture, name)(*inputs)
+    gradients = torch.autograd.grad((last(value) * torch.tensor(cotangent)).sum(), inputs[2:])
+
+    def with_gradient(*arguments: tf.Tensor) -> tuple:
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            value = getattr(tf_mixture, name)(*arguments)
+            total = tf.reduce_sum(last(value) * tf.constant(cotangent))
+        return value, tape.gradient(total, arguments[2:])
+
+    tf_value, tf_gradients = MODES[mode](with_gradient)(*map(tf.constant, arrays))
+    if name == "e_step":
+        parity.check(name, "log gamma", value[0], tf_value[0], "log_probability", mode)
+        value, tf_value = value[1], tf_value[1]
+    parity.check(name, kind, value, tf_value, "responsibilities" if kind == "output" else "", mode)
+    for argument, ours, theirs in zip(names[2:], gradients, tf_gradients, strict=True):
+        parity.check(f"{name} gradient", "gradient that cancels", ours, theirs, argument, mode)
+
+
+@pytest.mark.parametrize("fixed_weights", [False, True])
+def test_steps_agree(parity: Parity, dtype: str, mode: str, fixed_weights: bool) -> None:
+    arrays = problem(1, dtype)
+    ours, total = torch_mixture.em_iteration(*map(torch.tensor, arrays), fixed_weights)
+    step = MODES[mode](lambda *a: tf_mixture.em_iteration(*a, fixed_weights))
+    theirs, tf_total = step(*map(tf.constant, arrays))
+    parity.check("em_iteration", "loss", total, tf_total, "log likelihood", mode)
+    for name, a, b in zip(NAMES[2:], ours, theirs, strict=True):
+        parity.check("em_iteration", "output", a, b, name, mode)
+    gamma = draws.uniforms(2, "sample", (N, K)).astype(dtype)
+    gamma /= gamma.sum(axis=1, keepdims=True)
+    ours = torch_mixture.m_step(*map(torch.tensor, (*arrays[:2], gamma)))
+    theirs = MODES[mode](tf_mixture.m_step)(*map(tf.constant, (*arrays[:2], gamma)))
+    for name, a, b in zip(NAMES[2:], ours, theirs, strict=True):
+        parity.check("m_step", "output", a, b, name, mode)
+
+
+def test_em_for_100_iterations_agrees(parity: Parity, dtype: str) -> None:
+    heads, tosses, *start = problem(2, dtype)
+    ours, theirs = tuple(map(torch.tensor, start)), tuple(map(tf.constant, start))
+    data, tf_data = list(map(torch.tensor, (heads, tosses))), list(map(tf.constant, (heads, tosses)))
+    iterate = tf.function(lambda *p: tf_mixture.em_iteration(*tf_data, *p))
+    worst: dict[str, tuple] = {}
+    for _ in range(100):
+        ours, total = torch_mixture.em_iteration(*data, *ours)
+        theirs, tf_total = iterate(*theirs)
+        for name, a, b in zip(("log likelihood", *NAMES[2:]), (total, *ours), (tf_total, *theirs), strict=True):
+            entry = difference(np.asarray(a), np.asarray(b)).nmax, a, b
+            worst[name] = max(worst.get(name, entry), entry, key=lambda entry: entry[0])
+        if dtype == "float32":  # where trajectories part by rounding alone, each step starts from one state
+            theirs = tuple(tf.constant(a.numpy()) for a in ours)
+    parity.check("EM log likelihood", "em log likelihood", *worst.pop("log likelihood")[1:], "", "function", 100)
+    for name, (_, a, b) in worst.items():
+        parity.check("EM parameters", "em parameters", a, b, name, "function", 100)
+    a, b = torch_mixture.e_step(*data, *ours)[1], tf_mixture.e_step(*tf_data, *theirs)[1]
+    parity.check("EM responsibilities", "em responsibilities", a, b, "", "function", 100)
+
+
+@both
+def test_log_probabilities_are_scipys(module: ModuleType) -> None:
+    heads, tosses, weights, biases = problem(3)
+    biases = np.append(biases, [0.0, 1.0, 1e-9])
+    expected = stats.binom(tosses[:, None], biases).logpmf(heads[:, None])
+    ours = module.component_log_probabilities(*tensors(module, heads, tosses, biases))
+    np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-12)
+    biases = biases[:K]
+    joint = np.exp(expected[:, :K]) * weights
+    t = tensors(module, heads, tosses, weights, biases)
+    np.testing.assert_allclose(module.log_joint(*t), np.log(joint), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(module.e_step(*t)[0], np.log(joint.sum(axis=1)), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(module.responsibilities(*t), joint / joint.sum(axis=1, keepdims=True), rtol=1e-10)
+
+
+@both
+@pytest.mark.parametrize(("n", "k"), [(6, 2), (5, 3), (1, 4), (4, 1)])
+def test_the_likelihood_is_the_sum_over_all_assignments(module: ModuleType, n: int, k: int) -> None:
+    """Every one of the K^N ways to have picked the coins: its probability, and the share of it in each posterior."""
+    heads, tosses, weights, biases = problem(4, n=n, k=k)
+    total, shares = 0.0, np.zeros((n, k))
+    for coins in itertools.product(range(k), repeat=n):
+        picked = list(coins)
+        probability = np.prod(weights[picked] * stats.binom.pmf(heads, tosses, biases[picked]))
+        total += probability
+        shares[np.arange(n), picked] += probability
+    t = tensors(module, heads, tosses, weights, biases)
+    assert float(module.log_likelihood(*t)) == pytest.approx(math.log(total), rel=1e-12)
+    np.testing.assert_allclose(module.responsibilities(*t), shares / total, rtol=1e-11)
+
+
+@both
+def test_it_is_a_probability(module: ModuleType) -> None:
+    heads = np.arange(13.0)
+    t = tensors(module, heads, np.full(13, 12.0), *problem(5)[2:])
+    assert np.exp(np.asarray(module.e_step(*t)[0])).sum() == pytest.approx(1, rel=1e-13)
+
+
+@both
+def test_gradients_are_central_differences(module: ModuleType) -> None:
+    arrays = problem(6)
+    t = tensors(module, *arrays)
+    if module is torch_mixture:
+        t = [x.requires_grad_(i >= 2) for i, x in enumerate(t)]
+        gradients = torch.autograd.grad(module.log_likelihood(*t), t[2:])
+    else:
+        with tf.GradientTape() as tape:
+            tape.watch(t[2:])
+            value = module.log_likelihood(*t)
+        gradients = tape.gradient(value, t[2:])
+    for index, k in itertools.product((2, 3), range(K)):
+        values = []
+        for h in (1e-6, -1e-6):
+            moved = [a.copy() for a in arrays]
+            moved[index][k] += h
+            values.append(float(module.log_likelihood(*tensors(module, *moved))))
+        assert float(gradients[index - 2][k]) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-6, abs=1e-6)
+
+
+def test_the_estimators_agree(parity: Parity) -> None:
+    ours, theirs = (m.CoinMixture(biases_init=[0.6, 0.5], tol=1e-12).fit(*PAPER) for m in (torch_mixture, tf_mixture))
+    for name in ("weights_", "biases_"):
+        parity.check(f"CoinMixture fitted {name}", "em parameters", getattr(ours, name), getattr(theirs, name))
+
+
+@both
+def test_the_papers_worked_example(module: ModuleType) -> None:
+    t = tensors(module, PAPER[0], [10] * 5, [0.5, 0.5], [0.6, 0.5])
+    first = np.asarray(module.responsibilities(*t))
+    np.testing.assert_array_equal(np.round(first[:, 0], 2), [0.45, 0.80, 0.73, 0.35, 0.65])
+    for iterations, biases, printed in (
+        (1, [0.713012, 0.581339], [0.71, 0.58]),
+        (10, [0.796744, 0.519659], [0.80, 0.52]),
+    ):
+        coins = module.CoinMixture(fixed_weights=True, biases_init=[0.6, 0.5], tol=0, max_iter=iterations)
+        with pytest.warns(ConvergenceWarning, match=f"EM stopped at max_iter={iterations} before"):
+            coins.fit(*PAPER)
+        np.testing.assert_allclose(coins.biases_, biases, atol=5e-7)
+        np.testing.assert_array_equal(np.round(coins.biases_, 2), printed)
+        np.testing.assert_array_equal(coins.weights_, 0.5)
+    limit = module.CoinMixture(fixed_weights=True, biases_init=[0.6, 0.5], tol=1e-14).fit(*PAPER)
+    np.testing.assert_allclose(limit.biases_, [0.796789, 0.519583], atol=5e-7)
+    assert limit.converged_
+    assert limit.predict(*PAPER).tolist() == [1, 0, 0, 1, 0]
+
+
+@both
+@pytest.mark.parametrize("fixed_weights", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_em_never_lowers_the_log_likelihood(module: ModuleType, seed: int, fixed_weights: bool) -> None:
+    *data, weights, biases = tensors(module, *problem(seed))
+    parameters, before = (weights, biases), -np.inf
+    for iteration in range(60):
+        parameters, total = module.em_iteration(*data, *parameters, fixed_weights)
+        assert float(total) >= before - 1e-12 * abs(float(total)), f"iteration {iteration}"
+        before = float(total)
+
+
+@both
+def test_the_fixed_point_is_a_maximum(module: ModuleType) -> None:
+    """Where EM ends, no other optimiser finds more within reach, over weights and biases without constraints."""
+    heads, tosses, *_ = problem(7, n=200, k=2)
+    coins = module.CoinMixture(tol=1e-13, max_iter=5000, biases_init=[0.2, 0.7]).fit(heads, tosses)
+
+    def negative(free: np.ndarray) -> float:
+        p = 1 / (1 + np.exp(-free))
+        density = p[0] * stats.binom.pmf(heads, tosses, p[1]) + (1 - p[0]) * stats.binom.pmf(heads, tosses, p[2])
+        return -np.log(density).sum()
+
+    start = np.array([coins.weights_[0], *coins.biases_])
+    found = optimize.minimize(negative, np.log(start / (1 - start)), method="BFGS", options={"gtol": 1e-7})
+    assert coins.log_likelihood(heads, tosses) == pytest.approx(-found.fun, abs=1e-8)
+    np.testing.assert_allclose(1 / (1 + np.exp(-found.x)), start, atol=1e-5)
+
+
+@both
+def test_it_recovers_the_coins(module: ModuleType) -> None:
+    tosses, coin = np.full(4000, 30.0), (draws.uniforms(8, "component", (4000,)) < 0.35).astype(int)
+    heads = stats.binom.ppf(draws.uniforms(8, "sample", (4000,)), tosses, np.array([0.7, 0.2])[coin])
+    coins = module.CoinMixture(2, seed=3).fit(heads, tosses)
+    order = np.argsort(coins.biases_)
+    np.testing.assert_allclose(coins.biases_[order], [0.2, 0.7], atol=0.01)
+    np.testing.assert_allclose(coins.weights_[order], [0.35, 0.65], atol=0.03)
+    assert np.mean(coins.predict(heads, tosses) == np.where(coin == 1, order[0], order[1])) > 0.99
+
+
+@both
+def test_one_coin_is_maximum_likelihood(module: ModuleType) -> None:
+    coins = module.CoinMixture(1).fit(*PAPER)
+    assert coins.biases_[0] == pytest.approx(33 / 50, rel=1e-15)
+    assert coins.n_iter_ <= 3
+
+
+@both
+def test_coins_that_start_equal_stay_equal(module: ModuleType) -> None:
+    coins = module.CoinMixture(2, biases_init=[0.3, 0.3]).fit(*PAPER)
+    np.testing.assert_allclose(coins.biases_, 33 / 50, rtol=1e-14)
+
+
+@both
+def test_a_bias_at_the_edge(module: ModuleType, mode: str) -> None:
+    """Coins of bias 0 and 1: 0 log 0 is 0, each takes what only it can show, and EM finds such coins."""
+    heads, tosses = [0, 10, 0, 10], [10, 10, 7, 10]
+    t = tensors(module, heads, tosses, [0.5, 0.5], [0.0, 1.0])
+    run = (lambda f: f) if module is torch_mixture else MODES[mode]
+    log_probability, gamma = run(module.e_step)(*t)
+    np.testing.assert_allclose(log_probability, np.log(0.5), rtol=1e-14)
+    np.testing.assert_array_equal(gamma, [[1, 0], [0, 1], [1, 0], [0, 1]])
+    (weights, biases), _ = run(module.em_iteration)(*t)
+    np.testing.assert_array_equal(biases, [0, 1])
+    np.testing.assert_allclose(weights, 0.5)
+    found = module.CoinMixture(2, biases_init=[0.4, 0.6]).fit(heads, tosses)
+    np.testing.assert_allclose(found.biases_, [0, 1], atol=1e-12)
+    assert found.log_likelihood(heads, tosses) == pytest.approx(4 * math.log(0.5), rel=1e-12)
+
+
+@both
+def test_the_gradient_at_the_edge_is_finite_where_nothing_contradicts_it(module: ModuleType) -> None:
+    t = tensors(module, [0, 0], [10, 7], [0.5, 0.5], [0.0, 0.5])
+    if module is torch_mixture:
+        t[3].requires_grad_()
+        (gradient,) = torch.autograd.grad(module.log_likelihood(*t), t[3])
+    else:
+        with tf.GradientTape() as tape:
+            tape.watch(t[3])
+            value = module.log_likelihood(*t)
+        gradient = tape.gradient(value, t[3])
+    # d/d theta_k log p = sum_n gamma_nk (h / theta - (t - h) / (1 - theta))
+    first = sum(-n / (1 + 0.5**n) for n in (10, 7))
+    second = sum(-n / 0.5 * 0.5**n / (1 + 0.5**n) for n in (10, 7))
+    np.testing.assert_allclose(np.asarray(gradient), [first, second], rtol=1e-13)
+
+
+@both
+def test_an_empty_component(module: ModuleType, mode: str, dtype: str) -> None:
+    gamma = np.array([[1, 0], [1, 0], [1, 0]])
+    run = (lambda f: f) if module is torch_mixture else MODES[mode]
+    weights, biases = run(module.m_step)(*tensors(module, [3, 4, 5], [10, 10, 10], gamma, dtype=dtype))
+    np.testing.assert_allclose(biases, [0.4, 0.5], rtol=1e-6)
+    assert 0 < float(weights[1]) < 1e-5
+    # a coin that can make nothing of what was seen dies without taking the rest along
+    coins = module.CoinMixture(2, biases_init=[0.0, 0.6]).fit(*PAPER)
+    np.testing.assert_allclose(coins.biases_[1], 0.66, rtol=1e-12)
+    assert 0 < coins.weights_[0] < 1e-14
+    assert np.all(np.isfinite(coins.predict_proba(*PAPER)))
+
+
+@both
+def test_seeds_and_dtypes(module: ModuleType) -> None:
+    heads, tosses, *_ = problem(9)
+    one, again, other = (module.CoinMixture(3, seed=s).fit(heads, tosses) for s in (0, 0, 1))
+    np.testing.assert_array_equal(one.biases_, again.biases_)
+    assert np.any(one.biases_ != other.biases_)
+    assert np.all(np.diff(one.log_likelihoods_) > -1e-10)
+    assert len(one.log_likelihoods_) == one.n_iter_
+    single = module.CoinMixture(3, tol=1e-4).fit(heads.astype(np.float32), tosses.astype(np.float32))
+    assert single.biases_.dtype == np.float32
+    np.testing.assert_array_equal(single.predict_proba(heads, tosses).sum(axis=1).round(5), 1)
+    for kind in (list, torch.tensor, tf.constant, lambda a: np.array(a, dtype=int)):
+        assert module.CoinMixture(3).fit(kind(heads), kind(tosses)).biases_ == pytest.approx(one.biases_)
+    start = module.CoinMixture(2, max_iter=0, biases_init=[0.1, 0.2], weights_init=[0.3, 0.7]).fit(heads, tosses)
+    np.testing.assert_array_equal(start.biases_, [0.1, 0.2])
+
+
+BAD = [
+    (dict(), ([5, 11], 10), "heads has 11 at position 1, more than the 10 tosses: correct either"),
+    (dict(), ([5, -1], 10), "heads has the entry -1 at position 1: give whole numbers of at least 0"),
+    (dict(), ([5, 2.5], 10), "heads has the entry 2.5 at position 1: give whole numbers of at least 0"),
+    (dict(), ([5, np.nan], 10), "heads has the entry nan at position 1: give whole numbers of at least 0"),
+    (dict(), ([5, np.inf], 10), "heads has the entry inf at position 1: give whole numbers of at least 0"),
+    (dict(), ([5, 0], [10, 0]), "tosses has the entry 0 at position 1: give whole numbers of at least 1"),
+    (dict(), ([5, 1], [10.5, 3]), "tosses has the entry 10.5 at position 0: give whole numbers of at least 1"),
+    (dict(), ([5, 1], [10, 3, 2]),
+     "tosses has shape (3,) where heads has (2,): give one number for each sequence, or one for all"),
+    (dict(), ([[5, 1]], 10), "heads has shape (1, 2), not (N,): give one number of heads for each sequence"),
+    (dict(), (["a", "b"], 10), "heads holds str32 values: give numbers"),
+    (dict(n_components=3), ([5, 1], 10),
+     "heads has 2 sequences, fewer than n_components=3: give more sequences or ask for fewer coins"),
+    (dict(), ([], 10), "heads has 0 sequences, fewer than n_components=2: give more sequences or ask for fewer coins"),
+    (dict(n_components=0), ([5, 1], 10), "n_components=0 must be a whole number of at least 1"),
+    (dict(n_components=1.5), ([5, 1], 10), "n_components=1.5 must be a whole number of at least 1"),
+    (dict(max_iter=-1), ([5, 1], 10), "max_iter=-1 must be a whole number of at least 0"),
+    (dict(seed=-1), ([5, 1], 10), "seed=-1 must be a whole number of at least 0"),
+    (dict(tol=-1.0), ([5, 1], 10), "tol=-1.0 must be a number of at least 0"),
+    (dict(tol=np.nan), ([5, 1], 10), "tol=nan must be a number of at least 0"),
+    (dict(fixed_weights="yes"), ([5, 1], 10), "fixed_weights='yes' must be True or False"),
+    (dict(weights_init=[0.5, 0.6]), ([5, 1], 10),
+     "weights_init sums to 1.1: divide it by its sum so that it sums to 1"),
+    (dict(weights_init=[1.5, -0.5]), ([5, 1], 10),
+     "weights_init has the entry 1.5 at position 0: give numbers in [0, 1]"),
+    (dict(weights_init=[1.0]), ([5, 1], 10), "weights_init has shape (1,): give n_components=2 numbers"),
+    (dict(biases_init=[0.5, 1.2]), ([5, 1], 10), "biases_init has the entry 1.2 at position 1: give numbers in [0, 1]"),
+    (dict(biases_init=[np.nan, 0.2]), ([5, 1], 10),
+     "biases_init has the entry nan at position 0: give numbers in [0, 1]"),
+    (dict(biases_init=[0.5, 0.2, 0.1]), ([5, 1], 10), "biases_init has shape (3,): give n_components=2 numbers"),
+    (dict(biases_init=[0.0, 1.0]), ([0, 5], 10),
+     "biases_init=[0.0, 1.0]: no coin can show 5 heads in 10 tosses (position 1); start from biases inside (0, 1)"),
+]  # fmt: skip
+
+
+@both
+@pytest.mark.parametrize(("options", "data", "message"), BAD)
+def test_bad_input(module: ModuleType, options: dict, data: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
+        module.CoinMixture(**options).fit(*data)
+    assert str(error.value) == message
+
+
+@both
+def test_bad_input_after_the_fit(module: ModuleType) -> None:
+    with pytest.raises(ValueError, match="not fitted"):
+        module.CoinMixture().predict(*PAPER)
+    coins = module.CoinMixture(2, biases_init=[0.4, 0.6]).fit([0, 10], 10)
+    coins.biases_ = np.array([0.0, 1.0])
+    with pytest.raises(
+        ValueError, match=r"^heads, tosses: no fitted coin \(biases \[0.0, 1.0\]\) can have made .* 1; leave"
+    ):
+        coins.predict([0, 5], 10)
+    assert coins.log_likelihood([0, 5], 10) == -math.inf
+    with pytest.raises(ValueError, match=r"^heads has 12 at position 0, more than the 10 tosses"):
+        coins.predict_proba([12], 10)

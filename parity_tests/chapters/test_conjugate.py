@@ -1,0 +1,136 @@
+"""Dirichlet, stick and Wishart: the frameworks agree, and both agree with SciPy, quadrature and Monte Carlo."""
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+from scipy import integrate, special, stats
+
+import pytorch_impl.conjugate as torch_conjugate
+import tf2_impl.conjugate as tf_conjugate
+from common import draws
+from common.mixtures.input import COVARIANCE_TYPES
+from parity_tests.conftest import MODES, Parity
+
+both = pytest.mark.parametrize("module", [torch_conjugate, tf_conjugate], ids=["torch", "tf2"])
+D, K = 3, 4
+NU = np.array([2.5, 4.0, 30.0, 300.0])
+
+
+def call(module: ModuleType, name: str, *arguments: object) -> np.ndarray:
+    """A function of either framework on NumPy arrays."""
+    tensor = torch.tensor if module is torch_conjugate else tf.constant
+    return np.asarray(getattr(module, name)(*(tensor(a) if isinstance(a, np.ndarray) else a for a in arguments)))
+
+
+def matrices(seed: int, k: int = K, d: int = D) -> np.ndarray:
+    a = draws.normals(seed, "sample", (k, d, d + 2))
+    return a @ np.swapaxes(a, 1, 2)
+
+
+def concentrations(rank: int) -> np.ndarray:
+    values = draws.uniforms(0, "sample", (2, K)) * 5 + 0.01
+    values[:, 0] = [1e-3, 200.0]
+    return values if rank == 2 else values[0]
+
+
+ARGUMENTS = {
+    "expected_log_shares": ("log gamma", [(concentrations(1),), (concentrations(2),)]),
+    "expected_log_weights": ("log gamma", [(concentrations(1),), (concentrations(2),)]),
+    "expected_weights": ("elementwise", [(concentrations(1),), (concentrations(2),)]),
+    "expected_log_dirichlet": ("log gamma", [(concentrations(r), concentrations(r) + 0.7) for r in (1, 2)]),
+    "log_determinant": ("output", [(matrices(0),)]),
+    "log_determinant_gap": ("log gamma", [(NU, D)]),
+    "expected_log_determinant": ("log gamma", [(NU, matrices(0))]),
+    "expected_trace": ("output", [(matrices(1), NU, matrices(0))]),
+    "wishart_log_normaliser": ("log gamma", [(NU, matrices(0))]),
+    "expected_log_wishart": ("log gamma", [(NU, matrices(0), NU + 1, matrices(1))]),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_values_agree(parity: Parity, name: str, dtype: str, mode: str) -> None:
+    kind, cases = ARGUMENTS[name]
+    for index, arguments in enumerate(cases):
+        arrays = [a.astype(dtype) if isinstance(a, np.ndarray) else a for a in arguments]
+        ours = call(torch_conjugate, name, *arrays)
+        tensors = [tf.constant(a) for a in arrays if isinstance(a, np.ndarray)]
+        numbers = [a for a in arrays if not isinstance(a, np.ndarray)]
+        theirs = MODES[mode](lambda *t, more=numbers: getattr(tf_conjugate, name)(*t, *more))(*tensors)
+        parity.check(name, kind, ours, theirs, str(index), mode)
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_student_agrees_and_is_scipys(parity: Parity, kind: str, dtype: str, mode: str) -> None:
+    x, means, full = draws.normals(3, "sample", (50, D)), draws.normals(4, "sample", (K, D)), matrices(2)
+    variances = np.diagonal(full, axis1=1, axis2=2)
+    shapes = {"full": full, "tied": full[0], "diag": variances, "spherical": variances[:, 0]}[kind]
+    arrays = [a.astype(dtype) for a in (x, means, shapes, NU)]
+    ours = call(torch_conjugate, "student_log_densities", *arrays, kind)
+    theirs = MODES[mode](lambda *t: tf_conjugate.student_log_densities(*t, kind))(*map(tf.constant, arrays))
+    parity.check("student_log_densities", "student", ours, theirs, kind, mode)
+    for k in range(K):
+        if kind == "diag":
+            expected = stats.t(NU[k], means[k], np.sqrt(shapes[k])).logpdf(x).sum(axis=1)
+        else:
+            shape = {"full": full[k], "tied": full[0], "spherical": variances[k, 0] * np.eye(D)}[kind]
+            expected = stats.multivariate_t(means[k], shape, NU[k]).logpdf(x)
+        np.testing.assert_allclose(ours[:, k], expected, rtol=1e-11 if dtype == "float64" else 2e-4)
+
+
+@both
+def test_dirichlet_is_scipys(module: ModuleType) -> None:
+    """The entropy, and the divergence between two, from SciPy's and from numerical integration."""
+    a, b = concentrations(1), concentrations(1) + 0.7
+    assert -call(module, "expected_log_dirichlet", a, a) == pytest.approx(stats.dirichlet(a).entropy(), rel=1e-12)
+    sticks = concentrations(2)[:, 1:]
+    entropies = sum(stats.beta(*s).entropy() for s in sticks.T)
+    assert -call(module, "expected_log_dirichlet", sticks, sticks) == pytest.approx(entropies, rel=1e-10)
+    p, q = np.array([2.0, 3.5]), np.array([4.0, 1.5])
+    expected = integrate.quad(lambda v: stats.beta(*q).pdf(v) * stats.beta(*p).logpdf(v), 0, 1, epsabs=1e-12)[0]
+    assert call(module, "expected_log_dirichlet", q, p) == pytest.approx(expected, rel=1e-9)
+    np.testing.assert_allclose(
+        call(module, "expected_log_weights", b), special.digamma(b) - special.digamma(b.sum()), rtol=1e-13
+    )
+
+
+@both
+def test_the_stick_is_broken_as_it_is_in_a_simulation(module: ModuleType) -> None:
+    sticks, n = np.array([[3.0, 2.0, 6.0, 1.5], [9.0, 4.0, 5.0, 2.5]]), 200_000
+    v = special.betaincinv(*sticks[:, None, :], draws.uniforms(0, "sample", (n, 4)))
+    pi = v * np.cumprod(np.column_stack([np.ones(n), 1 - v[:, :-1]]), axis=1)
+    log_weights = call(module, "expected_log_weights", sticks)
+    error = np.log(pi).std(axis=0) / np.sqrt(n)
+    assert np.all(np.abs(log_weights - np.log(pi).mean(axis=0)) < 4.5 * error)
+    weights = call(module, "expected_weights", sticks)
+    assert weights.sum() == pytest.approx(1, rel=1e-14)
+    np.testing.assert_allclose(weights, pi.mean(axis=0) / pi.mean(axis=0).sum(), atol=2e-3)
+
+
+@both
+@pytest.mark.parametrize("d", [1, 3])
+def test_wishart_is_scipys(module: ModuleType, d: int) -> None:
+    """The normaliser from a density value, the entropy, and the cross terms from draws of SciPy's."""
+    nu, s, other = np.array([d + 1.5]), matrices(5, 1, d), matrices(6, 1, d)
+    q = stats.wishart(float(nu[0]), np.linalg.inv(s[0]))
+    at = matrices(7, 1, d)[0]
+    unnormalised = 0.5 * (nu[0] - d - 1) * np.linalg.slogdet(at)[1] - 0.5 * np.trace(s[0] @ at)
+    assert call(module, "wishart_log_normaliser", nu, s)[0] == pytest.approx(q.logpdf(at) - unnormalised, rel=1e-11)
+    assert -call(module, "expected_log_wishart", nu, s, nu, s)[0] == pytest.approx(q.entropy(), rel=1e-10)
+    sample = q.rvs(40_000, random_state=0).reshape(-1, d, d)
+    log_determinants = np.linalg.slogdet(sample)[1]
+    p = stats.wishart(float(nu[0]) + 2, np.linalg.inv(other[0]))
+    traces = np.einsum("ij,nji->n", other[0], sample)
+    for estimate, value in (
+        (log_determinants, call(module, "expected_log_determinant", nu, s)),
+        (traces, call(module, "expected_trace", other, nu, s)),
+        (p.logpdf(np.moveaxis(sample, 0, -1)), call(module, "expected_log_wishart", nu, s, nu + 2, other)),
+    ):
+        assert abs(value[0] - estimate.mean()) < 4.5 * estimate.std() / np.sqrt(len(estimate))
+    gap = call(module, "log_determinant_gap", nu, d)[0]
+    log_of_mean = np.linalg.slogdet(nu[0] * np.linalg.inv(s[0]))[1]
+    assert gap == pytest.approx(call(module, "expected_log_determinant", nu, s)[0] - log_of_mean, rel=1e-10)
+    assert gap < 0
+    assert call(module, "log_determinant_gap", np.array([1e6]), d)[0] == pytest.approx(-d * (d + 1) / 2e6, rel=1e-4)

@@ -1,0 +1,530 @@
+"""EM in general and MAP: the frameworks agree; both obey the theory, SciPy, enumeration and their own gradients."""
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+from scipy import special, stats
+
+import pytorch_impl.em as torch_em
+import pytorch_impl.gmm as torch_gmm
+import tf2_impl.em as tf_em
+import tf2_impl.gmm as tf_gmm
+from common import draws
+from common.data import datasets
+from common.mixtures.loop import run_em
+from common.mixtures.mixture_prior import MixturePrior, check_prior, default_prior
+from parity_tests.conftest import MODES, Parity
+
+N, D, K = 60, 3, 4
+GMM = {torch_em: torch_gmm, tf_em: tf_gmm}
+FIELDS = MixturePrior._fields
+both = pytest.mark.parametrize("module", [torch_em, tf_em], ids=["torch", "tf2"])
+
+
+def tensor(module: ModuleType, array: Any) -> torch.Tensor | tf.Tensor:
+    return torch.tensor(array) if module is torch_em else tf.constant(array)
+
+
+def prior_of(module: ModuleType, prior: MixturePrior) -> MixturePrior:
+    return MixturePrior(*(tensor(module, value) for value in prior))
+
+
+def gradients(
+    module: ModuleType, function: Callable, arrays: Sequence[np.ndarray], mode: str = "eager"
+) -> tuple[Any, list]:
+    """The value, a tensor or a tuple of them, and the gradient with respect to every argument of a mixed sum of it."""
+    if module is torch_em:
+        inputs = [torch.tensor(a, requires_grad=True) for a in arrays]
+        value = function(*inputs)
+        parts = value if isinstance(value, tuple) else (value,)
+        mixed = sum((torch.tensor(cotangent(p.shape, p.numpy(force=True).dtype)) * p).sum() for p in parts)
+        found = torch.autograd.grad(mixed, inputs)
+        return tuple(p.detach() for p in parts) if isinstance(value, tuple) else value.detach(), list(found)
+
+    def with_gradient(*inputs: tf.Tensor) -> tuple:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            value = function(*inputs)
+            parts = value if isinstance(value, tuple) else (value,)
+            mixed = sum(tf.reduce_sum(tf.constant(cotangent(p.shape, p.dtype.as_numpy_dtype)) * p) for p in parts)
+        return value, tape.gradient(mixed, inputs)
+
+    value, found = MODES[mode](with_gradient)(*map(tf.constant, arrays))
+    return value, list(found)
+
+
+def cotangent(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """Weights of either sign that tell the entries of a result apart; 1 for a scalar."""
+    return np.cos(1.7 * np.arange(np.prod(shape, dtype=int))).reshape(shape).astype(dtype)
+
+
+def distributions(dtype: str = "float64", seed: int = 0, n: int = N, k: int = K) -> tuple[np.ndarray, np.ndarray]:
+    """An arbitrary q with zeros and a sure row, and a log joint of unlikely and likely choices, (N, K) each."""
+    q = draws.uniforms(seed, "sample", (n, k)) ** 3
+    q[0] = np.eye(k)[1]
+    q[1, 0] = 0.0
+    return (q / q.sum(axis=1, keepdims=True)).astype(dtype), (
+        draws.normals(seed, "sample", (n, k), step=1) * 4 - 3
+    ).astype(dtype)
+
+
+def mixture(dtype: str = "float64", seed: int = 0, k: int = K) -> tuple[np.ndarray, ...]:
+    """x, weights, means and covariances of a mixture that did not draw the data."""
+    x = datasets.synthetic_mixture(N, k, D, 2.0, seed).x
+    weights = draws.uniforms(seed, "component", (k,), step=5) + 0.2
+    means = draws.normals(seed, "component", (k, D), step=6) * 2
+    a = draws.normals(seed, "component", (k, D, D), step=7)
+    covariances = a @ np.swapaxes(a, 1, 2) + 0.5 * np.eye(D)
+    return tuple(v.astype(dtype) for v in (x, weights / weights.sum(), means, covariances))
+
+
+def strong_prior(dtype: str = "float64", k: int = K) -> MixturePrior:
+    """A prior with opinions, every field of which matters."""
+    scale = np.array([[2.0, 0.3, -0.2], [0.3, 1.0, 0.1], [-0.2, 0.1, 1.5]])
+    return check_prior(MixturePrior(np.linspace(1.5, 4, k), np.array([0.5, -1.0, 0.2]), 2.5, scale, 6.5), k, D, dtype)
+
+
+GENERAL = {
+    "log_evidence": ("log_joint",),
+    "log_posterior": ("log_joint",),
+    "posterior": ("log_joint",),
+    "lower_bound": ("q", "log_joint"),
+    "kl_divergence": ("q", "log_posterior"),
+    "expected_log_joint": ("q", "log_joint"),
+}
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_values_and_gradients_agree(parity: Parity, name: str, dtype: str, mode: str) -> None:
+    q, log_joint = distributions(dtype)
+    log_posterior = log_joint - special.logsumexp(log_joint, axis=1, keepdims=True)
+    arrays = [{"q": q, "log_joint": log_joint, "log_posterior": log_posterior}[n] for n in GENERAL[name]]
+    value, ours = gradients(torch_em, getattr(torch_em, name), arrays)
+    tf_value, theirs = gradients(tf_em, getattr(tf_em, name), arrays, mode)
+    parity.check(name, "output", value, tf_value, mode=mode)
+    for argument, a, b in zip(GENERAL[name], ours, theirs, strict=True):
+        parity.check(f"{name} gradient", "gradient", a, b, argument, mode)
+
+
+def prior_functions(module: ModuleType) -> dict[str, tuple[Callable, tuple[str, ...]]]:
+    """The functions of the MAP half, with their arguments by name and the prior's fields one by one."""
+    x_gamma, parameters = ("x", "responsibilities"), ("weights", "means", "covariances")
+
+    def both_densities(weights: Any, means: Any, covariances: Any, *fields: Any) -> tuple:
+        prior = MixturePrior(*fields)
+        components = module.normal_inverse_wishart_log_density(means, covariances, prior)
+        return components, module.log_prior(weights, means, covariances, prior)
+
+    return {
+        "dirichlet_log_density": (module.dirichlet_log_density, ("weights", "concentration")),
+        "log_prior": (both_densities, (*parameters, *FIELDS)),
+        "map_m_step": (lambda x, g, *p: module.map_m_step(x, g, MixturePrior(*p)), (*x_gamma, *FIELDS)),
+    }
+
+
+@pytest.mark.parametrize("name", prior_functions(torch_em))
+def test_prior_and_map_m_step_agree(parity: Parity, name: str, dtype: str, mode: str) -> None:
+    named = dict(zip(("x", "weights", "means", "covariances"), mixture(dtype), strict=True))
+    named |= strong_prior(dtype)._asdict() | {"responsibilities": distributions(dtype)[0]}
+    function, arguments = prior_functions(torch_em)[name]
+    arrays = [named[argument] for argument in arguments]
+    value, ours = gradients(torch_em, function, arrays)
+    tf_function = prior_functions(tf_em)[name][0]
+    if dtype == "float32" and mode == "xla":  # to compile the gradients twice would take five seconds
+        tf_value, theirs = MODES[mode](tf_function)(*map(tf.constant, arrays)), []
+    else:
+        tf_value, theirs = gradients(tf_em, tf_function, arrays, mode)
+    if isinstance(value, tuple):
+        of = ("components", "sum") if name == "log_prior" else ("weights", "means", "covariances")
+        value, tf_value = (dict(zip(of, v, strict=True)) for v in (value, tf_value))
+    parity.check(name, "output" if name == "map_m_step" else "log gamma", value, tf_value, mode=mode)
+    for argument, a, b in zip(arguments, ours, theirs, strict=bool(theirs)):
+        parity.check(f"{name} gradient", "gradient through a solve", a, b, argument, mode)
+
+
+def test_map_em_agrees_over_iterations(parity: Parity, dtype: str, mode: str) -> None:
+    """Fifteen iterations in float64, each on its own parameters; in float32 both start every one from PyTorch's."""
+    x, *start = mixture(dtype)
+    prior = strong_prior(dtype)
+    step = MODES[mode](lambda *a: tf_em.map_em_iteration(*a[:4], MixturePrior(*a[4:])))
+    ours, theirs = [[tensor(m, v) for v in start] for m in (torch_em, tf_em)]
+    for iteration in range(1, 16):
+        ours, objective = torch_em.map_em_iteration(torch.tensor(x), *ours, prior_of(torch_em, prior))
+        theirs, tf_objective = step(tf.constant(x), *theirs, *prior_of(tf_em, prior))
+        if iteration in (1, 5, 15):
+            parity.check("map_em_iteration", "em log likelihood", objective, tf_objective, "", mode, iteration)
+            for name, a, b in zip(("weights", "means", "covariances"), ours, theirs, strict=True):
+                parity.check("map_em_iteration", "em parameters", a, b, name, mode, iteration)
+        if dtype == "float32":
+            theirs = [tf.constant(v.numpy()) for v in ours]
+
+
+@both
+def test_bound_is_the_sum_over_all_assignments(module: ModuleType) -> None:
+    """Four points and three choices: every expectation by enumeration of the 81 assignments of the whole data set."""
+    q, log_joint = distributions(n=4, k=3)
+    log_posterior = log_joint - np.log(np.exp(log_joint).sum(axis=1, keepdims=True))
+    evidence, bound, divergence, expected = 0.0, 0.0, 0.0, 0.0
+    for assignment in itertools.product(range(3), repeat=4):
+        rows = range(4), assignment
+        evidence += np.exp(log_joint[rows].sum())
+        if (probability := q[rows].prod()) > 0:
+            bound += probability * (log_joint[rows].sum() - np.log(probability))
+            divergence += probability * (np.log(probability) - log_posterior[rows].sum())
+            expected += probability * log_joint[rows].sum()
+    tq, tj, tp = (tensor(module, v) for v in (q, log_joint, log_posterior))
+    assert float(module.log_evidence(tj)) == pytest.approx(np.log(evidence), rel=1e-13)
+    assert float(module.lower_bound(tq, tj)) == pytest.approx(bound, rel=1e-13)
+    assert float(module.kl_divergence(tq, tp)) == pytest.approx(divergence, rel=1e-13)
+    assert float(module.expected_log_joint(tq, tj)) == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(module.log_posterior(tj), log_posterior, 1e-13)
+
+
+@both
+@pytest.mark.parametrize("seed", range(5))
+def test_evidence_is_bound_plus_divergence(module: ModuleType, seed: int) -> None:
+    q, log_joint = distributions(seed=seed)
+    tq, tj = tensor(module, q), tensor(module, log_joint)
+    evidence, log_posterior = float(module.log_evidence(tj)), module.log_posterior(tj)
+    bound, divergence = float(module.lower_bound(tq, tj)), float(module.kl_divergence(tq, log_posterior))
+    assert divergence > 1
+    assert divergence == pytest.approx(special.rel_entr(q, np.exp(np.asarray(log_posterior))).sum(), rel=1e-13)
+    assert bound + divergence == pytest.approx(evidence, rel=1e-12)
+    # the bound is Q and the entropy of q
+    entropy = special.entr(q).sum()
+    assert bound == pytest.approx(float(module.expected_log_joint(tq, tj)) + entropy, rel=1e-13)
+    # and tight at the posterior
+    posterior = module.posterior(tj)
+    np.testing.assert_allclose(np.asarray(posterior).sum(axis=1), 1, 1e-14)
+    assert float(module.lower_bound(posterior, tj)) == pytest.approx(evidence, rel=1e-13)
+    assert float(module.kl_divergence(posterior, log_posterior)) == pytest.approx(0, abs=1e-13)
+
+
+@both
+def test_impossible_choices_cost_nothing(module: ModuleType) -> None:
+    """0 log 0 = 0, also where the joint is zero, with finite gradients; a denormal probability counts as zero."""
+    q = np.array([[1.0, 0.0], [0.3, 0.7], [1.0, 1e-310]])
+    log_joint = np.array([[-1.0, -np.inf], [-2.0, -3.0], [-0.5, -np.inf]])
+    expected = -1.0 - 0.5 + 0.3 * (-2 - np.log(0.3)) + 0.7 * (-3 - np.log(0.7))
+    for mode in MODES if module is tf_em else ["eager"]:
+        value, (of_q, of_joint) = gradients(module, module.lower_bound, [q, log_joint], mode)
+        assert float(value) == pytest.approx(expected, rel=1e-14)
+        assert np.all(np.isfinite(np.asarray(of_q)))
+        np.testing.assert_allclose(np.asarray(of_joint), np.where(q < 1e-300, 0, q), 1e-14, 1e-300)
+        value, (of_q, _) = gradients(module, module.expected_log_joint, [q, log_joint], mode)
+        assert float(value) == pytest.approx(-1.5 - 0.6 - 2.1, rel=1e-14)
+        assert np.all(np.isfinite(np.asarray(of_q)))
+
+
+@both
+def test_the_smallest_normal_number_is_a_probability(module: ModuleType) -> None:
+    """What lies below is none, in either framework."""
+    tiny = np.finfo(np.float64).tiny
+    for q, expected in ((tiny, tiny), (np.nextafter(tiny, 0), 0.0)):
+        arguments = tensor(module, np.array([[q]])), tensor(module, np.array([[3.0]]))
+        assert float(module.expected_log_joint(*arguments)) == 3 * expected
+        assert float(module.lower_bound(*arguments)) == pytest.approx(expected * (3 - np.log(tiny)), rel=1e-12, abs=0)
+
+
+@both
+def test_gradient_of_q_is_the_gradient_of_the_log_likelihood(module: ModuleType) -> None:
+    """At the old parameters, with respect to each of them; elsewhere it is not."""
+    x, *parameters = mixture()
+    gmm, tx = GMM[module], tensor(module, x)
+    old = module.posterior(gmm.log_joint(tx, *(tensor(module, v) for v in parameters)))
+    for shift, equal in ((0.0, True), (0.1, False)):
+        here = [parameters[0], parameters[1] + shift, parameters[2]]
+        _, of_likelihood = gradients(module, lambda *p: module.log_evidence(gmm.log_joint(tx, *p)), here)
+        _, of_q = gradients(module, lambda *p: module.expected_log_joint(old, gmm.log_joint(tx, *p)), here)
+        for name, a, b in zip(("weights", "means", "covariances"), of_likelihood, of_q, strict=True):
+            apart = np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(np.asarray(a)).max()
+            assert bool(apart < 1e-12) is equal, (name, shift, apart)
+
+
+@both
+def test_either_step_alone_raises_the_bound(module: ModuleType) -> None:
+    """Neal and Hinton: q may be bettered one point at a time, and the parameters from any q."""
+    x, *parameters = (v for v in mixture())
+    gmm, tx = GMM[module], tensor(module, x)
+    theta = [tensor(module, v) for v in parameters]
+    q = distributions()[0]
+    bound = float(module.lower_bound(tensor(module, q), gmm.log_joint(tx, *theta)))
+    for n in range(25):
+        joint = gmm.log_joint(tx, *theta)
+        q[n] = np.asarray(module.posterior(joint))[n]
+        after_e = float(module.lower_bound(tensor(module, q), joint))
+        theta = gmm.m_step(tx, tensor(module, q))
+        joint = gmm.log_joint(tx, *theta)
+        after_m = float(module.lower_bound(tensor(module, q), joint))
+        assert bound <= after_e + 1e-10
+        assert after_e <= after_m + 1e-10
+        assert after_m <= float(module.log_evidence(joint)) + 1e-10
+        bound = after_m
+
+
+@both
+def test_prior_against_scipy(module: ModuleType) -> None:
+    _, weights, means, covariances = mixture()
+    prior = strong_prior()
+    t = [tensor(module, v) for v in (weights, means, covariances)]
+    dirichlet = stats.dirichlet.logpdf(weights, prior.concentration)
+    assert float(module.dirichlet_log_density(t[0], tensor(module, prior.concentration))) == pytest.approx(dirichlet)
+    components = [
+        stats.invwishart.logpdf(c, float(prior.degrees_of_freedom), prior.scale)
+        + stats.multivariate_normal.logpdf(m, prior.mean, c / prior.mean_precision)
+        for m, c in zip(means, covariances, strict=True)
+    ]
+    found = module.normal_inverse_wishart_log_density(*t[1:], prior_of(module, prior))
+    np.testing.assert_allclose(found, components, 1e-12)
+    total = float(module.log_prior(*t, prior_of(module, prior)))
+    assert total == pytest.approx(dirichlet + sum(components), rel=1e-12)
+
+
+@both
+@pytest.mark.parametrize("concentration", [0.5, 1.5, 3.0])
+def test_dirichlet_density_is_scipys_on_both_sides_of_flat(module: ModuleType, concentration: float) -> None:
+    weights, alpha = np.array([0.2, 0.5, 0.3]), np.array([concentration, 1.0, 2.5])
+    found = module.dirichlet_log_density(tensor(module, weights), tensor(module, alpha))
+    assert float(found) == pytest.approx(stats.dirichlet.logpdf(weights, alpha), rel=1e-13)
+
+
+@both
+def test_flat_prior_on_the_weights_allows_zero(module: ModuleType) -> None:
+    """Dir(1, 1, 1) is the constant log 2, on the border too, and its gradient there is zero rather than NaN."""
+    value, (of_weights, _) = gradients(module, module.dirichlet_log_density, [np.array([0.0, 0.4, 0.6]), np.ones(3)])
+    assert float(value) == pytest.approx(np.log(2), rel=1e-14)
+    np.testing.assert_array_equal(of_weights, np.zeros(3))
+
+
+@both
+@pytest.mark.parametrize("seed", range(3))
+def test_map_m_step_is_stationary(module: ModuleType, seed: int) -> None:
+    """The gradient of the penalised objective vanishes at the update; weights through a softmax, to stay weights."""
+    x, *_ = mixture(seed=seed)
+    gmm, tx, prior = GMM[module], tensor(module, x), strong_prior()
+    q = distributions(seed=seed)[0]
+    update = [np.asarray(v) for v in module.map_m_step(tx, tensor(module, q), prior_of(module, prior))]
+    np.testing.assert_allclose(update[0].sum(), 1, 1e-14)
+
+    def objective(logits: Any, means: Any, covariances: Any) -> Any:
+        weights = torch.softmax(logits, 0) if module is torch_em else tf.nn.softmax(logits)
+        joint = gmm.log_joint(tx, weights, means, covariances)
+        penalty = module.log_prior(weights, means, covariances, prior_of(module, prior))
+        return module.expected_log_joint(tensor(module, q), joint) + penalty
+
+    here = [np.log(update[0]), *update[1:]]
+    best, found = gradients(module, objective, here)
+    for gradient in found:
+        assert np.abs(np.asarray(gradient)).max() < 1e-10
+    rng = np.random.default_rng(seed)
+    for _ in range(10):  # and the stationary point is the top
+        step = [1e-2 * rng.standard_normal(v.shape) for v in here]
+        step[2] = step[2] @ np.swapaxes(here[2], 1, 2)
+        there = [v + s for v, s in zip(here, step, strict=True)]
+        there[2] = 0.5 * (there[2] + np.swapaxes(there[2], 1, 2))
+        assert float(gradients(module, objective, there)[0]) < float(best)
+
+
+@both
+def test_map_m_step_is_the_published_update(module: ModuleType) -> None:
+    """Fraley and Raftery's form, with the scatter about each component's own mean, component by component."""
+    x, *_ = mixture()
+    q, prior = distributions()[0], strong_prior()
+    weights, means, covariances = module.map_m_step(tensor(module, x), tensor(module, q), prior_of(module, prior))
+    kappa, nu, alpha = float(prior.mean_precision), float(prior.degrees_of_freedom), prior.concentration
+    for k in range(K):
+        n = q[:, k].sum()
+        mean = np.average(x, axis=0, weights=q[:, k])
+        scatter = np.cov(x, rowvar=False, aweights=q[:, k], ddof=0) * n
+        shift = kappa * n / (kappa + n) * np.outer(mean - prior.mean, mean - prior.mean)
+        np.testing.assert_allclose(weights[k], (n + alpha[k] - 1) / (N + alpha.sum() - K), 1e-13)
+        np.testing.assert_allclose(means[k], (kappa * prior.mean + n * mean) / (kappa + n), 1e-12)
+        np.testing.assert_allclose(covariances[k], (prior.scale + scatter + shift) / (nu + n + D + 2), 1e-11)
+
+
+@both
+def test_map_between_the_prior_and_the_data(module: ModuleType) -> None:
+    """Without points a component is the prior's mode; without a prior the update is maximum likelihood."""
+    x, *_ = mixture()
+    q, prior = distributions()[0], strong_prior()
+    empty = q.copy()
+    empty[:, 0] = 0
+    weights, means, covariances = module.map_m_step(tensor(module, x), tensor(module, empty), prior_of(module, prior))
+    assert float(weights[0]) == pytest.approx(0.5 / (empty.sum() + prior.concentration.sum() - K))
+    np.testing.assert_allclose(means[0], prior.mean, 1e-14)
+    np.testing.assert_allclose(covariances[0], prior.scale / (6.5 + D + 2), 1e-14)
+    # nu_0 = -(D + 2) is no prior: it takes away what the normaliser of the density puts into the denominator
+    nothing = MixturePrior(np.ones(K), np.zeros(D), np.array(0.0), np.zeros((D, D)), np.array(-D - 2.0))
+    found = module.map_m_step(tensor(module, x), tensor(module, q), prior_of(module, nothing))
+    for a, b in zip(found, GMM[module].m_step(tensor(module, x), tensor(module, q)), strict=True):
+        np.testing.assert_allclose(a, b, 1e-12)
+
+
+@both
+@pytest.mark.parametrize("seed", range(2))
+def test_map_objective_never_falls(module: ModuleType, seed: int) -> None:
+    """One iteration at a time; and where it stops, the gradient of log likelihood plus log prior is zero."""
+    x, *start = mixture(seed=seed, k=2)
+    tx, prior = tensor(module, x), prior_of(module, default_prior(x, 2))
+    before = [-np.inf]
+
+    def check(iteration: int, parameters: tuple, objective: float) -> None:
+        assert objective >= before[-1] - 1e-11 * abs(objective), f"iteration {iteration}"
+        before.append(objective)
+
+    result = run_em(
+        lambda p: module.map_em_iteration(tx, *p, prior), tuple(tensor(module, v) for v in start),
+        tol=1e-11, max_iter=2000, criterion="parameters", on_iteration=check,
+    )  # fmt: skip
+    assert result.converged
+    assert result.bounds == before[1:]
+
+    def objective(logits: Any, means: Any, covariances: Any) -> Any:
+        weights = torch.softmax(logits, 0) if module is torch_em else tf.nn.softmax(logits)
+        likelihood = GMM[module].log_likelihood(tx, weights, means, covariances)
+        return likelihood + module.log_prior(weights, means, covariances, prior)
+
+    weights, *rest = (np.asarray(v) for v in result.parameters)
+    value, found = gradients(module, objective, [np.log(weights), *rest])
+    assert float(value) == pytest.approx(result.bounds[-1], rel=1e-12)
+    for gradient in found:
+        assert np.abs(np.asarray(gradient)).max() < 1e-7
+
+
+@both
+def test_map_does_not_collapse(module: ModuleType) -> None:
+    """A component that starts on a single point: maximum likelihood goes to infinity, MAP to a proper maximum."""
+    x = datasets.synthetic_mixture(40, 1, 2).x
+    gamma = np.zeros((40, 2))
+    gamma[:, 1], gamma[0] = 1, (1, 0)
+    tx, gmm = tensor(module, x), GMM[module]
+    weights, means, covariances = gmm.m_step(tx, tensor(module, gamma))
+    assert np.abs(np.asarray(covariances)[0]).max() < 1e-12
+    with pytest.raises(ValueError, match=r"the bound became nan at iteration \d+: scale the data or start elsewhere"):
+        run_em(lambda p: gmm.em_iteration(tx, *p), (weights, means, covariances), tol=1e-6, max_iter=50)
+    prior = prior_of(module, default_prior(x, 2))
+    start = module.map_m_step(tx, tensor(module, gamma), prior)
+    result = run_em(lambda p: module.map_em_iteration(tx, *p, prior), start, tol=1e-9, max_iter=2000)
+    assert result.converged
+    assert np.linalg.eigvalsh(np.asarray(result.parameters[2])).min() > 1e-2
+
+
+def test_default_prior() -> None:
+    """Fraley and Raftery's numbers; proper, and worth little: a hundredth of a point in the means."""
+    x = datasets.load("old-faithful").x
+    prior = default_prior(x, 3)
+    np.testing.assert_array_equal(prior.concentration, np.ones(3))
+    np.testing.assert_allclose(prior.mean, x.mean(axis=0))
+    np.testing.assert_allclose(prior.scale, np.cov(x.T) / 3)  # K^(2/D) with D = 2
+    assert (float(prior.mean_precision), float(prior.degrees_of_freedom)) == (0.01, 4.0)
+    assert {v.dtype.name for v in default_prior(x.astype(np.float32), 3)} == {"float32"}
+    # the inverse Wishart's mean is S_0 / (nu_0 - D - 1) = S_0
+    np.testing.assert_allclose(stats.invwishart.mean(4, prior.scale), prior.scale)
+    assert default_prior(x[:, :1], 2).scale.shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"concentration": 0.5}, "concentration=0.5 is below 1, where the prior has no mode: give 1 or more"),
+        ({"concentration": [1.0, 2.0]}, "concentration has shape (2,): give one of shape (4,)"),
+        ({"mean": [0.0, np.nan, 0.0]}, "mean has NaN or infinite entries: give finite numbers"),
+        ({"mean_precision": 0.0}, "mean_precision=0 must be above 0: 0.01 is a weak prior"),
+        ({"degrees_of_freedom": 2.0}, "degrees_of_freedom=2 must be above D - 1 = 2: 5 is a weak prior"),
+        ({"scale": np.eye(2)}, "scale has shape (2, 2): give one of shape (3, 3)"),
+        ({"scale": np.triu(np.ones((3, 3)))}, "scale is not symmetric: give a symmetric, positive definite matrix"),
+        ({"scale": -np.eye(3)}, "scale has the eigenvalue -1: give a symmetric, positive definite matrix"),
+        ({"scale": np.diag([1.0, 2.0, 0.0])}, "scale has the eigenvalue 0: give a symmetric, positive definite matrix"),
+    ],
+)
+def test_prior_is_checked(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_prior(strong_prior()._replace(**changes), K, D)
+
+
+def test_data_that_make_no_prior() -> None:
+    x = datasets.load("old-faithful").x
+    for bad in (np.c_[x, np.ones(len(x))], np.c_[x, x[:, 0] + x[:, 1]]):
+        with pytest.raises(ValueError, match="x has a singular covariance, which makes no scale: remove columns"):
+            default_prior(bad, 2)
+    with pytest.raises(ValueError, match="x has 1 row"):
+        default_prior(x[:1], 2)
+
+
+def test_driver_on_newtons_square_root() -> None:
+    """The loop alone, on x -> (x + 2/x)/2 with objective -x: order of events, both criteria, going on."""
+    seen = []
+
+    def iterate(x: float) -> tuple[float, float]:
+        return 0.5 * (x + 2 / x), -x
+
+    result = run_em(iterate, 4.0, tol=1e-3, max_iter=50, on_iteration=lambda *event: seen.append(event))
+    x, bounds = 4.0, []
+    while len(bounds) < 2 or abs(bounds[-1] - bounds[-2]) >= 1e-3:
+        bounds.append(-x)
+        x = 0.5 * (x + 2 / x)
+    assert result == (x, bounds, True, len(bounds))
+    # an observer sees the iteration, the parameters before it, and their bound
+    assert seen == [(i, -b, b) for i, b in enumerate(bounds, start=1)]
+    # relative to the last bound given, the first iteration may be the last
+    assert run_em(iterate, x, tol=1e-3, max_iter=50, bound=-x).n_iter == 1
+    exact = run_em(iterate, 4.0, tol=1e-12, max_iter=50, criterion="parameters")
+    assert exact.converged
+    assert exact.parameters == pytest.approx(np.sqrt(2), rel=1e-15)
+    assert run_em(iterate, 4.0, tol=1e-3, max_iter=0) == (4.0, [], False, 0)
+    assert run_em(iterate, 4.0, tol=0.0, max_iter=3) == (exact_after(iterate, 3), [-4.0, -2.25, bounds[2]], False, 3)
+
+
+def exact_after(iterate: Callable, times: int) -> float:
+    x = 4.0
+    for _ in range(times):
+        x = iterate(x)[0]
+    return x
+
+
+def test_driver_measures_each_tensor_on_its_own_scale() -> None:
+    """A change of 1e-3 is small beside 1e6 and large beside 1; a tensor that stays zero has not changed."""
+    for scale, converged in ((1e6, True), (1.0, False)):
+        start = np.zeros(2), (np.array([scale, 0.0]), torch.zeros(3))
+        end = run_em(lambda p: ((p[0], (p[1][0] + 1e-3, p[1][1])), 0.0), start,
+                     tol=1e-6, max_iter=1, criterion="parameters")  # fmt: skip
+        assert end.converged is converged
+
+
+def test_driver_refuses() -> None:
+    with pytest.raises(ValueError, match="criterion='gradient' must be one of bound, parameters"):
+        run_em(lambda p: (p, 0.0), 1.0, tol=1e-3, max_iter=1, criterion="gradient")
+    with pytest.raises(ValueError, match="the bound became inf at iteration 1"):
+        run_em(lambda p: (p, np.inf), 1.0, tol=1e-3, max_iter=1)
+
+    def collapsed(iteration: int, parameters: float, bound: float) -> None:
+        raise ValueError(f"component 0 has collapsed at {parameters}")
+
+    with pytest.raises(ValueError, match="component 0 has collapsed at 1"):  # an observer that knows more speaks first
+        run_em(lambda p: (p, np.nan), 1.0, tol=1e-3, max_iter=1, on_iteration=collapsed)
+
+
+@both
+def test_driver_is_the_estimators_loop(module: ModuleType) -> None:
+    x = datasets.load("old-faithful").x
+    start = np.array([0.5, 0.5]), np.array([[2.0, 55.0], [4.0, 80.0]]), np.array([np.diag([1.0, 50.0])] * 2)
+    gmm, tx = GMM[module], tensor(module, x)
+    estimator = gmm.GaussianMixture(
+        2, tol=1e-4, weights_init=start[0], means_init=start[1], precisions_init=np.linalg.inv(start[2])
+    ).fit(x)
+
+    def iterate(parameters: tuple) -> tuple[tuple, float]:
+        parameters, total = gmm.em_iteration(tx, *parameters, "full", 1e-6)
+        return parameters, float(total) / len(x)
+
+    result = run_em(iterate, tuple(tensor(module, v) for v in start), tol=1e-4, max_iter=100)
+    assert (result.n_iter, result.converged) == (estimator.n_iter_, estimator.converged_)
+    np.testing.assert_allclose(result.bounds, estimator.lower_bounds_, 1e-13)
+    np.testing.assert_allclose(result.parameters[1], estimator.means_, 1e-11)

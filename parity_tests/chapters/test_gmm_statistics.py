@@ -1,0 +1,584 @@
+"""EM chunk by chunk: equal to the plain page and to extended precision, in memory that does not grow with the data."""
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import sklearn.mixture
+import tensorflow as tf
+import torch
+from scipy import special, stats
+from sklearn.exceptions import ConvergenceWarning
+
+import pytorch_impl.gmm as torch_gmm
+import pytorch_impl.gmm_statistics as torch_statistics
+import pytorch_impl.natural_parameters as torch_natural
+import pytorch_impl.train_gmm
+import tf2_impl.gmm as tf_gmm
+import tf2_impl.gmm_statistics as tf_statistics
+import tf2_impl.natural_parameters as tf_natural
+import tf2_impl.train_gmm
+from common import draws
+from common.data import datasets
+from common.data import passes as chunks
+from common.data.passes import Chunks
+from common.mixtures.input import COVARIANCE_TYPES
+from common.mixtures.pairs import pairs, places
+from common.runs import checkpoint
+from parity_tests.chapters.test_estimator import scikit_learns_best
+from parity_tests.conftest import MODES, Parity
+
+ROOT = Path(__file__).parents[2]
+K, D, N = 3, 4, 400
+PAGES = {"torch": (torch_statistics, torch.tensor), "tf2": (tf_statistics, tf.constant)}
+both = pytest.mark.parametrize("framework", PAGES)
+estimators = pytest.mark.parametrize(
+    "Mixture", [torch_gmm.GaussianMixture, tf_gmm.GaussianMixture], ids=["torch", "tf2"]
+)
+all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+
+
+def points(separation: float = 3.0, offset: float = 0.0) -> np.ndarray:
+    return datasets.synthetic_mixture(N, K, D, separation, seed=3).x + offset
+
+
+def start(kind: str, x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Weights, means and covariances that are not those of the data, but not far from them either."""
+    labels = datasets.synthetic_mixture(N, K, D, 3.0, seed=3).labels  # the same for every separation
+    a = 0.3 * draws.normals(0, "component", (K, D, D), step=7) + np.eye(D)
+    full = a @ np.swapaxes(a, 1, 2)
+    variances = np.diagonal(full, axis1=1, axis2=2)
+    covariances = {"full": full, "tied": full[0], "diag": variances, "spherical": variances[:, 0]}[kind]
+    means = np.stack([x[labels == k][:20].mean(axis=0) for k in range(K)])
+    return np.array([0.2, 0.5, 0.3]), means, covariances
+
+
+def weights_of(n: int, dtype: str = "float64") -> np.ndarray:
+    return (draws.uniforms(4, "sample", (n,)) * 2).astype(dtype)
+
+
+def in_chunks(framework: str, x: np.ndarray, weight: np.ndarray | None, rows: int = 150) -> Chunks:
+    return Chunks(x, weight, rows, PAGES[framework][1], x.dtype)
+
+
+def iterate(framework: str, x: np.ndarray, weight: np.ndarray | None, parameters: tuple, kind: str, steps: int = 1):
+    module, tensor = PAGES[framework]
+    parameters = tuple(map(tensor, parameters))
+    for _ in range(steps):
+        parameters, total = module.em_iteration(in_chunks(framework, x, weight), *parameters, kind, 1e-9)
+    return *map(np.asarray, parameters), np.asarray(total)
+
+
+def exact_iteration(x: np.ndarray, weight: np.ndarray, parameters: tuple, kind: str) -> list[np.ndarray]:
+    """One EM iteration in extended precision, in two passes: loops and textbook formulas."""
+    x, weight, pi, means, covariances = (np.asarray(a, np.longdouble) for a in (x, weight, *parameters))
+    log_joint = np.empty((len(x), K), np.longdouble)
+    for k in range(K):
+        sigma = {"full": lambda k=k: covariances[k], "tied": lambda: covariances,
+                 "diag": lambda k=k: np.diag(covariances[k]),
+                 "spherical": lambda k=k: covariances[k] * np.eye(D)}[kind]()  # fmt: skip
+        factor, y = np.zeros((D, D), np.longdouble), np.empty_like(x)
+        for i in range(D):
+            for j in range(i + 1):
+                rest = sigma[i, j] - factor[i, :j] @ factor[j, :j]
+                factor[i, j] = np.sqrt(rest) if i == j else rest / factor[j, j]
+            y[:, i] = (x[:, i] - means[k, i] - y[:, :i] @ factor[i, :i]) / factor[i, i]
+        log_joint[:, k] = np.log(pi[k]) - (np.square(y).sum(axis=1) + D * np.log(2 * np.longdouble(np.pi))) / 2
+        log_joint[:, k] -= np.log(np.diag(factor)).sum()
+    largest = log_joint.max(axis=1, keepdims=True)
+    log_density = largest[:, 0] + np.log(np.exp(log_joint - largest).sum(axis=1))
+    gamma = np.exp(log_joint - log_density[:, None]) * weight[:, None]
+    counts = gamma.sum(axis=0) + 10 * np.finfo(np.float64).eps
+    new_means = (gamma.T @ x) / counts[:, None]
+    scatter = np.stack([(gamma[:, k, None] * (x - new_means[k])).T @ (x - new_means[k]) for k in range(K)])
+    full = scatter / counts[:, None, None] + np.longdouble(1e-9) * np.eye(D)
+    variances = np.diagonal(full, axis1=1, axis2=2)
+    new_covariances = {"full": full, "tied": np.einsum("k,kij->ij", counts, full) / counts.sum(),
+                       "diag": variances, "spherical": variances.mean(axis=1)}[kind]  # fmt: skip
+    return [counts / counts.sum(), new_means, new_covariances, weight @ log_density]
+
+
+@pytest.mark.parametrize("kind", ["full", "diag"])  # the other two take the same paths
+def test_natural_parameters_are_the_log_joint(parity: Parity, kind: str, dtype: str, mode: str) -> None:
+    x = points().astype(dtype)
+    arrays = [a.astype(dtype) for a in start(kind, x)]
+    centre = arrays[1].mean(axis=0)
+
+    def log_joint(module: ModuleType, x, weights, means, covariances, centre):
+        natural = module.natural_parameters(weights, means, covariances, centre, kind)
+        return natural @ module.features(x, centre, kind)
+
+    def both_halves(module: ModuleType, *tensors):
+        return module.bayes_rule(log_joint(module, *tensors))
+
+    ours = log_joint(torch_natural, *map(torch.tensor, (x, *arrays, centre)))
+    theirs = MODES[mode](lambda *t: log_joint(tf_natural, *t))(*map(tf.constant, (x, *arrays, centre)))
+    parity.check("log joint, natural parameters", "output", ours, theirs, kind, mode)
+    full = np.broadcast_to(arrays[2], (K, D, D)) if kind in ("full", "tied") else [
+        np.eye(D) * np.broadcast_to(c, D) for c in arrays[2]
+    ]  # fmt: skip
+    expected = [
+        np.log(w) + stats.multivariate_normal(m, c).logpdf(x) for w, m, c in zip(*arrays[:2], full, strict=True)
+    ]
+    np.testing.assert_allclose(np.asarray(ours), expected, rtol=2e-5 if dtype == "float32" else 1e-12)
+    ours = both_halves(torch_natural, *map(torch.tensor, (x, *arrays, centre)))
+    theirs = MODES[mode](lambda *t: both_halves(tf_natural, *t))(*map(tf.constant, (x, *arrays, centre)))
+    for name, a, b in zip(("log density", "responsibilities"), ours, theirs, strict=True):
+        parity.check(f"{name}, natural parameters", "em responsibilities", a, b, kind, mode)
+    if dtype == "float64":
+        np.testing.assert_allclose(np.asarray(ours[0]), special.logsumexp(expected, axis=0), rtol=1e-13)
+        np.testing.assert_allclose(np.asarray(ours[1]), special.softmax(expected, axis=0), atol=1e-13)
+
+
+@both
+def test_no_responsibility_is_a_denormal_number(framework: str, dtype: str) -> None:
+    """Exponents down to where single and double precision end: zero or a normal number, and rows that sum to one."""
+    tiny = np.finfo(dtype).tiny
+    exponents = np.linspace(0, 1.3 * np.log(tiny), 500, dtype=dtype)
+    module, tensor = {"torch": torch_natural, "tf2": tf_natural}[framework], PAGES[framework][1]
+    log_density, gamma = map(np.asarray, module.bayes_rule(tensor(np.stack([np.zeros_like(exponents), exponents]))))
+    assert np.all((gamma == 0) | (gamma >= tiny))
+    assert np.any(gamma[1] == 0)
+    expected = np.exp(exponents.astype(np.longdouble))
+    np.testing.assert_allclose(gamma[1], expected / (1 + expected), atol=1e-30, rtol=100 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(log_density, np.log1p(expected).astype(float), atol=2 * np.finfo(dtype).eps)
+
+
+CASES = {
+    "around the centre": (3.0, 0.0),
+    "an offset of 1e8 deviations": (3.0, 1e8),
+    "clusters of a millionth of their distance": (1e6, 0.0),
+    "both": (1e4, 1e7),
+}
+
+
+@all_types
+@pytest.mark.parametrize("case", CASES)
+def test_an_iteration_is_right_in_extended_precision(parity: Parity, case: str, kind: str) -> None:
+    """One iteration from a start that is off, and one from where that led, against longdouble."""
+    x = points(*CASES[case])
+    parameters, weight = start(kind, x), weights_of(N)
+    for step in (1, 2):
+        exact = exact_iteration(x, weight, parameters, kind)
+        found = {framework: iterate(framework, x, weight, parameters, kind) for framework in PAGES}
+        scale = np.sqrt(np.abs(exact[2]).max())  # means to a share of a deviation, or to the last bits that they have
+        slack = np.array([1e-13, 1e-13 * scale + 4e-16 * np.abs(x).max(), 3e-13 * scale**2, 1e-13 * abs(exact[3])])
+        for ours in found.values():
+            for a, b, atol in zip(ours, exact, slack, strict=True):
+                np.testing.assert_allclose(a, b.astype(np.float64), rtol=0, atol=float(atol))
+        for name, a, b in zip(("weights", "means", "covariances", "log likelihood"), *found.values(), strict=True):
+            what = "em log likelihood" if name == "log likelihood" else "em parameters"
+            parity.check(f"em_iteration {name}", what, a, b, f"{case}, {kind}", steps=step)
+        parameters = tuple(np.asarray(a) for a in found["torch"][:3])
+
+
+def test_without_its_guard_the_common_centre_loses_the_covariances(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = points(1e6), weights_of(N)
+    exact = exact_iteration(x, weight, start("full", x), "full")[2].astype(np.float64)
+    for framework, (module, _) in PAGES.items():
+        monkeypatch.setattr(module, "LOST", dict.fromkeys(module.LOST, 1000))
+        found = iterate(framework, x, weight, start("full", x), "full")[2]
+        assert np.abs(found - exact).max() > 1e-5 * np.abs(exact).max(), framework
+
+
+@both
+@all_types
+def test_lost_digits_are_binary(framework: str, kind: str) -> None:
+    """A mean three deviations away squares to nine times the variance: of ten parts nine go, log2(10) digits."""
+    module, tensor = PAGES[framework]
+    _, _, covariances = start(kind, points())
+    variances = np.diagonal(covariances, axis1=-2, axis2=-1) if kind in ("full", "tied") else covariances
+    variances = np.broadcast_to(variances if kind != "spherical" else variances[:, None], (K, D))
+    moments = variances * np.array([[1.0], [10.0], [2.0]])
+    np.testing.assert_allclose(module.lost_digits(tensor(moments), tensor(covariances), kind), np.log2(10), rtol=1e-14)
+
+
+@all_types
+def test_a_start_far_away_costs_no_digits(kind: str) -> None:
+    """The old means tell nothing about the new ones: seen from there, the covariances would be lost."""
+    x, weight = points(3.0), weights_of(N)
+    pi, means, covariances = start(kind, x)
+    far = (pi, means + 1e7, covariances * 1e10)
+    exact = exact_iteration(x, weight, far, kind)
+    for framework in PAGES:
+        found = iterate(framework, x, weight, far, kind)
+        np.testing.assert_allclose(found[1], exact[1].astype(np.float64), atol=1e-7)
+        np.testing.assert_allclose(found[2], exact[2].astype(np.float64), rtol=1e-6, atol=1e-7)
+
+
+@all_types
+@pytest.mark.parametrize("weighted", [True, False])
+def test_equal_to_the_plain_page(kind: str, weighted: bool, dtype: str) -> None:
+    """20 iterations in chunks that do not divide the data, against gmm.em_iteration on all of them."""
+    x = points().astype(dtype)
+    parameters = tuple(a.astype(dtype) for a in start(kind, x))
+    weight = weights_of(N, dtype) if weighted else None
+    plain = tuple(map(torch.tensor, parameters))
+    steps = 20 if dtype == "float64" else 1
+    for _ in range(steps):
+        plain, total = torch_gmm.em_iteration(
+            torch.tensor(x), *plain, kind, 1e-9, None if weight is None else torch.tensor(weight)
+        )
+    for framework in PAGES:
+        found = iterate(framework, x, weight, parameters, kind, steps)
+        for a, b in zip(found, (*plain, total), strict=True):
+            assert a.dtype == dtype
+            atol = (1e-12 if dtype == "float64" else 2e-5) * np.abs(np.asarray(b)).max()
+            np.testing.assert_allclose(a, np.asarray(b), rtol=0, atol=atol)
+
+
+@all_types
+def test_hundred_iterations_agree(parity: Parity, kind: str) -> None:
+    x = points(1.0)
+    found = {framework: iterate(framework, x, None, start(kind, x), kind, 100) for framework in PAGES}
+    for name, a, b in zip(("weights", "means", "covariances", "log likelihood"), *found.values(), strict=True):
+        what = "em log likelihood" if name == "log likelihood" else "em parameters"
+        parity.check(f"em_iteration {name}", what, a, b, kind, steps=100)
+
+
+@both
+@all_types
+def test_statistics_of_parts_add_up(framework: str, kind: str) -> None:
+    """Merged in any grouping, the parts give the statistics of the whole; weight zero is not there."""
+    module, tensor = PAGES[framework]
+    natural = {"torch": torch_natural, "tf2": tf_natural}[framework]
+    x, weight = points(), weights_of(N)
+    weights, means, covariances = map(tensor, start(kind, x))
+    centre = tensor(x.mean(axis=0))
+    coefficients = natural.natural_parameters(weights, means, covariances, centre, kind)
+    arguments = centre, coefficients, kind
+    parts = [module.chunk_statistics(*map(tensor, (x[r], weight[r])), *arguments)
+             for r in (slice(0, 7), slice(7, 300), slice(300, N))]  # fmt: skip
+    whole = module.chunk_statistics(tensor(x), tensor(weight), *arguments)
+    apart = module.chunk_statistics_apart(tensor(x), tensor(weight), tensor(np.tile(x.mean(axis=0), (K, 1))), means,
+                                          *natural.whitening(weights, means, covariances, kind), kind)  # fmt: skip
+    with_nothing = [np.concatenate([x, 1e3 * x[:9]]), np.concatenate([weight, np.zeros(9)])]
+    others = [
+        module.merge(module.merge(parts[2], parts[0]), parts[1]),
+        module.merge(parts[2], module.merge(parts[1], parts[0])),
+        apart,
+        module.chunk_statistics(*map(tensor, with_nothing), *arguments),
+    ]
+    for other in others:
+        for a, b in zip(other, whole, strict=True):
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-10, atol=1e-10)
+
+
+@both
+@all_types
+def test_the_first_m_step_is_that_of_the_plain_page(framework: str, kind: str) -> None:
+    x = points(1e5, 1e6)
+    gamma = draws.uniforms(2, "sample", (N, K))
+    gamma[:, 1] *= 1e-300  # as good as empty
+    module, _ = PAGES[framework]
+    found = module.m_step(in_chunks(framework, x, gamma), kind, 1e-3)
+    plain = torch_gmm.m_step(torch.tensor(x), torch.tensor(gamma), kind, 1e-3)
+    for a, b in zip(found, plain, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-11, atol=1e-12)
+
+
+@all_types
+def test_the_first_m_steps_of_both_agree(parity: Parity, kind: str) -> None:
+    x, gamma = points(), draws.uniforms(2, "sample", (N, K))
+    found = [module.m_step(in_chunks(name, x, gamma), kind, 1e-3) for name, (module, _) in PAGES.items()]
+    for name, a, b in zip(("weights", "means", "covariances"), *found, strict=True):
+        parity.check(f"m_step {name}", "em parameters", a, b, kind)
+
+
+def test_each_function_is_traced_once() -> None:
+    x, page = points(), tf_statistics
+    graphs = [page.GRAPH(page.in_blocks, jit_compile=through_xla) for through_xla in (True, False)]
+    graphs += [page.GRAPH(function) for function in (page.natural_parameters, page.maximise, page.lost_digits)]
+    before = [each.experimental_get_tracing_count() for each in graphs]
+    iterate("tf2", x, None, start("full", x), "full", 5)
+    iterate("tf2", points(1e6), None, start("full", points(1e6)), "full", 5)
+    iterate("tf2", x, weights_of(N), start("full", x), "full", 5)
+    for count, each in zip(before, graphs, strict=True):
+        assert 0 < each.experimental_get_tracing_count() <= count + 1
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 64 rows, so that a hundred rows are a large table."""
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 1024)
+
+
+X = datasets.synthetic_mixture(500, 3, 3, 5.0, seed=1).x
+
+
+@pytest.mark.usefixtures("small_chunks")
+@all_types
+def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str) -> None:
+    arguments = dict(covariance_type=kind, tol=1e-7, max_iter=300)
+    peer = scikit_learns_best(X, 2, 4, **arguments)
+    fits = [
+        Mixture(3, n_init=2, random_state=4, **arguments).fit(X)
+        for Mixture in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture)
+    ]
+    for name in ("weights_", "means_", "covariances_", "precisions_"):
+        parity.check(f"fitted in chunks, {name}", "em parameters", *(getattr(fit, name) for fit in fits), tensor=kind)
+        np.testing.assert_allclose(getattr(fits[0], name), getattr(peer, name), rtol=1e-6, atol=1e-9)
+    for fit in fits:
+        assert fit.n_iter_ == peer.n_iter_
+        assert fit.lower_bound_ == pytest.approx(peer.lower_bound_, rel=1e-12)
+        np.testing.assert_array_equal(fit.predict(X), peer.predict(X))
+        np.testing.assert_allclose(fit.predict_proba(X), peer.predict_proba(X), atol=1e-8)
+        np.testing.assert_allclose(fit.score_samples(X), peer.score_samples(X), rtol=1e-8)
+        assert fit.score(X) == pytest.approx(peer.score(X), rel=1e-12)
+
+
+@estimators
+def test_chunks_change_nothing(Mixture: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = np.floor(draws.uniforms(0, "sample", (len(X),)) * 4)  # some of them zero
+    arguments = dict(tol=1e-7, random_state=2)
+    plain = Mixture(3, **arguments).fit(X, sample_weight=weight)
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 1024)
+    chunked = Mixture(3, **arguments).fit(X, sample_weight=weight)
+    for name in ("weights_", "means_", "covariances_"):
+        np.testing.assert_allclose(getattr(chunked, name), getattr(plain, name), rtol=1e-9, atol=1e-11)
+    assert chunked.n_iter_ == plain.n_iter_
+    assert Mixture(3, missing="em", **arguments).fit(X).lower_bound_ == pytest.approx(
+        Mixture(3, **arguments).fit(X).lower_bound_, rel=1e-12
+    )
+
+
+@both
+@all_types
+@pytest.mark.parametrize("variance", [0.0, -7.8e-5, np.nan])
+def test_a_variance_that_cancelled_has_lost_all_digits(framework: str, kind: str, variance: float) -> None:
+    """Beside a healthy component, whose ratio is larger than a negative one."""
+    module, tensor = PAGES[framework]
+    _, _, covariances = start(kind, points())
+    covariances = covariances.copy()
+    covariances[(1,) * covariances.ndim] = variance
+    assert module.lost_digits(tensor(np.full((K, D), 9.0)), tensor(covariances), kind) == np.inf
+
+
+@both
+def test_a_narrow_component_beside_a_wide_one_as_in_rational_arithmetic(framework: str) -> None:
+    rng = np.random.RandomState(0)
+    x = np.concatenate([rng.normal(0, 1e5, 600), rng.normal(1e6, 1e-3, 600)])[:, None]
+    parameters = np.array([0.5, 0.5]), np.array([[0.0], [1e6 - 5]]), np.array([[[1e10]], [[1e8]]])
+    _, means, covariances, _ = iterate(framework, x, None, parameters, "full")
+    gamma = np.asarray(torch_gmm.responsibilities(*map(torch.tensor, (x, *parameters))))[:, 1]
+    shares, values = ([Fraction(float(number)) for number in column] for column in (gamma, x[:, 0]))
+    mean = sum(g * v for g, v in zip(shares, values, strict=True)) / sum(shares)
+    variance = sum(g * (v - mean) ** 2 for g, v in zip(shares, values, strict=True)) / sum(shares)
+    np.testing.assert_allclose(means[1, 0], float(mean), rtol=1e-14)
+    np.testing.assert_allclose(covariances[1, 0, 0], float(variance) + 1e-9, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@estimators
+def test_a_narrow_component_beside_a_wide_one_is_fitted(Mixture: type) -> None:
+    for seed in range(6):
+        rng = np.random.RandomState(seed)
+        x = np.concatenate([rng.normal(0, 1e5, 1000), rng.normal(1e6, 1e-3, 1000)])[:, None]
+        ours, peer = (C(2, reg_covar=0, random_state=seed).fit(x) for C in (Mixture, sklearn.mixture.GaussianMixture))
+        np.testing.assert_allclose(ours.covariances_, peer.covariances_, rtol=1e-6)
+        assert ours.lower_bound_ == pytest.approx(peer.lower_bound_, rel=1e-8)
+
+
+@pytest.mark.parametrize("n", [40_000, 60_000])
+@estimators
+def test_what_has_collapsed_does_not_depend_on_the_number_of_rows(Mixture: type, n: int) -> None:
+    rng = np.random.RandomState(0)
+    x = np.concatenate([rng.normal(0, 100, n * 4 // 5), rng.normal(1000, 0.1, n // 5)])[:, None].astype(np.float32)
+    ours, peer = (C(2, random_state=0).fit(x) for C in (Mixture, sklearn.mixture.GaussianMixture))
+    np.testing.assert_allclose(np.sort(ours.covariances_.ravel()), np.sort(peer.covariances_.ravel()), rtol=1e-3)
+    assert np.sqrt(ours.covariances_.min()) == pytest.approx(0.1, rel=0.02)
+    with pytest.raises(ValueError, match=r"component . has collapsed"):
+        Mixture(2, random_state=0, reg_covar=0).fit(np.concatenate([x[: n * 4 // 5], np.full_like(x[: n // 5], 1000)]))
+
+
+@pytest.mark.usefixtures("small_chunks")
+@estimators
+def test_collapse_in_chunks_gets_its_line(Mixture: type) -> None:
+    x = np.concatenate([X, np.repeat(X[:1] + 50, 60, axis=0)])
+    with pytest.raises(ValueError, match=r"reg_covar=0.*collapsed.*increase reg_covar"):
+        Mixture(4, reg_covar=0, random_state=0).fit(x)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@estimators
+def test_of_a_large_table_some_rows_choose_the_start(Mixture: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 120)
+    weight = draws.uniforms(1, "sample", (len(X),)) + 0.5
+    fit = Mixture(3, random_state=1, tol=1e-4).fit(X, sample_weight=weight)
+    assert fit.converged_
+    # where scikit-learn stays too, on as many copies of each point
+    again = sklearn.mixture.GaussianMixture(3, max_iter=1, tol=0, weights_init=fit.weights_, means_init=fit.means_,
+                                            precisions_init=fit.precisions_)  # fmt: skip
+    with pytest.warns(ConvergenceWarning):
+        again.fit(np.repeat(X, np.round(20 * weight).astype(int), axis=0))
+    np.testing.assert_allclose(again.means_, fit.means_, atol=0.02)
+
+
+def test_chunks_cover_the_table_and_fill_up_the_last() -> None:
+    x, weight = np.arange(22.0).reshape(11, 2), np.arange(1.0, 12.0)
+    found = list(Chunks(x, weight, 4, np.copy, np.dtype("float32")))
+    assert {(a.shape, b.shape, str(a.dtype)) for a, b in found} == {((4, 2), (4,), "float32")}
+    points, weights = np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
+    np.testing.assert_array_equal(points[:11], x)
+    np.testing.assert_array_equal(weights, [*weight, 0])
+    np.testing.assert_array_equal(points[11], x[-1])
+    again = Chunks(x, None, 4, np.copy, x.dtype)
+    assert [b.sum() for _ in range(2) for _, b in again] == [4, 4, 3] * 2
+
+
+@pytest.mark.parametrize(("small_ones", "together"), [(1, 1), (15, 1), (16, 2), (31, 3), (32, 4), (101, 4)])
+@pytest.mark.parametrize(("d", "k"), [(2, 8), (16, 16), (32, 32), (100, 3)])
+def test_chunks_are_of_a_size_and_divide_into_blocks(small_ones: int, together: int, d: int, k: int) -> None:
+    small = chunks.chunk_rows(d, k)
+    for n in (small_ones * small, small_ones * small - 5):
+        rows = chunks.rows_of_chunks(n, d, k)
+        number = -(-n // rows)
+        assert rows % 32 == 0
+        assert number == -(-small_ones // together)
+        assert number * rows - n < small + 32 * number, "nearly no point is there to fill up"
+        blocks = chunks.number_of_blocks(rows, d, k, 2**20)
+        assert rows % blocks == 0
+        assert rows // blocks <= 2 * small
+        assert blocks < 2 * together
+    x = np.arange(3.0 * small_ones).reshape(-1, 1)
+    assert len(list(Chunks(x, None, 3, np.copy, x.dtype))) == len(Chunks(x, None, 3, np.copy, x.dtype)) == small_ones
+
+
+@pytest.mark.parametrize(("rows", "blocks"), [(96, 4), (90, 2), (97, 1), (32, 2), (8, 1)])
+def test_rows_that_cannot_be_divided_are_fewer_blocks(rows: int, blocks: int) -> None:
+    """Ten numbers of two features, and two for each of three components: 12 a row, 288 for 24 rows."""
+    assert chunks.number_of_blocks(rows, 2, 3, 288) == blocks
+
+
+@both
+@pytest.mark.parametrize("through_xla", [False, True])
+@pytest.mark.parametrize("name", ["chunk_statistics", "chunk_statistics_apart"])
+def test_blocks_add_up(monkeypatch: pytest.MonkeyPatch, framework: str, name: str, through_xla: bool) -> None:
+    """Four blocks of weighted points, three of them without weight, against all at once."""
+    module, tensor = PAGES[framework]
+    monkeypatch.setattr(module, "NUMBERS_IN_A_BLOCK", 400)
+    x = draws.normals(5, "sample", (96, 2))
+    weight = np.concatenate([draws.uniforms(5, "sample", (93,)), np.zeros(3)])
+    assert chunks.number_of_blocks(96, 2, 3, 400) == 4
+    means = draws.normals(6, "sample", (3, 2))
+    page = {"torch": torch_natural, "tf2": tf_natural}[framework]
+    weights, covariances = tensor(np.array([0.2, 0.3, 0.5])), tensor(np.stack([np.eye(2) * s for s in (0.5, 1, 2)]))
+    if name == "chunk_statistics":
+        arguments = (
+            tensor(np.zeros(2)),
+            page.natural_parameters(weights, tensor(means), covariances, tensor(np.zeros(2))),
+        )
+    else:
+        arguments = (tensor(means), tensor(means), *page.whitening(weights, tensor(means), covariances))
+    function = getattr(module, name)
+    in_blocks = (
+        tf.function(module.in_blocks, jit_compile=True) if through_xla and framework == "tf2" else module.in_blocks
+    )
+    found = in_blocks(function, tensor(x), tensor(weight), *arguments)
+    at_once = function(tensor(x), tensor(weight), *arguments)
+    assert float(np.asarray(at_once.moments)[:, 0].sum()) == pytest.approx(weight.sum(), rel=1e-14)
+    for a, b in zip(found, at_once, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (500, 1), (1000, 3), (255, 2), (300, 300), (7, 40)])
+def test_ranges_of_columns(shape: tuple[int, int]) -> None:
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    np.testing.assert_array_equal(chunks.column_ranges(x), [x.min(axis=0), x.max(axis=0)])
+
+
+@pytest.mark.parametrize("d", range(1, 10))
+def test_pairs_are_all_products_once(d: int) -> None:
+    i, j = pairs(d)
+    assert sorted(map(sorted, zip(i.tolist(), j.tolist(), strict=True))) == [
+        [a, b] for a in range(d) for b in range(a, d)
+    ]
+    np.testing.assert_array_equal(i[:d], j[:d])  # squares first: a table of these alone is its beginning
+    z = np.arange(1.0, d + 1)
+    np.testing.assert_array_equal((z[i] * z[j])[places(d)], np.outer(z, z))
+
+
+def test_rows_are_found_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 6)
+    x = np.arange(40.0).reshape(20, 2)
+    np.testing.assert_array_equal(chunks.take_rows(x, np.array([0, 2, 3, 11, 19])), x[[0, 2, 3, 11, 19]])
+    rows = chunks.spread_rows(20, np.full(7, 1 - 2**-53))
+    assert len(set(rows)) == 7
+    assert rows[-1] == 19
+    x[:, 1] = 5.0
+    np.testing.assert_array_equal(chunks.constant_columns(x), [1])
+    x[-1, 1] = 4.0
+    assert len(chunks.constant_columns(x)) == 0
+
+
+def test_what_was_changed_in_a_private_map_is_kept(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((4000, 4)))
+    for mode in ("c", "r+"):
+        x = np.load(tmp_path / "x.npy", mmap_mode=mode)
+        x[5] = 1.0
+        read_only = x[:]
+        read_only.flags.writeable = False
+        for table in (x, read_only):
+            assert [piece.sum() for _, piece in chunks.pieces(table, 4000)] == [4.0]
+            assert x.sum() == 4.0
+
+
+FIT = """
+import re, sys, numpy as np
+from {folder}.gmm import GaussianMixture
+import sklearn.cluster
+# not ru_maxrss, which begins with what the process held that started this one
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+before = peak()
+x = np.load(sys.argv[1], mmap_mode="r")
+mixture = GaussianMixture(2, max_iter=1, random_state=0).fit(x)
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("folder", ["pytorch_impl", pytest.param("tf2_impl", marks=pytest.mark.long)])
+def test_memory_does_not_grow_with_a_mapped_file(folder: str, big_file: Path) -> None:
+    """A file of 256 MB is fitted with less above the imports than the file is large, start and checks included."""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FIT.format(folder=folder), str(big_file)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert 1 < float(result.stdout) < 200
+
+
+@pytest.fixture(scope="module")
+def big_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("big") / "x.npy"
+    some = datasets.synthetic_mixture(25_000, 2, 16, 4.0).x
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float64, shape=(2_000_000, 16))
+    for start in range(0, len(table), len(some)):
+        table[start : start + len(some)] = some + start * 1e-9
+    table.flush()
+    return path
+
+
+@pytest.mark.figures
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("precision", ["reproducible", "float32"])
+def test_a_large_file_is_trained_on_by_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 200)
+    monkeypatch.setattr("common.runs.mixture.ROWS_IN_A_FIGURE", 90)
+    np.save(tmp_path / "x.npy", X)
+    digests = []
+    for name, main in (("torch", pytorch_impl.train_gmm.main), ("tf2", tf2_impl.train_gmm.main)):
+        arguments = f"--data {tmp_path / 'x.npy'} --components 3 --steps 12 --tol 0 --precision {precision}"
+        assert main([*arguments.split(), "--out", str(tmp_path / name)]) == 0
+        assert (tmp_path / name / "mixture.png").exists()
+        digests.append(checkpoint.digest(tmp_path / name / "checkpoint.safetensors"))
+    if precision == "reproducible":
+        assert digests[0] == digests[1]
+        peer = sklearn.mixture.GaussianMixture(3, tol=1e-9, max_iter=500, random_state=0).fit(X)
+        arrays, _, _ = checkpoint.load(tmp_path / "torch" / "checkpoint.safetensors")
+        order, theirs = np.argsort(arrays["means"][:, 0]), np.argsort(peer.means_[:, 0])
+        np.testing.assert_allclose(arrays["means"][order], peer.means_[theirs], atol=1e-4)

@@ -1,0 +1,74 @@
+"""The chapter on natural parameters, function by function, in both frameworks and against SciPy."""
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+from scipy import special, stats
+
+import pytorch_impl.natural_parameters as torch_natural
+import tf2_impl.natural_parameters as tf_natural
+from common import draws
+from common.mixtures.input import COVARIANCE_TYPES
+from parity_tests.conftest import MODES, Parity
+
+K, D, N = 3, 4, 50
+all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+
+
+def problem(kind: str, dtype: str) -> tuple[np.ndarray, ...]:
+    """Points, weights, means, covariances and a centre."""
+    x, means = 2 * draws.normals(0, "sample", (N, D)), draws.normals(1, "sample", (K, D))
+    a = 0.3 * draws.normals(2, "sample", (K, D, D)) + np.eye(D)
+    full = a @ np.swapaxes(a, 1, 2)
+    variances = np.diagonal(full, axis1=1, axis2=2)
+    covariances = {"full": full, "tied": full[0], "diag": variances, "spherical": variances[:, 0]}[kind]
+    arrays = x, np.array([0.2, 0.5, 0.3]), means, covariances, means.mean(axis=0)
+    return tuple(np.array(array, dtype) for array in arrays)
+
+
+def scipys_log_joint(kind: str, x: np.ndarray, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray):
+    full = {"full": lambda: covariances, "tied": lambda: [covariances] * K, "diag": lambda: map(np.diag, covariances),
+            "spherical": lambda: covariances[:, None, None] * np.eye(D)}[kind]()  # fmt: skip
+    columns = zip(weights, means, full, strict=True)
+    return np.stack([np.log(w) + stats.multivariate_normal(m, s).logpdf(x) for w, m, s in columns])
+
+
+def results(module: ModuleType, kind: str, log_joint, x, weights, means, covariances, centre) -> dict:
+    """What every function of the chapter makes of the problem, by name; `bayes_rule` of a log joint (K, N) given."""
+    whitening, constants = module.whitening(weights, means, covariances, kind)
+    natural = module.natural_parameters(weights, means, covariances, centre, kind)
+    features = module.features(x, centre, kind)
+    log_density, gamma = module.bayes_rule(log_joint)
+    return {"whitening": whitening, "whitening constants": constants, "natural_parameters": natural,
+            "features": features, "bayes_rule log density": log_density,
+            "bayes_rule responsibilities": gamma}  # fmt: skip
+
+
+@all_types
+def test_every_function_agrees(parity: Parity, kind: str, dtype: str, mode: str) -> None:
+    arrays = problem(kind, dtype)
+    arrays = scipys_log_joint(kind, *problem(kind, "float64")[:4]).astype(dtype), *arrays
+    ours = results(torch_natural, kind, *map(torch.tensor, arrays))
+    theirs = MODES[mode](lambda *t: results(tf_natural, kind, *t))(*map(tf.constant, arrays))
+    for name in ours:
+        parity.check(name, "output", ours[name], theirs[name], kind, mode)
+
+
+@pytest.mark.parametrize(("module", "tensor"), [(torch_natural, torch.tensor), (tf_natural, tf.constant)],
+                         ids=["torch", "tf2"])  # fmt: skip
+@all_types
+def test_they_are_scipys_densities(module: ModuleType, tensor, kind: str) -> None:
+    arrays = problem(kind, "float64")
+    expected = scipys_log_joint(kind, *arrays[:4])
+    of_all = results(module, kind, *map(tensor, (expected, *arrays)))
+    found = {name: np.asarray(value) for name, value in of_all.items()}
+    np.testing.assert_allclose(found["natural_parameters"] @ found["features"], expected, rtol=1e-11)
+    np.testing.assert_allclose(found["bayes_rule log density"], special.logsumexp(expected, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found["bayes_rule responsibilities"], special.softmax(expected, axis=0), rtol=1e-10)
+    y = arrays[0][:, None] - arrays[2]  # (N, K, D)
+    w = found["whitening"]
+    y = y * w if kind in ("diag", "spherical") else np.einsum("kij,nkj->nki", w, y)
+    np.testing.assert_allclose(found["whitening constants"] - 0.5 * np.square(y).sum(axis=2), expected.T, rtol=1e-11)

@@ -1,0 +1,179 @@
+"""The book as a reader's browser shows it: headless Chromium, light and dark, at a desk and on a phone.
+
+Run by `make book-test` on build/book; the default suite does not collect it.
+"""
+
+import io
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from common.book.chapters import titles
+
+BOOK = Path(__file__).parents[2] / "build" / "book"
+PAGES = ("index", *titles())
+CHROMIUM = "/usr/bin/chromium"
+QUIET = [  # no sandbox for root; nothing that calls home
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for the module."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[(DESK, "light"), (DESK, "dark"), (PHONE, "light"), (PHONE, "dark")],
+                ids=["desk-light", "desk-dark", "phone-light", "phone-dark"])  # fmt: skip
+def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    """A page that fails its test if the console shows an error or a request leaves the file system."""
+    viewport, scheme = request.param
+    page = browser.new_page(viewport=viewport, color_scheme=scheme)
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("requestfailed", lambda asked: troubles.append(f"failed: {asked.url}"))
+    page.on("request", lambda asked: None if asked.url.startswith("file://") else troubles.append(asked.url))
+    yield page
+    page.close()
+    assert not troubles
+
+
+def visit(page: Page, name: str) -> None:
+    """Open a page of the book with all its pictures loaded."""
+    page.goto((BOOK / f"{name}.html").as_uri())
+    page.evaluate("""async () => {
+        document.querySelectorAll("img").forEach(image => { image.loading = "eager"; });
+        await document.fonts.ready;
+        await Promise.all([...document.images].map(image => image.decode()));
+    }""")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_drawn_and_accessible(page: Page, name: str) -> None:
+    visit(page, name)
+    width = page.viewport_size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 100 && image.alt.length > 20)")
+    if page.locator("math").count():
+        assert page.evaluate("document.fonts.check('16px \"Book Math\"')"), "the font of the equations is not loaded"
+    flat = """[...document.querySelectorAll("math")].filter(m => m.getBoundingClientRect().height < 5
+        || m.querySelector("merror") || getComputedStyle(m).color !== getComputedStyle(m.parentElement).color)
+        .map(m => m.textContent)"""
+    assert page.evaluate(flat) == [], "equations that are not drawn, or not in the text's colour"
+    outside = """[...document.querySelectorAll(".equation, math")].filter(e => e.scrollWidth > e.clientWidth + 1
+        && e.matches(".equation") || e.getBoundingClientRect().right
+        > e.closest("p, li, td, th, figcaption, .equation, .subtitle").getBoundingClientRect().right + 1)
+        .map(e => [e.closest("section")?.id, (e.querySelector("annotation") || e).textContent])"""
+    assert page.evaluate(outside) == [], "equations that are cut off or scroll"
+    assert page.locator("h1").count() == 1
+    found = [
+        v
+        for v in Axe().run(page, options={"preload": False}).response["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert [(v["id"], [n["html"][:160] for n in v["nodes"]][:3]) for v in found] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_resolve(name: str) -> None:
+    class Collector(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.anchors, self.links = set(), []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found = dict(attrs)
+            self.anchors |= {found["id"]} if "id" in found else set()
+            self.links += [found[key] for key in ("href", "src") if found.get(key)]
+
+    def read(path: Path) -> Collector:
+        collector = Collector()
+        collector.feed(path.read_text(encoding="utf-8"))
+        return collector
+
+    for link in read(BOOK / f"{name}.html").links:
+        parts = urlsplit(link)
+        assert not parts.scheme, f"{link} leaves the book"
+        target = (BOOK / unquote(parts.path)).resolve() if parts.path else BOOK / f"{name}.html"
+        assert target.is_file(), link
+        if target.suffix == ".html" and parts.fragment:
+            assert unquote(parts.fragment) in read(target).anchors, link
+        if target.suffix == ".py" and parts.fragment.startswith("L"):
+            assert int(parts.fragment[1:]) <= len(target.read_text(encoding="utf-8").splitlines()), link
+
+
+def test_the_two_columns_stand_beside_each_other_and_their_lines_level(browser: Browser) -> None:
+    page = browser.new_page(viewport=DESK)
+    visit(page, "gmm")
+    pairs = page.evaluate("""[...document.querySelectorAll("section .pair")].map(pair =>
+        [...pair.querySelectorAll(".side")].map(side => [side.getBoundingClientRect().left,
+            ...[...side.querySelectorAll(".line")].map(line => Math.round(line.getBoundingClientRect().top))]))""")
+    assert pairs
+    for (left, *ours), (right, *theirs) in pairs:
+        assert left + 300 < right
+        assert ours == theirs
+    page.close()
+
+
+def test_one_framework_alone_by_keyboard_and_from_page_to_page(browser: Browser) -> None:
+    page = browser.new_page(viewport=DESK)
+    visit(page, "coin")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the text"
+    page.locator("#show-both").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("section .torch").first.is_visible()
+    assert not page.locator("section .tf2").first.is_visible()
+    page.locator("a[rel=next]").first.click()
+    assert page.url.endswith("gaussian.html")
+    assert not page.locator("section .tf2").first.is_visible()
+    tinted = """[...document.querySelectorAll(".line, .line mark")].filter(e => e.checkVisibility()
+        && getComputedStyle(e).backgroundColor !== "rgba(0, 0, 0, 0)").length"""
+    assert page.evaluate(tinted) == 0, "with one framework shown there is nothing to differ from"
+    page.locator("#show-both").check(force=True)
+    assert page.evaluate(tinted) > 0
+    visit(page, "index")
+    page.locator("#show-tf2").check(force=True)
+    page.locator(".turn a[rel=next]").click()
+    assert page.url.endswith("coin.html")
+    assert not page.locator("section .torch").first.is_visible()
+    page.close()
+
+
+def test_measured_tables_are_folded_and_unfold(browser: Browser) -> None:
+    page = browser.new_page(viewport=DESK)
+    visit(page, "gmm")
+    tables = page.locator("aside.measured table")
+    assert tables.count() > 3
+    assert not any(tables.nth(i).is_visible() for i in range(tables.count()))
+    page.locator("aside.measured summary").first.click()
+    assert tables.first.is_visible()
+    page.close()
+
+
+def test_prints_without_its_controls(browser: Browser) -> None:
+    page = browser.new_page(viewport=DESK, color_scheme="dark")
+    visit(page, "em")
+    printed = page.pdf(format="A4", print_background=True)
+    assert io.BytesIO(printed).read(5) == b"%PDF-"
+    page.emulate_media(media="print")
+    assert not page.locator(".bar").is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.close()

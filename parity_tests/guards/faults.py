@@ -1,0 +1,250 @@
+"""Who guards the guards: plant one-sided bugs, one at a time, and demand that the suite fails.
+
+python -m parity_tests.guards.faults                                   all planted faults of planted_faults.py
+python -m parity_tests.guards.faults pytorch_impl/gmm.py               those of one file
+python -m parity_tests.guards.faults --mutants pytorch_impl/gmm.py     every mutant that cosmic-ray makes of the file
+
+Each fault goes into a copy of the project, and the tests that mention the faulty page run there until the first
+failure, the page's own tests first. The report names that failure, which for a one-sided fault is the first tensor and
+step that differ. At the end the tests that failed run in a copy without a fault, where they must pass. The exit code is
+0 if they do, and if every fault was caught, but for the mutants that planted_faults.py lists as equivalent. The
+frameworks are imported once, and every run forks from there.
+"""
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver, get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.runs.script import without_native_stderr
+
+ROOT = Path(__file__).parents[2]
+REPORT = ROOT / "build" / "faults.json"
+PRELOADED = (
+    "triton",
+    "torch",
+    "tensorflow",
+    "keras",
+    "sklearn.mixture",
+    "scipy.stats",
+    "matplotlib.figure",
+    "pytest",
+    "hypothesis",
+    "xdist.plugin",
+    "jinja2",
+)
+# Arithmetic that a hand could mistake for another, constants one off, comparisons at their boundary, negations.
+OPERATORS = (
+    *(f"ReplaceBinaryOperator_{swap}" for swap in ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Pow_Mul")),
+    *(f"ReplaceComparisonOperator_{swap}" for swap in ("Gt_GtE", "GtE_Gt", "Lt_LtE", "LtE_Lt", "Eq_NotEq", "Is_IsNot")),
+    *("ReplaceUnaryOperator_Delete_USub", "ReplaceUnaryOperator_Delete_Invert", "NumberReplacer", "AddNot"),
+    *("ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue"),
+)
+PROJECT = ("common", "parity_tests", "pytorch_impl", "tf2_impl")
+NO_FAULT = "no fault, the tests that failed"
+
+
+class Fault(NamedTuple):
+    """One change of one file: ``before``, which stands there exactly once, becomes ``after``."""
+
+    file: str
+    what: str
+    before: str
+    after: str
+
+    def apply(self, source: str) -> str:
+        """The faulty source; ValueError if ``before`` does not stand there exactly once."""
+        if source.count(self.before) != 1:
+            raise ValueError(f"{self.file}: {self.before!r} stands there {source.count(self.before)} times, not once")
+        return source.replace(self.before, self.after)
+
+
+class Mutant(NamedTuple):
+    """A whole mutated file."""
+
+    file: str
+    what: str
+    after: str
+
+    def apply(self, source: str) -> str:
+        """The mutated source, whatever the original."""
+        return self.after
+
+
+class Outcome(NamedTuple):
+    """What the suite said of a fault: the first test that failed and its message, or None if none did."""
+
+    file: str
+    what: str
+    test: str | None
+    message: str
+
+
+class FirstFailure:
+    """A pytest plugin that keeps the first failure."""
+
+    def __init__(self) -> None:
+        self.test: str | None = None
+        self.message = ""
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Keep the first test that failed, and the first lines of what it says."""
+        self._keep(report)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """Keep a module that could not be imported."""
+        self._keep(report)
+
+    def _keep(self, report: Any) -> None:
+        if report.failed and self.test is None:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            lines = filter(str.strip, str(crash.message if crash else report.longrepr).splitlines())
+            self.test, self.message = report.nodeid, " ".join(itertools.islice(lines, 3))
+
+
+def test_files(page: str) -> list[str]:
+    """The test files that mention a page: its own first, then the mirror's, which is quick; the slow scripts last.
+
+    Not the test of the list of faults, which no longer fits where one is planted.
+    """
+    paths = (path for path in (ROOT / "parity_tests").glob("test_*.py") if path.name != "test_faults.py")
+    names = {path.name for path in paths if re.search(rf"\b{page}\b", path.read_text(encoding="utf-8"))}
+    names.add("test_mirror.py")
+    first = (f"test_{page}.py", "test_mirror.py")
+    return sorted(names, key=lambda name: (name != first[0], name != first[1], name == "test_scripts.py", name))
+
+
+def first_failure(tests: Sequence[str], fault: Fault | Mutant | None = None) -> tuple[str | None, str]:
+    """The first of the tests that fails in a copy of the project, with its message; (None, "") if none does.
+
+    Takes the process for itself: the project's modules are those of the copy from here on.
+    """
+    import pytest
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+        for name in filter(None, files.split("\0")):
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, Path(folder) / name)
+        if fault is not None:
+            target = Path(folder) / fault.file
+            target.write_text(fault.apply(target.read_text(encoding="utf-8")), encoding="utf-8")
+        for name in [n for n in sys.modules if n.partition(".")[0] in PROJECT]:
+            del sys.modules[name]
+        os.chdir(folder)
+        sys.path[:] = [folder, *(entry for entry in sys.path if entry not in ("", str(ROOT)))]
+        found = FirstFailure()
+        arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()):
+            for stage in (tests[:1], tests[1:2], tests[2:]):  # most faults fall to the first files
+                if stage and found.test is None:
+                    code = pytest.main([*arguments, *stage], plugins=[found])
+        os.chdir(ROOT)
+    if code and found.test is None:  # such as a test that is not there
+        raise RuntimeError(f"pytest ended with {code!r} and no failure: {output.getvalue().strip()[-500:]}")
+    return found.test, found.message
+
+
+def run(fault: Fault | Mutant) -> tuple[str | None, str]:
+    """The first test that fails with the fault planted, and its message, in a process of its own."""
+    return first_failure([f"parity_tests/{name}" for name in test_files(Path(fault.file).stem)], fault)
+
+
+def run_all(faults: Sequence[Fault | Mutant], jobs: int) -> Iterator[Outcome]:
+    """The outcome of every fault, in order, and then of the tests that failed without a fault, if there are any."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    with without_native_stderr():  # which the server, and all that it forks, keep
+        forkserver.ensure_running()
+    failed = set()
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+        for fault, (test, message) in zip(faults, pool.map(run, faults), strict=True):
+            failed.add(test)
+            yield Outcome(fault.file, fault.what, test, message)
+        if tests := sorted(failed - {None}):
+            yield Outcome("", NO_FAULT, *pool.submit(first_failure, tests).result())
+
+
+def times_the_allowed(outcome: Outcome) -> float | None:
+    """How often a fault's first difference holds what rounding is allowed; None if no comparison in float64 saw it."""
+    found = re.search(r"\(float64, .* differ by (\S+) of its scale, .*; (\S+) is allowed", outcome.message)
+    return float(found[1]) / float(found[2]) if found and float(found[2]) else None
+
+
+def mutants(file: str) -> Iterator[Mutant]:
+    """The mutants of a file by cosmic-ray's ``OPERATORS``."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    source = (ROOT / file).read_text(encoding="utf-8")
+    for name in OPERATORS:
+        occurrence = 0
+        while (mutated := mutate_code(source, get_operator(f"core/{name}")(), occurrence)) is not None:
+            occurrence += 1
+            both = zip(source.splitlines(), mutated.splitlines(), strict=False)
+            line, before, after = next((i, b, a) for i, (b, a) in enumerate(both, 1) if b != a)
+            yield Mutant(file, f"line {line}: {before.strip()} -> {after.strip()}", mutated)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Plant the faults, print what caught each, and write build/faults.json; the exit code is 0 if all were caught."""
+    from parity_tests.guards.planted_faults import EQUIVALENT, FAULTS
+
+    def reason(mutant: Fault | Mutant) -> str | None:
+        return EQUIVALENT.get(mutant.file, {}).get(mutant.what.partition(": ")[2])
+
+    parser = argparse.ArgumentParser(prog="parity_tests.guards.faults", description=__doc__.partition("\n")[0])
+    parser.add_argument("files", nargs="*", help="only these files, such as pytorch_impl/gmm.py")
+    parser.add_argument("--mutants", action="store_true", help="cosmic-ray's mutants, not the planted faults")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: all cores)")
+    options = parser.parse_args(argv)
+    equivalent: list[Fault | Mutant] = []
+    if options.mutants:  # those that are listed change nothing, and would take the whole suite each
+        faults: list[Fault | Mutant] = [mutant for file in options.files for mutant in mutants(file)]
+        equivalent = [mutant for mutant in faults if reason(mutant)]
+        faults = [mutant for mutant in faults if not reason(mutant)]
+    else:
+        faults = [fault for fault in FAULTS if not options.files or fault.file in options.files]
+    if not faults:
+        parser.error(f"{options.files}: no faults there; name files such as pytorch_impl/gmm.py")
+    outcomes, wrong = [], []
+    for outcome in run_all(faults, options.jobs):
+        if outcome.what == NO_FAULT:
+            if outcome.test is not None:
+                wrong.append(f"FAILS WITHOUT A FAULT  {outcome.test}: {outcome.message}")
+            continue
+        outcomes.append(outcome)
+        if outcome.test is not None:
+            verdict = f"caught by {outcome.test.removeprefix('parity_tests/')}\n    {outcome.message}"
+        else:
+            verdict = "SURVIVED"
+            wrong.append(f"SURVIVED  {outcome.file}: {outcome.what}")
+        print(f"{outcome.file}: {outcome.what}\n    {verdict}", flush=True)
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps([outcome._asdict() for outcome in outcomes], indent=1) + "\n", encoding="utf-8")
+    caught = sum(outcome.test is not None for outcome in outcomes)
+    for mutant in equivalent:
+        print(f"{mutant.file}: {mutant.what}\n    not run, equivalent: {reason(mutant)}")
+    listed = f", {len(equivalent)} more are listed as equivalent" if options.mutants else ""
+    print(f"{caught} of {len(outcomes)} faults caught{listed}; {REPORT.relative_to(ROOT)}")
+    if seen := sorted(filter(None, map(times_the_allowed, outcomes))):
+        print(f"{len(seen)} of them as a difference of the frameworks, of {seen[0]:.0e} to {seen[-1]:.0e} times what "
+              f"rounding is allowed, in the middle {seen[len(seen) // 2]:.0e}")  # fmt: skip
+    print("\n".join(wrong), end="\n" if wrong else "")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

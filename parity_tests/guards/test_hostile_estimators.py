@@ -1,0 +1,361 @@
+"""Hostile arrays in the estimators of both implementations: one finite answer, or one error in one line, from both."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+import tensorflow as tf
+import torch
+from hypothesis import strategies as st
+
+import pytorch_impl.coin as torch_coin
+import pytorch_impl.coin_mixture as torch_coins
+import pytorch_impl.gmm as torch_gmm
+import pytorch_impl.variational_gmm as torch_variational
+import tf2_impl.coin as tf_coin
+import tf2_impl.coin_mixture as tf_coins
+import tf2_impl.gmm as tf_gmm
+import tf2_impl.variational_gmm as tf_variational
+from common.mixtures.input import COVARIANCE_TYPES
+from common.mixtures.start import INIT_PARAMS
+from parity_tests.guards.hostile_answers import Answer, Noise, Tally, attempt, compare, hunt, without_subnormals
+
+VALUES = ("plain",) * 6 + ("whole", "zeros", "ties", "constant", "one point", "collinear", "offset", "columns",
+                           "entries", "subnormal", "gaps", "infinite")  # fmt: skip
+DTYPES = ("float64",) * 6 + ("float32", "float32", "float16", "longdouble", "int8", "int64", "uint64", "bool",
+                             "complex64", "object", "str")  # fmt: skip
+LAYOUTS = ("C",) * 8 + ("F", "read-only", "backwards", "strided", "list", "big-endian", "masked", "torch", "tf",
+                        "1-D", "3-D", "0-D", "sparse")  # fmt: skip
+WEIGHTS = ("none",) * 6 + ("ones", "zeros", "some", "huge", "tiny", "subnormal", "decades", "negative", "NaN", "short",
+                           "bool", "int", "one", "number", "2-D")  # fmt: skip
+FITTED = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_", "lower_bound_", "n_iter_",
+          "converged_", "weight_concentration_", "mean_precision_", "degrees_of_freedom_")  # fmt: skip
+METHODS = ("predict", "predict_proba", "score_samples", "score", "bic", "aic", "impute", "predictive_log_density")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as users may have it: numbers, then a dtype, then a layout."""
+
+    seed: int
+    n: int
+    d: int
+    power: int
+    values: str
+    dtype: str
+    layout: str
+
+    def numbers(self) -> np.ndarray:
+        """The numbers in double precision."""
+        random, shape, scale = np.random.RandomState(self.seed), (self.n, self.d), 10.0**self.power
+        x = scale * random.standard_normal(shape)
+        chosen = random.uniform(size=shape)
+        changed: dict[str, Callable[[], np.ndarray]] = {
+            "whole": lambda: np.round(3 * x / scale),
+            "zeros": lambda: np.where(chosen < 0.5, -0.0, x),
+            "ties": lambda: x[random.randint(max(1, self.n // 2), size=self.n)],
+            "constant": lambda: np.where(np.arange(self.d) == 0, x[:1], x),
+            "one point": lambda: np.repeat(x[:1], self.n, axis=0),
+            "collinear": lambda: np.where(np.arange(self.d) == self.d - 1, 2 * x[:, :1], x),
+            "offset": lambda: x + 1e8 * scale,
+            "columns": lambda: x * 10.0 ** random.uniform(-150, 150, self.d),
+            "entries": lambda: x * 10.0 ** random.uniform(-150, 150, shape),
+            "subnormal": lambda: random.randint(-5, 6, shape) * 5e-324 * 10.0 ** random.randint(10),
+            "gaps": lambda: np.where(chosen < 0.2, np.nan, x),
+            "infinite": lambda: np.where(chosen < 0.1, random.choice([np.inf, -np.inf]), x),
+        }
+        return changed.get(self.values, lambda: x)() if x.size else x
+
+    def make(self) -> Any:
+        """What the user passes."""
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            x = self.numbers()
+            if np.dtype(self.dtype).kind in "iub":
+                x = np.clip(np.nan_to_num(x), 0 if self.dtype == "uint64" else -127, 127)
+            x = x.astype(self.dtype)
+        if self.dtype == "object" and x.size:
+            x.flat[0] = (None, "a", 1.0)[self.seed % 3]
+        return laid_out(x, self.layout)
+
+
+def laid_out(x: np.ndarray, layout: str) -> Any:
+    """The array in another layout or container; as it is, where that cannot hold its dtype."""
+    usual = x.dtype.kind in "fiub" and x.dtype.itemsize <= 8
+    if layout == "read-only":
+        x.flags.writeable = False
+    made: dict[str, Callable[[], Any]] = {
+        "F": lambda: np.asfortranarray(x),
+        "backwards": lambda: x[::-1, ::-1] if x.ndim == 2 else x[::-1],
+        "strided": lambda: np.repeat(np.repeat(x, 2, axis=0), 3, axis=-1)[::2, ..., ::3],
+        "list": x.tolist,
+        "big-endian": lambda: x.astype(x.dtype.newbyteorder(">")),
+        "masked": lambda: np.ma.masked_array(x, mask=x != x if x.dtype.kind == "f" else np.zeros(x.shape, bool)),
+        "torch": lambda: torch.tensor(x) if usual else x,
+        "tf": lambda: tf.constant(x) if usual else x,
+        "sparse": lambda: scipy.sparse.csr_matrix(x) if usual and x.dtype.itemsize > 2 and x.ndim == 2 else x,
+        "1-D": x.ravel,
+        "3-D": lambda: x[None],
+        "0-D": lambda: x.flat[0] if x.size else np.float64(1),
+    }
+    return made.get(layout, lambda: x)()
+
+
+def tables(**fixed: Any) -> st.SearchStrategy[Table]:
+    """Tables of all kinds; half of them are what users are asked for."""
+    drawn = dict(
+        seed=st.integers(0, 2**32 - 1),
+        n=st.sampled_from([2, 3, 5, 8, 12, 30] * 3 + [1, 0]),
+        d=st.sampled_from([1, 2, 3, 5] * 4 + [0]),
+        power=st.sampled_from([0, 0, 0, 1, -1, 150, -150]) | st.integers(-150, 150),
+        values=st.sampled_from(VALUES),
+        dtype=st.sampled_from(DTYPES),
+        layout=st.sampled_from(LAYOUTS),
+    )
+    return st.builds(Table, **drawn | {name: st.just(value) for name, value in fixed.items()})
+
+
+def sample_weight(what: str, table: Table) -> Any:
+    """Weights of the rows, right or wrong."""
+    u = np.random.RandomState(table.seed).uniform(size=table.n)
+    return {
+        "ones": np.ones(table.n), "zeros": np.zeros(table.n), "some": np.where(u < 0.5, 0, u), "huge": u * 1e300,
+        "tiny": u * 1e-300, "subnormal": u * 1e-315, "decades": 10.0 ** (600 * u - 300), "negative": u - 0.5,
+        "NaN": np.where(u < 0.5, np.nan, 1.0), "short": u[:-1], "bool": u < 0.5, "int": (3 * u).astype(int),
+        "one": 1.0 * (np.arange(table.n) == 0), "number": 2.0, "2-D": u[:, None],
+    }[what]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fit, and another table for the methods afterwards: the same if there is none."""
+
+    table: Table
+    other: Table | None
+    weight: str
+    arguments: dict[str, Any]
+
+
+BAD_NUMBERS = [-1, 0.5, None, "2", float("nan"), float("inf"), True, 1e-320]
+ARGUMENTS: dict[str, st.SearchStrategy] = dict(
+    reg_covar=st.sampled_from([0.0, 1e-6, 1.0, 1e-320, 1e-300, 1e300, *BAD_NUMBERS]),
+    init_params=st.sampled_from([*INIT_PARAMS, "best"]),
+    n_init=st.sampled_from([2, 2, 0]),
+    tol=st.sampled_from([0.0, 1.0, *BAD_NUMBERS]),
+)
+OF_MIXTURES = ARGUMENTS | dict(
+    weights_init=st.sampled_from([np.array([1.0, 0.0]), [0.5, 0.5], [1.0], [1e-320, 1.0], "ab", [[0.5], [0.5, 1]]]),
+    means_init=st.sampled_from([np.array([[1e150]]), [[0.0], [1.0]], np.zeros((2, 2)), np.full((2, 2), 1e-320)]),
+    precisions_init=st.sampled_from([np.array([[[1e-300]]]), np.stack([np.eye(2)] * 2), np.ones((2, 2)), [1e300, 1.0]]),
+)
+OF_BELIEFS = ARGUMENTS | dict(
+    weight_concentration_prior_type=st.sampled_from(["dirichlet_process", "dirichlet_distribution", "none"]),
+    weight_concentration_prior=st.sampled_from([1.0, 1e-5, 1e5, 1e-320, 1e300, *BAD_NUMBERS]),
+    mean_precision_prior=st.sampled_from([1.0, 1e-5, 1e5, 1e-320, 1e300, *BAD_NUMBERS]),
+    degrees_of_freedom_prior=st.sampled_from([1.5, 3.0, 1e5, 1e300, *BAD_NUMBERS]),
+    mean_prior=st.sampled_from([[0.0], [0.0, 1e150], [1e300, 0.0], "a"]),
+    covariance_prior=st.sampled_from([1.0, [[1.0]], np.eye(2), np.ones((2, 2)), [1.0, 1e-320], 1e300, 1e-320]),
+)
+
+
+@st.composite
+def fits(draw: Callable, missing: str | None) -> Fit:
+    """Fits of which most arguments are right."""
+    found = dict(
+        n_components=draw(st.sampled_from([1, 2, 2, 3, 4] * 3 + [0, 1.5])),
+        covariance_type=draw(st.sampled_from([*COVARIANCE_TYPES] * 3 + ["round"])) if missing != "em" else "full",
+        max_iter=draw(st.sampled_from([3, 3, 1, 0])),
+        random_state=draw(st.integers(0, 3)),
+    )
+    choices = OF_BELIEFS if missing is None else OF_MIXTURES
+    for name in draw(st.lists(st.sampled_from(sorted(choices)), max_size=2, unique=True)):
+        found[name] = draw(choices[name])
+    table = draw(tables())
+    other = draw(st.none() | tables(d=table.d) | tables(d=table.d, dtype=table.dtype, power=table.power, layout="C"))
+    weight = "none" if missing is None else draw(st.sampled_from(WEIGHTS))
+    return Fit(table, other, weight, found | ({} if missing is None else {"missing": missing}))
+
+
+def mixture_answers(Estimator: type, case: Fit) -> dict[str, Answer]:
+    """What the fit left, and what every method gives."""
+    x, model = case.table.make(), Estimator(**case.arguments)
+    keywords = {} if case.weight == "none" else {"sample_weight": sample_weight(case.weight, case.table)}
+
+    def fit() -> dict[str, Any]:
+        model.fit(x, **keywords)
+        names = (
+            FITTED if model.n_iter_ else [name for name in FITTED if name != "lower_bound_"]
+        )  # of no iteration: -inf
+        return {name: getattr(model, name) for name in names if hasattr(model, name)}
+
+    found = {"fit": attempt(fit)}
+    if found["fit"].error is None:
+        other = x if case.other is None else case.other.make()
+        for name in METHODS:
+            if hasattr(model, name):
+                found[name] = attempt(lambda name=name: getattr(model, name)(other))
+        found["sample"] = attempt(lambda: model.sample(3))
+    return found
+
+
+# fmt: off
+HEADS = [[5, 9, 8, 4, 7], np.array([1, 0, 2], np.int8), [0, 0, 10], [10.0, 3.0], np.float32([1, 5, 9]), [1e15, 3],
+         [1e300], [2.5, 1], [-1, 3], [np.nan, 1], [], [[1, 2]], 3, "ab", [None, 1], [True, False], [[1], [1, 2]],
+         np.ones(3, complex), np.longdouble([1, 2]), np.arange(12)[::-4], tf.constant([1.0, 2.0]),
+         torch.tensor([4, 4]), [5e-324, 1]]
+COUNTS = [10, 1, 0, -1, 2**40, 1e16, 1e300, [10] * 5, [10, 10, 10], [10.0, 20.0], np.float32([10, 10, 10]), None, "10",
+          1.5]
+SHARES = [None, None, None, None, [0.3, 0.6], [0.0, 1.0], [0.5], [1e-320, 0.5], [1.0, 0.0], [0.5, 0.6], [np.nan, 1],
+          "ab", [1e-300, 1.0], [-0.0, 1.0], np.float16([0.25, 0.75])]
+NUMBERS = [1.0, 0.5, 2, 1e-5, 1e5, 1e150, 1e-150, 1e300, 1e-300, 1e-320, 5e-324, 0.0, -0.0, -1.0, np.nan, np.inf,
+           10**400, True, "1", None, 1j, np.float16(0.5), np.longdouble(0.5), np.array(0.5), np.array([0.5]),
+           torch.tensor(0.5), 0.999, tf.constant(2.0), [0.5]]
+TOSSES = [[1, 0, 1], [1, 1, 1], [0], [], np.array([True, False]), np.float16([1, 0]), np.array([1, 0, 1, 1])[::-2],
+          [2], [0.5], [np.nan], "10", [[1, 0]], 1, [None], tf.constant([1, 0]), torch.tensor([1.0, -0.0]), [5e-324]]
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Coins:
+    """Arguments of a mixture of coins and of its methods."""
+
+    arguments: dict[str, Any]
+    heads: Any
+    tosses: Any
+    other: Any
+
+
+def coins() -> st.SearchStrategy[Coins]:
+    """Fits of mixtures of coins, some with bad arguments."""
+    arguments = st.fixed_dictionaries(
+        dict(n_components=st.sampled_from([1, 2, 2, 2, 3, 0, 1.5, None]), max_iter=st.sampled_from([3, 3, 1, 0, -1])),
+        optional=dict(tol=st.sampled_from([0.0, 1e-3, *BAD_NUMBERS]), seed=st.sampled_from([0, 1, -1, 0.5, 2**70]),
+                      fixed_weights=st.sampled_from([True, False, "no"]), weights_init=st.sampled_from(SHARES),
+                      biases_init=st.sampled_from(SHARES)),
+    )  # fmt: skip
+    right = st.builds(
+        Coins, arguments, st.sampled_from(HEADS[:5]), st.sampled_from([10, 10.0, 2**40]), st.sampled_from(HEADS[:5])
+    )
+    return right | st.builds(Coins, arguments, *(st.sampled_from(values) for values in (HEADS, COUNTS, HEADS)))
+
+
+def coins_answers(Estimator: type, case: Coins) -> dict[str, Answer]:
+    """What the fit left, and what every method gives."""
+    model = Estimator(**case.arguments)
+
+    def fit() -> tuple:
+        model.fit(case.heads, case.tosses)
+        return model.weights_, model.biases_, model.converged_, model.n_iter_, tuple(model.log_likelihoods_)
+
+    found = {"fit": attempt(fit)}
+    if found["fit"].error is None:
+        for name in ("predict", "predict_proba", "log_likelihood"):
+            found[name] = attempt(lambda name=name: getattr(model, name)(case.other, case.tosses))
+    return found
+
+
+def coin_answers(Estimator: type, case: tuple) -> dict[str, Answer]:
+    """What a coin's posterior says, asked with hostile numbers."""
+    a, b, tosses, theta, count, other = case
+    made = attempt(lambda: Estimator(a, b).update(tosses).posterior)
+    if made.error:
+        return {"update": made}
+    coin = Estimator(a, b).update(tosses)
+    return {"update": made} | {
+        name: attempt(function)
+        for name, function in dict(
+            mle=coin.mle,
+            map=coin.map,
+            predictive=coin.predictive,
+            predictive_log_probability=lambda: coin.predictive_log_probability(count, other),
+            log_evidence=lambda: coin.log_evidence(tosses),
+            log_likelihood=lambda: coin.log_likelihood(tosses, theta),
+            log_density=lambda: coin.log_density(theta),
+            credible_interval=lambda: coin.credible_interval(theta),
+            tail_probability=lambda: coin.tail_probability(theta),
+            log_tail_probability=lambda: coin.log_tail_probability(theta),
+        ).items()
+    }
+
+
+NUMBER = st.sampled_from(NUMBERS) | st.floats()
+COIN = st.tuples(
+    NUMBER, NUMBER, st.sampled_from(TOSSES), NUMBER, NUMBER | st.sampled_from([3, 10]), NUMBER | st.just(2)
+)
+
+GMM, BELIEFS = "gmm.GaussianMixture", "variational_gmm.BayesianGaussianMixture"
+MIXED, TOSSED = "coin_mixture.CoinMixture", "coin.BetaBernoulli"
+# Both modules, how answers are found, the examples, and how many of them in the suite and in the long run.
+ESTIMATORS = {
+    GMM: (torch_gmm, tf_gmm, mixture_answers, fits("error"), 30, 600),
+    f"{GMM} with gaps": (torch_gmm, tf_gmm, mixture_answers, fits("em"), 20, 400),
+    BELIEFS: (torch_variational, tf_variational, mixture_answers, fits(None), 20, 400),
+    MIXED: (torch_coins, tf_coins, coins_answers, coins(), 20, 600),
+    TOSSED: (torch_coin, tf_coin, coin_answers, COIN, 20, 600),
+}
+
+
+FAILED_EARLIER = Answer({}, ("none", "an earlier step failed"))
+
+
+def check(name: str, case: Any, tally: Tally) -> None:
+    """Ask both, and compare all that they say; errors are one line, values finite."""
+    ours, theirs, answers = ESTIMATORS[name][:3]
+    ours, theirs = (getattr(module, name.partition(".")[2].partition(" ")[0]) for module in (ours, theirs))
+    found, other = answers(ours, case), answers(theirs, case)
+
+    @cache
+    def again(seed: int, units: int) -> dict[str, Answer]:
+        with Noise(seed, units):
+            return answers(ours, case)
+
+    @cache
+    def flushed() -> dict[str, Answer]:
+        return without_subnormals(lambda: answers(ours, case))
+
+    first = next(iter(found))
+    assert found.keys() == other.keys(), f"PyTorch: {found[first]}\nTensorFlow: {other[first]}"
+    for what, value in found.items():
+        tally.add(*compare(
+            value, other[what], lambda *how, what=what: again(*how).get(what, FAILED_EARLIER),
+            lambda what=what: flushed().get(what, FAILED_EARLIER),
+        ))  # fmt: skip
+        if value.error:
+            assert value.error[0] in ("ValueError", "TypeError"), f"{what}: {value.error}"
+            assert "\n" not in value.error[1].strip(), f"{what}: {value.error}"
+        # the log of an impossible event is no number, and is meant to be none
+        ok = np.isfinite if not what.startswith("log_") else lambda array: ~np.isnan(array)
+        for array in (*value.values.values(), *other[what].values.values()):
+            assert np.all(ok(np.asarray(array, np.float64))), f"{what}: {value}"
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_hostile_arrays(name: str, request: pytest.FixtureRequest) -> None:
+    strategy, examples = ESTIMATORS[name][3:5]
+    hunt(lambda case, tally: check(name, case, tally), strategy, examples, request.node.user_properties, name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_hostile_arrays_in_the_long_run(name: str, request: pytest.FixtureRequest) -> None:
+    strategy, _, examples = ESTIMATORS[name][3:]
+    hunt(lambda case, tally: check(name, case, tally), strategy, examples, request.node.user_properties, name)
+
+
+@pytest.mark.parametrize("name", [GMM, BELIEFS])
+def test_frames(name: str) -> None:
+    pytest.importorskip("pandas")
+    table = Table(seed=0, n=12, d=2, power=0, values="plain", dtype="float64", layout="C")
+    frame = __import__("pandas").DataFrame(table.make(), columns=["a", "b"])
+    for module in ESTIMATORS[name][:2]:
+        Estimator = getattr(module, name.partition(".")[2])
+        model, plain = (Estimator(2, random_state=0).fit(x) for x in (frame, table.make()))
+        np.testing.assert_array_equal(model.means_, plain.means_)
+        np.testing.assert_array_equal(model.predict(frame), plain.predict(table.make()))
+        with pytest.raises(ValueError, match="feature names should match"):
+            model.predict(frame[["b", "a"]])

@@ -1,0 +1,106 @@
+"""The checks for pairs of one's own: what is rounding passes, what is not is named; the example runs as it stands."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+
+from common.parity import check_training, check_values, one_ulp_away
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "parity_tests" / "support" / "your_own_pair.py"
+X = {"loss": np.array(2.0), "gradient": np.linspace(-1, 1, 7)}
+
+
+def moved(name: str, by: float) -> dict[str, np.ndarray]:
+    return X | {name: X[name] + by}
+
+
+def test_rounding_passes_and_more_is_named() -> None:
+    found = check_values(X, moved("gradient", 4e-16))
+    assert found["gradient"].nmax == pytest.approx(4e-16, rel=0.5)
+    assert found["loss"].max_ulp == 0
+    with pytest.raises(
+        AssertionError, match=r"gradient: 1\.0e-12 of its scale apart, \d+ ULP; rounding explains 1.8e-15"
+    ):
+        check_values(X, moved("gradient", 1e-12))
+    check_values(X, moved("gradient", 1e-12), condition=1e4)
+    assert list(check_values(np.ones(3), np.ones(3))) == ["value"]
+
+
+def test_tensors_of_either_framework_whole_numbers_and_none() -> None:
+    x = torch.nn.Parameter(torch.tensor(X["gradient"]))
+    variable = keras.Variable(X["gradient"], dtype="float64")
+    values = {"w": x, "steps": 7, "labels": torch.tensor([1, 2]), "flags": torch.tensor([True, False]), "unused": None}
+    port = {"w": variable, "steps": np.int32(7), "labels": tf.constant([1, 2]), "flags": tf.constant([True, False]),
+            "unused": None}  # fmt: skip
+    assert all(apart.bit_equal == 1 for apart in check_values(values, port).values())
+    assert check_values(values, port, moved=values).keys() == values.keys()
+    check_values(x, tf.Variable(x.detach().numpy()))
+    with pytest.raises(AssertionError, match="labels: 1 of 2 whole numbers differ"):
+        check_values(values, port | {"labels": tf.constant([1, 3])})
+    with pytest.raises(AssertionError, match="steps: 1 of 1 whole numbers differ"):
+        check_values({"steps": 2**60}, {"steps": 2**60 + 1})  # of one value in double precision
+    with pytest.raises(AssertionError, match="flags: 2 of 2 whole numbers differ"):
+        check_values(values, port | {"flags": tf.constant([False, True])})
+    with pytest.raises(AssertionError, match=r"^w: None in theirs, not in the other$"):
+        check_values(values, port | {"w": None})
+    with pytest.raises(AssertionError, match=r"^unused, step 1: None in ours, not in the other$"):
+        check_training(lambda step: values, lambda step: port | {"unused": np.ones(2)}, steps=3)
+    with pytest.raises(ValueError, match=r"^labels: a is .2,. int64 and b is .2,. float64"):
+        check_values(values, port | {"labels": np.array([1.0, 2.0])})
+
+
+def test_without_a_constant_noise_is_what_a_last_bit_moves() -> None:
+    """x - 1 near 1 loses digits: a last bit of x is 1e-10 of the result, and so may the frameworks differ."""
+    x = {"x": 1 + np.linspace(1, 2, 5) * 1e-6}
+    ours, theirs = x["x"] - 1, np.nextafter(x["x"], 2) - 1
+    with pytest.raises(AssertionError, match="of its scale apart"):
+        check_values(ours, theirs)
+    noise = one_ulp_away(x, 0)["x"] - 1
+    check_values(ours, theirs, moved=noise)
+    with pytest.raises(AssertionError, match="times as far apart as a change of the weights' last bit explains"):
+        check_values(ours, theirs + 1e-13, moved=noise)
+
+
+def test_a_training_that_parts_is_named_with_its_step() -> None:
+    course = check_training(lambda step: X, lambda step: X, steps=5)
+    assert len(course) == 5
+    with pytest.raises(AssertionError, match="loss, step 3: "):
+        check_training(lambda step: X, lambda step: moved("loss", 1e-9 * (step >= 3)), steps=5)
+    with pytest.raises(AssertionError, match=r"gradient, step 2: .* last bit explains"):
+        check_training(lambda step: X, lambda step: moved("gradient", 1e-9 * (step > 1)), 5, moved=lambda step: X)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [({"loss": X["loss"]}, r"\['gradient'\] are not in both"),
+     (X | {"gradient": np.ones(6)}, "gradient: a is .* and b is .*: compare like with like"),
+     (X | {"gradient": X["gradient"].astype(np.float32)}, "compare like with like"),
+     (X | {"loss": np.array(np.nan)}, "loss: b has 1 entries that are not finite")],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_refused(theirs: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_values(X, theirs)
+
+
+def test_the_example_finds_a_rate_that_keras_rounds() -> None:
+    """It passes as it stands; with a rate that is no number of single precision it finds the weights apart."""
+    source = EXAMPLE.read_text()
+    exec(compile(source, EXAMPLE, "exec"), {"__name__": "pair"})
+    assert len(source.partition("from common.parity")[2].splitlines()) < 35
+    with pytest.raises(AssertionError, match=r"weight, step 1: 8\.2e-10 of its scale apart"):
+        exec(source.replace("RATE = 1 / 128", "RATE = 0.01"), {"__name__": "pair"})
+
+
+def test_gradients_come_as_lists_too_and_what_is_no_array_is_named() -> None:
+    ours = [torch.ones(2, requires_grad=True), torch.zeros(3), None]
+    assert list(check_values(ours, [tf.ones(2), tf.zeros(3), None])) == ["0", "1", "2"]
+    with pytest.raises(AssertionError, match=r"^1: "):
+        check_values(ours, [tf.ones(2), tf.ones(3), None])
+    for value in ("text", np.array([1j]), torch.ones(2).to_sparse(), {"nested": 1}):
+        with pytest.raises(ValueError, match=r"^x is a .*, not an array of real numbers"):
+            check_values({"x": value}, {"x": value})

@@ -1,0 +1,266 @@
+"""Several processes that share a run end where one process does, and in the same bytes; and what a lost one costs.
+
+The tests that start processes, as torchrun and TF_CONFIG do, are for ``make distributed``.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import pytorch_impl.distributed as torch_distributed
+import tf2_impl.distributed as tf_distributed
+from common import draws
+from common.data.passes import share
+from common.runs import checkpoint, launch_workers
+from common.runs.mixture import own_chunks
+from common.runs.network import own_share
+from common.runs.options import GMMOptions
+from parity_tests.conftest import Parity
+from parity_tests.runs.test_scripts import rows
+from parity_tests.support.one_framework import environment
+
+ROOT = Path(__file__).parents[2]
+ARGUMENTS = {
+    "train_gmm": "--data old-faithful --components 3 --steps 30 --seed 2",
+    "train_vae": "--hidden-dim 50 --latent-dim 4 --batch-size 96 --steps 40 --seed 2",
+}
+# 1,437 images in batches of 96: in the 15th update 93 are left, shares of 46 and 47, or of 23 and 24.
+LAUNCHERS = {
+    "pytorch_impl": ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node"),
+    "tf2_impl": ("-m", "common.runs.launch_workers"),
+}
+packages = pytest.mark.parametrize("package", LAUNCHERS)
+scripts = pytest.mark.parametrize("script", ARGUMENTS)
+
+
+def launch(package: str, script: str, out: Path, workers: int, *more: str) -> subprocess.Popen:
+    """Start a training script, by itself or as so many workers."""
+    launcher = [*LAUNCHERS[package], str(workers)] if workers > 1 else []
+    module = f"{package}.{script}" if package == "tf2_impl" and workers > 1 else f"-m {package}.{script}"
+    command = [sys.executable, *launcher, *module.split(), *more, "--out", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)  # fmt: skip
+
+
+def finished(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.mark.distributed
+@packages
+@scripts
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_end_in_the_bytes_of_one_process(tmp_path: Path, package: str, script: str, workers: int) -> None:
+    digests = {}
+    for size in (1, workers):
+        more = [*ARGUMENTS[script].split(), "--precision", "reproducible"]
+        code, out, err = finished(launch(package, script, tmp_path / str(size), size, *more))
+        assert code == 0, err
+        assert out.count("checkpoint sha256") == 1, "only the first worker speaks"
+        digests[size] = checkpoint.digest(tmp_path / str(size) / "checkpoint.safetensors")
+    assert digests[1] == digests[workers]
+
+
+@pytest.mark.distributed
+@packages
+@scripts
+def test_in_double_precision_they_end_close_by(parity: Parity, tmp_path: Path, package: str, script: str) -> None:
+    for size in (1, 2):
+        more = [*ARGUMENTS[script].split(), "--precision", "float64"]
+        code, _, err = finished(launch(package, script, tmp_path / str(size), size, *more))
+        assert code == 0, err
+    one, two = (rows(tmp_path / str(size)) for size in (1, 2))
+    assert len(one) == len(two)
+    np.testing.assert_allclose([r["loss"] for r in two], [r["loss"] for r in one], rtol=1e-10)
+    alone, shared = (load_file(tmp_path / str(size) / "checkpoint.safetensors") for size in (1, 2))
+    for name, value in alone.items():
+        scale = np.abs(value).max() or 1.0
+        assert np.abs(shared[name] - value).max() <= 1e-10 * scale, name
+
+
+@pytest.mark.distributed
+@packages
+def test_workers_need_one_framework_only(tmp_path: Path, package: str) -> None:
+    command = [sys.executable, "-m", "common.runs.launch_workers", "2", f"{package}.train_gmm", "--steps", "3"]
+    command += ["--out", tmp_path / "run"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(package, tmp_path / "site"), text=True,
+                          capture_output=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 workers" in done.stdout
+
+
+@pytest.mark.distributed
+@packages
+def test_a_lost_worker_is_one_line_and_a_run_to_go_on_with(tmp_path: Path, package: str) -> None:
+    """kill -9 of the last worker in the middle of a run; then one process goes on, to the bytes of a run on its own."""
+    more = [*ARGUMENTS["train_vae"].split(), "--precision", "reproducible"]
+    steps = more.index("--steps") + 1
+    endless = [*more[:steps], "1000000", *more[steps + 1 :]]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "common.runs.launch_workers", "2", f"{package}.train_vae", *endless,
+         "--out", tmp_path / "run"],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    code, _, err = finished(process)
+    assert code == 1, err
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1, err
+    assert f"another worker has stopped; start all again with --resume {tmp_path / 'run'}" in lines[0]
+    _, done, _ = checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")
+    goal = ["--steps", str(done + 10)]
+    resumed = launch(package, "train_vae", tmp_path / "on", 1, "--resume", str(tmp_path / "run"), *goal)
+    assert finished(resumed)[0] == 0
+    alone = launch(package, "train_vae", tmp_path / "alone", 1, *more[: steps - 1], *more[steps + 1 :], *goal)
+    assert finished(alone)[0] == 0
+    assert len({checkpoint.digest(tmp_path / name / "checkpoint.safetensors") for name in ("on", "alone")}) == 1
+
+
+@pytest.mark.distributed
+@packages
+def test_asked_to_stop_all_workers_stop_at_the_same_step(tmp_path: Path, package: str) -> None:
+    more = [*ARGUMENTS["train_vae"].split(), "--steps", "1000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "common.runs.launch_workers", "2", f"{package}.train_vae", *more, "--out",
+         tmp_path / "run"],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / ".metrics.jsonl.pending").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(5)
+    process.terminate()
+    code, _, err = finished(process)
+    assert code == 130, err
+    assert err.count("interrupted; go on with --resume") == 1
+    assert checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")[1] == rows(tmp_path / "run")[-1]["step"]
+
+
+@pytest.mark.distributed
+@packages
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [("train_gmm", "--method map", "--method map: cannot be shared by 2 workers"),
+     ("train_gmm", "--missing em", "--missing em: cannot be shared by 2 workers"),
+     ("train_vae", "--model autoencoder", "--model autoencoder: 2 workers need its --variance")],
+)  # fmt: skip
+def test_what_cannot_be_shared_is_refused(
+    tmp_path: Path, package: str, script: str, arguments: str, message: str
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "common.runs.launch_workers", "2", f"{package}.{script}", *arguments.split(),
+         "--out", tmp_path / "run"], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    code, _, err = finished(process)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert message in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("n", [1, 2, 96, 97, 1437])
+def test_shares_are_all_the_rows_once(n: int, size: int) -> None:
+    found = np.concatenate([np.arange(n)[share(n, rank, size)] for rank in range(size)])
+    np.testing.assert_array_equal(found, np.arange(n))
+    parts = [own_share(n, SimpleNamespace(rank=rank, size=size)) for rank in range(size)]
+    assert sum(part for _, part in parts) == pytest.approx(1, abs=1e-15)
+    assert all(rows.stop > rows.start for rows, _ in parts), "a mean of no rows would be no number"
+
+
+def test_a_worker_without_points_adds_a_point_of_no_weight() -> None:
+    x, options = np.arange(6.0).reshape(3, 2), GMMOptions(out="none")
+    found = [list(own_chunks(options, x, SimpleNamespace(rank=rank, size=5), np.asarray)) for rank in range(5)]
+    points = np.concatenate([chunk[weight > 0] for chunks in found for chunk, weight in chunks])
+    np.testing.assert_array_equal(points, x)
+    assert [sum(float(weight.sum()) for _, weight in chunks) for chunks in found] == [0, 1, 0, 1, 1]
+
+
+def test_a_workers_noise_is_that_of_its_rows() -> None:
+    whole = draws.normals(3, "noise", (96, 5), step=7)
+    for rank in range(4):
+        rows = share(96, rank, 4)
+        part = draws.normals(3, "noise", (rows.stop - rows.start, 5), step=7, first_row=rows.start)
+        np.testing.assert_array_equal(part, whole[rows])
+
+
+ADDING = """
+import importlib, json, sys
+import numpy as np
+package = sys.argv[1]
+backend, distributed = (importlib.import_module(f"{package}.{name}") for name in ("backend", "distributed"))
+backend.set_up("cpu", 1)
+workers = distributed.join("cpu")
+table, number = np.arange(6.0).reshape(2, 3) + workers.rank, np.array(10.0 + workers.rank)
+sums = workers.run(workers.add_up, [backend.tensor(table), backend.tensor(number)])
+part = backend.tensor(np.array((0.25, 0.75)[workers.rank]))
+means = workers.run(workers.average, [backend.tensor(number)], part)
+flags = [workers.any_of(flag) for flag in (workers.rank == 0, workers.rank == 1, False)]
+arrays = [np.asarray(value).tolist() for value in (*sums, *means)]
+print(json.dumps([workers.rank, workers.size, *arrays, flags]))
+workers.leave()
+"""
+
+
+def test_two_workers_add_up(parity: Parity) -> None:
+    """The engines themselves, torch.distributed and MultiWorkerMirroredStrategy: sums, weighted means, a flag."""
+    told = {}
+    for package in LAUNCHERS:
+        ports = launch_workers.free_ports(2)
+        started = [
+            subprocess.Popen([sys.executable, "-c", ADDING, package], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, env=launch_workers.environment(rank, ports))
+            for rank in range(2)
+        ]  # fmt: skip
+        for rank, process in enumerate(started):
+            code, out, err = finished(process)
+            assert code == 0, err
+            told[package] = json.loads(out.splitlines()[-1])
+            mean = 0.25 * 10 + 0.75 * 11
+            assert told[package] == [rank, 2, [[1.0, 3.0, 5.0], [7.0, 9.0, 11.0]], 21.0, mean, [True, True, False]]
+    ours, theirs = (
+        dict(zip(("table", "number", "average"), map(np.asarray, v[2:5]), strict=True)) for v in told.values()
+    )
+    parity.check("Workers sums and averages", "output", ours, theirs)
+
+
+@pytest.mark.parametrize("module", [torch_distributed, tf_distributed], ids=["torch", "tf2"])
+def test_a_worker_alone_adds_nothing(module: ModuleType) -> None:
+    worker = module.join("cpu")
+    assert (worker.rank, worker.size) == (0, 1)
+    assert worker.run(worker.add_up, [1.5, 2.5]) == [1.5, 2.5]
+    assert worker.run(worker.average, [1.5], 1.0) == [1.5]
+    assert worker.any_of(True)
+    assert not worker.any_of(False)
+
+
+def test_workers_learn_where_the_others_are() -> None:
+    ports = launch_workers.free_ports(3)
+    assert len(set(ports)) == 3
+    environments = [launch_workers.environment(rank, ports) for rank in range(3)]
+    assert [e["RANK"] for e in environments] == ["0", "1", "2"]
+    assert {e["WORLD_SIZE"] for e in environments} == {"3"}
+    configs = [json.loads(e["TF_CONFIG"]) for e in environments]
+    assert [c["task"]["index"] for c in configs] == [0, 1, 2]
+    assert configs[0]["cluster"] == configs[2]["cluster"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["2"], ["two", "pytorch_impl.train_vae"], ["0", "pytorch_impl.train_vae"]])
+def test_the_launcher_says_how_it_is_used(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert launch_workers.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("usage: ")

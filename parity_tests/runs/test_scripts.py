@@ -1,0 +1,912 @@
+"""The training scripts, as their users run them: every flag, bit equality across frameworks, resuming, bad input."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from matplotlib.figure import Figure
+from safetensors.numpy import load_file
+from scipy import special, stats
+
+import pytorch_impl.train_gmm
+import pytorch_impl.train_vae
+import tf2_impl.train_gmm
+import tf2_impl.train_vae
+from common import draws
+from common.compare import runs as compare_runs
+from common.data import datasets
+from common.figures import draw as draw_chapters
+from common.figures import runs as figures
+from common.mixtures.priors import VariationalPosterior
+from common.networks import training as network_training
+from common.runs import checkpoint
+from common.runs import mixture as mixture_training
+from common.runs import script as run_script
+from common.runs.folder import RunFolder
+from common.runs.options import GMMOptions, VAEOptions
+from parity_tests.chapters.test_precision import DEFAULTS
+from parity_tests.support import oracle as numpy_oracle
+from pytorch_impl.autoencoder import Autoencoder as TorchAutoencoder
+from pytorch_impl.vae import VAE as TorchVAE
+
+ROOT = Path(__file__).parents[2]
+DIGITS = datasets.load("digits")
+GMM = {"torch": pytorch_impl.train_gmm.main, "tf2": tf2_impl.train_gmm.main}
+VAE = {"torch": pytorch_impl.train_vae.main, "tf2": tf2_impl.train_vae.main}
+SCRIPTS = {"gmm": GMM, "vae": VAE}
+SMALL = {"gmm": "--steps 5", "vae": "--steps 5 --hidden-dim 20 --latent-dim 3"}
+both = pytest.mark.parametrize("framework", ["torch", "tf2"])
+scripts = pytest.mark.parametrize("script", ["gmm", "vae"])
+
+
+@pytest.fixture(autouse=True)
+def _restore_signals() -> Iterator[None]:
+    """A script changes what Ctrl-C does; put it back for pytest."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGTERM, before[1])
+
+
+def run(main: Callable, arguments: str, out: Path, *more: str) -> int:
+    return main([*arguments.split(), "--out", str(out), *more])
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def digest(folder: Path) -> str:
+    return checkpoint.digest(folder / "checkpoint.safetensors")
+
+
+@pytest.mark.figures
+@both
+@scripts
+def test_a_run_leaves_what_it_promises(
+    tmp_path: Path, framework: str, script: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(SCRIPTS[script][framework], SMALL[script], tmp_path / "run") == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    figures = {"gmm": {"mixture", "log_likelihood"}, "vae": {"losses", "latent_space", "reconstructions", "samples"}}
+    assert {path.stem for path in (tmp_path / "run").glob("*.png")} == figures[script]
+    for path in (tmp_path / "run").glob("*.png"):
+        assert str(path) in told.out
+        assert path.read_bytes()[:4] == b"\x89PNG"
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["seed"] == 0
+    assert {"torch", "tensorflow", "numpy", "python"} <= config["versions"].keys()
+    history = rows(tmp_path / "run")
+    assert [row["step"] for row in history] == [1, 2, 3, 4, 5]
+    expected = {"gmm": {"loss", "log_likelihood"}, "vae": {"loss", "reconstruction", "kl"}}[script]
+    assert expected | {"step", "seconds"} <= history[0].keys()
+    assert digest(tmp_path / "run") in told.out
+    if script == "vae":
+        assert all(row["loss"] == pytest.approx(row["kl"] - row["reconstruction"]) for row in history)
+        assert history[-1]["loss"] < history[0]["loss"]
+    else:
+        assert np.all(np.diff([row["log_likelihood"] for row in history]) > -1e-9)
+
+
+GMM_RUNS = [
+    "--data old-faithful --components 2 --covariance full --seed 0",
+    "--data old-faithful --components 3 --covariance tied --init random --seed 1 --steps 300",
+    "--data synthetic --components 4 --covariance diag --init k-means++ --seed 2 --reg-covar 1e-3",
+    "--data synthetic --components 3 --covariance spherical --init random_from_data --seed 3 --tol 1e-6",
+    "--method map --components 5 --init random --seed 4 --steps 120",
+    "--data airquality --missing em --components 2 --seed 6",
+    "--data digits --components 5 --covariance full --reg-covar 1e-2 --seed 5 --steps 20",
+    "--method variational --components 6 --weight-concentration-prior-type dirichlet_distribution "
+    "--weight-concentration-prior 1e-3 --seed 0",
+    "--method variational --data synthetic --components 5 --covariance tied --init random --mean-precision-prior 0.1 "
+    "--degrees-of-freedom-prior 4 --covariance-prior 0.5 --steps 60",
+    "--method variational --data digits --components 3 --covariance diag --reg-covar 1e-2 --steps 15",
+]
+VAE_RUNS = [
+    "--data digits --model dense --likelihood bernoulli --latent-dim 10 --hidden-dim 400 --steps 200 --seed 7",
+    "--likelihood gaussian --activation relu --latent-dim 2 --hidden-dim 64 --epochs 5 --batch-size 99 --seed 1234567",
+    "--likelihood gaussian --variance 0.05 --hidden-dim 32 --steps 60 --learning-rate 1e-2 --seed 18446744073709551615",
+    "--model conv --channels 4 --hidden-dim 16 --latent-dim 3 --activation relu --batch-size 16 --steps 300 --seed 8",
+    "--likelihood gaussian --variance per-pixel --activation linear --hidden-dim 20 --steps 60 --seed 2",
+    "--model autoencoder --hidden-dim 100 --latent-dim 8 --epochs 5 --seed 3",
+    "--model autoencoder --likelihood gaussian --variance 0.02 --activation relu --hidden-dim 32 --steps 60 --seed 4",
+]
+
+
+ALL_RUNS = [("gmm", a) for a in GMM_RUNS] + [("vae", a) for a in VAE_RUNS]
+FOR_THE_LONG_RUN = [ALL_RUNS[number] for number in (1, 3, 8, 9, 11, 15)]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [pytest.param(*run, marks=[pytest.mark.long] if run in FOR_THE_LONG_RUN else []) for run in ALL_RUNS],
+)
+def test_reproducible_checkpoints_are_the_same_bytes(tmp_path: Path, script: str, arguments: str) -> None:
+    for framework, main in SCRIPTS[script].items():
+        assert run(main, arguments + " --precision reproducible", tmp_path / framework) == 0
+    assert digest(tmp_path / "torch") == digest(tmp_path / "tf2")
+    agree, lines = compare_runs.compare(tmp_path / "torch", tmp_path / "tf2")
+    assert agree, lines
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@scripts
+def test_other_precisions_agree_within_theirs(tmp_path: Path, script: str, precision: str) -> None:
+    for framework, main in SCRIPTS[script].items():
+        assert run(main, f"{SMALL[script]} --precision {precision}", tmp_path / framework) == 0
+    a, b = (load_file(tmp_path / framework / "checkpoint.safetensors") for framework in ("torch", "tf2"))
+    assert a.keys() == b.keys()
+    for name in a.keys() - {"step"}:
+        assert a[name].dtype == b[name].dtype == np.dtype(precision)
+        scale = max(np.abs(a[name]).max(), 1e-12)
+        assert np.abs(a[name] - b[name]).max() <= (1e-12 if precision == "float64" else 1e-3) * scale, name
+
+
+@scripts
+def test_a_run_that_crosses_frameworks_ends_in_the_same_bytes(tmp_path: Path, script: str) -> None:
+    more = {"gmm": "--components 3 --init random", "vae": "--hidden-dim 20 --latent-dim 3"}[
+        script
+    ] + " --precision reproducible"
+    mains = SCRIPTS[script]
+    assert run(mains["torch"], f"{more} --steps 20", tmp_path / "whole") == 0
+    assert run(mains["torch"], f"{more} --steps 7", tmp_path / "a") == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    assert run(mains["tf2"], f"--resume {tmp_path / 'a'} --steps 13", tmp_path / "b") == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before, "left untouched"
+    assert mains["torch"](["--resume", str(tmp_path / "b"), "--steps", "20"]) == 0
+    assert digest(tmp_path / "b") == digest(tmp_path / "whole")
+    assert [row["step"] for row in rows(tmp_path / "b")] == list(range(1, 21))
+    for one, two in zip(rows(tmp_path / "b"), rows(tmp_path / "whole"), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-13)
+
+
+@both
+@pytest.mark.parametrize(("likelihood", "model"), [("bernoulli", "dense"), ("gaussian", "dense"), ("gaussian", "conv")])
+def test_a_checkpoint_is_a_state_dict(tmp_path: Path, framework: str, likelihood: str, model: str) -> None:
+    """Whichever framework trained it, PyTorch users load it as they load anything."""
+    arguments = f"{SMALL['vae']} --likelihood {likelihood} --model {model} --precision reproducible"
+    assert run(VAE[framework], arguments, tmp_path / "run") == 0
+    arrays = safetensors.torch.load_file(tmp_path / "run" / "checkpoint.safetensors")
+    moments = {"step"} | {name for name in arrays if name.startswith("optimizer.")}
+    model = TorchVAE(64, latent_dim=3, hidden_dim=20, likelihood=likelihood, model=model, image_shape=(8, 8))
+    model.load_state_dict({name: value for name, value in arrays.items() if name not in moments})
+    assert all(np.array_equal(value.numpy(), arrays[name].numpy()) for name, value in model.state_dict().items())
+
+
+@pytest.mark.figures
+def test_a_variational_run_crosses_frameworks_and_says_who_survives(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = "--method variational --components 6 --weight-concentration-prior 1e-3 --precision reproducible"
+    assert run(GMM["tf2"], f"{arguments} --steps 120", tmp_path / "whole") == 0
+    assert "surviving components         2 of 6" in capsys.readouterr().out
+    assert {path.stem for path in (tmp_path / "whole").glob("*.png")} == {"mixture", "lower_bound"}
+    assert run(GMM["tf2"], f"{arguments} --steps 9", tmp_path / "a") == 0
+    arrays = load_file(tmp_path / "a" / "checkpoint.safetensors")
+    assert arrays.keys() == {"step", *VariationalPosterior._fields}
+    assert GMM["torch"](["--resume", str(tmp_path / "a"), "--steps", "120"]) == 0
+    assert digest(tmp_path / "a") == digest(tmp_path / "whole")
+    bounds = [row["lower_bound"] for row in rows(tmp_path / "a")]
+    assert bounds == pytest.approx([row["lower_bound"] for row in rows(tmp_path / "whole")], rel=1e-13)
+    assert np.all(np.diff(bounds) > -1e-6), "rounding to 24 bits is of second order"
+    capsys.readouterr()
+    assert GMM["torch"](["--resume", str(tmp_path / "a"), "--method", "em"]) == 2
+    assert "--method em: the run to resume has variational" in one_line(capsys)
+
+
+@both
+def test_a_converged_mixture_stays_as_it_is(tmp_path: Path, framework: str) -> None:
+    assert run(GMM[framework], "--steps 500", tmp_path / "a") == 0
+    before, steps = digest(tmp_path / "a"), len(rows(tmp_path / "a"))
+    assert steps < 500
+    assert GMM[framework](["--resume", str(tmp_path / "a")]) == 0
+    assert (digest(tmp_path / "a"), len(rows(tmp_path / "a"))) == (before, steps)
+
+
+@both
+def test_runs_are_refused_a_taken_folder_unless_told(
+    tmp_path: Path, framework: str, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "run"
+    assert run(GMM[framework], "--steps 2", out) == 0
+    before = digest(out)
+    assert run(GMM[framework], "--steps 3", out) == 2
+    assert one_line(capsys) == f"error: --out {out}: holds a run already; choose another folder or add --overwrite"
+    assert digest(out) == before
+    assert run(GMM[framework], "--steps 3 --overwrite", out) == 0
+    assert digest(out) != before
+
+
+def one_line(capsys: pytest.CaptureFixture) -> str:
+    """What stderr said, which must be one line without a traceback; the program's name is cut off."""
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line.partition(": ")[2]
+
+
+def csv(path: Path, *lines: str) -> str:
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+BAD = {
+    "unknown data": ("gmm", "--data geyser", "data 'geyser' is unknown: use"),
+    "missing file": ("gmm", "--data no/such.csv", "there is no such file"),
+    "NaN": ("gmm", "--data {nan}", "contains NaN at row 1, column 1"),
+    "NaN for em": ("gmm", "--data airquality", "fill them in, or add --missing em"),
+    "NaN for tied": ("gmm", "--data airquality --covariance tied", "or add --missing em --covariance full"),
+    "NaN for map": ("gmm", "--data airquality --method map", "or use --method em --missing em"),
+    "NaN for beliefs": ("gmm", "--data airquality --method variational", "or use --method em --missing em"),
+    "constant column": ("gmm", "--data {constant}", "constant in column(s) 1"),
+    "collapse": ("gmm", "--data {point} --reg-covar 0", "has collapsed"),
+    "few points": ("gmm", "--data {nan2} --components 9", "--components 9: the data have only 3 rows"),
+    "no idx files": ("vae", "--data mnist --data-dir {folder}", "train-images-idx3-ubyte[.gz] is missing"),
+    "zero components": ("gmm", "--components 0", "--components 0: must be at least 1"),
+    "negative components": ("gmm", "--components -3", "--components -3: must be at least 1"),
+    "half a component": ("gmm", "--components 2.5", "argument --components: invalid int value: '2.5'"),
+    "negative seed": ("gmm", "--seed -1", "--seed -1: must be at least 0"),
+    "huge seed": ("gmm", "--seed 18446744073709551616", "must be below 2^64"),
+    "zero threads": ("vae", "--threads 0", "--threads 0: must be at least 1"),
+    "negative tol": ("gmm", "--tol -1", "--tol -1.0: must be at least 0"),
+    "nan tol": ("gmm", "--tol nan", "--tol nan: must be at least 0"),
+    "negative reg": ("gmm", "--reg-covar -1", "--reg-covar -1.0: must be at least 0"),
+    "unknown covariance": ("gmm", "--covariance round", "argument --covariance: invalid choice: 'round'"),
+    "unknown init": ("gmm", "--init zeros", "argument --init: invalid choice"),
+    "unknown precision": ("vae", "--precision half", "argument --precision: invalid choice: 'half'"),
+    "unknown method": ("gmm", "--method mle", "argument --method: invalid choice: 'mle'"),
+    "map of diag": ("gmm", "--method map --covariance diag", "--method map: needs --covariance full, not diag"),
+    "missing of tied": ("gmm", "--missing em --covariance tied", "--missing em: needs --covariance full, not tied"),
+    "map and missing": ("gmm", "--method map --missing em", "--method map: cannot be had with --missing em"),
+    "prior without inference": (
+        "gmm",
+        "--mean-precision-prior 2",
+        "--mean-precision-prior 2.0: only --method variational",
+    ),
+    "variational and missing": ("gmm", "--method variational --missing em", "--method variational: cannot be had with"),
+    "zero concentration": (
+        "gmm",
+        "--method variational --weight-concentration-prior 0",
+        "--weight-concentration-prior 0.0 must be a number above 0",
+    ),
+    "few degrees": (
+        "gmm",
+        "--method variational --degrees-of-freedom-prior 1",
+        "--degrees-of-freedom-prior 1.0 must be a number above 1",
+    ),
+    "negative scale": (
+        "gmm",
+        "--method variational --covariance-prior -1",
+        "--covariance-prior -1.0 must be a number above",
+    ),
+    "nan precision": ("gmm", "--method variational --mean-precision-prior nan", "--mean-precision-prior nan must be"),
+    "variational of a line": (
+        "gmm",
+        "--method variational --reg-covar 0 --data {line}",
+        "--covariance-prior: the data's covariance, which is the default, is singular",
+    ),
+    "map and reg": ("gmm", "--method map --reg-covar 1e-3", "--method map has its prior instead"),
+    "map of a line": ("gmm", "--method map --data {line}", "singular covariance"),
+    "gaps": ("gmm", "--data airquality", "contains NaN at row 4, column 0"),
+    "empty row": ("gmm", "--data {hole} --missing em", "has nothing but NaN in row 1"),
+    "empty column": ("gmm", "--data {gap} --missing em", "has nothing but NaN in column 1"),
+    "unknown flag": ("vae", "--lr 1", "unrecognized arguments: --lr 1"),
+    "zero epochs": ("vae", "--epochs 0", "--epochs 0: must be at least 1"),
+    "zero steps": ("vae", "--steps 0", "--steps 0: must be at least 1"),
+    "zero batch": ("vae", "--batch-size 0", "--batch-size 0: must be at least 1"),
+    "zero rate": ("vae", "--learning-rate 0", "--learning-rate 0.0: must be at least"),
+    "zero latent": ("vae", "--latent-dim 0", "--latent-dim 0: must be at least 1"),
+    "zero hidden": ("vae", "--hidden-dim 0", "--hidden-dim 0: must be at least 1"),
+    "zero variance": ("vae", "--likelihood gaussian --variance 0", "--variance 0.0: must be at least"),
+    "unknown likelihood": ("vae", "--likelihood poisson", "argument --likelihood: invalid choice"),
+    "unknown model": ("vae", "--model big", "argument --model: invalid choice"),
+    "unknown activation": ("vae", "--activation sine", "argument --activation: invalid choice"),
+    "no images": ("vae", "--data old-faithful", "scale pixels to [0, 1]"),
+    "no device": ("vae", "--device warp", "--device warp: "),
+    "no cuda": ("gmm", "--device cuda", "--device cuda: "),
+    "resume nothing": ("gmm", "--resume {folder}", "config.json cannot be read"),
+    "conv of no image": ("vae", "--model conv --data {rows}", "--model conv: --data"),
+    "channels of dense": ("vae", "--channels 4", "--channels 4: only a conv model has them; leave it out or add"),
+    "zero channels": ("vae", "--model conv --channels 0", "--channels 0: must be at least 1"),
+    "labels of a named set": ("gmm", "--label-column -1", "--pixel-max apply to files only"),
+    "columns that are not there": ("gmm", "--data {nan2} --columns 1,7", "has 2 column(s) and none that is '7'"),
+    "labels that are none": ("gmm", "--data {nan2} --label-column 3", "--label-column 3: "),
+    "bytes, not told": ("vae", "--data {line}", "or say what a white one has by --pixel-max"),
+    "zero white": ("vae", "--pixel-max 0", "--pixel-max 0.0: must be at least"),
+    "autoencoder of coins": (
+        "vae",
+        "--model autoencoder --likelihood bernoulli",
+        "--likelihood bernoulli: squared error is a gaussian likelihood; leave it out, or train a VAE",
+    ),
+    "autoencoder with 64 variances": (
+        "vae",
+        "--model autoencoder --variance per-pixel",
+        "--variance per-pixel: squared error has one for all pixels; give a number or leave it out",
+    ),
+    "no variance": ("vae", "--likelihood gaussian --variance wide", "argument --variance: invalid"),
+    "per-pixel variance of a coin": ("vae", "--variance per-pixel", "only a gaussian likelihood has one"),
+    "blank images": ("vae", "--model autoencoder --data {blank}", "reconstructed without error at update 1"),
+    "variance of a coin": ("vae", "--variance 0.1", "--variance 0.1: only a gaussian likelihood has one"),
+}
+
+
+@both
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line_and_exit_code_2(
+    tmp_path: Path, framework: str, case: str, capsys: pytest.CaptureFixture
+) -> None:
+    script, arguments, message = BAD[case]
+    files = {
+        "nan": csv(tmp_path / "nan.csv", "1,2", "3,NA", "5,6"),
+        "nan2": csv(tmp_path / "three.csv", "1,2", "3,4", "5,7"),
+        "constant": csv(tmp_path / "constant.csv", "1,2", "3,2", "5,2"),
+        "point": csv(tmp_path / "point.csv", *(f"{i % 5},{i % 7}" for i in range(30)), *["100,100"] * 9),
+        "line": csv(tmp_path / "line.csv", *(f"{i},{2 * i}" for i in range(9))),
+        "hole": csv(tmp_path / "hole.csv", "1,2", "NA,NA", "3,4", "5,7"),
+        "blank": csv(tmp_path / "blank.csv", *["0,0,0,0"] * 9),
+        "gap": csv(tmp_path / "gap.csv", "1,NA", "2,NA", "4,NA"),
+        "rows": csv(tmp_path / "rows.csv", "0,1,0", "1,0,1", "0,0.5,0.25"),
+        "folder": tmp_path,
+    }
+    try:
+        code = run(SCRIPTS[script][framework], arguments.format(**files), tmp_path / "out")
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert message in one_line(capsys)
+    assert not (tmp_path / "out").exists(), "nothing is half-written"
+
+
+@both
+def test_where_a_run_cannot_be_written(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert run(GMM[framework], "--steps 1", tmp_path / "file" / "run") == 2
+    assert "cannot be written" in one_line(capsys)
+    assert GMM[framework](["--steps", "1", "--out", "/proc/run"]) == 2
+    assert "cannot be written" in one_line(capsys)
+    with pytest.raises(SystemExit) as stop:
+        GMM[framework](["--steps", "1"])
+    assert stop.value.code == 2
+    assert "--out is missing" in one_line(capsys)
+
+
+@both
+def test_a_resume_that_does_not_fit_is_refused_by_name(
+    tmp_path: Path, framework: str, capsys: pytest.CaptureFixture
+) -> None:
+    main, source = VAE[framework], tmp_path / "run"
+    assert run(main, SMALL["vae"], source) == 0
+    before = {path.name: path.read_bytes() for path in source.iterdir()}
+    capsys.readouterr()
+
+    def refused(*arguments: str, by: Callable = main) -> str:
+        assert by(["--resume", str(source), *arguments]) == 2
+        assert {path.name: path.read_bytes() for path in source.iterdir()} == before
+        return one_line(capsys)
+
+    assert "--hidden-dim 30: the run to resume has 20; leave the flag out" in refused("--hidden-dim", "30")
+    assert "--seed 1: the run to resume has 0" in refused("--seed", "1")
+    assert "config.json lacks ['components'" in refused(by=GMM[framework])
+    whole = (source / "checkpoint.safetensors").read_bytes()
+    before["checkpoint.safetensors"] = whole[:-5]
+    (source / "checkpoint.safetensors").write_bytes(whole[:-5])
+    assert "not a whole checkpoint" in refused()
+    other = tmp_path / "other"
+    assert run(main, "--steps 2 --hidden-dim 21 --latent-dim 3", other) == 0
+    capsys.readouterr()
+    before["checkpoint.safetensors"] = (other / "checkpoint.safetensors").read_bytes()
+    (source / "checkpoint.safetensors").write_bytes(before["checkpoint.safetensors"])
+    assert "of another architecture, hidden_dim = 21 where this run has 20" in refused("--steps", "9")
+
+
+@pytest.mark.parametrize(("framework", "number"), [("torch", signal.SIGTERM), ("tf2", signal.SIGINT)])
+def test_an_interrupted_run_can_go_on(tmp_path: Path, framework: str, number: int) -> None:
+    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    more = ["--hidden-dim", "20", "--latent-dim", "3", "--precision", "reproducible"]
+    command = [
+        sys.executable,
+        "-m",
+        f"{package}.train_vae",
+        "--epochs",
+        "100000",
+        "--out",
+        str(tmp_path / "run"),
+        *more,
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    metrics = tmp_path / "run" / ".metrics.jsonl.pending"
+    deadline = time.time() + 120
+    while not (metrics.exists() and metrics.stat().st_size > 0) and time.time() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "interrupted; go on with --resume" in err
+    assert "Traceback" not in err
+    steps = checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")[1]
+    assert steps == rows(tmp_path / "run")[-1]["step"] > 0
+    arguments = [*more, "--steps", str(steps + 3)]
+    assert VAE[framework](["--resume", str(tmp_path / "run"), "--steps", str(steps + 3)]) == 0
+    assert VAE[framework]([*arguments, "--epochs", "100000", "--out", str(tmp_path / "whole")]) == 0
+    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+
+
+def test_every_flag_is_exercised_here() -> None:
+    from dataclasses import fields
+
+    source = Path(__file__).read_text()
+    for kind in (GMMOptions, VAEOptions):
+        for field in fields(kind):
+            assert f"--{field.name.replace('_', '-')}" in source, f"no test uses --{field.name.replace('_', '-')}"
+
+
+def test_compare_runs_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        assert run(GMM["torch"], f"--steps 3 --init random --seed {seed}", tmp_path / name) == 0
+    capsys.readouterr()
+    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "a")]) == 0
+    assert "agree, float64, after 3 and 3 steps" in capsys.readouterr().out
+    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    assert "DISAGREE" in capsys.readouterr().out
+    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "none")]) == 2
+    assert compare_runs.main([]) == 2
+
+
+@pytest.mark.parametrize("framework", ["torch", pytest.param("tf2", marks=pytest.mark.long)])
+def test_the_chapters_figures_are_drawn(
+    tmp_path: Path, framework: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    monkeypatch.setattr(network_training, "EPOCHS", 1)
+    assert draw_chapters.main([package, str(tmp_path / "figures")]) == 0
+    told = capsys.readouterr().out.split()
+    assert sorted(told) == sorted(map(str, (tmp_path / "figures").iterdir()))
+    names = {
+        "coin",
+        "mixture_density",
+        "em_snapshots",
+        "restarts",
+        "decomposition",
+        "lower_bounds",
+        "components_dying_out",
+        "choosing_components",
+        "singularity",
+        "plates",
+        "vae_manifold",
+        "vae_latent_space",
+        "vae_reconstructions",
+        "vae_samples",
+        "samples_compared",
+    }
+    assert {Path(path).stem for path in told} == names
+    assert draw_chapters.main([package, "/proc/figures"]) == 2
+    assert "cannot be written" in one_line(capsys)
+    assert draw_chapters.main(["jax_impl", str(tmp_path)]) == 2
+    assert "name an implementation" in one_line(capsys)
+
+
+@both
+@pytest.mark.parametrize("arguments", ["--device cuda", "--data {point} --reg-covar 0", "--threads 100000000"])
+def test_a_run_that_fails_leaves_the_old_one(tmp_path: Path, framework: str, arguments: str) -> None:
+    out, point = tmp_path / "run", csv(tmp_path / "p.csv", *(f"{i % 5},{i % 7}" for i in range(30)), *["100,100"] * 9)
+    assert run(GMM[framework], "--steps 2", out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    try:
+        code = run(GMM[framework], f"{arguments.format(point=point)} --overwrite", out)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.figures
+@both
+def test_an_autoencoders_run(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
+    """What it leaves, what it says, and that a checkpoint is PyTorch's state dict."""
+    out = tmp_path / "run"
+    assert run(VAE[framework], "--model autoencoder --hidden-dim 20 --latent-dim 3 --epochs 2 --json", out) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {path.stem for path in out.glob("*.png")} == {"losses", "latent_space", "reconstructions", "samples"}
+    assert json.loads((out / "config.json").read_text())["likelihood"] == "gaussian"
+    history = rows(out)
+    assert history[-1]["squared_error"] < history[0]["squared_error"]
+    last, d = history[-1], 64
+    # at the most likely variance the loss is D/2 (log 2 pi e sigma²)
+    assert last["loss"] == pytest.approx(d / 2 * (np.log(2 * np.pi * last["squared_error"]) + 1), rel=1e-12)
+    assert last["held_out_loss"] > last["loss"] - 10
+    arrays = safetensors.torch.load_file(out / "checkpoint.safetensors")
+    moments = {"step"} | {name for name in arrays if name.startswith("optimizer.")}
+    model = TorchAutoencoder(64, latent_dim=3, hidden_dim=20, dtype="float64")
+    model.load_state_dict({name: value for name, value in arrays.items() if name not in moments})
+    of_training, held_out = (part.x - model(torch.tensor(part.x)).detach().numpy() for part in DIGITS.split())
+    assert told["held_out_squared_error"] == pytest.approx(np.mean(held_out**2), rel=1e-10)
+    # the variance is most likely for the training images, not for those that were held out
+    normal = stats.norm(scale=np.sqrt(np.mean(of_training**2)))
+    assert told["held_out_log_likelihood"] == pytest.approx(normal.logpdf(held_out).sum(axis=1).mean(), rel=1e-10)
+    assert VAE[framework](["--resume", str(out), "--model", "dense"]) == 2
+    assert "--model dense: the run to resume has autoencoder" in one_line(capsys)
+
+
+def test_an_autoencoder_that_crosses_frameworks_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    more = "--model autoencoder --hidden-dim 20 --latent-dim 3 --precision reproducible"
+    assert run(VAE["tf2"], f"{more} --steps 20", tmp_path / "whole") == 0
+    assert run(VAE["tf2"], f"{more} --steps 7", tmp_path / "a") == 0
+    assert run(VAE["torch"], f"--resume {tmp_path / 'a'} --steps 20", tmp_path / "b") == 0
+    assert digest(tmp_path / "b") == digest(tmp_path / "whole")
+
+
+@both
+def test_a_diverged_vae_is_an_error(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
+    arguments = "--likelihood gaussian --learning-rate 1e30 --steps 20 --hidden-dim 8"
+    assert run(VAE[framework], arguments, tmp_path / "run") == 2
+    assert "--learning-rate 1e+30: the loss became" in one_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@both
+def test_more_epochs_on_resume_are_more_updates(tmp_path: Path, framework: str) -> None:
+    out = tmp_path / "run"
+    assert run(VAE[framework], f"{SMALL['vae']} --batch-size 500", out) == 0
+    assert VAE[framework](["--resume", str(out), "--epochs", "3"]) == 0
+    assert rows(out)[-1]["step"] == 9
+    metrics = out / "metrics.jsonl"
+    metrics.write_text("[1]\n")
+    assert VAE[framework](["--resume", str(out)]) == 2
+    config = json.loads((out / "config.json").read_text()) | {"latent_dim": "x"}
+    (out / "config.json").write_text(json.dumps(config))
+    assert VAE[framework](["--resume", str(out)]) == 2
+
+
+@both
+@scripts
+def test_a_resume_to_less_than_was_done_is_refused(
+    tmp_path: Path, framework: str, script: str, capsys: pytest.CaptureFixture
+) -> None:
+    main, out = SCRIPTS[script][framework], tmp_path / "run"
+    assert run(main, SMALL[script], out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    capsys.readouterr()
+    for where in ([], ["--out", str(tmp_path / "other")]):
+        assert main(["--resume", str(out), "--steps", "3", *where]) == 2
+        unit = {"gmm": "iteration", "vae": "update"}[script]
+        assert f"--resume {out}: 5 {unit}s are done already, and --steps" in one_line(capsys)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert not (tmp_path / "other").exists()
+    assert main(["--resume", str(out), "--steps", "5"]) == 0
+    assert digest(out) in capsys.readouterr().out
+
+
+@both
+def test_small_and_odd_files(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
+    np.save(tmp_path / "few.npy", np.eye(4)[:2])
+    assert run(VAE[framework], f"--data {tmp_path / 'few.npy'} --steps 2 --hidden-dim 4", tmp_path / "few") == 0
+    for name, array in (("rows", np.zeros((0, 4))), ("columns", np.zeros((5, 0)))):
+        np.save(tmp_path / f"{name}.npy", array)
+        for script in SCRIPTS.values():
+            capsys.readouterr()
+            assert run(script[framework], f"--data {tmp_path / name}.npy", tmp_path / "none") == 2
+            assert "give at least one row and one column" in one_line(capsys)
+    (tmp_path / "excel.csv").write_bytes(b"\xef\xbb\xbf1,2\n3,5\n4,4\n8,1\n")
+    assert run(GMM[framework], f"--data {tmp_path / 'excel.csv'} --components 1", tmp_path / "excel") == 0
+
+
+@both
+def test_logged_losses_are_those_of_the_noise_that_was_drawn(
+    tmp_path: Path, framework: str, capsys: pytest.CaptureFixture
+) -> None:
+    """Every number of a run once more from the checkpoint and the draws, by NumPy: rows, noise, step, held-out data.
+
+    An epoch is one update here, so that the held-out loss that a row holds is that of the checkpoint after it.
+    """
+    arguments = (
+        "--hidden-dim 12 --latent-dim 3 --likelihood gaussian --batch-size 2000 --seed 5 --precision reproducible"
+    )
+    train, held_out = datasets.load("digits").split()
+    held_out_noise = draws.normals(5, "held-out", (len(held_out.x), 3), 0)
+    losses = []
+    for steps in (1, 2):
+        out = tmp_path / str(steps)
+        assert run(VAE[framework], f"{arguments} --steps {steps}", out) == 0
+        shown = re.search(r"held out elbo +(\S+)", capsys.readouterr().out)[1]
+        arrays = load_file(out / "checkpoint.safetensors")
+        parameters = {n: np.float64(a) for n, a in arrays.items() if n != "step" and not n.startswith("optimizer.")}
+        expected, _ = numpy_oracle.vae_loss_and_gradients(parameters, held_out.x, held_out_noise, "tanh", "gaussian")
+        history = rows(out)
+        assert history[-1]["held_out_loss"] == pytest.approx(expected, rel=1e-13)
+        assert shown == f"{-expected:.6f}"
+        if losses:  # the update after the last checkpoint began from that checkpoint
+            assert history[steps - 1]["loss"] == pytest.approx(losses[-1], rel=1e-13)
+        x = train.x[draws.minibatch(5, steps, len(train.x), 2000)]
+        noise = draws.normals(5, "noise", (len(x), 3), steps + 1)
+        losses.append(numpy_oracle.vae_loss_and_gradients(parameters, x, noise, "tanh", "gaussian")[0])
+
+
+@pytest.mark.figures
+@both
+@pytest.mark.parametrize("data", ["old-faithful", "airquality --missing em"])
+def test_what_a_mixture_run_shows_is_of_its_last_parameters(
+    tmp_path: Path, framework: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log likelihood of the summary and the figure's responsibilities, far from convergence, by SciPy."""
+    shown, finish = [], mixture_training.finish_mixture
+    monkeypatch.setattr(
+        mixture_training, "finish_mixture", lambda *arguments: (shown.extend(arguments), finish(*arguments))
+    )
+    assert run(GMM[framework], f"--data {data} --components 3 --init random --steps 4", tmp_path / "run") == 0
+    _, _, parameters, gamma, objective = shown
+    arrays = load_file(tmp_path / "run" / "checkpoint.safetensors")
+    weights, means, covariances = (arrays[name] for name in ("weights", "means", "covariances"))
+    for value, name in zip(parameters, ("weights", "means", "covariances"), strict=True):
+        np.testing.assert_array_equal(value, arrays[name])
+    joint = np.zeros((len(gamma), 3))
+    for n, row in enumerate(datasets.load(data.split()[0]).x):
+        o = ~np.isnan(row)
+        for k in range(3):
+            component = stats.multivariate_normal(means[k][o], covariances[k][np.ix_(o, o)])
+            joint[n, k] = np.log(weights[k]) + component.logpdf(row[o])
+    log_density = np.logaddexp.reduce(joint, axis=1)
+    assert objective == pytest.approx(log_density.sum(), rel=1e-12)
+    np.testing.assert_allclose(gamma, np.exp(joint - log_density[:, None]), rtol=1e-9, atol=1e-13)
+    before = rows(tmp_path / "run")[-1]["log_likelihood"]
+    assert abs(objective - before) > 1e-6 * abs(before), "an iteration behind would show"
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, main: Callable, arguments: str, out: Path) -> dict[str, np.ndarray]:
+    """What a VAE's script hands to its figures: codes, reconstructions and samples."""
+    found: dict[str, np.ndarray] = {}
+
+    def catch(name: str, position: int) -> Callable:
+        draw = getattr(figures, name)
+
+        def caught(*arguments: object) -> Figure:
+            found[name] = np.asarray(arguments[position])
+            return draw(*arguments)
+
+        return caught
+
+    with monkeypatch.context() as patch:
+        for name, position in (("latent_space", 0), ("reconstructions", 1), ("samples", 0)):
+            patch.setattr(figures, name, catch(name, position))
+        assert run(main, arguments, out) == 0
+    return found
+
+
+@pytest.mark.figures
+@pytest.mark.parametrize("model", ["dense", "conv"])
+def test_figures_show_what_the_checkpoint_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    """Codes are means, pixels probabilities: the same from both, and from the dense checkpoint by hand."""
+    arguments = f"--steps 20 --hidden-dim 20 --latent-dim 3 --precision reproducible --model {model}"
+    ours, theirs = (shown(monkeypatch, VAE[f], arguments, tmp_path / f) for f in ("torch", "tf2"))
+    for name, value in ours.items():
+        np.testing.assert_allclose(theirs[name], value, rtol=1e-12, atol=1e-14, err_msg=name)
+    if model == "dense":
+        p = load_file(tmp_path / "torch" / "checkpoint.safetensors")
+        x = datasets.binarize(datasets.load("digits").split()[1].x)
+
+        def through(layer: str, entered: np.ndarray) -> np.ndarray:
+            return entered @ p[f"{layer}.weight"].astype(np.float64).T + p[f"{layer}.bias"]
+
+        codes = through("encoder.mean", np.tanh(through("encoder.hidden", x)))
+        prior = draws.normals(0, "prior", (100, 3))
+        for name, z in (("reconstructions", codes[:10]), ("samples", prior)):
+            pixels = special.expit(through("decoder.out", np.tanh(through("decoder.hidden", z))))
+            np.testing.assert_allclose(ours[name], pixels, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(ours["latent_space"], codes, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.figures
+@both
+@scripts
+def test_what_a_run_says(tmp_path: Path, framework: str, script: str, capfd: pytest.CaptureFixture) -> None:
+    """--json one object, --quiet nothing, --log-interval a line on stderr; what was trained is the same."""
+    main, small = SCRIPTS[script][framework], SMALL[script]
+    assert run(main, small, tmp_path / "run", "--json", "--log-interval", "2") == 0
+    out, err = capfd.readouterr()
+    told = json.loads(out)
+    assert told["folder"] == str(tmp_path / "run")
+    assert told["checkpoint_sha256"] == digest(tmp_path / "run")
+    assert all(Path(picture).exists() for picture in told["pictures"])
+    assert [line.split()[:2] for line in err.splitlines()] == [["step", "2"], ["step", "4"]]
+    assert f"{rows(tmp_path / 'run')[3]['loss']:.6g}" in err.splitlines()[1]
+    assert run(main, small, tmp_path / "quiet", "--quiet", "--log-interval", "2") == 0
+    assert capfd.readouterr() == ("", "")
+    assert digest(tmp_path / "quiet") == digest(tmp_path / "run")
+
+
+def test_importance_samples_raise_the_bound_alike(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """More draws, a higher estimate, the same from both frameworks; and none without a q(z|x) to draw from."""
+    found: dict[str, list[float]] = {}
+    for framework, main in VAE.items():
+        assert run(main, f"{SMALL['vae']} --precision reproducible", tmp_path / framework) == 0
+        for draws_ in ("1", "20"):
+            arguments = ["--resume", str(tmp_path / framework), "--importance-samples", draws_, "--json"]
+            capfd.readouterr()
+            assert main([*arguments, "--out", str(tmp_path / f"{framework}-{draws_}")]) == 0
+            told = json.loads(capfd.readouterr().out)
+            found.setdefault(framework, []).append(told["held_out_log_evidence"])
+            assert 0 < told["held_out_log_evidence_error"] < 1
+    np.testing.assert_allclose(found["tf2"], found["torch"], rtol=1e-12)
+    assert found["torch"][0] < found["torch"][1]
+    with pytest.raises(SystemExit, match="2"):
+        main(["--model", "autoencoder", "--importance-samples", "5", "--out", str(tmp_path / "none")])
+    assert "--importance-samples 5: a plain autoencoder has no q(z|x) to draw from" in capfd.readouterr().err
+
+
+def test_verbose_shows_what_tensorflow_reports(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tf2_impl.train_gmm", "--steps", "2", "--verbose", "--out", str(tmp_path / "run")]
+    assert "cpu_feature_guard" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The second is refused, whichever framework, and the first goes on; when it has ended the folder is free."""
+    command = [sys.executable, "-m", "pytorch_impl.train_vae", "--steps", "1000000", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not (tmp_path / "run" / ".metrics.jsonl.pending").exists() and time.time() < deadline:
+        time.sleep(0.1)
+    for main in VAE.values():
+        assert run(main, SMALL["vae"], tmp_path / "run") == 2
+        assert "another run is writing there; wait, or choose another folder" in capsys.readouterr().err
+    process.kill()
+    process.wait()
+    assert run(VAE["torch"], SMALL["vae"], tmp_path / "run") == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("model", ["dense", "conv", "autoencoder"])
+@pytest.mark.parametrize("path", [None, "/usr/bin:/bin"])
+def test_a_compiler_may_be_absent(tmp_path: Path, path: str | None, model: str) -> None:
+    """The run goes on after one line without it, to the same losses as with it."""
+    small = f"{SMALL['vae']} --model {model}"
+    more = f"{small} --out {tmp_path / 'run'} --compile".split()
+    environment = os.environ | {"PATH": path or str(tmp_path), "CXX": "g++"}
+    done = subprocess.run([sys.executable, "-m", "pytorch_impl.train_vae", *more], cwd=ROOT, env=environment,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected = "" if path else "--compile: PyTorch finds no working C++ compiler, and goes on without; install g++"
+    assert done.stderr.strip().partition(": ")[2] == expected
+    assert run(VAE["torch"], small, tmp_path / "plain") == 0
+    compiled, plain = ([row["loss"] for row in rows(tmp_path / name)] for name in ("run", "plain"))
+    np.testing.assert_allclose(compiled, plain, rtol=1e-12)
+
+
+@both
+def test_tensorboard_may_be_absent(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="2"):
+        run(VAE[framework], SMALL["vae"], tmp_path / "run", "--tensorboard")
+    assert "--tensorboard: tensorboard is not installed" in one_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+SAVING_OFTEN = """
+import sys
+from common.runs import folder as run_folder
+from {package} import train_vae
+run_folder.SECONDS_BETWEEN_SAVES = 0.2
+sys.exit(train_vae.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("package", ["pytorch_impl", "tf2_impl"])
+def test_killed_again_and_again_it_ends_in_the_same_bytes(tmp_path: Path, package: str) -> None:
+    """kill -9 at twelve random moments, mostly in the training: what is left loads, and is gone on from."""
+    more = f"{SMALL['vae']} --precision reproducible --steps 20000".split()
+    out, code = tmp_path / "run", SAVING_OFTEN.format(package=package)
+    steps, moments = [0], iter(draws.uniforms(0, "sample", (12,)))
+    while True:
+        held = (out / "checkpoint.safetensors").exists()
+        start = ["--resume", str(out)] if held else [*more, "--overwrite", "--out", str(out)]
+        process = subprocess.Popen([sys.executable, "-c", code, *start], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        try:
+            _, err = process.communicate(timeout=3 + 9 * float(next(moments, 100)))
+            assert process.returncode == 0, err
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        if (out / "checkpoint.safetensors").exists():
+            steps.append(checkpoint.load(out / "checkpoint.safetensors")[1])
+    assert steps == sorted(steps)
+    assert len(set(steps)) > 4, "the kills met the training"
+    assert VAE["torch"]([*more, "--out", str(tmp_path / "whole")]) == 0
+    assert digest(out) == digest(tmp_path / "whole")
+    assert [row["step"] for row in rows(out)] == list(range(1, 20_001))
+
+
+@pytest.mark.parametrize("framework", ["torch", pytest.param("tf2", marks=pytest.mark.long)])
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, framework: str) -> None:
+    """Files may not grow past 50,000 bytes, less than a checkpoint: one line, exit code 2, and nothing is lost."""
+    more = ["--hidden-dim", "100", "--steps", "3"]
+    assert VAE[framework]([*more, "--out", str(tmp_path / "run")]) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
+    code = f"import resource, sys; {limit}; from {package} import train_vae; sys.exit(train_vae.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "--resume", str(tmp_path / "run"), "--steps", "6"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")[1] == 3
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")} == {
+        name: data for name, data in before.items() if name.endswith(".safetensors")
+    }
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_connection_that_fails_before_the_run_is_no_lost_worker(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    def prepare(options: VAEOptions) -> tuple:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    argv = ["--out", str(tmp_path / "run")]
+    assert run_script.main("pytorch_impl.train_vae", VAEOptions, prepare, lambda *_: None, argv) == 2
+    assert "Connection refused" in one_line(capsys)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_lost_worker_names_only_a_checkpoint_that_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture, saved: bool
+) -> None:
+    def train(folder: RunFolder, data: None) -> None:
+        if saved:
+            folder.save({"w": np.ones(1)}, 1)
+        raise ConnectionError("a worker is lost")
+
+    out = tmp_path / "run"
+    argv = ["--out", str(out), "--quiet"]
+    assert run_script.main("pytorch_impl.train_vae", VAEOptions, lambda options: (None, {}), train, argv) == 1
+    expected = "error: a worker is lost; start all again" + (f" with --resume {out}" if saved else "")
+    assert one_line(capsys) == expected
+    assert out.exists() == saved
+
+
+IN_SINGLE_PRECISION = [
+    ("gmm", "--components 3 --steps 3"),
+    ("gmm", "--data airquality --missing em --steps 3"),
+    ("gmm", "--method map --components 3 --steps 3"),
+    ("gmm", "--method variational --components 3 --steps 3"),
+    ("vae", "--hidden-dim 8 --latent-dim 2 --steps 2 --likelihood gaussian"),
+    pytest.param("vae", "--model conv --channels 2 --hidden-dim 8 --latent-dim 2 --steps 2", marks=pytest.mark.long),
+    pytest.param("vae", "--model autoencoder --hidden-dim 8 --latent-dim 2 --steps 2", marks=pytest.mark.long),
+]
+
+
+@both
+@pytest.mark.parametrize(("script", "arguments"), IN_SINGLE_PRECISION)
+def test_a_run_takes_no_default_of_the_framework(tmp_path: Path, framework: str, script: str, arguments: str) -> None:
+    usual = tmp_path / "usual"
+    assert run(SCRIPTS[script][framework], arguments + " --precision float32", usual) == 0
+    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    for what in ("dtype float64", "device meta", "floatx float64", "policy mixed_bfloat16"):
+        if DEFAULTS[what][0] == package:
+            with DEFAULTS[what][1]():
+                assert run(SCRIPTS[script][framework], arguments + " --precision float32", tmp_path / what) == 0
+            assert digest(tmp_path / what) == digest(usual), what
+
+
+@both
+def test_a_run_in_single_precision_does_not_end_in_a_covariance_that_rounding_made(
+    tmp_path: Path, framework: str, capsys: pytest.CaptureFixture
+) -> None:
+    """Six points, of which two are a component: in float32, reg_covar is nothing beside their covariance."""
+    data = csv(tmp_path / "six.csv", "0,0", "1,3", "50,50", "51,50", "50,51", "52,53")
+    assert run(GMM[framework], f"--data {data} --precision float64", tmp_path / "double") == 0
+    capsys.readouterr()
+    assert run(GMM[framework], f"--data {data} --precision float32", tmp_path / "single") == 2
+    assert "component 1 has collapsed: its covariance is singular up to rounding in float32" in capsys.readouterr().err

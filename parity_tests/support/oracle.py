@@ -1,0 +1,134 @@
+r"""The dense VAE, its Adam and EM for the mixture once more, in NumPy, with every derivative written by hand.
+
+A third implementation that shares no line with the other two: no autograd, no framework's kernels, another author of
+exp and log. What PyTorch and TensorFlow agree on but get wrong, this one shows; and where all three are rounded by the
+recipe of `optimizer.py` and `common/runs/rounding.py`, all three must end in the same bytes.
+
+Names and layouts of the parameters are the canonical ones, weights (out, in). Shapes: N images of D pixels, H hidden
+units, codes of L dimensions; the letter G stands for the derivative of the loss with respect to what follows it.
+"""
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.special import expit, logsumexp
+
+Arrays = dict[str, np.ndarray]
+BENDS = {"tanh": (np.tanh, lambda h: 1 - h * h), "relu": (lambda a: np.maximum(a, 0), lambda h: (h > 0) * 1.0)}
+
+
+def vae_loss_and_gradients(
+    p: Arrays, x: np.ndarray, noise: np.ndarray, activation: str, likelihood: str, log_var: float | None = None
+) -> tuple[float, Arrays]:
+    r"""The loss, -ELBO, and its gradient by every parameter, from the chain rule, last step first.
+
+    h = f(W x + b), mu = W_mu h + b_mu, s = W_s h + b_s, z = mu + e^{s/2} eps, k = f(V z + c), o = U k + d, and
+
+    $$N \cdot \mathrm{loss} = -\log p(x \mid o) + \frac{1}{2} \sum \left( \mu^2 + e^s - 1 - s \right)$$
+
+    `log_var` is the fixed one of a Gaussian decoder; None takes it from the parameters, where it is learned.
+    """
+    n, (f, slope) = len(x), BENDS[activation]
+    h = f(x @ p["encoder.hidden.weight"].T + p["encoder.hidden.bias"])  # (N, H)
+    mean = h @ p["encoder.mean.weight"].T + p["encoder.mean.bias"]  # (N, L)
+    s = h @ p["encoder.log_var.weight"].T + p["encoder.log_var.bias"]  # (N, L)
+    deviation = np.exp(s / 2)  # (N, L)
+    z = mean + deviation * noise  # (N, L)
+    k = f(z @ p["decoder.hidden.weight"].T + p["decoder.hidden.bias"])  # (N, H)
+    o = k @ p["decoder.out.weight"].T + p["decoder.out.bias"]  # (N, D)
+    gradients: Arrays = {}
+
+    def through(layer: str, g: np.ndarray, entered: np.ndarray) -> np.ndarray:
+        """Of o = W i + b: G W = (G o)' i, G b = sum_n G o; returns G i = (G o) W."""
+        gradients[f"{layer}.weight"], gradients[f"{layer}.bias"] = g.T @ entered, g.sum(axis=0)
+        return g @ p[f"{layer}.weight"]
+
+    if likelihood == "bernoulli":
+        # -log p = sum log(1 + e^o) - x o, whose derivative is sigmoid(o) - x
+        reconstruction = (x * o - np.logaddexp(0, o)).sum(axis=1)  # (N,)
+        g_o = (expit(o) - x) / n  # (N, D)
+    else:
+        # -log p = 1/2 sum log 2 pi + v + (x - o)² e^-v
+        v = p["log_var"] if log_var is None else log_var
+        square = (x - o) ** 2 * np.exp(-v)  # (N, D)
+        reconstruction = -0.5 * (np.log(2 * np.pi) + v + square).sum(axis=1)  # (N,)
+        g_o = (o - x) * np.exp(-v) / n  # (N, D)
+        if log_var is None:
+            gradients["log_var"] = 0.5 * (1 - square).sum() / n
+    g_z = through("decoder.hidden", through("decoder.out", g_o, k) * slope(k), z)  # (N, L)
+    # z = mu + e^{s/2} eps, and the divergence adds mu and (e^s - 1) / 2
+    g_mean = g_z + mean / n  # (N, L)
+    g_s = g_z * noise * deviation / 2 + np.expm1(s) / (2 * n)  # (N, L)
+    g_h = through("encoder.mean", g_mean, h) + through("encoder.log_var", g_s, h)  # (N, H)
+    through("encoder.hidden", g_h * slope(h), x)
+    kl = 0.5 * (mean**2 + np.expm1(s) - s).sum(axis=1)  # (N,)
+    return float((kl - reconstruction).mean()), gradients
+
+
+class Adam:
+    """Algorithm 1 of Kingma and Ba (2015); `reproducible` rounds as `optimizer.py` says."""
+
+    def __init__(self, parameters: Arrays, learning_rate: float = 1e-3, reproducible: bool = False) -> None:
+        self.parameters, self.learning_rate, self.reproducible, self.step = parameters, learning_rate, reproducible, 0
+        self.first_moment = {name: np.zeros_like(p) for name, p in parameters.items()}
+        self.second_moment = {name: np.zeros_like(p) for name, p in parameters.items()}
+
+    def update(self, gradients: Arrays) -> None:
+        """One step down the gradients, in place."""
+        self.step += 1
+        for name, gradient in gradients.items():
+            g = on_grid(gradient, self.second_moment[name]) if self.reproducible else gradient
+            m = 0.9 * self.first_moment[name] + (1 - 0.9) * g
+            v = 0.999 * self.second_moment[name] + (1 - 0.999) * (g * g)
+            m_hat, v_hat = m / (1 - 0.9**self.step), v / (1 - 0.999**self.step)
+            p = self.parameters[name] - self.learning_rate * m_hat / (np.sqrt(v_hat) + 1e-8)
+            if self.reproducible:
+                p = np.where(np.abs(p) < 2.0**-126, 0.0, p.astype(np.float32).astype(np.float64))
+                m, v = (np.where(np.abs(moment) < 2.0**-960, 0.0, moment) for moment in (m, v))
+            self.parameters[name], self.first_moment[name], self.second_moment[name] = p, m, v
+
+
+def grid_of(gradient: np.ndarray, second_moment: np.ndarray, bits: int = 11) -> float:
+    """The spacing on which a gradient tensor is rounded: `bits` binary digits, the first that of its largest entry,
+
+    or of the largest root mean square that its second moments remember, if that is larger.
+    """
+    largest = max(np.abs(gradient).max(), np.sqrt(second_moment.max()), 2.0**-400)
+    return 2.0 ** (np.frexp(largest)[1] - bits)
+
+
+def on_grid(gradient: np.ndarray, second_moment: np.ndarray) -> np.ndarray:
+    """The nearest point of the gradient's own grid, a tie going to the even one."""
+    grid = grid_of(gradient, second_moment)
+    return np.rint(gradient / grid) * grid
+
+
+def em_iteration(
+    x: np.ndarray, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray, kind: str, reg_covar: float
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], float]:
+    """One iteration of EM, component by component: the new parameters, the log likelihood of the old ones.
+
+    Bishop (2006), equations 9.23 to 9.28, for the four covariance types as full matrices.
+    """
+    d, log_joint = x.shape[1], []
+    for k in range(len(weights)):
+        factor = np.linalg.cholesky(covariances if kind == "tied" else np.eye(d) * covariances[k]
+                                    if kind in ("diag", "spherical") else covariances[k])  # fmt: skip
+        y = solve_triangular(factor, (x - means[k]).T, lower=True)  # (D, N)
+        log_determinant = 2 * np.log(np.diag(factor)).sum()
+        log_joint.append(np.log(weights[k]) - 0.5 * (d * np.log(2 * np.pi) + log_determinant + (y * y).sum(axis=0)))
+    log_density = logsumexp(log_joint, axis=0)  # (N,)
+    gamma = np.exp(np.array(log_joint) - log_density)  # (K, N)
+    counts = gamma.sum(axis=1) + 10 * np.finfo(x.dtype).eps  # (K,)
+    means = np.stack([g @ x / count for g, count in zip(gamma, counts, strict=True)])  # (K, D)
+    scatter = np.stack([(x - mean).T @ (g[:, None] * (x - mean)) for g, mean in zip(gamma, means, strict=True)])
+    full = scatter / counts[:, None, None] + reg_covar * np.eye(d)  # (K, D, D)
+    variances = np.diagonal(full, axis1=1, axis2=2)  # (K, D)
+    covariances = {
+        "full": (full + np.swapaxes(full, 1, 2)) / 2,
+        "tied": scatter.sum(axis=0) / counts.sum() + reg_covar * np.eye(d),
+        "diag": variances.copy(),
+        "spherical": variances.mean(axis=1),
+    }[kind]
+    if kind == "tied":
+        covariances = (covariances + covariances.T) / 2
+    return (counts / counts.sum(), means, covariances), float(log_density.sum())

@@ -1,0 +1,131 @@
+"""Where and with how many threads PyTorch computes, and how NumPy calls it."""
+
+import functools
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.data.arrays import as_array
+
+
+def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
+    """Set the number of threads, and full-precision float32 products.
+
+    `in_chunks` says that `in_order` will give each thread a chunk of its own. PyTorch divides its threads anew whenever
+    it does; TensorFlow, whose threads all compute one operation unless told otherwise, must know before it computes.
+
+    Raises ValueError if this machine or this build has no such device.
+    """
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        torch.zeros(1, device=device_name).cpu()  # a device that holds no numbers, such as meta, is none
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"--device {device_name}: PyTorch finds no such device here; use cpu") from error
+
+
+def device(name: str, threads: int, in_chunks: bool = False) -> AbstractContextManager:
+    """A context in which tensors are made on the device called `name`, once things are set up; errors as there."""
+    set_up(name, threads, in_chunks)
+    return torch.device(name)
+
+
+def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """The function's values for all items, in the order of the items, computed with all of the framework's threads.
+
+    A value is the same whatever the number of threads, and no more items are taken ahead than there are threads.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or torch.get_default_device().type != "cpu":  # a GPU has threads enough
+        yield from map(function, items)
+        return
+    recording = torch.is_grad_enabled()
+
+    def value(item: Any) -> Any:
+        """The value as the caller would find it: a thread does not know of its device, nor if it records gradients."""
+        with torch.set_grad_enabled(recording):
+            return function(item)
+
+    # A thread for each item, rather than all threads for each small operation, which would wait for the slowest.
+    pending: deque = deque()
+    pool = _pool(threads)
+    torch.set_num_threads(1)  # as in the pool: how many threads MKL takes for a product holds for the whole process
+    try:
+        for item in items:
+            pending.append(pool.submit(value, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        wait(pending)
+        torch.set_num_threads(threads)
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """The threads that compute items; kept, since to start them takes as long as many an item."""
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of them
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    """An array as a tensor, of the same dtype."""
+    return torch.from_numpy(np.array(as_array(array), order="C"))  # a copy, since PyTorch knows no strides below zero
+
+
+def outside_autocast(estimator: type) -> type:
+    """The class with its methods computed in the precision of the data, even where its user's code is in autocast.
+
+    PyTorch's autocast takes float32 products in bfloat16, of three decimal digits. Keras knows a policy for layers
+    alone, so that nothing here is touched by it.
+    """
+    for name, method in list(vars(estimator).items()):
+        if callable(method):
+
+            @functools.wraps(method)
+            def outside(*arguments: Any, method: Callable = method, **named: Any) -> Any:
+                with torch.autocast("cpu", enabled=False):  # one for each call, since it remembers the caller's state
+                    return method(*arguments, **named)
+
+            setattr(estimator, name, outside)
+    return estimator
+
+
+def compiled(function: Callable) -> Callable:
+    """The function as a training loop calls it: a graph where the framework makes one, else as it is."""
+    return function
+
+
+def fused(function: Callable) -> Callable:
+    """The function with its operations fused by the framework's compiler; as it is, with a warning, if there is none.
+
+    PyTorch's needs a C++ compiler on the machine. TensorFlow brings its own, and a training step of one process goes
+    through it without being asked, unless it is to be reproducible.
+    """
+    try:
+        torch.compile(torch.exp)(torch.zeros(1))
+    except RuntimeError:
+        warnings.warn(
+            "--compile: PyTorch finds no working C++ compiler, and goes on without; install g++", stacklevel=2
+        )
+        return function
+    return torch.compile(function)
+
+
+@torch.no_grad()
+def evaluate(function: Any, *arguments: Any) -> Any:
+    """Call a function of the maths with its arrays as tensors; its tensors come back as arrays."""
+    result = function(*(tensor(a) if isinstance(a, np.ndarray | np.generic) else a for a in arguments))
+    return tuple(np.asarray(value) for value in result) if isinstance(result, tuple) else np.asarray(result)

@@ -1,0 +1,118 @@
+"""Where and with how many threads TensorFlow computes, and how NumPy calls it."""
+
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from common.data.arrays import as_array
+
+
+def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
+    """Set the number of threads, and full-precision float32 products.
+
+    `in_chunks` says that `in_order` will give each thread a chunk of its own. PyTorch divides its threads anew whenever
+    it does; TensorFlow, whose threads all compute one operation unless told otherwise, must know before it computes.
+
+    Raises ValueError if this machine or this build has no such device.
+    """
+    settings = tf.config.threading
+    found = settings.get_intra_op_parallelism_threads(), settings.get_inter_op_parallelism_threads()
+    try:
+        if found != (1 if in_chunks else threads, threads):
+            settings.set_intra_op_parallelism_threads(1 if in_chunks else threads)
+            settings.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        if not in_chunks or found != (threads, threads):  # else chunks are only slower
+            raise ValueError(f"--threads {threads}: TensorFlow has computed already; start a new process") from error
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    kind = device_name.replace("cuda", "gpu").partition(":")[0].upper()
+    if not tf.config.list_physical_devices(kind):
+        raise ValueError(f"--device {device_name}: TensorFlow finds no such device here; use cpu")
+
+
+def device(name: str, threads: int, in_chunks: bool = False) -> AbstractContextManager:
+    """A context in which tensors are made on the device called `name`, once things are set up; errors as there."""
+    set_up(name, threads, in_chunks)
+    kind, _, index = name.replace("cuda", "gpu").upper().partition(":")
+    return tf.device(f"/{kind}:{index or 0}")
+
+
+def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """The function's values for all items, in the order of the items, computed with all of the framework's threads.
+
+    A value is the same whatever the number of threads, and no more items are taken ahead than there are threads.
+    """
+    place = tf.constant(0.0).device
+    threads = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
+    if threads == 1 or tf.DeviceSpec.from_string(place).device_type != "CPU":  # a GPU has threads enough
+        yield from map(function, items)
+        return
+
+    def value(item: Any) -> Any:
+        """The value as the caller would find it: a thread does not know of its device, nor if it records gradients."""
+        with tf.device(place):
+            return function(item)
+
+    # A thread for each item, rather than all threads for each small operation, which would wait for the slowest.
+    pending: deque = deque()
+    pool = _pool(threads)
+    try:
+        for item in items:
+            pending.append(pool.submit(value, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        wait(pending)
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """The threads that compute items; kept, since to start them takes as long as many an item."""
+    return ThreadPoolExecutor(threads)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of them
+
+
+def tensor(array: np.ndarray) -> tf.Tensor:
+    """An array as a tensor, of the same dtype."""
+    return tf.constant(as_array(array))
+
+
+def outside_autocast(estimator: type) -> type:
+    """The class with its methods computed in the precision of the data, even where its user's code is in autocast.
+
+    PyTorch's autocast takes float32 products in bfloat16, of three decimal digits. Keras knows a policy for layers
+    alone, so that nothing here is touched by it.
+    """
+    return estimator
+
+
+def compiled(function: Callable) -> Callable:
+    """The function as a training loop calls it: a graph where the framework makes one, else as it is."""
+    return tf.function(function)
+
+
+def fused(function: Callable) -> Callable:
+    """The function with its operations fused by the framework's compiler; as it is, with a warning, if there is none.
+
+    PyTorch's needs a C++ compiler on the machine. TensorFlow brings its own, and a training step of one process goes
+    through it without being asked, unless it is to be reproducible.
+    """
+    return function
+
+
+def evaluate(function: Any, *arguments: Any) -> Any:
+    """Call a function of the maths with its arrays as tensors; its tensors come back as arrays."""
+    result = function(*(tensor(a) if isinstance(a, np.ndarray | np.generic) else a for a in arguments))
+    return tuple(np.asarray(value) for value in result) if isinstance(result, tuple) else np.asarray(result)
