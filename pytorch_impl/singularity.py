@@ -15,7 +15,7 @@ Right: at widths near that maximum, a prior turns the objective back before it c
 Three remedies appear in this project. Adding $\epsilon$ to the diagonal of each covariance (`reg_covar`) puts a floor
 under the width: the spike remains, but it is finite. A prior that finds tiny covariances improbable (MAP, see `em.py`)
 removes it: the penalised objective falls again as $\sigma$ goes to zero. And starting again elsewhere helps, since the
-sensible maxima are wide and the spikes are narrow; `gmm.GaussianMixture` says when a component has collapsed.
+sensible maxima are wide and the spikes are narrow; `estimators.GaussianMixture` says when a component has collapsed.
 
 Shapes: N points of D features, S trial widths.
 

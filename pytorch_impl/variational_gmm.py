@@ -30,13 +30,11 @@ Source: Bishop (2006), section 10.2. Some printings have $N_k + 1$ in 10.63, whe
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from common.mixtures.bayesian import BayesianMixtureEstimator
 from common.mixtures.priors import VariationalPosterior, VariationalPrior
-from pytorch_impl import backend, conjugate, gmm
+from pytorch_impl import conjugate, gmm
 
 
 class Statistics(NamedTuple):
@@ -260,37 +258,3 @@ def _wisharts(posterior: VariationalPosterior, covariance_type: str) -> tuple[Te
     nu = posterior.degrees_of_freedom
     inverse_scales = _times(nu, posterior.covariances)
     return conjugate.independent_wisharts(nu, inverse_scales, *posterior.means.shape, covariance_type)
-
-
-@backend.outside_autocast
-class BayesianGaussianMixture(BayesianMixtureEstimator):
-    """A Bayesian mixture of Gaussians with scikit-learn's interface, fitted by the functions above.
-
-    Parameters, attributes and methods are those of `sklearn.mixture.BayesianGaussianMixture`; beyond them,
-    `predictive_log_density`. NumPy arrays, PyTorch tensors and TensorFlow tensors are accepted; results are NumPy
-    arrays. See `common.mixtures.bayesian.BayesianMixtureEstimator` for all that is not maths, and for where the
-    numbers differ from scikit-learn's.
-    """
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.tensor(array, device="cpu")
-
-    def _e_step(self, x: Tensor, observed: None, posterior: VariationalPosterior) -> tuple[Tensor, Tensor]:
-        return e_step(x, posterior, self.covariance_type)
-
-    def _m_step(self, x: Tensor, gamma: Tensor, prior: VariationalPrior) -> VariationalPosterior:
-        return m_step(statistics(x, gamma, self.covariance_type, self.reg_covar), prior, self.covariance_type)
-
-    def _variational_iteration(
-        self, x: Tensor, posterior: VariationalPosterior, prior: VariationalPrior
-    ) -> tuple[VariationalPosterior, Tensor]:
-        return variational_iteration(x, posterior, prior, self.covariance_type, self.reg_covar)
-
-    def _expected_weights(self, concentration: Tensor) -> Tensor:
-        return conjugate.expected_weights(concentration)
-
-    def _predictive_log_density(self, x: Tensor, posterior: VariationalPosterior) -> Tensor:
-        return predictive_log_density(x, posterior, self.covariance_type)
-
-    def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return gmm.sample(*parameters, uniforms, noise, self.covariance_type)

@@ -43,13 +43,10 @@ Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 2.
 """
 
 import math
-from typing import Any
 
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.mixtures.coin_checks import check_count, check_probability, check_tosses
-from common.mixtures.coins import BetaBernoulliEstimator
 from tf2_impl.log_factorials import binomial_log_probability, deviance, log_beta_rest, log_probability_by_odds
 
 
@@ -256,45 +253,3 @@ def log_evidence_by_prediction(tosses: Tensor, a: Tensor, b: Tensor) -> Tensor:
     alike = tf.where(tosses == 1, a + heads_before, b + tails_before)  # (N,)
     unlike = tf.where(tosses == 1, b + tails_before, a + heads_before)  # (N,)
     return -tf.reduce_sum(tf.math.log1p(unlike / alike))
-
-
-class BetaBernoulli(BetaBernoulliEstimator):
-    """A coin with a Beta(a, b) prior on its bias, and what the tosses seen so far say about it.
-
-    `update(tosses)` gives a new one that has seen more. Tosses may be lists, NumPy arrays, PyTorch or TensorFlow
-    tensors; results are floats, in float64. Input is checked here, and a ValueError says what to do. What needs no
-    tensors is in `common.mixtures.coins.BetaBernoulliEstimator`: the posterior, intervals and tail probabilities.
-    """
-
-    def mle(self) -> float:
-        """The maximum likelihood estimate of theta from the tosses seen; ValueError if there were none."""
-        self._require_tosses()
-        return float(maximum_likelihood(*self._tensors(self.heads, self.tails)))
-
-    def map(self) -> float:
-        """The mode of the posterior; ValueError if it has none to prefer."""
-        return self._require_mode(float(maximum_a_posteriori(*self._tensors(self.heads, self.tails, self.a, self.b))))
-
-    def predictive(self) -> float:
-        """The probability that the next toss shows heads."""
-        return float(predictive(*self._tensors(self.heads, self.tails, self.a, self.b)))
-
-    def predictive_log_probability(self, new_heads: int, new_tails: int) -> float:
-        """The log probability of so many heads and tails, in any order, in the tosses to come, in nats."""
-        counts = check_count("new_heads", new_heads), check_count("new_tails", new_tails)
-        return float(predictive_log_probability(*self._tensors(*counts, *self.posterior)))
-
-    def log_evidence(self, tosses: Any) -> float:
-        """The log probability of these tosses given those seen before, in nats, theta averaged out."""
-        return float(log_evidence_by_prediction(*self._tensors(check_tosses(tosses), *self.posterior)))
-
-    def log_likelihood(self, tosses: Any, theta: float) -> float:
-        """The log probability of these tosses if the bias is theta, in nats."""
-        return float(log_likelihood(*self._tensors(check_tosses(tosses), check_probability("theta", theta))))
-
-    def log_density(self, theta: float) -> float:
-        """The log of the posterior density at theta."""
-        return float(beta_log_density(*self._tensors(check_probability("theta", theta), *self.posterior)))
-
-    def _tensors(self, *values: Any) -> list[Tensor]:
-        return [tf.constant(value, dtype=tf.float64) for value in values]

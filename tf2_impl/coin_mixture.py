@@ -35,8 +35,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.mixtures.coins import CoinMixtureEstimator
-from tf2_impl.backend import outside_autocast
 from tf2_impl.log_factorials import binomial_log_probability
 
 
@@ -142,24 +140,3 @@ def em_iteration(
     log_probability, gamma = e_step(heads, tosses, weights, biases)
     new_weights, new_biases = m_step(heads, tosses, gamma)
     return (weights if fixed_weights else new_weights, new_biases), tf.reduce_sum(log_probability)
-
-
-@outside_autocast
-class CoinMixture(CoinMixtureEstimator):
-    """A mixture of coins, fitted by the functions above.
-
-    `fit(heads, tosses)` takes lists, NumPy arrays, PyTorch or TensorFlow tensors; results are NumPy arrays. Input is
-    checked, and a ValueError says what to do. See `common.mixtures.coins.CoinMixtureEstimator` for parameters,
-    attributes and all that is not maths.
-    """
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return tf.constant(array)
-
-    def _e_step(self, heads: Tensor, tosses: Tensor, parameters: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return e_step(heads, tosses, *parameters)
-
-    def _em_iteration(
-        self, heads: Tensor, tosses: Tensor, parameters: tuple[Tensor, Tensor]
-    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        return em_iteration(heads, tosses, *parameters, self.fixed_weights)

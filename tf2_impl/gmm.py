@@ -35,10 +35,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.data.passes import Chunks
-from common.mixtures.estimator import MixtureEstimator
-from tf2_impl import gmm_statistics, missing_data
-from tf2_impl.backend import outside_autocast
 from tf2_impl.gaussian import cholesky
 
 
@@ -257,44 +253,3 @@ def sample(
         return tf.gather(means, z) + tf.linalg.matvec(tf.gather(factor, z), noise), z
     deviations = tf.sqrt(tf.broadcast_to(tf.reshape(covariances, (k, -1)), (k, d)))  # (K, D)
     return tf.gather(means, z) + tf.gather(deviations, z) * noise, z
-
-
-@outside_autocast
-class GaussianMixture(MixtureEstimator):
-    """A mixture of Gaussians with scikit-learn's interface, fitted by the functions above.
-
-    Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`; `fit` also takes
-    `sample_weight`. NumPy arrays, PyTorch tensors and TensorFlow tensors are accepted; results are NumPy arrays.
-    Data of more than a chunk are fitted by `gmm_statistics`, chunk by chunk, to the same parameters.
-    See `common.mixtures.estimator.MixtureEstimator` for all that is not maths.
-    """
-
-    _takes_chunks = True
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return tf.constant(array)
-
-    def _e_step(self, x: Tensor, observed: Tensor | None, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        if observed is None:
-            return e_step(x, *parameters, self.covariance_type)
-        return missing_data.e_step(x, observed, *parameters)
-
-    def _m_step(self, x: Tensor | Chunks, gamma: Tensor | None, sample_weight: Tensor | None) -> tuple[Tensor, ...]:
-        if isinstance(x, Chunks):
-            return gmm_statistics.m_step(x, self.covariance_type, self.reg_covar)
-        return m_step(x, gamma, self.covariance_type, self.reg_covar, sample_weight)
-
-    def _em_iteration(
-        self, x: Tensor | Chunks, observed: Tensor | None, parameters: tuple[Tensor, ...], sample_weight: Tensor | None
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        if isinstance(x, Chunks):
-            return gmm_statistics.em_iteration(x, *parameters, self.covariance_type, self.reg_covar)
-        if observed is None:
-            return em_iteration(x, *parameters, self.covariance_type, self.reg_covar, sample_weight)
-        return missing_data.em_iteration(x, observed, *parameters, self.reg_covar, sample_weight)
-
-    def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return sample(*parameters, uniforms, noise, self.covariance_type)
-
-    def _impute(self, x: Tensor, observed: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
-        return missing_data.impute(x, observed, *parameters)

@@ -27,7 +27,7 @@ from common.book.side_by_side import side_by_side
 from common.runs.command_line import are_words, help_shown
 
 HERE = Path(__file__).parent
-DRAWING = HERE.parent / "draw_chapters.py"
+DRAWING = HERE.parent / "figures" / "draw.py"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -136,8 +136,10 @@ def linker(pairs: dict[str, Pair], here: str, source: Any) -> Any:
             if tail != "py" and tail not in names[head]:
                 raise BookError(f"{place}: `{text}`: {head}.py defines no {tail}")
             return f"{head}.html" if tail == "py" else f"{head}.html#{tail}"
-        path = (re.match(r"[\w/.]+\.py$", text) and text) or "/".join(text.split(".")[:2]) + ".py"
-        if path.startswith(("common/", "parity_tests/")):
+        parts = text.split(".")
+        modules = ["/".join(parts[:n]) + ".py" for n in range(2, len(parts) + 1)]  # the rest names what is in it
+        path = text if re.match(r"[\w/.]+\.py$", text) else next((m for m in modules if (ROOT / m).is_file()), text)
+        if text.startswith(("common.", "common/", "parity_tests/")):
             if not (ROOT / path).is_file():
                 raise BookError(f"{place}: `{text}`: there is no file {path}")
             return source(path)

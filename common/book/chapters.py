@@ -34,7 +34,7 @@ PARTS = {
 NOT_MEASURED = {
     "distributed.join": "it connects processes and returns no number",
 }
-NOT_CHAPTERS = ("keras_training", "backend", "train_gmm", "train_vae")
+NOT_CHAPTERS = ("estimators", "keras_training", "backend", "train_gmm", "train_vae")
 
 
 def titles() -> dict[str, str]:

@@ -41,7 +41,7 @@ from common.runs.script import without_native_stderr
 
 show_progress(get_ipython())
 with without_native_stderr():  # TensorFlow's remarks on the processor
-    from {folder} import {modules}
+    from {folder} import estimators, {modules}
     from {folder}.backend import evaluate, set_up
 set_up("cpu", 1)  # one thread, as for the book: where arrays are small, threads wait for each other
 import matplotlib.pyplot as plt

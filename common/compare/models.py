@@ -37,7 +37,7 @@ from common.runs.command_line import are_words, help_shown
 from common.runs.folder import versions
 from common.runs.script import implementation, without_native_stderr
 
-CHAPTERS = ("gaussian", "gmm", "elbo", "networks", "vae", "autoencoder", "optimizer", "backend")
+CHAPTERS = ("estimators", "gaussian", "gmm", "elbo", "networks", "vae", "autoencoder", "optimizer", "backend")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -91,7 +91,7 @@ def mixture(maths: SimpleNamespace, parts: Parts, settings: Settings) -> Iterato
     for k in settings.components:
         for reg in settings.reg_covar:
             arguments = {"reg_covar": reg / GREY_LEVELS**2, "tol": 1e-3, "max_iter": 500, "random_state": SEED}
-            fit = maths.gmm.GaussianMixture(k, **arguments).fit(x)
+            fit = maths.estimators.GaussianMixture(k, **arguments).fit(x)
             score = fit.score(dequantised(parts.validation, 0))
             if best is None or score > best[0]:
                 best = score, fit, {"components": k, "reg_covar": reg}

@@ -16,8 +16,8 @@ import numpy as np
 from common import draws
 from common.data import download
 from common.data import files as data_files
+from common.data.messages import nearest
 from common.data.readers import read_csv
-from common.data.text import nearest
 
 SHIPPED = Path(__file__).parent
 SHA256 = {

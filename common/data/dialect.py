@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from common.data.text import nearest, short
+from common.data.messages import nearest, short
 
 SEPARATORS = "\t;,| "
 COMMENTS = ("#", "%")

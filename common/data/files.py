@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common.data import dialect, download
+from common.data.messages import short
 from common.data.readers import as_table, read_idx, read_npy, read_npz, read_table
-from common.data.text import short
 
 TEXT = re.compile(r"\.(csv|tsv|txt|dat|data)(\.gz)?$", re.IGNORECASE)
 IDX = re.compile(r"(?<=[-.])idx([13])(?=[-.]ubyte(\.gz)?$)", re.IGNORECASE)

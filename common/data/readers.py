@@ -25,8 +25,8 @@ import numpy as np
 
 from common.data import dialect
 from common.data.dialect import Line
+from common.data.messages import reason, short
 from common.data.table_rows import check_one_name, leave_out, row_numbers, rows_of, warn
-from common.data.text import reason, short
 
 # Deflate makes at best 258 bytes of 2 bits: no .gz file holds more than this many times its own size.
 LARGEST_GZIP_RATIO = 1032

@@ -11,7 +11,7 @@ import numpy as np
 
 from common.data import dialect
 from common.data.dialect import Line
-from common.data.text import short
+from common.data.messages import short
 
 
 def rows_of(

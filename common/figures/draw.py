@@ -28,8 +28,8 @@ from common.networks.training import trained
 from common.runs.command_line import are_words, help_shown
 from common.runs.script import implementation, without_native_stderr
 
-CHAPTERS = ("coin", "conjugate", "em", "gmm", "singularity", "variational_gmm", "networks", "autoencoder", "vae",
-            "optimizer", "backend")  # fmt: skip
+CHAPTERS = ("coin", "conjugate", "em", "estimators", "gmm", "singularity", "variational_gmm", "networks", "autoencoder",
+            "vae", "optimizer", "backend")  # fmt: skip
 WEIGHTS = np.array([0.5, 0.5])
 FEW_COMPONENTS = {
     "weight_concentration_prior_type": "dirichlet_distribution",
@@ -81,7 +81,7 @@ def coin(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     theta, tosses = np.linspace(0.001, 0.999, 400), (draws.uniforms(4, "sample", (100,)) < 0.7).astype(float)
     beliefs, estimates = [], []
     for n in (0, 3, 10, 100):
-        seen = maths.coin.BetaBernoulli(2, 2).update(tosses[:n])
+        seen = maths.estimators.BetaBernoulli(2, 2).update(tosses[:n])
         a, b = seen.posterior
         log_density = evaluate(maths.coin.beta_log_density, theta, np.array(a), np.array(b))
         beliefs.append((f"{seen.heads} heads in {n} tosses" if n else "prior, Beta(2, 2)", np.exp(log_density)))
@@ -93,7 +93,7 @@ def coin(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
 def mixture_density(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """The mixture of two Gaussians fitted to Old Faithful: its density, and 400 samples from it."""
     data = datasets.load("old-faithful")
-    fit = maths.gmm.GaussianMixture(2, tol=1e-10, max_iter=500, random_state=0).fit(data.x)
+    fit = maths.estimators.GaussianMixture(2, tol=1e-10, max_iter=500, random_state=0).fit(data.x)
     grid = np.meshgrid(np.linspace(1, 5.8, 160), np.linspace(34, 104, 160))
     points = np.stack([axis.ravel() for axis in grid], axis=1)
     parameters = fit.weights_, fit.means_, fit.covariances_
@@ -123,8 +123,8 @@ def restarts(maths: SimpleNamespace, evaluate: Callable[..., Any]) -> Figure:
     """Where EM for three components ends on Old Faithful from sixteen random starts, and what one Gaussian reaches."""
     x = datasets.load("old-faithful").x
     arguments = {"init_params": "random_from_data", "tol": 1e-6, "max_iter": 4000}
-    fits = [maths.gmm.GaussianMixture(3, random_state=seed, **arguments).fit(x) for seed in range(16)]
-    single = maths.gmm.GaussianMixture(1).fit(x)
+    fits = [maths.estimators.GaussianMixture(3, random_state=seed, **arguments).fit(x) for seed in range(16)]
+    single = maths.estimators.GaussianMixture(1).fit(x)
     return chapter_figures.restarts(np.array([fit.score(x) for fit in fits]) * len(x), single.score(x) * len(x))
 
 
@@ -206,9 +206,9 @@ def choosing_components(maths: SimpleNamespace, evaluate: Callable[..., Any]) ->
     prior = FEW_COMPONENTS | {"weight_concentration_prior": 1.0}
     arguments = {"random_state": 0, "max_iter": 1000}
     for k in counts:
-        fit = maths.variational_gmm.BayesianGaussianMixture(k, reg_covar=0, tol=0.05, **prior, **arguments).fit(x)
+        fit = maths.estimators.BayesianGaussianMixture(k, reg_covar=0, tol=0.05, **prior, **arguments).fit(x)
         bounds.append(fit.lower_bound_)
-        fit = maths.gmm.GaussianMixture(k, tol=1e-4, **arguments).fit(x)
+        fit = maths.estimators.GaussianMixture(k, tol=1e-4, **arguments).fit(x)
         log_likelihoods.append(fit.score(x) * len(x))
     return chapter_figures.choosing_components(counts, np.array(bounds), np.array(log_likelihoods))
 

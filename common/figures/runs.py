@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Patch
 
 from common.data.datasets import Dataset
-from common.data.text import short
+from common.data.messages import short
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#000000", "#888888")
 LONGEST_LEGEND = 14

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from common.data.text import nearest, reason
+from common.data.messages import nearest, reason
 
 
 class Parser(argparse.ArgumentParser):

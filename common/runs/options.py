@@ -13,7 +13,7 @@ from typing import Any, Self, get_args
 
 from common.data.datasets import NAMES
 from common.data.download import SOURCES
-from common.data.text import reason
+from common.data.messages import reason
 from common.mixtures.priors import PRIOR_TYPES
 from common.networks.input import ACTIVATIONS, MODELS
 from common.runs.command_line import Parser, choice

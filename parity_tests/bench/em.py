@@ -19,9 +19,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 import pytorch_impl.backend as torch_backend
-import pytorch_impl.gmm as torch_gmm
+import pytorch_impl.estimators as torch_estimators
 import tf2_impl.backend as tf_backend
-import tf2_impl.gmm as tf_gmm
+import tf2_impl.estimators as tf_estimators
 from common.data import datasets
 from common.data.passes import chunk_rows
 from parity_tests.bench.measure import Case
@@ -44,7 +44,7 @@ def em_case(n: int, d: int, k: int, dtype: str, iterations: int, peers: tuple[st
     arguments = dict(n_components=k, tol=0, max_iter=iterations, init_params="random", random_state=0)
     arguments |= dict(weights_init=np.full(k, 1 / k, dtype), means_init=x[rows])
     arguments |= dict(precisions_init=np.stack([np.eye(d, dtype=dtype) / 4] * k))
-    ours = {"pytorch": torch_gmm.GaussianMixture, "tf2": tf_gmm.GaussianMixture}
+    ours = {"pytorch": torch_estimators.GaussianMixture, "tf2": tf_estimators.GaussianMixture}
     found = {"scikit-learn": lambda: fit(SklearnMixture, arguments, x)} if "numpy" in peers else {}
     if "torch" in peers:
         tensors = {name: torch.tensor(v) if isinstance(v, np.ndarray) else v for name, v in arguments.items()}

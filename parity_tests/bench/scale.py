@@ -15,7 +15,7 @@ FIT = """
 import os, re, sys, time, warnings
 import numpy as np
 import sklearn.cluster
-from {package}.gmm import GaussianMixture
+from {package}.estimators import GaussianMixture
 from {package}.backend import set_up
 
 def peak():

@@ -13,10 +13,12 @@ import torch
 from scipy import integrate, optimize, stats
 
 import pytorch_impl.coin as torch_coin
+import pytorch_impl.estimators as torch_estimators
 import tf2_impl.coin as tf_coin
 from common import draws
 from common.mixtures.beta_tails import beta_credible_interval, beta_log_upper_tail
 from parity_tests.conftest import MODES, Parity
+from parity_tests.support.frameworks import estimators
 
 both = pytest.mark.parametrize("module", [torch_coin, tf_coin], ids=["torch", "tf2"])
 TOSSES = (draws.uniforms(0, "sample", (60,)) < 0.3).astype(float)
@@ -275,7 +277,10 @@ def test_the_beta_binomial_sums_to_one_and_one_toss_is_the_predictive(module: Mo
 @pytest.mark.parametrize("seed", range(3))
 def test_in_portions_is_at_once(module: ModuleType, seed: int) -> None:
     cuts = np.sort((draws.uniforms(seed, "split", (4,)) * 61).astype(int))
-    at_once, in_portions = module.BetaBernoulli(2.5, 0.7).update(TOSSES), module.BetaBernoulli(2.5, 0.7)
+    at_once, in_portions = (
+        estimators(module).BetaBernoulli(2.5, 0.7).update(TOSSES),
+        estimators(module).BetaBernoulli(2.5, 0.7),
+    )
     evidence = 0.0
     for portion in np.split(TOSSES, cuts):
         evidence += in_portions.log_evidence(portion)
@@ -283,22 +288,22 @@ def test_in_portions_is_at_once(module: ModuleType, seed: int) -> None:
     assert in_portions.posterior == at_once.posterior
     for answer in ("mle", "map", "predictive", "credible_interval"):
         assert getattr(in_portions, answer)() == getattr(at_once, answer)()
-    assert evidence == pytest.approx(module.BetaBernoulli(2.5, 0.7).log_evidence(TOSSES), rel=1e-13)
+    assert evidence == pytest.approx(estimators(module).BetaBernoulli(2.5, 0.7).log_evidence(TOSSES), rel=1e-13)
 
 
 def test_the_answers_of_both_agree(parity: Parity) -> None:
-    ours, theirs = (module.BetaBernoulli(2.5, 0.7).update(TOSSES) for module in (torch_coin, tf_coin))
+    ours, theirs = (estimators(module).BetaBernoulli(2.5, 0.7).update(TOSSES) for module in (torch_coin, tf_coin))
     for answer in ("mle", "map", "predictive", "credible_interval"):
         parity.check(f"BetaBernoulli {answer}", "output", getattr(ours, answer)(), getattr(theirs, answer)())
 
 
 @both
 def test_three_answers_differ_after_few_tosses_and_agree_after_many(module: ModuleType) -> None:
-    few = module.BetaBernoulli(2, 2).update([1, 1, 1])
+    few = estimators(module).BetaBernoulli(2, 2).update([1, 1, 1])
     assert (few.mle(), few.map(), few.predictive()) == (1.0, pytest.approx(4 / 5), pytest.approx(5 / 7))
     apart = []
     for n in (10, 1_000, 100_000):
-        many = module.BetaBernoulli(2, 2).update((draws.uniforms(1, "sample", (n,)) < 0.3).astype(int))
+        many = estimators(module).BetaBernoulli(2, 2).update((draws.uniforms(1, "sample", (n,)) < 0.3).astype(int))
         low, high = many.credible_interval()
         assert low < many.map() < high
         apart.append(max(abs(many.mle() - many.map()), abs(many.mle() - many.predictive())))
@@ -310,10 +315,12 @@ def test_three_answers_differ_after_few_tosses_and_agree_after_many(module: Modu
 @both
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor, tf.constant, lambda t: np.array(t, dtype=bool)])
 def test_tosses_of_any_kind(module: ModuleType, kind: Any) -> None:
-    coin = module.BetaBernoulli().update(kind([1, 0, 1, 1]))
+    coin = estimators(module).BetaBernoulli().update(kind([1, 0, 1, 1]))
     assert (coin.heads, coin.tails, coin.posterior) == (3, 1, (4.0, 2.0))
-    assert module.BetaBernoulli().log_likelihood(kind([1, 0, 1, 1]), 0.25) == pytest.approx(math.log(0.25**3 * 0.75))
-    assert module.BetaBernoulli().update([]).posterior == (1.0, 1.0)
+    assert estimators(module).BetaBernoulli().log_likelihood(kind([1, 0, 1, 1]), 0.25) == pytest.approx(
+        math.log(0.25**3 * 0.75)
+    )
+    assert estimators(module).BetaBernoulli().update([]).posterior == (1.0, 1.0)
     assert repr(coin) == "BetaBernoulli(a=1, b=1) after 3 heads and 1 tails"
 
 
@@ -332,7 +339,7 @@ def exact_log_upper_tail(a: int, b: int, threshold: float) -> float:
 def test_tails_are_the_exact_binomial_sums(a: int, b: int, threshold: float) -> None:
     expected = exact_log_upper_tail(a, b, threshold)
     assert beta_log_upper_tail(a, b, threshold) == pytest.approx(expected, rel=2e-15, abs=0)
-    coin = torch_coin.BetaBernoulli(a, b)
+    coin = torch_estimators.BetaBernoulli(a, b)
     assert coin.log_tail_probability(threshold) == beta_log_upper_tail(a, b, threshold)
     if expected > -700:
         assert coin.tail_probability(threshold) == pytest.approx(math.exp(expected), rel=2e-13, abs=0)
@@ -411,7 +418,7 @@ BAD = [
 @both
 @pytest.mark.parametrize(("call", "message"), BAD)
 def test_bad_input(module: ModuleType, call: str, message: str) -> None:
-    names = {"BetaBernoulli": module.BetaBernoulli, "nan": math.nan, "inf": math.inf}
+    names = {"BetaBernoulli": estimators(module).BetaBernoulli, "nan": math.nan, "inf": math.inf}
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
         eval(call, names)
     assert str(error.value) == message

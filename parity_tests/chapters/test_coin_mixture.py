@@ -17,6 +17,7 @@ import tf2_impl.coin_mixture as tf_mixture
 from common import draws
 from common.parity import difference
 from parity_tests.conftest import MODES, Parity
+from parity_tests.support.frameworks import estimators
 
 N, K = 40, 3
 NAMES = ("heads", "tosses", "weights", "biases")
@@ -172,7 +173,9 @@ def test_gradients_are_central_differences(module: ModuleType) -> None:
 
 
 def test_the_estimators_agree(parity: Parity) -> None:
-    ours, theirs = (m.CoinMixture(biases_init=[0.6, 0.5], tol=1e-12).fit(*PAPER) for m in (torch_mixture, tf_mixture))
+    ours, theirs = (
+        estimators(m).CoinMixture(biases_init=[0.6, 0.5], tol=1e-12).fit(*PAPER) for m in (torch_mixture, tf_mixture)
+    )
     for name in ("weights_", "biases_"):
         parity.check(f"CoinMixture fitted {name}", "em parameters", getattr(ours, name), getattr(theirs, name))
 
@@ -186,13 +189,13 @@ def test_the_papers_worked_example(module: ModuleType) -> None:
         (1, [0.713012, 0.581339], [0.71, 0.58]),
         (10, [0.796744, 0.519659], [0.80, 0.52]),
     ):
-        coins = module.CoinMixture(fixed_weights=True, biases_init=[0.6, 0.5], tol=0, max_iter=iterations)
+        coins = estimators(module).CoinMixture(fixed_weights=True, biases_init=[0.6, 0.5], tol=0, max_iter=iterations)
         with pytest.warns(ConvergenceWarning, match=f"EM stopped at max_iter={iterations} before"):
             coins.fit(*PAPER)
         np.testing.assert_allclose(coins.biases_, biases, atol=5e-7)
         np.testing.assert_array_equal(np.round(coins.biases_, 2), printed)
         np.testing.assert_array_equal(coins.weights_, 0.5)
-    limit = module.CoinMixture(fixed_weights=True, biases_init=[0.6, 0.5], tol=1e-14).fit(*PAPER)
+    limit = estimators(module).CoinMixture(fixed_weights=True, biases_init=[0.6, 0.5], tol=1e-14).fit(*PAPER)
     np.testing.assert_allclose(limit.biases_, [0.796789, 0.519583], atol=5e-7)
     assert limit.converged_
     assert limit.predict(*PAPER).tolist() == [1, 0, 0, 1, 0]
@@ -214,7 +217,7 @@ def test_em_never_lowers_the_log_likelihood(module: ModuleType, seed: int, fixed
 def test_the_fixed_point_is_a_maximum(module: ModuleType) -> None:
     """Where EM ends, no other optimiser finds more within reach, over weights and biases without constraints."""
     heads, tosses, *_ = problem(7, n=200, k=2)
-    coins = module.CoinMixture(tol=1e-13, max_iter=5000, biases_init=[0.2, 0.7]).fit(heads, tosses)
+    coins = estimators(module).CoinMixture(tol=1e-13, max_iter=5000, biases_init=[0.2, 0.7]).fit(heads, tosses)
 
     def negative(free: np.ndarray) -> float:
         p = 1 / (1 + np.exp(-free))
@@ -231,7 +234,7 @@ def test_the_fixed_point_is_a_maximum(module: ModuleType) -> None:
 def test_it_recovers_the_coins(module: ModuleType) -> None:
     tosses, coin = np.full(4000, 30.0), (draws.uniforms(8, "component", (4000,)) < 0.35).astype(int)
     heads = stats.binom.ppf(draws.uniforms(8, "sample", (4000,)), tosses, np.array([0.7, 0.2])[coin])
-    coins = module.CoinMixture(2, seed=3).fit(heads, tosses)
+    coins = estimators(module).CoinMixture(2, seed=3).fit(heads, tosses)
     order = np.argsort(coins.biases_)
     np.testing.assert_allclose(coins.biases_[order], [0.2, 0.7], atol=0.01)
     np.testing.assert_allclose(coins.weights_[order], [0.35, 0.65], atol=0.03)
@@ -240,14 +243,14 @@ def test_it_recovers_the_coins(module: ModuleType) -> None:
 
 @both
 def test_one_coin_is_maximum_likelihood(module: ModuleType) -> None:
-    coins = module.CoinMixture(1).fit(*PAPER)
+    coins = estimators(module).CoinMixture(1).fit(*PAPER)
     assert coins.biases_[0] == pytest.approx(33 / 50, rel=1e-15)
     assert coins.n_iter_ <= 3
 
 
 @both
 def test_coins_that_start_equal_stay_equal(module: ModuleType) -> None:
-    coins = module.CoinMixture(2, biases_init=[0.3, 0.3]).fit(*PAPER)
+    coins = estimators(module).CoinMixture(2, biases_init=[0.3, 0.3]).fit(*PAPER)
     np.testing.assert_allclose(coins.biases_, 33 / 50, rtol=1e-14)
 
 
@@ -263,7 +266,7 @@ def test_a_bias_at_the_edge(module: ModuleType, mode: str) -> None:
     (weights, biases), _ = run(module.em_iteration)(*t)
     np.testing.assert_array_equal(biases, [0, 1])
     np.testing.assert_allclose(weights, 0.5)
-    found = module.CoinMixture(2, biases_init=[0.4, 0.6]).fit(heads, tosses)
+    found = estimators(module).CoinMixture(2, biases_init=[0.4, 0.6]).fit(heads, tosses)
     np.testing.assert_allclose(found.biases_, [0, 1], atol=1e-12)
     assert found.log_likelihood(heads, tosses) == pytest.approx(4 * math.log(0.5), rel=1e-12)
 
@@ -293,7 +296,7 @@ def test_an_empty_component(module: ModuleType, mode: str, dtype: str) -> None:
     np.testing.assert_allclose(biases, [0.4, 0.5], rtol=1e-6)
     assert 0 < float(weights[1]) < 1e-5
     # a coin that can make nothing of what was seen dies without taking the rest along
-    coins = module.CoinMixture(2, biases_init=[0.0, 0.6]).fit(*PAPER)
+    coins = estimators(module).CoinMixture(2, biases_init=[0.0, 0.6]).fit(*PAPER)
     np.testing.assert_allclose(coins.biases_[1], 0.66, rtol=1e-12)
     assert 0 < coins.weights_[0] < 1e-14
     assert np.all(np.isfinite(coins.predict_proba(*PAPER)))
@@ -302,17 +305,21 @@ def test_an_empty_component(module: ModuleType, mode: str, dtype: str) -> None:
 @both
 def test_seeds_and_dtypes(module: ModuleType) -> None:
     heads, tosses, *_ = problem(9)
-    one, again, other = (module.CoinMixture(3, seed=s).fit(heads, tosses) for s in (0, 0, 1))
+    one, again, other = (estimators(module).CoinMixture(3, seed=s).fit(heads, tosses) for s in (0, 0, 1))
     np.testing.assert_array_equal(one.biases_, again.biases_)
     assert np.any(one.biases_ != other.biases_)
     assert np.all(np.diff(one.log_likelihoods_) > -1e-10)
     assert len(one.log_likelihoods_) == one.n_iter_
-    single = module.CoinMixture(3, tol=1e-4).fit(heads.astype(np.float32), tosses.astype(np.float32))
+    single = estimators(module).CoinMixture(3, tol=1e-4).fit(heads.astype(np.float32), tosses.astype(np.float32))
     assert single.biases_.dtype == np.float32
     np.testing.assert_array_equal(single.predict_proba(heads, tosses).sum(axis=1).round(5), 1)
     for kind in (list, torch.tensor, tf.constant, lambda a: np.array(a, dtype=int)):
-        assert module.CoinMixture(3).fit(kind(heads), kind(tosses)).biases_ == pytest.approx(one.biases_)
-    start = module.CoinMixture(2, max_iter=0, biases_init=[0.1, 0.2], weights_init=[0.3, 0.7]).fit(heads, tosses)
+        assert estimators(module).CoinMixture(3).fit(kind(heads), kind(tosses)).biases_ == pytest.approx(one.biases_)
+    start = (
+        estimators(module)
+        .CoinMixture(2, max_iter=0, biases_init=[0.1, 0.2], weights_init=[0.3, 0.7])
+        .fit(heads, tosses)
+    )
     np.testing.assert_array_equal(start.biases_, [0.1, 0.2])
 
 
@@ -356,15 +363,15 @@ BAD = [
 @pytest.mark.parametrize(("options", "data", "message"), BAD)
 def test_bad_input(module: ModuleType, options: dict, data: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
-        module.CoinMixture(**options).fit(*data)
+        estimators(module).CoinMixture(**options).fit(*data)
     assert str(error.value) == message
 
 
 @both
 def test_bad_input_after_the_fit(module: ModuleType) -> None:
     with pytest.raises(ValueError, match="not fitted"):
-        module.CoinMixture().predict(*PAPER)
-    coins = module.CoinMixture(2, biases_init=[0.4, 0.6]).fit([0, 10], 10)
+        estimators(module).CoinMixture().predict(*PAPER)
+    coins = estimators(module).CoinMixture(2, biases_init=[0.4, 0.6]).fit([0, 10], 10)
     coins.biases_ = np.array([0.0, 1.0])
     with pytest.raises(
         ValueError, match=r"^heads, tosses: no fitted coin \(biases \[0.0, 1.0\]\) can have made .* 1; leave"

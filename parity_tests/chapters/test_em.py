@@ -21,6 +21,7 @@ from common.data import datasets
 from common.mixtures.loop import run_em
 from common.mixtures.mixture_prior import MixturePrior, check_prior, default_prior
 from parity_tests.conftest import MODES, Parity
+from parity_tests.support.frameworks import estimators
 
 N, D, K = 60, 3, 4
 GMM = {torch_em: torch_gmm, tf_em: tf_gmm}
@@ -516,9 +517,13 @@ def test_driver_is_the_estimators_loop(module: ModuleType) -> None:
     x = datasets.load("old-faithful").x
     start = np.array([0.5, 0.5]), np.array([[2.0, 55.0], [4.0, 80.0]]), np.array([np.diag([1.0, 50.0])] * 2)
     gmm, tx = GMM[module], tensor(module, x)
-    estimator = gmm.GaussianMixture(
-        2, tol=1e-4, weights_init=start[0], means_init=start[1], precisions_init=np.linalg.inv(start[2])
-    ).fit(x)
+    estimator = (
+        estimators(gmm)
+        .GaussianMixture(
+            2, tol=1e-4, weights_init=start[0], means_init=start[1], precisions_init=np.linalg.inv(start[2])
+        )
+        .fit(x)
+    )
 
     def iterate(parameters: tuple) -> tuple[tuple, float]:
         parameters, total = gmm.em_iteration(tx, *parameters, "full", 1e-6)

@@ -11,14 +11,16 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import check_estimator
 
-import pytorch_impl.gmm as torch_gmm
-import tf2_impl.gmm as tf_gmm
+import pytorch_impl.estimators as torch_estimators
+import tf2_impl.estimators as tf_estimators
 from common import draws
 from common.data import datasets
 from common.mixtures.input import COVARIANCE_TYPES
 from parity_tests.conftest import Parity
 
-both = pytest.mark.parametrize("Mixture", [torch_gmm.GaussianMixture, tf_gmm.GaussianMixture], ids=["torch", "tf2"])
+both = pytest.mark.parametrize(
+    "Mixture", [torch_estimators.GaussianMixture, tf_estimators.GaussianMixture], ids=["torch", "tf2"]
+)
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 X = datasets.synthetic_mixture(240, 3, 3, 5.0, seed=1).x
 FITTED = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
@@ -59,7 +61,8 @@ def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str, 
     arguments = dict(covariance_type=kind, tol=1e-6, max_iter=300, init_params=init)
     peer = scikit_learns_best(X, 3, 4, **arguments)
     ours, theirs = (
-        C(3, n_init=3, random_state=4, **arguments).fit(X) for C in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture)
+        C(3, n_init=3, random_state=4, **arguments).fit(X)
+        for C in (torch_estimators.GaussianMixture, tf_estimators.GaussianMixture)
     )
     for name in FITTED:
         pair = getattr(ours, name), getattr(theirs, name)
@@ -282,7 +285,7 @@ HOLE[7] = np.nan
 
 def test_missing_entries_agree(parity: Parity) -> None:
     arguments = dict(n_components=3, missing="em", tol=1e-7, max_iter=300, random_state=1)
-    ours, theirs = (C(**arguments).fit(GAPS) for C in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture))
+    ours, theirs = (C(**arguments).fit(GAPS) for C in (torch_estimators.GaussianMixture, tf_estimators.GaussianMixture))
     for name in FITTED:
         pair = getattr(ours, name), getattr(theirs, name)
         of_gmm(parity).check(f"GaussianMixture fitted with gaps, {name}", "em parameters", *pair)
@@ -366,7 +369,8 @@ def test_weights_and_gaps_together_agree(parity: Parity) -> None:
     # with the default reg_covar one component nearly collapses here, and its precision has a condition of 3e5
     arguments = dict(n_components=3, missing="em", tol=1e-7, max_iter=300, random_state=1, reg_covar=1e-2)
     ours, theirs = (
-        C(**arguments).fit(GAPS, sample_weight=weight) for C in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture)
+        C(**arguments).fit(GAPS, sample_weight=weight)
+        for C in (torch_estimators.GaussianMixture, tf_estimators.GaussianMixture)
     )
     for name in FITTED:
         pair = getattr(ours, name), getattr(theirs, name)

@@ -12,12 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pytorch_impl.gmm as torch_gmm
+import pytorch_impl.estimators as torch_estimators
 import pytorch_impl.train_gmm
-import pytorch_impl.variational_gmm as torch_vi
-import tf2_impl.gmm as tf_gmm
+import tf2_impl.estimators as tf_estimators
 import tf2_impl.train_gmm
-import tf2_impl.variational_gmm as tf_vi
 from common.data import centring, datasets
 from common.data import passes as chunks
 from common.mixtures.input import COVARIANCE_TYPES
@@ -28,11 +26,11 @@ from common.runs.folder import read_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 ROOT = Path(__file__).parents[2]
-FRAMEWORKS = {"torch": torch_gmm.GaussianMixture, "tf2": tf_gmm.GaussianMixture}
+FRAMEWORKS = {"torch": torch_estimators.GaussianMixture, "tf2": tf_estimators.GaussianMixture}
 MAIN = {"torch": pytorch_impl.train_gmm.main, "tf2": tf2_impl.train_gmm.main}
 both = pytest.mark.parametrize("Mixture", FRAMEWORKS.values(), ids=FRAMEWORKS)
 bayesian = pytest.mark.parametrize(
-    "Mixture", [torch_vi.BayesianGaussianMixture, tf_vi.BayesianGaussianMixture], ids=["torch", "tf2"]
+    "Mixture", [torch_estimators.BayesianGaussianMixture, tf_estimators.BayesianGaussianMixture], ids=["torch", "tf2"]
 )
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 precisions = pytest.mark.parametrize("dtype", ["float64", "float32"])

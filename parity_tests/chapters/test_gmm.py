@@ -17,6 +17,7 @@ from common.data import datasets
 from common.mixtures.input import COVARIANCE_TYPES
 from common.parity import difference
 from parity_tests.conftest import MODES, Parity
+from parity_tests.support.frameworks import estimators
 from parity_tests.tolerances import TOLERANCES
 
 N, D, K = 150, 4, 3
@@ -298,7 +299,7 @@ def test_a_variance_that_is_none_gives_nan(module: ModuleType, kind: str, value:
 @both
 def test_old_faithful_converges_to_the_published_figures(module: ModuleType) -> None:
     x = datasets.load("old-faithful").x
-    full = module.GaussianMixture(2, tol=1e-14, reg_covar=0, max_iter=500, random_state=0).fit(x)
+    full = estimators(module).GaussianMixture(2, tol=1e-14, reg_covar=0, max_iter=500, random_state=0).fit(x)
     order = np.argsort(-full.weights_)
     assert full.score(x) * 272 == pytest.approx(-1130.263960, abs=1e-6)
     np.testing.assert_allclose(full.weights_[order], [0.644127, 0.355873], atol=1e-6)
@@ -306,13 +307,15 @@ def test_old_faithful_converges_to_the_published_figures(module: ModuleType) -> 
     covariances = [[[0.169968, 0.940609], [0.940609, 36.046207]], [[0.069168, 0.435168], [0.435168, 33.697284]]]
     np.testing.assert_allclose(full.covariances_[order], covariances, atol=1e-5)
     assert sorted(np.bincount(full.predict(x))) == [97, 175]
-    tied = module.GaussianMixture(3, covariance_type="tied", tol=1e-14, reg_covar=0, max_iter=2000, random_state=0).fit(
-        x
+    tied = (
+        estimators(module)
+        .GaussianMixture(3, covariance_type="tied", tol=1e-14, reg_covar=0, max_iter=2000, random_state=0)
+        .fit(x)
     )
     assert tied.score(x) * 272 == pytest.approx(-1126.315928, abs=1e-5)
-    one = module.GaussianMixture(1, reg_covar=0).fit(x)
+    one = estimators(module).GaussianMixture(1, reg_covar=0).fit(x)
     assert one.score(x) * 272 == pytest.approx(-1289.796745, abs=1e-6)
-    waiting = module.GaussianMixture(2, tol=1e-14, reg_covar=0, max_iter=2000, random_state=0).fit(x[:, 1:])
+    waiting = estimators(module).GaussianMixture(2, tol=1e-14, reg_covar=0, max_iter=2000, random_state=0).fit(x[:, 1:])
     assert waiting.score(x[:, 1:]) * 272 == pytest.approx(-1034.00175, abs=1e-5)
 
 
@@ -422,7 +425,7 @@ def test_a_component_out_of_reach_costs_nothing_unless_chosen(module: ModuleType
 def test_em_stops_where_the_likelihood_is_stationary(module: ModuleType, kind: str) -> None:
     """At the fixed point the gradients for means and covariances vanish, and that for the weights is -lambda = N."""
     x = datasets.load("old-faithful").x
-    fit = module.GaussianMixture(2, covariance_type=kind, tol=0, reg_covar=0, max_iter=150, random_state=0)
+    fit = estimators(module).GaussianMixture(2, covariance_type=kind, tol=0, reg_covar=0, max_iter=150, random_state=0)
     with pytest.warns(UserWarning, match="converge"):
         fit.fit(x)
     arrays = [fit.weights_, fit.means_, fit.covariances_]
@@ -465,7 +468,10 @@ def test_em_stops_where_the_likelihood_is_stationary(module: ModuleType, kind: s
 @both
 def test_a_mixture_explains_two_humps_better_than_one_gaussian(module: ModuleType) -> None:
     x = datasets.load("old-faithful").x[:, 1:]
-    one, two = (module.GaussianMixture(k, reg_covar=0, tol=1e-12, max_iter=2000, random_state=0).fit(x) for k in (1, 2))
+    one, two = (
+        estimators(module).GaussianMixture(k, reg_covar=0, tol=1e-12, max_iter=2000, random_state=0).fit(x)
+        for k in (1, 2)
+    )
     assert two.score(x) > one.score(x) + 0.2
     assert two.bic(x) < one.bic(x) - 50
     middle = np.array([[x.mean()]])
@@ -476,6 +482,8 @@ def test_a_mixture_explains_two_humps_better_than_one_gaussian(module: ModuleTyp
 def test_restarts_end_in_different_maxima(module: ModuleType) -> None:
     x = datasets.load("old-faithful").x
     arguments = dict(n_components=4, init_params="random_from_data", tol=1e-4, max_iter=300)
-    scores = np.array([module.GaussianMixture(random_state=s, **arguments).fit(x).score(x) for s in range(4)])
+    scores = np.array(
+        [estimators(module).GaussianMixture(random_state=s, **arguments).fit(x).score(x) for s in range(4)]
+    )
     assert np.ptp(scores) > 1e-3
-    assert module.GaussianMixture(random_state=0, n_init=4, **arguments).fit(x).score(x) >= scores[0] - 1e-9
+    assert estimators(module).GaussianMixture(random_state=0, n_init=4, **arguments).fit(x).score(x) >= scores[0] - 1e-9

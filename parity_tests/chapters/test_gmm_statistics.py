@@ -14,11 +14,12 @@ import torch
 from scipy import special, stats
 from sklearn.exceptions import ConvergenceWarning
 
+import pytorch_impl.estimators as torch_estimators
 import pytorch_impl.gmm as torch_gmm
 import pytorch_impl.gmm_statistics as torch_statistics
 import pytorch_impl.natural_parameters as torch_natural
 import pytorch_impl.train_gmm
-import tf2_impl.gmm as tf_gmm
+import tf2_impl.estimators as tf_estimators
 import tf2_impl.gmm_statistics as tf_statistics
 import tf2_impl.natural_parameters as tf_natural
 import tf2_impl.train_gmm
@@ -37,7 +38,7 @@ K, D, N = 3, 4, 400
 PAGES = {"torch": (torch_statistics, torch.tensor), "tf2": (tf_statistics, tf.constant)}
 both = pytest.mark.parametrize("framework", PAGES)
 estimators = pytest.mark.parametrize(
-    "Mixture", [torch_gmm.GaussianMixture, tf_gmm.GaussianMixture], ids=["torch", "tf2"]
+    "Mixture", [torch_estimators.GaussianMixture, tf_estimators.GaussianMixture], ids=["torch", "tf2"]
 )
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 
@@ -317,7 +318,7 @@ def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str) 
     peer = scikit_learns_best(X, 2, 4, **arguments)
     fits = [
         Mixture(3, n_init=2, random_state=4, **arguments).fit(X)
-        for Mixture in (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture)
+        for Mixture in (torch_estimators.GaussianMixture, tf_estimators.GaussianMixture)
     ]
     for name in ("weights_", "means_", "covariances_", "precisions_"):
         parity.check(f"fitted in chunks, {name}", "em parameters", *(getattr(fit, name) for fit in fits), tensor=kind)
@@ -529,7 +530,7 @@ def test_what_was_changed_in_a_private_map_is_kept(tmp_path: Path) -> None:
 
 FIT = """
 import re, sys, numpy as np
-from {folder}.gmm import GaussianMixture
+from {folder}.estimators import GaussianMixture
 import sklearn.cluster
 # not ru_maxrss, which begins with what the process held that started this one
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024

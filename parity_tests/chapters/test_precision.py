@@ -17,11 +17,14 @@ import pytest
 import tensorflow as tf
 import torch
 
+import pytorch_impl.estimators as torch_estimators
+import tf2_impl.estimators as tf_estimators
 from common import draws
 from common.mixtures.input import check_collapse
 from parity_tests.guards.hostile import Case
 from parity_tests.guards.hostile_answers import Answer, attempt, each, flat
 from parity_tests.guards.test_hostile_input import DOUBLE, FUNCTIONS, answer, arguments_of
+from parity_tests.support.frameworks import estimators
 from pytorch_impl import backend as torch_backend
 from pytorch_impl import coin as torch_coin
 from pytorch_impl import coin_mixture as torch_coins
@@ -33,7 +36,7 @@ from tf2_impl import gmm as tf_gmm
 from tf2_impl import variational_gmm as tf_variational
 
 PACKAGES = ("pytorch_impl", "tf2_impl")
-MIXTURES = (torch_gmm.GaussianMixture, tf_gmm.GaussianMixture)
+MIXTURES = (torch_estimators.GaussianMixture, tf_estimators.GaussianMixture)
 PAGES = {
     "pytorch_impl": (torch_gmm, torch_variational, torch_coin, torch_coins),
     "tf2_impl": (tf_gmm, tf_variational, tf_coin, tf_coins),
@@ -94,14 +97,16 @@ def table(dtype: str, gaps: bool = False, n: int = 60) -> np.ndarray:
     return x.astype(dtype)
 
 
-def estimators(package: str, dtype: str) -> Answer:
+def fitted_estimators(package: str, dtype: str) -> Answer:
     """All that the estimators find, as arrays."""
     gmm, variational, coin, coins = PAGES[package]
     x, heads = table(dtype), np.random.RandomState(0).randint(11, size=20).astype(dtype)
-    kinds = {kind: gmm.GaussianMixture(3, covariance_type=kind) for kind in ("full", "tied", "diag", "spherical")}
-    kinds |= {"gaps": gmm.GaussianMixture(3, missing="em"), "chunks": gmm.GaussianMixture(2)}
-    kinds["beliefs"] = variational.BayesianGaussianMixture(4)
-    kinds["of a Dirichlet"] = variational.BayesianGaussianMixture(
+    kinds = {
+        kind: estimators(gmm).GaussianMixture(3, covariance_type=kind) for kind in ("full", "tied", "diag", "spherical")
+    }
+    kinds |= {"gaps": estimators(gmm).GaussianMixture(3, missing="em"), "chunks": estimators(gmm).GaussianMixture(2)}
+    kinds["beliefs"] = estimators(variational).BayesianGaussianMixture(4)
+    kinds["of a Dirichlet"] = estimators(variational).BayesianGaussianMixture(
         4, weight_concentration_prior_type="dirichlet_distribution"
     )
 
@@ -114,9 +119,9 @@ def estimators(package: str, dtype: str) -> Answer:
             values[f"{name} of points"] = model.score_samples(points[:60]), model.predict(points[:60]), model.sample(5)
         values["imputed"] = kinds["gaps"].impute(table(dtype, True))
         values["predictive"] = kinds["beliefs"].predictive_log_density(x)
-        toss = coins.CoinMixture(2, max_iter=5).fit(heads, 10)
+        toss = estimators(coins).CoinMixture(2, max_iter=5).fit(heads, 10)
         values["coins"] = toss.biases_, toss.weights_, toss.predict_proba(heads, 10)
-        beta = coin.BetaBernoulli(2, 3).update([1, 0, 1])
+        beta = estimators(coin).BetaBernoulli(2, 3).update([1, 0, 1])
         values["coin"] = beta.map(), beta.log_evidence([1, 1]), beta.log_density(0.3), beta.predictive()
         return values
 
@@ -127,7 +132,7 @@ def estimators(package: str, dtype: str) -> Answer:
 
 @pytest.fixture(scope="module")
 def usual() -> Callable[[str, str], Answer]:
-    return functools.cache(estimators)
+    return functools.cache(fitted_estimators)
 
 
 def test_methods_outside_autocast_take_keyword_arguments() -> None:
@@ -147,7 +152,7 @@ def test_no_estimator_takes_a_default(what: str, usual: Callable, dtype: str) ->
     package, default = (DEFAULTS | AUTOCAST)[what]
     expected = usual(package, dtype)
     with default():
-        same(expected, estimators(package, dtype), what)
+        same(expected, fitted_estimators(package, dtype), what)
     assert expected.values[".full.0"].dtype == expected.values[".gaps.1"].dtype == dtype
 
 
@@ -246,16 +251,18 @@ def fit(Mixture: type, x: np.ndarray, k: int) -> Any:
 def test_bfloat16_is_refused_in_one_line(package: str) -> None:
     gmm, variational, _, coins = PAGES[package]
     for x in (torch.tensor(SIX).to(torch.bfloat16), tf.cast(SIX, tf.bfloat16), tf.cast(SIX, tf.bfloat16).numpy()):
-        for model in (gmm.GaussianMixture(), variational.BayesianGaussianMixture()):
+        for model in (estimators(gmm).GaussianMixture(), estimators(variational).BayesianGaussianMixture()):
             with pytest.raises(ValueError, match=r"^X has dtype bfloat16, .*: give float32 or float64$"):
                 model.fit(x)
             with pytest.raises(ValueError, match=r"^X has dtype bfloat16, .*: give float32 or float64$"):
                 model.fit(SIX).predict(x)
         with pytest.raises(ValueError, match=r"^heads has dtype bfloat16"):
-            coins.CoinMixture(2).fit(x[:, 0], 60)
+            estimators(coins).CoinMixture(2).fit(x[:, 0], 60)
         with pytest.raises(ValueError, match=r"^means_init has dtype bfloat16"):
-            gmm.GaussianMixture(6, means_init=x).fit(SIX)
+            estimators(gmm).GaussianMixture(6, means_init=x).fit(SIX)
         with pytest.raises(ValueError, match=r"^sample_weight has dtype bfloat16"):
-            gmm.GaussianMixture().fit(SIX, sample_weight=x[:, 0])
-    half = gmm.GaussianMixture(random_state=0).fit(SIX.astype(np.float16))  # whose numbers double precision has all
-    np.testing.assert_array_equal(half.means_, gmm.GaussianMixture(random_state=0).fit(SIX).means_)
+            estimators(gmm).GaussianMixture().fit(SIX, sample_weight=x[:, 0])
+    half = (
+        estimators(gmm).GaussianMixture(random_state=0).fit(SIX.astype(np.float16))
+    )  # whose numbers double precision has all
+    np.testing.assert_array_equal(half.means_, estimators(gmm).GaussianMixture(random_state=0).fit(SIX).means_)

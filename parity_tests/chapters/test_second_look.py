@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-import pytorch_impl.gmm as torch_gmm
-import tf2_impl.gmm as tf_gmm
+import pytorch_impl.estimators as torch_estimators
+import tf2_impl.estimators as tf_estimators
 from common.mixtures import second_look
 
-both = pytest.mark.parametrize("Mixture", [torch_gmm.GaussianMixture, tf_gmm.GaussianMixture], ids=["torch", "tf2"])
+both = pytest.mark.parametrize(
+    "Mixture", [torch_estimators.GaussianMixture, tf_estimators.GaussianMixture], ids=["torch", "tf2"]
+)
 
 
 def beside(narrow: np.ndarray, dtype: str) -> np.ndarray:

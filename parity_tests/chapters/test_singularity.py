@@ -13,8 +13,8 @@ import tf2_impl.singularity as tf_singularity
 from common.data import datasets
 from common.mixtures.mixture_prior import MixturePrior, default_prior
 from parity_tests.conftest import MODES, Parity
-from pytorch_impl.gmm import GaussianMixture as TorchMixture
-from tf2_impl.gmm import GaussianMixture as TFMixture
+from pytorch_impl.estimators import GaussianMixture as TorchMixture
+from tf2_impl.estimators import GaussianMixture as TFMixture
 
 both = pytest.mark.parametrize("module", [torch_singularity, tf_singularity], ids=["torch", "tf2"])
 X = datasets.synthetic_mixture(60, 2, 2, 3.0, seed=5).x

@@ -13,7 +13,9 @@ import torch
 from scipy import special, stats
 from sklearn.utils.estimator_checks import check_estimator
 
+import pytorch_impl.estimators as torch_estimators
 import pytorch_impl.variational_gmm as torch_vi
+import tf2_impl.estimators as tf_estimators
 import tf2_impl.variational_gmm as tf_vi
 from common import draws
 from common.data import datasets
@@ -25,7 +27,7 @@ from parity_tests.conftest import MODES, Parity
 from parity_tests.tolerances import TOLERANCES
 
 both = pytest.mark.parametrize("module", [torch_vi, tf_vi], ids=["torch", "tf2"])
-Mixtures = (torch_vi.BayesianGaussianMixture, tf_vi.BayesianGaussianMixture)
+Mixtures = (torch_estimators.BayesianGaussianMixture, tf_estimators.BayesianGaussianMixture)
 estimators = pytest.mark.parametrize("Mixture", Mixtures, ids=["torch", "tf2"])
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 both_priors = pytest.mark.parametrize("process", PRIOR_TYPES)

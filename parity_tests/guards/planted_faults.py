@@ -209,6 +209,16 @@ _PLANTED = {
         ("missing entries without the regularisation", "missing_data.em_iteration(x, observed, *parameters, epsilon)", "missing_data.em_iteration(x, observed, *parameters)"),
         ("a reproducible run that does not round", "return mixture_training.rounded(options, tuple(value.numpy() for value in parameters))", "return tuple(value.numpy() for value in parameters)"),
     ),
+    "pytorch_impl/estimators.py": (
+        ("heads and tails to come exchanged", "(*self._tensors(*counts, *self.posterior))", "(*self._tensors(*counts[::-1], *self.posterior))"),
+        ("weights learned that are to stay", "em_iteration(heads, tosses, *parameters, self.fixed_weights)", "em_iteration(heads, tosses, *parameters)"),
+        ("the prior's mode for the posterior's", "coin.maximum_a_posteriori(*self._tensors(self.heads, self.tails,", "coin.maximum_a_posteriori(*self._tensors(0, 0,"),
+    ),
+    "tf2_impl/estimators.py": (
+        ("sample weights forgotten beside gaps", "missing_data.em_iteration(x, observed, *parameters, self.reg_covar, sample_weight)", "missing_data.em_iteration(x, observed, *parameters, self.reg_covar)"),
+        ("a density at another posterior", "coin.beta_log_density(*self._tensors(check_probability(\"theta\", theta), *self.posterior))", "coin.beta_log_density(*self._tensors(check_probability(\"theta\", theta), self.a, self.b))"),
+        ("draws with the wrong covariances", "return gmm.sample(*parameters, uniforms, noise, self.covariance_type)\n\n    def _impute", "return gmm.sample(*parameters, uniforms, 2 * noise, self.covariance_type)\n\n    def _impute"),
+    ),
     "pytorch_impl/backend.py": (
         ("the latest value first", "if len(pending) > threads:\n                yield pending.popleft()", "if len(pending) > threads:\n                yield pending.pop()"),
         ("products of 10 bits", "torch.backends.cuda.matmul.allow_tf32 = False", "torch.backends.cuda.matmul.allow_tf32 = True"),
@@ -317,12 +327,14 @@ EQUIVALENT = {
         "log_weights = torch.log(torch.where(concentration == 1, 1.0, weights))  # (K,) -> log_weights = torch.log(torch.where(concentration == 1, 2.0, weights))  # (K,)": "a finite logarithm is multiplied by zero there",
         "normal = component_log_densities(prior.mean[None, :], means, covariances / prior.mean_precision)[0]  # (K,) -> normal = component_log_densities(prior.mean[None, :], means, covariances / prior.mean_precision)[ -1]  # (K,)": "there is one row",
     },
+    "pytorch_impl/estimators.py": {
+        "return torch.from_numpy(array if array.flags.writeable else array.copy())  # shared where it may be -> return torch.from_numpy(array if not array.flags.writeable else array.copy())  # shared where it may be": "nothing is written to the array; PyTorch would warn that it could be",
+    },
     "pytorch_impl/gmm.py": {
         "log_determinant = 2 * torch.log(torch.diagonal(factor, dim1=-2, dim2=-1)).sum(dim=-1)  # (K,) -> log_determinant = 2 * torch.log(torch.diagonal(factor, dim1=-2, dim2=-1)).sum(dim=1)  # (K,)": "the last of two dimensions is number 1",
         "log_determinant = torch.log(variances).sum(dim=-1)  # (K,) -> log_determinant = torch.log(variances).sum(dim=1)  # (K,)": "the last of two dimensions is number 1",
         "z = torch.searchsorted(torch.cumsum(weights, dim=0), uniforms, right=True).clamp(max=k - 1)  # (S,) -> z = torch.searchsorted(torch.cumsum(weights, dim= -1), uniforms, right=True).clamp(max=k - 1)  # (S,)": "there is one dimension",
         "return means[z] + (factor[z] @ noise[:, :, None])[:, :, 0], z -> return means[z] + (factor[z] @ noise[:, :, None])[:, :, -1], z": "that dimension has one entry",
-        "return torch.from_numpy(array if array.flags.writeable else array.copy())  # shared where it may be -> return torch.from_numpy(array if not array.flags.writeable else array.copy())  # shared where it may be": "nothing is written to the array; PyTorch would warn that it could be",
     },
     "pytorch_impl/vae.py": {
         "return Bound(*(term.detach() for term in bound)), dict(zip(parameters, gradients, strict=True)) -> return Bound(*(term.detach() for term in bound)), dict(zip(parameters, gradients, strict=False))": "there is a gradient for every parameter that was asked for",

@@ -13,14 +13,8 @@ import tensorflow as tf
 import torch
 from hypothesis import strategies as st
 
-import pytorch_impl.coin as torch_coin
-import pytorch_impl.coin_mixture as torch_coins
-import pytorch_impl.gmm as torch_gmm
-import pytorch_impl.variational_gmm as torch_variational
-import tf2_impl.coin as tf_coin
-import tf2_impl.coin_mixture as tf_coins
-import tf2_impl.gmm as tf_gmm
-import tf2_impl.variational_gmm as tf_variational
+import pytorch_impl.estimators as torch_estimators
+import tf2_impl.estimators as tf_estimators
 from common.mixtures.input import COVARIANCE_TYPES
 from common.mixtures.start import INIT_PARAMS
 from parity_tests.guards.hostile_answers import Answer, Noise, Tally, attempt, compare, hunt, without_subnormals
@@ -288,15 +282,15 @@ COIN = st.tuples(
     NUMBER, NUMBER, st.sampled_from(TOSSES), NUMBER, NUMBER | st.sampled_from([3, 10]), NUMBER | st.just(2)
 )
 
-GMM, BELIEFS = "gmm.GaussianMixture", "variational_gmm.BayesianGaussianMixture"
-MIXED, TOSSED = "coin_mixture.CoinMixture", "coin.BetaBernoulli"
+GMM, BELIEFS = "estimators.GaussianMixture", "estimators.BayesianGaussianMixture"
+MIXED, TOSSED = "estimators.CoinMixture", "estimators.BetaBernoulli"
 # Both modules, how answers are found, the examples, and how many of them in the suite and in the long run.
 ESTIMATORS = {
-    GMM: (torch_gmm, tf_gmm, mixture_answers, fits("error"), 30, 600),
-    f"{GMM} with gaps": (torch_gmm, tf_gmm, mixture_answers, fits("em"), 20, 400),
-    BELIEFS: (torch_variational, tf_variational, mixture_answers, fits(None), 20, 400),
-    MIXED: (torch_coins, tf_coins, coins_answers, coins(), 20, 600),
-    TOSSED: (torch_coin, tf_coin, coin_answers, COIN, 20, 600),
+    GMM: (torch_estimators, tf_estimators, mixture_answers, fits("error"), 30, 600),
+    f"{GMM} with gaps": (torch_estimators, tf_estimators, mixture_answers, fits("em"), 20, 400),
+    BELIEFS: (torch_estimators, tf_estimators, mixture_answers, fits(None), 20, 400),
+    MIXED: (torch_estimators, tf_estimators, coins_answers, coins(), 20, 600),
+    TOSSED: (torch_estimators, tf_estimators, coin_answers, COIN, 20, 600),
 }
 
 

@@ -12,6 +12,7 @@ import pytorch_impl.autoencoder
 import pytorch_impl.backend
 import pytorch_impl.coin
 import pytorch_impl.coin_mixture
+import pytorch_impl.estimators
 import pytorch_impl.gaussian
 import pytorch_impl.gmm
 import pytorch_impl.vae
@@ -20,6 +21,7 @@ import tf2_impl.autoencoder
 import tf2_impl.backend
 import tf2_impl.coin
 import tf2_impl.coin_mixture
+import tf2_impl.estimators
 import tf2_impl.gaussian
 import tf2_impl.gmm
 import tf2_impl.vae
@@ -61,11 +63,11 @@ def test_arrays_may_run_backwards(package: Any) -> None:
 
 
 def mixture(**arguments: Any) -> Callable:
-    return lambda package: package.gmm.GaussianMixture(2, random_state=0, **arguments)
+    return lambda package: package.estimators.GaussianMixture(2, random_state=0, **arguments)
 
 
 def beliefs(**arguments: Any) -> Callable:
-    return lambda package: package.variational_gmm.BayesianGaussianMixture(2, random_state=0, **arguments)
+    return lambda package: package.estimators.BayesianGaussianMixture(2, random_state=0, **arguments)
 
 
 COLLAPSED = "component 0 has collapsed: its covariance is singular up to rounding"
@@ -106,19 +108,19 @@ REFUSED = {
         r"^weights_init has the entry 1e-320, too small to be told from 0: give 0, or 2\.2e-308$",
     ),
     "a Beta density's parameter too small": (
-        lambda p: p.coin.BetaBernoulli(1e-320, 1),
+        lambda p: p.estimators.BetaBernoulli(1e-320, 1),
         "^a=1e-320 is too extreme: give a number from 1e-150 to 1e.150$",
     ),
     "a probability too small": (
-        lambda p: p.coin.BetaBernoulli().log_likelihood([1], 1e-320),
+        lambda p: p.estimators.BetaBernoulli().log_likelihood([1], 1e-320),
         r"^theta=1e-320 is too small to be told from 0: give 0, or 2\.2e-308 or more$",
     ),
     "more tosses than can be counted": (
-        lambda p: p.coin_mixture.CoinMixture().fit([1, 2], 1e300),
+        lambda p: p.estimators.CoinMixture().fit([1, 2], 1e300),
         "^tosses has the entry 1e.300 at position 0: give at most 9007199254740992, up to which float64 counts$",
     ),
     "a starting bias too small": (
-        lambda p: p.coin_mixture.CoinMixture(biases_init=[1e-320, 0.5]).fit([1, 2], 3),
+        lambda p: p.estimators.CoinMixture(biases_init=[1e-320, 0.5]).fit([1, 2], 3),
         "^biases_init has the entry 9.99989e-321 at position 0, too small to be told from 0: give 0, or 2.2e-308 or mo",
     ),
     "a size that is a truth value": (lambda p: p.vae.VAE(True), "^data_dim=True must be an integer of at least 1$"),

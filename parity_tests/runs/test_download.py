@@ -261,7 +261,7 @@ def test_two_processes_at_once_do_not_harm_each_other(server: Server, cache: Pat
     file = remote(ONE[0])
     mirror = server.mirror("a", slow)
     code = (
-        "from common import download as d; from common.data.download import RemoteFile, Source\n"
+        "from common.data import download as d; from common.data.download import RemoteFile, Source\n"
         f"d.SOURCES['mnist'] = Source(({mirror!r},), ({file!r},))\n"
         f"path = d.fetch('mnist') / {ONE[0]!r}\n"
         f"assert d.fault(path, {file!r}) is None"

@@ -16,24 +16,22 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import pytorch_impl.gmm as torch_gmm
+import pytorch_impl.estimators as torch_estimators
 import pytorch_impl.networks as torch_networks
 import pytorch_impl.train_gmm
 import pytorch_impl.vae as torch_vae
-import pytorch_impl.variational_gmm as torch_variational
-import tf2_impl.gmm as tf_gmm
+import tf2_impl.estimators as tf_estimators
 import tf2_impl.networks as tf_networks
 import tf2_impl.train_gmm
 import tf2_impl.vae as tf_vae
-import tf2_impl.variational_gmm as tf_variational
 from common import draws
 from common.data import datasets
 from common.runs import folder as run_folder
 from common.runs.folder import read_metrics
 
 X = datasets.load("old-faithful").x
-MIXTURES = {"torch": torch_gmm.GaussianMixture, "tf2": tf_gmm.GaussianMixture}
-BAYESIAN = {"torch": torch_variational.BayesianGaussianMixture, "tf2": tf_variational.BayesianGaussianMixture}
+MIXTURES = {"torch": torch_estimators.GaussianMixture, "tf2": tf_estimators.GaussianMixture}
+BAYESIAN = {"torch": torch_estimators.BayesianGaussianMixture, "tf2": tf_estimators.BayesianGaussianMixture}
 estimators = pytest.mark.parametrize(
     "Mixture", [*MIXTURES.values(), *BAYESIAN.values()], ids=["torch", "tf2", "torch bayesian", "tf2 bayesian"]
 )

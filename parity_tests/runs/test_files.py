@@ -440,7 +440,8 @@ def test_hostile_files_within_a_limit_that_the_system_sets(tmp_path: Path) -> No
     (tmp_path / "list").write_text("\n".join(lines))
     code = (
         "import os, resource, sys\nfrom pathlib import Path\n"
-        "from common import checkpoint, readers\nfrom common.runs.folder import read_config, read_metrics\n"
+        "from common.data import readers\nfrom common.runs import checkpoint\n"
+        "from common.runs.folder import read_config, read_metrics\n"
         "READ = {'csv': readers.read_csv, 'csv.gz': readers.read_csv, 'npy': readers.read_npy,\n"
         "        'idx': readers.read_idx, 'idx.gz': readers.read_idx, 'checkpoint': checkpoint.load}\n"
         "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"

@@ -65,7 +65,7 @@ for line in {refused}:
     assert started(line) == 2, line
 
 import numpy as np
-from {package} import coin, coin_mixture, conjugate, distributed, gmm, optimizer, backend, vae, variational_gmm
+from {package} import conjugate, distributed, estimators, gmm, optimizer, backend, vae, variational_gmm
 from common.compare import models as compare_models, runs as compare_runs
 from common.data import datasets
 from common.figures import draw as draw_chapters
@@ -73,11 +73,11 @@ from common.figures import draw as draw_chapters
 for pair in {pairs}:
     assert compare_runs.main(pair) == 0, pair
 x = datasets.load("old-faithful").x
-means = gmm.GaussianMixture(2, random_state=0).fit(backend.tensor(x)).means_
+means = estimators.GaussianMixture(2, random_state=0).fit(backend.tensor(x)).means_
 assert np.allclose(means[np.argsort(means[:, 0])], [[2.0364, 54.4785], [4.2897, 79.9681]], atol=1e-2), means
-variational_gmm.BayesianGaussianMixture(3, random_state=0, max_iter=300).fit(x)
+estimators.BayesianGaussianMixture(3, random_state=0, max_iter=300).fit(x)
 holes = np.where(np.arange(x.size).reshape(x.shape) % 7 == 0, np.nan, x)
-assert np.all(np.isfinite(gmm.GaussianMixture(2, missing="em", random_state=0).fit(holes).impute(holes)))
+assert np.all(np.isfinite(estimators.GaussianMixture(2, missing="em", random_state=0).fit(holes).impute(holes)))
 assert vae.VAE(4, 2, 8)(*(backend.tensor(np.ones((1, d), "float32")) for d in (4, 2)))[0].shape == (1, 4)
 """
 FIGURES = """
@@ -211,7 +211,7 @@ for module in sys.stdin.read().split():
     importlib.import_module(module)
 assert importlib.import_module("{package}.train_gmm").main(["--steps", "2", "--out", "{folder}/run"]) == 0
 import numpy as np
-from {package}.gmm import GaussianMixture
+from {package}.estimators import GaussianMixture
 x = np.vstack([np.arange(10.0)[:, None], 50 + np.arange(10.0)[:, None]])
 means = GaussianMixture(2, random_state=0).fit(x).means_[:, 0]
 assert np.allclose(np.sort(means), [4.5, 54.5]), means

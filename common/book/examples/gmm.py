@@ -14,5 +14,5 @@ print(f"log likelihood {trace[0]:.4f} -> {trace[-1]:.4f}, never falls: {bool(np.
 print("weights", np.asarray(weights).round(4), "\nmeans", np.asarray(means).round(4).tolist())
 
 # %% The same by the estimator, with scikit-learn's interface.
-mixture = GaussianMixture(2, random_state=0, tol=1e-10, max_iter=500).fit(datasets.load("old-faithful").x)
+mixture = estimators.GaussianMixture(2, random_state=0, tol=1e-10, max_iter=500).fit(datasets.load("old-faithful").x)
 print(f"log likelihood {mixture.score(x) * len(x):.4f}, BIC {mixture.bic(x):.3f}")

@@ -1,6 +1,6 @@
 # A log density is a product of coefficients and features: the same numbers as the chapter on mixtures has.
 x = tensor(datasets.load("old-faithful").x)
-mixture = gmm.GaussianMixture(2, random_state=0).fit(datasets.load("old-faithful").x)
+mixture = estimators.GaussianMixture(2, random_state=0).fit(datasets.load("old-faithful").x)
 parameters = tensor(mixture.weights_), tensor(mixture.means_), tensor(mixture.covariances_)
 centre = tensor(datasets.load("old-faithful").x.mean(axis=0))
 coefficients, table = natural_parameters(*parameters, centre), features(x, centre)

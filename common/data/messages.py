@@ -1,0 +1,66 @@
+"""Messages of one line: the error for input that cannot be used, and text that is shortened or made printable."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+_MENTION = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
+NOT_SHOWN = object()
+
+
+class InputError(ValueError):
+    """An argument that cannot be used: its ``name``, its ``value`` if that is short, and the ``problem``.
+
+    The problem ends with the remedy, and mentions other arguments as ``{reg_covar}`` or ``{missing=em}``. The library
+    says ``n_components=0 must be ...; set missing='em'``, a script ``--components 0: must be ...; set --missing em``:
+    `in_library` and `on_command_line` give the two, and the error itself reads as the first.
+    """
+
+    def __init__(self, name: str, problem: str, value: Any = NOT_SHOWN) -> None:
+        self.name, self.problem, self.value = name, problem, value
+        super().__init__(self.in_library())
+
+    def in_library(self) -> str:
+        """The message for a caller in Python: ``name=value problem``."""
+        subject = self.name if self.value is NOT_SHOWN else f"{self.name}={self.value!r}"
+        mention = lambda match: match[1] if match[2] is None else f"{match[1]}={match[2]!r}"  # noqa: E731
+        return f"{subject} {_MENTION.sub(mention, self.problem)}"
+
+    def on_command_line(self, flags: dict[str, str], values: dict[str, Any]) -> str:
+        """The message for a command line: ``--flag value: problem``.
+
+        ``flags`` has the flag of each argument whose flag has another name; ``values`` the options as they were given,
+        for arguments whose value is not shown.
+        """
+        option = flags.get(self.name, self.name)
+        value = values.get(option) if self.value is NOT_SHOWN else self.value
+        mention = lambda match: " ".join(filter(None, (_flag(flags.get(match[1], match[1])), match[2])))  # noqa: E731
+        return f"{_flag(option)} {value}: {_MENTION.sub(mention, self.problem)}"
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
+
+
+def reason(error: BaseException | str) -> str:
+    """The message of an error, or any text out of a file, in one line of bounded length."""
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def short(text: str) -> str:
+    """The same in at most 60 characters."""
+    text = reason(text)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """``; did you mean ...?`` with the word that is most like ``word``, if one is; else nothing."""
+    by_key = {_key(each): each for each in words}
+    found = difflib.get_close_matches(_key(word[:200]), by_key, n=1)
+    return f"; did you mean {short(by_key[found[0]])}?" if found else ""
+
+
+def _key(word: str) -> str:
+    return word.lower().strip("-").replace("_", "-")
