@@ -229,12 +229,7 @@ def em_iteration(
 
 
 def sample(
-    weights: Tensor,
-    means: Tensor,
-    covariances: Tensor,
-    uniforms: Tensor,
-    noise: Tensor,
-    covariance_type: str = "full",
+    weights: Tensor, means: Tensor, covariances: Tensor, uniforms: Tensor, noise: Tensor, covariance_type: str = "full"
 ) -> tuple[Tensor, Tensor]:
     r"""Ancestral sampling: S points, (S, D), and the components that drew them, (S,).
 

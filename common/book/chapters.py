@@ -2,10 +2,7 @@
 
 # part -> module -> title. Every pair of files is here or in NOT_CHAPTERS, or the book is not built.
 PARTS = {
-    "Nothing is hidden": {
-        "coin": "The coin",
-        "gaussian": "The Gaussian",
-    },
+    "Nothing is hidden": {"coin": "The coin", "gaussian": "The Gaussian"},
     "A choice is hidden": {
         "gmm": "Mixtures of Gaussians",
         "coin_mixture": "Which coin was tossed?",
@@ -31,9 +28,7 @@ PARTS = {
     },
 }
 # Why a public function has no measured difference, neither of its own nor of a function that uses it.
-NOT_MEASURED = {
-    "distributed.join": "it connects processes and returns no number",
-}
+NOT_MEASURED = {"distributed.join": "it connects processes and returns no number"}
 NOT_CHAPTERS = ("estimators", "keras_training", "backend", "train_gmm", "train_vae")
 
 

@@ -226,13 +226,7 @@ def _full(covariances: np.ndarray, k: int, d: int) -> np.ndarray:
     return np.broadcast_to(covariances.reshape(k, -1)[:, :, None], (k, d, 1)) * np.eye(d)
 
 
-def ellipses(
-    axes: Axes,
-    mean: np.ndarray,
-    covariance: np.ndarray,
-    colour: np.ndarray,
-    opacity: float = 1.0,
-) -> None:
+def ellipses(axes: Axes, mean: np.ndarray, covariance: np.ndarray, colour: np.ndarray, opacity: float = 1.0) -> None:
     """Ellipses of one and two standard deviations about a mean, and a cross on it."""
     values, vectors = np.linalg.eigh(covariance)
     angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))

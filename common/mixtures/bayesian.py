@@ -16,13 +16,7 @@ from common.mixtures.input import (
     check_points,
     check_size,
 )
-from common.mixtures.priors import (
-    PRIOR_TYPES,
-    VariationalPosterior,
-    VariationalPrior,
-    make_prior,
-    posterior_shapes,
-)
+from common.mixtures.priors import PRIOR_TYPES, VariationalPosterior, VariationalPrior, make_prior, posterior_shapes
 from common.mixtures.start import initial_responsibilities
 
 PRIOR_ARGUMENTS = (

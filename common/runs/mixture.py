@@ -25,13 +25,7 @@ from common.mixtures.input import (
 from common.mixtures.loop import run_em
 from common.mixtures.missing import check_missing, mean_imputed
 from common.mixtures.mixture_prior import MixturePrior, default_prior
-from common.mixtures.priors import (
-    PRIOR_TYPES,
-    VariationalPosterior,
-    VariationalPrior,
-    make_prior,
-    posterior_shapes,
-)
+from common.mixtures.priors import PRIOR_TYPES, VariationalPosterior, VariationalPrior, make_prior, posterior_shapes
 from common.mixtures.start import initial_responsibilities
 from common.runs.folder import RunFolder
 from common.runs.options import GMMOptions

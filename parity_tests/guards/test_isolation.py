@@ -23,8 +23,7 @@ def modules(folder: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("folder", "foreign"),
-    [("common", FRAMEWORKS), ("pytorch_impl", {"tensorflow", "keras"}), ("tf2_impl", {"torch"})],
+    ("folder", "foreign"), [("common", FRAMEWORKS), ("pytorch_impl", {"tensorflow", "keras"}), ("tf2_impl", {"torch"})]
 )
 def test_loads_no_foreign_framework(folder: str, foreign: set[str]) -> None:
     assert not loaded_after(f"import {modules(folder)}") & foreign

@@ -389,9 +389,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     ),
     "checkpoint of deep nesting": (
         "checkpoint",
-        lambda: safetensors_announcing(
-            json.dumps({"__metadata__": {"about": "[" * 200_000}}).encode(),
-        ),
+        lambda: safetensors_announcing(json.dumps({"__metadata__": {"about": "[" * 200_000}}).encode()),
         "not a whole checkpoint",
     ),
     "config of deep nesting": ("config", lambda: b"[" * 500_000, "config.json cannot be read"),

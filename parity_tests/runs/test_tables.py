@@ -573,11 +573,7 @@ def test_a_run_from_before_an_option_was_there_can_be_resumed(tmp_path: Path) ->
 
 
 SCRIPTS = ["pytorch_impl/train_gmm", "pytorch_impl/train_vae", "tf2_impl/train_gmm", "tf2_impl/train_vae"]
-OTHERS = [
-    "compare/runs",
-    "compare/report",
-    "runs/launch_workers",
-]  # as their siblings do
+OTHERS = ["compare/runs", "compare/report", "runs/launch_workers"]  # as their siblings do
 
 
 def as_file(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
