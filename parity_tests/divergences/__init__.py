@@ -12,22 +12,15 @@ of both frameworks and with the remedy, and states the band that the first lies 
     edge_gradients      G    kinks, ties, zeros and infinities
     tensor_functions    T    one name, two functions
 
-Entries named "no divergence" show that the frameworks agree where one might fear otherwise. `make divergences`
-measures all of it and prints the table; `test_catalogue.py` asserts it.
+Entries whose docstring ends with `Both:` show that the frameworks agree where one might fear otherwise.
+`make divergences` measures all of it and prints the table; `test_catalogue.py` asserts it.
 """
 
-from parity_tests.divergences import (
-    activations,
-    edge_gradients,
-    layers,
-    linear_algebra,
-    losses,
-    optimizers,
-    random_numbers,
-    tensor_functions,
-)
+from parity_tests.divergences import activations, edge_gradients, layers, linear_algebra, losses, optimizers
+
+from parity_tests.divergences import random_numbers, tensor_functions  # isort: skip
 from parity_tests.divergences.catalogue import CATALOGUE
 
 PAGES = (optimizers, layers, activations, losses, random_numbers, linear_algebra, edge_gradients, tensor_functions)
 # In the order of the pages, whatever the order of imports.
-ENTRIES = tuple(entry for page in PAGES for entry in CATALOGUE if entry.function.__module__ == page.__name__)
+ENTRIES = tuple(entry for page in PAGES for entry in CATALOGUE if entry.page is page)

@@ -13,18 +13,11 @@ from parity_tests.divergences.catalogue import absolute, agreement, divergence, 
 X = np.linspace(-6, 6, 1001)
 
 
-@divergence(
-    "L8",
-    "LeakyReLU's slope",
-    pytorch="0.01",
-    tensorflow="0.3 in keras.layers; 0.2 in keras.activations and tf.nn",
-    remedy="keras.layers.LeakyReLU(negative_slope=0.01)",
-    size=(0.28, 0.3),
-    unit="absolute",
-    after="float32 constant",
-)
+@divergence("L8", "LeakyReLU's slope", (0.28, 0.3), unit="absolute", after="float32 constant")
 def leaky_relu():
-    """Three defaults in two frameworks: f(-1) is -0.01, -0.3 or -0.2."""
+    """Three defaults in two frameworks: f(-1) is -0.01, -0.3 or -0.2.
+    PyTorch: 0.01  TensorFlow: 0.3 in keras.layers; 0.2 in keras.activations and tf.nn
+    Remedy: keras.layers.LeakyReLU(negative_slope=0.01)"""
     x = np.array([-1.0])
     ours = F.leaky_relu(torch.tensor(x))
     remedied = keras.layers.LeakyReLU(negative_slope=0.01)(x)
@@ -33,52 +26,30 @@ def leaky_relu():
     return absolute(ours, keras.layers.LeakyReLU()(x)), absolute(ours, remedied)
 
 
-@divergence(
-    "L9",
-    "GELU, the exact form, in float64",
-    pytorch="exact",
-    tensorflow="the root of two passes through float32",
-    remedy="0.5 * x * (1 + tf.math.erf(x / math.sqrt(2)))",
-    size=(4.8e-9, 5.3e-9),
-    unit="absolute",
-    after="elementwise",
-)
+@divergence("L9", "GELU, the exact form, in float64", (4.8e-9, 5.3e-9), unit="absolute", after="elementwise")
 def exact_gelu():
-    """The worst of -6 to 6, in tf.nn.gelu and keras.activations.gelu alike."""
+    """The worst of -6 to 6, in tf.nn.gelu and keras.activations.gelu alike.
+    PyTorch: exact  TensorFlow: the root of two passes through float32
+    Remedy: 0.5 * x * (1 + tf.math.erf(x / math.sqrt(2)))"""
     ours, x = F.gelu(torch.tensor(X)), tf.constant(X)
     assert absolute(tf.nn.gelu(x), keras.activations.gelu(x)) == 0
     remedied = 0.5 * x * (1 + tf.math.erf(x / math.sqrt(2)))
     return absolute(ours, tf.nn.gelu(x)), absolute(ours, remedied)
 
 
-@divergence(
-    "L9b",
-    "GELU by default",
-    pytorch="exact: x times the normal distribution function",
-    tensorflow="keras.ops.gelu: the approximation by a tanh",
-    remedy="keras.ops.gelu(x, approximate=False)",
-    size=(4.5e-4, 5e-4),
-    unit="absolute",
-    after="float32 constant",
-)
+@divergence("L9b", "GELU by default", (4.5e-4, 5e-4), unit="absolute", after="float32 constant")
 def gelu_default():
-    """keras.activations.gelu and tf.nn.gelu default to the exact form (but see L9)."""
+    """keras.activations.gelu and tf.nn.gelu default to the exact form (but see L9).
+    PyTorch: exact: x times the normal distribution function
+    TensorFlow: keras.ops.gelu: the approximation by a tanh  Remedy: keras.ops.gelu(x, approximate=False)"""
     ours, x = F.gelu(torch.tensor(X)), tf.constant(X)
     return absolute(ours, keras.ops.gelu(x)), absolute(ours, keras.ops.gelu(x, approximate=False))
 
 
-@divergence(
-    "L10",
-    "softplus above 20",
-    pytorch="returns x",
-    tensorflow="log(1 + exp(x))",
-    remedy="F.softplus(x, threshold=40)",
-    size=(1.7e-9, 2.1e-9),
-    unit="absolute",
-    after="elementwise",
-)
+@divergence("L10", "softplus above 20", (1.7e-9, 2.1e-9), unit="absolute", after="elementwise")
 def softplus():
-    """At 20.1, in value and in gradient. In float32 both are x."""
+    """At 20.1, in value and in gradient. In float32 both are x.
+    PyTorch: returns x  TensorFlow: log(1 + exp(x))  Remedy: F.softplus(x, threshold=40)"""
     array = np.array([20.1])
     theirs, gradient = tf.nn.softplus(tf.constant(array)), tf_gradient(tf.nn.softplus, array)
     x = torch.tensor(array)
@@ -87,14 +58,10 @@ def softplus():
     return absolute(F.softplus(x), theirs), absolute(F.softplus(x, threshold=40), theirs)
 
 
-@agreement(
-    "L11",
-    "ELU, SELU, CELU, SiLU, Mish, log and hard sigmoid, softsign, ReLU6",
-    both="one function each",
-    after="elementwise",
-)
+@agreement("L11", "ELU, SELU, CELU, SiLU, Mish, log and hard sigmoid, softsign, ReLU6", after="elementwise")
 def other_activations():
-    """With their defaults, from -6 to 6, in float64."""
+    """With their defaults, from -6 to 6, in float64.
+    Both: one function each"""
     pairs = [
         (F.elu, tf.nn.elu),
         (F.selu, tf.nn.selu),

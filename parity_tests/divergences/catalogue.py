@@ -3,6 +3,7 @@
 import ast
 import inspect
 import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from common.parity import difference
 from parity_tests.tolerances import TOLERANCES
 
 CATALOGUE: list["Entry"] = []
+DOCSTRING = re.compile(r"(.*?) (?:Both: (.*)|PyTorch: (.*) TensorFlow: (.*) Remedy: (.*))")
 
 
 class Measured(NamedTuple):
@@ -33,103 +35,98 @@ class Entry:
 
     row: str  # O1: optimizer, L: layer, S: loss, R: random numbers and arithmetic, G: gradient or algebra, T: tensors
     title: str
-    pytorch: str
-    tensorflow: str
-    remedy: str  # code, which stands in the function's body too
-    size: tuple[float, float] | None  # the band that the default difference lies in, float64
-    float32: tuple[float, float] | None  # the same, for entries that are shown in float32 as well
+    size: tuple[float, float] | None  # the band that the default difference lies in
+    float32: tuple[float, float] | None  # the same in float32
     unit: str  # "relative" to the largest entry, "absolute", a share "of entries", or a noun
     after: str  # a row of parity_tests/tolerances.py
     function: Callable[..., Any]
+    prose: str
+    pytorch: str
+    tensorflow: str
+    remedy: str  # code, which stands in the function's body too
 
     @property
-    def theme(self) -> str:
-        """The title of the page that the entry stands on."""
-        return inspect.getmodule(self.function).__doc__.partition("\n")[0].rstrip(".")
+    def page(self) -> Any:
+        """The module that the entry stands in."""
+        return inspect.getmodule(self.function)
 
     @property
     def dtypes(self) -> tuple[str, ...]:
         """The precisions that the entry is shown in."""
         return ("float64", "float32") if "dtype" in inspect.signature(self.function).parameters else ("float64",)
 
-    def band(self, dtype: str = "float64") -> tuple[float, float] | None:
+    def band(self, dtype: str) -> tuple[float, float] | None:
         """Lower and upper bound of the default difference."""
         return self.size if dtype == "float64" else self.float32
 
-    def tolerance(self, dtype: str = "float64") -> float:
+    def tolerance(self, dtype: str) -> float:
         """What may be left after the remedy, or, if there is no divergence, at all."""
         return TOLERANCES[self.after].of(dtype)
 
-    def measure(self, dtype: str = "float64") -> Measured:
+    def measure(self, dtype: str) -> Measured:
         """Run the entry, and leave the process as it was before."""
-        arguments = {"dtype": dtype} if len(self.dtypes) > 1 else {}
         with untouched_settings(), tf.device("CPU"):
-            found = self.function(**arguments)
+            values = self.function(**{"dtype": dtype} if len(self.dtypes) > 1 else {})
         if self.size is None:
-            return Measured(float(found), float(found))
-        default, remedied = found
-        return Measured(float(default), float(remedied))
+            values = values, values
+        elif len(values) > 2:
+            ours, theirs, *remedied = values
+            apart = {"relative": relative, "absolute": absolute, "of entries": unequal}[self.unit]
+            values = apart(ours, theirs), apart(*(remedied if len(remedied) == 2 else (ours, *remedied)))
+        return Measured(*map(float, values))
 
     def holds(self, dtype: str, measured: Measured) -> bool:
-        """Whether what was measured is what the entry states."""
+        """Whether the measured values are what the entry states."""
         in_band = self.size is None or self.band(dtype)[0] <= measured.default <= self.band(dtype)[1]
         return in_band and measured.remedied <= self.tolerance(dtype)
 
-    def shown(self, value: float) -> str:
-        """A measured size in words."""
+    def in_words(self, value: float) -> str:
+        """A measured size with its unit."""
         if self.unit == "of entries":
             return "every entry" if value == 1 else f"{value:.0%} of entries"
         return f"{value:.3g}" if self.unit in ("relative", "absolute") else f"{value:.3g} {self.unit}"
 
     def remedy_is_in_the_code(self) -> bool:
-        """Whether every statement of the remedy is one that the entry runs, itself or through a function it calls."""
-        page = vars(inspect.getmodule(self.function))
-        called = [page[name] for name in self.function.__code__.co_names if inspect.isfunction(page.get(name))]
+        """Whether the entry runs every statement of the remedy, itself or through a function it calls."""
+        names = vars(self.page)
+        called = [names[name] for name in self.function.__code__.co_names if inspect.isfunction(names.get(name))]
         trees = [ast.parse(inspect.getsource(function)).body[0] for function in (self.function, *called)]
-        for tree in trees:
-            tree.decorator_list.clear()
-        code = "\n".join(map(ast.unparse, trees))
+        code = "\n".join(ast.unparse(statement) for tree in trees for statement in tree.body[1:])
         return all(ast.unparse(statement) in code for statement in ast.parse(self.remedy).body)
 
 
 def divergence(
     row: str,
     title: str,
+    size: tuple[float, float] | None,
     *,
-    pytorch: str,
-    tensorflow: str,
-    remedy: str,
-    size: tuple[float, float],
     float32: tuple[float, float] | None = None,
     unit: str = "relative",
     after: str = "exact",
 ) -> Callable[[Callable], Callable]:
-    """Enter a function that returns two differences, first with both defaults, then with the remedy.
+    """Enter a function that measures a difference with both defaults and with the remedy.
 
-    A function with an argument ``dtype`` is run in float64 and in float32, and needs a band for either.
+    The function returns the two differences; or ours, theirs and theirs with the remedy; or two pairs of ours and
+    theirs: these are then compared in the entry's unit. With an argument ``dtype`` it runs in float64 and float32.
+    Its docstring says what goes wrong, then `PyTorch: ... TensorFlow: ... Remedy: ...`.
     """
 
     def enter(function: Callable) -> Callable:
-        CATALOGUE.append(Entry(row, title, pytorch, tensorflow, remedy, size, float32, unit, after, function))
+        prose, both, *sides = DOCSTRING.fullmatch(" ".join(function.__doc__.split())).groups()
+        sides = (both, both, "") if both else sides
+        CATALOGUE.append(Entry(row, title, size, float32 or size, unit, after, function, prose, *sides))
         return function
 
     return enter
 
 
-def agreement(
-    row: str, title: str, *, both: str, unit: str = "relative", after: str = "exact"
-) -> Callable[[Callable], Callable]:
-    """Enter a function that returns one difference, which is none: what a porter need not worry about."""
-
-    def enter(function: Callable) -> Callable:
-        CATALOGUE.append(Entry(row, title, both, both, "", None, None, unit, after, function))
-        return function
-
-    return enter
+def agreement(row: str, title: str, *, after: str = "exact") -> Callable[[Callable], Callable]:
+    """Enter a function that returns one difference, which is none; its docstring ends with `Both: ...`."""
+    return divergence(row, title, None, after=after)
 
 
 def relative(a: Any, b: Any) -> float:
-    """The largest difference, of the largest entry of a. Shapes are equal; dtypes need not be."""
+    """The largest difference, relative to the largest entry of a. Shapes are equal; dtypes need not be."""
     return difference(np.asarray(as_array(a), np.float64), np.asarray(as_array(b), np.float64)).nmax
 
 
@@ -139,7 +136,7 @@ def absolute(a: Any, b: Any) -> float:
 
 
 def unequal(a: Any, b: Any) -> float:
-    """The share of entries that are not the same; NaN is NaN, and None (no gradient) is not zero."""
+    """The share of entries that are not the same; NaN equals NaN, and None (no gradient) does not equal zero."""
     a, b = (np.array(None if value is None else as_array(value), dtype=object) for value in (a, b))
     if a.shape != b.shape:
         return 1.0
@@ -169,7 +166,7 @@ def tf_gradient(function: Callable, *arrays: np.ndarray) -> tf.Tensor | None:
 
 @contextmanager
 def untouched_settings() -> Iterator[None]:
-    """Whatever an entry sets, and whatever random numbers it draws: afterwards all is as it was."""
+    """Restore, at the end, every setting that an entry changes and every random generator it draws from."""
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32

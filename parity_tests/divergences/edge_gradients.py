@@ -15,11 +15,10 @@ ZEROS = np.zeros(3)
 INF, TINY = np.inf, np.finfo(np.float64).tiny
 
 
-@agreement(
-    "G6", "logsumexp of infinities", both="all -inf or one +inf: gradient NaN; one -inf: fine", unit="of entries"
-)
+@agreement("G6", "logsumexp of infinities")
 def infinite_logsumexp():
-    """A point that no component can explain poisons the gradient in both: mask it before."""
+    """A point that no component can explain poisons the gradient in both: mask it before.
+    Both: all -inf or one +inf: gradient NaN; one -inf: fine"""
     apart = []
     for array, nan in (([-INF, -INF], True), ([INF, 0.0], True), ([-INF, 0.0], False)):
         ours = torch_gradient(lambda x: torch.logsumexp(x, 0), np.array(array))
@@ -30,9 +29,10 @@ def infinite_logsumexp():
     return max(apart)
 
 
-@agreement("G7", "the gradients of sqrt, abs, relu, elu, relu6 and clip where they bend", both="inf, 0, 0, 1, 0, 1")
+@agreement("G7", "the gradients of sqrt, abs, relu, elu, relu6 and clip where they bend")
 def kinks():
-    """At 0; for relu6 at 6; for clip at its bound, which counts as inside."""
+    """At 0; for relu6 at 6; for clip at its bound, which counts as inside.
+    Both: inf, 0, 0, 1, 0, 1"""
     found = [
         (torch.sqrt, tf.sqrt, 0.0, INF),
         (torch.abs, tf.abs, 0.0, 0.0),
@@ -48,83 +48,50 @@ def kinks():
     return max(apart)
 
 
-@divergence(
-    "G8",
-    "the gradient of a norm at zero",
-    pytorch="0",
-    tensorflow="NaN",
-    remedy="tf.sqrt(tf.reduce_sum(x**2) + 1e-12)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("G8", "the gradient of a norm at zero", (1, 1), unit="of entries")
 def norm_at_zero():
-    """A residual that vanishes, a feature that is constant. Put something inside the root, in both."""
+    """A residual that vanishes, a feature that is constant. Put something inside the root, in both.
+    PyTorch: 0  TensorFlow: NaN  Remedy: tf.sqrt(tf.reduce_sum(x**2) + 1e-12)"""
     theirs = tf_gradient(tf.norm, ZEROS)
     remedied = tf_gradient(lambda x: tf.sqrt(tf.reduce_sum(x**2) + 1e-12), ZEROS)
     ours = torch_gradient(lambda x: torch.sqrt((x**2).sum() + 1e-12), ZEROS)
     return unequal(torch_gradient(torch.linalg.vector_norm, ZEROS), theirs), unequal(ours, remedied)
 
 
-@divergence(
-    "G8b",
-    "the gradient of the standard deviation of a constant",
-    pytorch="0",
-    tensorflow="NaN",
-    remedy="tf.sqrt(tf.math.reduce_variance(x) + 1e-12)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("G8b", "the gradient of the standard deviation of a constant", (1, 1), unit="of entries")
 def deviation_of_a_constant():
-    """As G8: a batch whose feature does not vary, a component with one point."""
+    """As G8: a batch whose feature does not vary, a component with one point.
+    PyTorch: 0  TensorFlow: NaN  Remedy: tf.sqrt(tf.math.reduce_variance(x) + 1e-12)"""
     default = unequal(torch_gradient(torch.std, ZEROS + 1), tf_gradient(tf.math.reduce_std, ZEROS + 1))
     ours = torch_gradient(lambda x: torch.sqrt(torch.var(x, correction=0) + 1e-12), ZEROS + 1)
     return default, unequal(ours, tf_gradient(lambda x: tf.sqrt(tf.math.reduce_variance(x) + 1e-12), ZEROS + 1))
 
 
-@divergence(
-    "G9",
-    "the gradient of maximum(x, c) at x = c",
-    pytorch="0.5",
-    tensorflow="1",
-    remedy="torch.clamp(x, min=0.0)",
-    size=(0.5, 0.5),
-    unit="absolute",
-)
+@divergence("G9", "the gradient of maximum(x, c) at x = c", (0.5, 0.5), unit="absolute")
 def maximum_at_a_tie():
-    """A floor under a variance, reached exactly. torch.clamp passes the gradient on, as TensorFlow does."""
+    """A floor under a variance, reached exactly. torch.clamp passes the gradient on, as TensorFlow does.
+    PyTorch: 0.5  TensorFlow: 1  Remedy: torch.clamp(x, min=0.0)"""
     ours = torch_gradient(lambda x: torch.maximum(x, torch.zeros_like(x)), ZEROS)
     theirs = tf_gradient(lambda x: tf.maximum(x, tf.zeros_like(x)), ZEROS)
     return absolute(ours, theirs), absolute(torch_gradient(lambda x: torch.clamp(x, min=0.0), ZEROS), theirs)
 
 
-@divergence(
-    "G10",
-    "the gradient of a largest entry that occurs twice",
-    pytorch="torch.max(x, dim): all to one of them",
-    tensorflow="tf.reduce_max: an equal share to each",
-    remedy="torch.amax(x, dim=0)",
-    size=(0.5, 0.5),
-    unit="absolute",
-)
+@divergence("G10", "the gradient of a largest entry that occurs twice", (0.5, 0.5), unit="absolute")
 def ties_of_the_largest():
-    """Max pooling over equal pixels, the background of every digit. torch.amax shares, too."""
+    """Max pooling over equal pixels, the background of every digit. torch.amax shares, too.
+    PyTorch: torch.max(x, dim): all to one of them  TensorFlow: tf.reduce_max: an equal share to each
+    Remedy: torch.amax(x, dim=0)"""
     x = np.array([1.0, 1.0, 0.0])
     theirs = tf_gradient(tf.reduce_max, x)
     default = absolute(torch_gradient(lambda x: torch.max(x, 0).values, x), theirs)
     return default, absolute(torch_gradient(lambda x: torch.amax(x, dim=0), x), theirs)
 
 
-@divergence(
-    "G11",
-    "the gradient of x log y at x = y = 0",
-    pytorch="torch.xlogy: NaN",
-    tensorflow="tf.math.xlogy: 0",
-    remedy="x * torch.log(torch.where(x > 0, y, 1.0)); x * tf.math.log(tf.where(x > 0, y, 1.0))",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("G11", "the gradient of x log y at x = y = 0", (1, 1), unit="of entries")
 def xlogy():
-    """0 log 0 is 0 in both; its slope in y is not. A responsibility of 0 times the log of a weight of 0."""
+    """0 log 0 is 0 in both; its slope in y is not. A responsibility of 0 times the log of a weight of 0.
+    PyTorch: torch.xlogy: NaN  TensorFlow: tf.math.xlogy: 0
+    Remedy: x * torch.log(torch.where(x > 0, y, 1.0)); x * tf.math.log(tf.where(x > 0, y, 1.0))"""
     default = unequal(
         torch_gradient(lambda y, x: torch.xlogy(x, y), ZEROS, ZEROS),
         tf_gradient(lambda y, x: tf.math.xlogy(x, y), ZEROS, ZEROS),
@@ -133,17 +100,11 @@ def xlogy():
     return default, unequal(ours, tf_gradient(lambda y, x: x * tf.math.log(tf.where(x > 0, y, 1.0)), ZEROS, ZEROS))
 
 
-@divergence(
-    "G12",
-    "0 / 0",
-    pytorch="NaN",
-    tensorflow="tf.math.divide_no_nan: 0 (the operator /: NaN)",
-    remedy="x / (n + 10 * torch.finfo(x.dtype).eps); x / (n + 10 * np.finfo(np.float64).eps)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("G12", "0 / 0", (1, 1), unit="of entries")
 def zero_by_zero():
-    """The mean of a component without points. The M step adds ten epsilons to the count, in both."""
+    """The mean of a component without points. The M step adds ten epsilons to the count, in both.
+    PyTorch: NaN  TensorFlow: tf.math.divide_no_nan: 0 (the operator /: NaN)
+    Remedy: x / (n + 10 * torch.finfo(x.dtype).eps); x / (n + 10 * np.finfo(np.float64).eps)"""
     x, n = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     default = unequal(x / n, tf.math.divide_no_nan(ZEROS, ZEROS))
     ours = x / (n + 10 * torch.finfo(x.dtype).eps)
@@ -151,17 +112,11 @@ def zero_by_zero():
     return default, unequal(ours, x / (n + 10 * np.finfo(np.float64).eps))
 
 
-@divergence(
-    "G13",
-    "the gradient of round and floor",
-    pytorch="0",
-    tensorflow="None",
-    remedy="x + (torch.round(x) - x).detach(); x + tf.stop_gradient(tf.round(x) - x)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("G13", "the gradient of round and floor", (1, 1), unit="of entries")
 def rounding():
-    """Neither trains anything. The straight-through estimator passes the gradient on, in both."""
+    """Neither trains anything. The straight-through estimator passes the gradient on, in both.
+    PyTorch: 0  TensorFlow: None
+    Remedy: x + (torch.round(x) - x).detach(); x + tf.stop_gradient(tf.round(x) - x)"""
     x = np.array([0.4, 1.6])
     default = unequal(torch_gradient(torch.round, x), tf_gradient(tf.round, x))
     assert tf_gradient(tf.floor, x) is None
@@ -169,27 +124,19 @@ def rounding():
     return default, unequal(ours, tf_gradient(lambda x: x + tf.stop_gradient(tf.round(x) - x), x))
 
 
-@divergence(
-    "G21",
-    "the gradient of x to the power 0 at x = 0",
-    pytorch="0",
-    tensorflow="NaN",
-    remedy="tf.where(k > 0, x, 1.0) ** k",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("G21", "the gradient of x to the power 0 at x = 0", (1, 1), unit="of entries")
 def power_of_zero():
-    """theta^k for a coin that never fell and was never tossed; a polynomial's constant term at 0."""
+    """theta^k for a coin that never fell and was never tossed; a polynomial's constant term at 0.
+    PyTorch: 0  TensorFlow: NaN  Remedy: tf.where(k > 0, x, 1.0) ** k"""
     ours = torch_gradient(lambda x, k: x**k, ZEROS, ZEROS)
     theirs = tf_gradient(lambda x, k: x**k, ZEROS, ZEROS)
     return unequal(ours, theirs), unequal(ours, tf_gradient(lambda x, k: tf.where(k > 0, x, 1.0) ** k, ZEROS, ZEROS))
 
 
-@agreement(
-    "G22", "the gradient of where(x > 0, log x, 0) at 0", both="NaN, though log x was not chosen", unit="of entries"
-)
+@agreement("G22", "the gradient of where(x > 0, log x, 0) at 0")
 def where_does_not_shield():
-    """The branch not taken is differentiated too, and 0 times inf is NaN. Remedy: log(where(x > 0, x, 1))."""
+    """The branch not taken is differentiated too, and 0 times inf is NaN. Remedy: log(where(x > 0, x, 1)).
+    Both: NaN, though log x was not chosen"""
     ours = torch_gradient(lambda x: torch.where(x > 0, torch.log(x), 0.0), ZEROS)
     theirs = tf_gradient(lambda x: tf.where(x > 0, tf.math.log(x), tf.zeros_like(x)), ZEROS)
     assert torch.isnan(ours).all()
@@ -198,9 +145,10 @@ def where_does_not_shield():
     return max(unequal(ours, theirs), unequal(shielded, tf_shielded), unequal(shielded, ZEROS))
 
 
-@agreement("G23", "NaN under max, maximum, clip and relu", both="stays NaN", unit="of entries")
+@agreement("G23", "NaN under max, maximum, clip and relu")
 def nan_stays():
-    """No floor or clip hides it, in either framework. (But see R4.)"""
+    """No floor or clip hides it, in either framework. (But see R4.)
+    Both: stays NaN"""
     x = np.array([1.0, np.nan, 2.0])
     pairs = [
         (torch.amax(torch.tensor(x)), tf.reduce_max(x)),
@@ -212,17 +160,10 @@ def nan_stays():
     return max(unequal(a, b) for a, b in pairs)
 
 
-@divergence(
-    "G24",
-    "digamma at 0",
-    pytorch="-inf",
-    tensorflow="NaN",
-    remedy="np.maximum(concentration, TINY)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("G24", "digamma at 0", (1, 1), unit="of entries")
 def digamma_at_zero():
-    """E[log weight] of a component with concentration 0. log gamma is inf in both. Keep concentrations above 0."""
+    """E[log weight] of a component with concentration 0. log gamma is inf in both. Keep concentrations above 0.
+    PyTorch: -inf  TensorFlow: NaN  Remedy: np.maximum(concentration, TINY)"""
     concentration = np.zeros(1)
     default = unequal(torch.digamma(torch.tensor(concentration)), tf.math.digamma(concentration))
     assert unequal(torch.lgamma(torch.tensor(concentration)), tf.math.lgamma(concentration)) == 0

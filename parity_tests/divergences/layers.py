@@ -32,16 +32,12 @@ def channels_first(images: tf.Tensor) -> np.ndarray:
     return np.moveaxis(np.asarray(images), -1, 1)
 
 
-@divergence(
-    "L1",
-    "a dense layer's weights and biases at the start",
-    pytorch="U(-a, a) with a = 1/sqrt(fan_in), biases too",
-    tensorflow="Glorot: a = sqrt(6 / (fan_in + fan_out)); biases 0",
-    remedy='values = draws.initial_values(0, {"layer.weight": (400, 784), "layer.bias": (400,)})',
-    size=(0.95, 1.05),
-)
+@divergence("L1", "a dense layer's weights and biases at the start", (0.95, 1.05))
 def dense_initial_values():
-    """Twice the spread in Keras, for a layer from 784 to 400; and no seed makes them equal. NumPy draws for both."""
+    """Twice the spread in Keras, for a layer from 784 to 400; and no seed makes them equal. NumPy draws for both.
+    PyTorch: U(-a, a) with a = 1/sqrt(fan_in), biases too
+    TensorFlow: Glorot: a = sqrt(6 / (fan_in + fan_out)); biases 0
+    Remedy: values = draws.initial_values(0, {"layer.weight": (400, 784), "layer.bias": (400,)})"""
     ours, theirs = nn.Linear(784, 400), keras.layers.Dense(400)
     theirs.build((None, 784))
     default = theirs.kernel.numpy().std() / ours.weight.detach().numpy().std() - 1
@@ -51,16 +47,11 @@ def dense_initial_values():
     return default, relative(ours.weight.T, theirs.kernel.value) + relative(ours.bias, theirs.bias.value)
 
 
-@divergence(
-    "L1b",
-    "a convolution's weights at the start",
-    pytorch="U(-a, a) with a = 1/sqrt(fan_in)",
-    tensorflow="Glorot",
-    remedy='values = draws.initial_values(0, {"layer.weight": (64, 32, 3, 3)})',
-    size=(0.38, 0.46),
-)
+@divergence("L1b", "a convolution's weights at the start", (0.38, 0.46))
 def convolution_initial_values():
-    """Spread .034 and .048 for a 3 by 3 kernel from 32 to 64 channels."""
+    """Spread .034 and .048 for a 3 by 3 kernel from 32 to 64 channels.
+    PyTorch: U(-a, a) with a = 1/sqrt(fan_in)  TensorFlow: Glorot
+    Remedy: values = draws.initial_values(0, {"layer.weight": (64, 32, 3, 3)})"""
     ours, theirs = nn.Conv2d(32, 64, 3, bias=False), keras.layers.Conv2D(64, 3, use_bias=False)
     theirs.build((None, 8, 8, 32))
     default = theirs.kernel.numpy().std() / ours.weight.detach().numpy().std() - 1
@@ -70,17 +61,11 @@ def convolution_initial_values():
     return default, relative(ours.weight.permute(2, 3, 1, 0), theirs.kernel.value)
 
 
-@divergence(
-    "L1c",
-    "one initializer for two layers",
-    pytorch="a new draw for each",
-    tensorflow="the same numbers again, with a seed or without",
-    remedy='draws.initial_values(0, {"a.weight": (4, 4), "b.weight": (4, 4)}).values()',
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("L1c", "one initializer for two layers", (1, 1), unit="of entries")
 def initializer_used_twice():
-    """Two layers that share a Keras initializer start as twins. The size is the share of equal entries."""
+    """Two layers that share a Keras initializer start as twins. The size is the share of equal entries.
+    PyTorch: a new draw for each  TensorFlow: the same numbers again, with a seed or without
+    Remedy: draws.initial_values(0, {"a.weight": (4, 4), "b.weight": (4, 4)}).values()"""
     first, second = (torch.empty(4, 4) for _ in range(2))
     for layer in (first, second):
         nn.init.xavier_uniform_(layer)
@@ -90,17 +75,12 @@ def initializer_used_twice():
     return twins - (1 - unequal(first, second)), 1 - unequal(a, b)
 
 
-@divergence(
-    "L1d",
-    "a truncated normal of standard deviation 0.02",
-    pytorch="cut at -2 and 2, a hundred standard deviations away",
-    tensorflow="cut at two standard deviations; its own spread is 0.88 of the number",
-    remedy="nn.init.trunc_normal_(ours, std=0.02, a=-2 * 0.02, b=2 * 0.02, generator=generator)",
-    size=(0.1, 0.16),
-    after="sampling error",
-)
+@divergence("L1d", "a truncated normal of standard deviation 0.02", (0.1, 0.16), after="sampling error")
 def truncated_normal():
-    """How much larger PyTorch's spread is. With the bounds given, the two laws are one law; draws still differ."""
+    """How much larger PyTorch's spread is. With the bounds given, the two laws are one law; draws still differ.
+    PyTorch: cut at -2 and 2, a hundred standard deviations away
+    TensorFlow: cut at two standard deviations; its own spread is 0.88 of the number
+    Remedy: nn.init.trunc_normal_(ours, std=0.02, a=-2 * 0.02, b=2 * 0.02, generator=generator)"""
     theirs = np.asarray(keras.initializers.TruncatedNormal(stddev=0.02, seed=0)((200_000,)))
     ours, generator = torch.empty(200_000), torch.Generator().manual_seed(0)
     nn.init.trunc_normal_(ours, std=0.02, generator=generator)
@@ -109,17 +89,11 @@ def truncated_normal():
     return default, abs(ours.std() / theirs.std() - 1)
 
 
-@divergence(
-    "L2",
-    "the layout of a dense kernel",
-    pytorch="(out, in)",
-    tensorflow="(in, out)",
-    remedy="tf_networks.import_parameters(theirs, torch_networks.export_parameters(ours))",
-    size=(0.91, 1.5),
-    after="output",
-)
+@divergence("L2", "the layout of a dense kernel", (0.91, 1.5), after="output")
 def dense_layout():
-    """A square kernel fits untransposed, and computes something else."""
+    """A square kernel fits untransposed, and computes something else.
+    PyTorch: (out, in)  TensorFlow: (in, out)
+    Remedy: tf_networks.import_parameters(theirs, torch_networks.export_parameters(ours))"""
     x = draws.normals(0, "sample", (5, 6))
     ours, theirs = torch_vae.VAE(6, 6, 6, dtype="float64"), tf_vae.VAE(6, 6, 6, dtype="float64")
     shapes = {name: value.shape for name, value in torch_networks.export_parameters(ours).items()}
@@ -131,17 +105,12 @@ def dense_layout():
     return default, relative(hidden, theirs.encoder.hidden(x))
 
 
-@divergence(
-    "L2b",
-    "the layout of a convolution's kernel",
-    pytorch="(out, in, height, width); transposed convolution (in, out, height, width)",
-    tensorflow="(height, width, in, out); transposed convolution (height, width, out, in)",
-    remedy="kernel.transpose(2, 3, 1, 0)",
-    size=(0.96, 1.6),
-    after="output",
-)
+@divergence("L2b", "the layout of a convolution's kernel", (0.96, 1.6), after="output")
 def convolution_layout():
-    """One transposition for both kinds. Neither framework flips the kernel; a wrong order fits if sizes are equal."""
+    """One transposition for both kinds. Neither framework flips the kernel; a wrong order fits if sizes are equal.
+    PyTorch: (out, in, height, width); transposed convolution (in, out, height, width)
+    TensorFlow: (height, width, in, out); transposed convolution (height, width, out, in)
+    Remedy: kernel.transpose(2, 3, 1, 0)"""
     kernel, x = draws.normals(1, "sample", (3, 3, 3, 3)), channels_last(IMAGES)
     ours = F.conv2d(torch.tensor(IMAGES), torch.tensor(kernel))
     default = relative(ours, channels_first(tf.nn.conv2d(x, kernel, 1, "VALID")))
@@ -153,36 +122,22 @@ def convolution_layout():
     return default, max(remedied, relative(transposed, channels_first(layer(x))))
 
 
-@divergence(
-    "L3",
-    "Flatten after a convolution",
-    pytorch="channel, row, column",
-    tensorflow="row, column, channel",
-    remedy="weight.reshape(5, 3, 8, 8).transpose(0, 2, 3, 1).reshape(5, -1)",
-    size=(0.9, 0.999),
-    unit="of entries",
-    after="output",
-)
+@divergence("L3", "Flatten after a convolution", (0.9, 0.999), unit="of entries", after="output")
 def flatten():
-    """How many entries of the flat vector are others. The dense weights are permuted once, not the activations."""
+    """How many entries of the flat vector are others. The dense weights are permuted once, not the activations.
+    PyTorch: channel, row, column  TensorFlow: row, column, channel
+    Remedy: weight.reshape(5, 3, 8, 8).transpose(0, 2, 3, 1).reshape(5, -1)"""
     ours, theirs = nn.Flatten()(torch.tensor(IMAGES)), keras.layers.Flatten(dtype="float64")(channels_last(IMAGES))
     weight = draws.normals(1, "sample", (5, 3 * 8 * 8))
     permuted = weight.reshape(5, 3, 8, 8).transpose(0, 2, 3, 1).reshape(5, -1)
     return unequal(ours, theirs), relative(ours @ torch.tensor(weight.T), theirs @ permuted.T)
 
 
-@divergence(
-    "L4",
-    "a convolution of stride 2 that halves the image",
-    pytorch="padding=1: one row above, one below",
-    tensorflow='padding="same": none above, one below, for an even size',
-    remedy="F.pad(x, (0, 1, 0, 1))",
-    size=(1.2, 1.9),
-    float32=(1.2, 1.9),
-    after="output",
-)
+@divergence("L4", "a convolution of stride 2 that halves the image", (1.2, 1.9), after="output")
 def same_padding(dtype: str = "float64"):
-    """Same shape, shifted by one pixel, for kernels of 3 and 5. Kernels of 4 agree on even sizes, with padding=1."""
+    """Same shape, shifted by one pixel, for kernels of 3 and 5. Kernels of 4 agree on even sizes, with padding=1.
+    PyTorch: padding=1: one row above, one below
+    TensorFlow: padding="same": none above, one below, for an even size  Remedy: F.pad(x, (0, 1, 0, 1))"""
     images, kernel = IMAGES.astype(dtype), draws.normals(1, "sample", (4, 3, 3, 3)).astype(dtype)
     x = torch.tensor(images)
     theirs = channels_first(tf.nn.conv2d(channels_last(images), kernel.transpose(2, 3, 1, 0), 2, "SAME"))
@@ -191,9 +146,10 @@ def same_padding(dtype: str = "float64"):
     return relative(ours, theirs), relative(remedied, theirs)
 
 
-@agreement("L4b", "a convolution with a kernel of 4 and stride 2", both="one pixel all round", after="output")
+@agreement("L4b", "a convolution with a kernel of 4 and stride 2", after="output")
 def same_padding_of_four():
-    """The kernel to choose when both frameworks have to halve an image: padding=1 is padding="same"."""
+    """The kernel to choose when both frameworks have to halve an image: padding=1 is padding="same".
+    Both: one pixel all round"""
     kernel = draws.normals(1, "sample", (4, 3, 4, 4))
     ours = F.conv2d(torch.tensor(IMAGES), torch.tensor(kernel), stride=2, padding=1)
     theirs = tf.nn.conv2d(channels_last(IMAGES), kernel.transpose(2, 3, 1, 0), 2, "SAME")
@@ -208,17 +164,11 @@ def keras_transposed(kernel: np.ndarray) -> np.ndarray:
     return channels_first(layer(channels_last(IMAGES)))
 
 
-@divergence(
-    "L5",
-    "a transposed convolution of stride 2 that doubles the image",
-    pytorch="padding=1, output_padding=1: cut above, add below",
-    tensorflow='padding="same": cut below',
-    remedy="F.conv_transpose2d(x, kernel, stride=2)[:, :, :16, :16]",
-    size=(0.96, 1.6),
-    after="output",
-)
+@divergence("L5", "a transposed convolution of stride 2 that doubles the image", (0.96, 1.6), after="output")
 def transposed_convolution():
-    """One pixel apart for a kernel of 3. In general: padding=0, then cut (k - 2) // 2 above and left."""
+    """One pixel apart for a kernel of 3. In general: padding=0, then cut (k - 2) // 2 above and left.
+    PyTorch: padding=1, output_padding=1: cut above, add below  TensorFlow: padding="same": cut below
+    Remedy: F.conv_transpose2d(x, kernel, stride=2)[:, :, :16, :16]"""
     x, kernel = torch.tensor(IMAGES), torch.tensor(draws.normals(1, "sample", (3, 4, 3, 3)))
     theirs = keras_transposed(kernel.numpy())
     ours = F.conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1)
@@ -226,25 +176,20 @@ def transposed_convolution():
     return relative(ours, theirs), relative(remedied, theirs)
 
 
-@agreement("L5b", "a transposed convolution with a kernel of 4 and stride 2", both="the same pixels", after="output")
+@agreement("L5b", "a transposed convolution with a kernel of 4 and stride 2", after="output")
 def transposed_convolution_of_four():
-    """With padding=1 and no output_padding: the counterpart of L4b."""
+    """With padding=1 and no output_padding: the counterpart of L4b.
+    Both: the same pixels"""
     kernel = draws.normals(1, "sample", (3, 4, 4, 4))
     ours = F.conv_transpose2d(torch.tensor(IMAGES), torch.tensor(kernel), stride=2, padding=1)
     return relative(ours, keras_transposed(kernel))
 
 
-@divergence(
-    "L6",
-    "batch normalisation's momentum",
-    pytorch="0.1 is the weight of the new batch",
-    tensorflow="0.99 is the weight of the old average",
-    remedy='keras.layers.BatchNormalization(momentum=1 - 0.1, epsilon=1e-5, dtype="float64")',
-    size=(0.89, 0.91),
-    after="output",
-)
+@divergence("L6", "batch normalisation's momentum", (0.89, 0.91), after="output")
 def batch_norm_momentum():
-    """The running mean follows ten times as fast."""
+    """The running mean follows ten times as fast.
+    PyTorch: 0.1 is the weight of the new batch  TensorFlow: 0.99 is the weight of the old average
+    Remedy: keras.layers.BatchNormalization(momentum=1 - 0.1, epsilon=1e-5, dtype="float64")"""
     ours, theirs = nn.BatchNorm2d(3, dtype=torch.float64), keras.layers.BatchNormalization(dtype="float64")
     remedied = keras.layers.BatchNormalization(momentum=1 - 0.1, epsilon=1e-5, dtype="float64")
     ours(torch.tensor(IMAGES))
@@ -256,17 +201,11 @@ def batch_norm_momentum():
     )
 
 
-@divergence(
-    "L6b",
-    "batch normalisation's running variance",
-    pytorch="unbiased, n - 1, though the batch itself is scaled by n",
-    tensorflow="biased, n",
-    remedy="1 + (ours.running_var - 1) * 15 / 16 - 0.1 / 16",
-    size=(0.05, 0.08),
-    after="output",
-)
+@divergence("L6b", "batch normalisation's running variance", (0.05, 0.08), after="output")
 def batch_norm_variance():
-    """A factor 16/15 for a batch of 16: what is trained alike predicts differently."""
+    """A factor 16/15 for a batch of 16: what is trained alike predicts differently.
+    PyTorch: unbiased, n - 1, though the batch itself is scaled by n  TensorFlow: biased, n
+    Remedy: 1 + (ours.running_var - 1) * 15 / 16 - 0.1 / 16"""
     x = draws.normals(0, "sample", (16, 3))
     ours = nn.BatchNorm1d(3, dtype=torch.float64)
     theirs = keras.layers.BatchNormalization(momentum=1 - 0.1, epsilon=1e-5, dtype="float64")
@@ -278,18 +217,10 @@ def batch_norm_variance():
     return default, relative(remedied - 0.9, new)
 
 
-@divergence(
-    "L6c",
-    "batch normalisation's epsilon",
-    pytorch="1e-5",
-    tensorflow="1e-3",
-    remedy="keras.layers.BatchNormalization(epsilon=1e-5, dtype=dtype)",
-    size=(0.0022, 0.0035),
-    float32=(0.0022, 0.0035),
-    after="output",
-)
+@divergence("L6c", "batch normalisation's epsilon", (0.0022, 0.0035), after="output")
 def batch_norm_epsilon(dtype: str = "float64"):
-    """Relative, half of 1e-3 over the variance of the feature: small features shrink most."""
+    """Relative, half of 1e-3 over the variance of the feature: small features shrink most.
+    PyTorch: 1e-5  TensorFlow: 1e-3  Remedy: keras.layers.BatchNormalization(epsilon=1e-5, dtype=dtype)"""
     x = draws.normals(0, "sample", (16, 3)).astype(dtype)
     ours = nn.BatchNorm1d(3, dtype=getattr(torch, dtype))(torch.tensor(x))
     theirs = keras.layers.BatchNormalization(dtype=dtype)(x, training=True)
@@ -297,17 +228,10 @@ def batch_norm_epsilon(dtype: str = "float64"):
     return relative(ours, theirs), relative(ours, remedied)
 
 
-@divergence(
-    "L7",
-    "LayerNorm's and GroupNorm's epsilon",
-    pytorch="1e-5",
-    tensorflow="1e-3",
-    remedy='keras.layers.LayerNormalization(epsilon=1e-5, dtype="float64")',
-    size=(0.0054, 0.0086),
-    after="output",
-)
+@divergence("L7", "LayerNorm's and GroupNorm's epsilon", (0.0054, 0.0086), after="output")
 def layer_norm_epsilon():
-    """As L6c. GroupNorm's defaults are the same two numbers."""
+    """As L6c. GroupNorm's defaults are the same two numbers.
+    PyTorch: 1e-5  TensorFlow: 1e-3  Remedy: keras.layers.LayerNormalization(epsilon=1e-5, dtype="float64")"""
     assert (nn.GroupNorm(3, 3).eps, keras.layers.GroupNormalization(3).epsilon) == (1e-5, 1e-3)
     x = draws.normals(0, "sample", (16, 5))
     ours = nn.LayerNorm(5, dtype=torch.float64)(torch.tensor(x))
@@ -316,18 +240,11 @@ def layer_norm_epsilon():
     return relative(ours, theirs), relative(ours, remedied)
 
 
-@divergence(
-    "L12",
-    "average pooling at the border",
-    pytorch="counts the padding's zeros",
-    tensorflow="does not",
-    remedy="F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)",
-    size=(0.39, 0.62),
-    float32=(0.39, 0.62),
-    after="elementwise",
-)
+@divergence("L12", "average pooling at the border", (0.39, 0.62), after="elementwise")
 def average_pooling(dtype: str = "float64"):
-    """Border pixels come out darker in PyTorch."""
+    """Border pixels come out darker in PyTorch.
+    PyTorch: counts the padding's zeros  TensorFlow: does not
+    Remedy: F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)"""
     images = IMAGES.astype(dtype)
     x, theirs = torch.tensor(images), channels_first(tf.nn.avg_pool2d(channels_last(images), 3, 1, "SAME"))
     ours = F.avg_pool2d(x, 3, 1, padding=1)
@@ -335,16 +252,11 @@ def average_pooling(dtype: str = "float64"):
     return relative(ours, theirs), relative(remedied, theirs)
 
 
-@divergence(
-    "L13",
-    "bilinear upsampling in float64",
-    pytorch="float64",
-    tensorflow="computes in float32 and calls it float64",
-    remedy='keras.layers.UpSampling2D(2, dtype="float64")',
-    size=(3e-8, 2.8e-7),
-)
+@divergence("L13", "bilinear upsampling in float64", (3e-8, 2.8e-7))
 def upsampling():
-    """The remedy is another interpolation, the nearest pixel, which is exact in both."""
+    """The remedy is another interpolation, the nearest pixel, which is exact in both.
+    PyTorch: float64  TensorFlow: computes in float32 and calls it float64
+    Remedy: keras.layers.UpSampling2D(2, dtype="float64")"""
     x = torch.tensor(IMAGES)
     bilinear = keras.layers.UpSampling2D(2, interpolation="bilinear", dtype="float64")(channels_last(IMAGES))
     nearest = keras.layers.UpSampling2D(2, dtype="float64")(channels_last(IMAGES))
@@ -352,17 +264,13 @@ def upsampling():
     return default, relative(F.interpolate(x, scale_factor=2), channels_first(nearest))
 
 
-@divergence(
-    "L13b",
-    "bicubic upsampling",
-    pytorch="the cubic with a = -0.75",
-    tensorflow="a = -0.5, and weights renormalised at the border; computes in float32",
-    remedy='F.interpolate(x, scale_factor=2, mode="bicubic", antialias=True)',
-    size=(0.076, 0.12),
-    after="float32 constant",
-)
+@divergence("L13b", "bicubic upsampling", (0.076, 0.12), after="float32 constant")
 def bicubic():
-    """PyTorch's antialias=True is meant for shrinking; for enlarging, all it changes is the cubic, to TensorFlow's."""
+    """PyTorch's antialias=True is meant for shrinking; for enlarging, all it changes is the cubic, to
+    TensorFlow's.
+    PyTorch: the cubic with a = -0.75
+    TensorFlow: a = -0.5, and weights renormalised at the border; computes in float32
+    Remedy: F.interpolate(x, scale_factor=2, mode="bicubic", antialias=True)"""
     x = torch.tensor(IMAGES)
     theirs = channels_first(keras.layers.UpSampling2D(2, interpolation="bicubic")(channels_last(IMAGES)))
     ours = F.interpolate(x, scale_factor=2, mode="bicubic")
@@ -370,17 +278,12 @@ def bicubic():
     return relative(ours, theirs), relative(remedied, theirs)
 
 
-@divergence(
-    "L14",
-    "a layer that is simply called",
-    pytorch="is training: dropout drops, batch norm uses the batch",
-    tensorflow="is predicting: dropout passes everything, batch norm uses its averages",
-    remedy="dropout.eval(); tf_dropout(x, training=False)",
-    size=(0.3, 0.7),
-    unit="of entries",
-)
+@divergence("L14", "a layer that is simply called", (0.3, 0.7), unit="of entries")
 def training_by_default():
-    """The share of entries that differ, with dropout of 0.5. Both scale what is left by 1 / (1 - p) when training."""
+    """The share of entries that differ, with dropout of 0.5. Both scale what is left by 1 / (1 - p) when training.
+    PyTorch: is training: dropout drops, batch norm uses the batch
+    TensorFlow: is predicting: dropout passes everything, batch norm uses its averages
+    Remedy: dropout.eval(); tf_dropout(x, training=False)"""
     x = draws.uniforms(0, "sample", (40, 25))
     dropout, tf_dropout = nn.Dropout(0.5), keras.layers.Dropout(0.5, dtype="float64")
     torch.manual_seed(0)
@@ -392,17 +295,10 @@ def training_by_default():
     return default, relative(dropout(torch.tensor(x)), tf_dropout(x, training=False))
 
 
-@divergence(
-    "L14b",
-    "dropout with one seed",
-    pytorch="its own mask",
-    tensorflow="its own mask",
-    remedy='mask = draws.uniforms(0, "noise", (40, 25)) < 0.5',
-    size=(0.4, 0.6),
-    unit="of entries",
-)
+@divergence("L14b", "dropout with one seed", (0.4, 0.6), unit="of entries")
 def dropout_masks():
-    """Equal seeds drop different units (as R1); a mask from NumPy drops the same ones."""
+    """Equal seeds drop different units (as R1); a mask from NumPy drops the same ones.
+    PyTorch: its own mask  TensorFlow: its own mask  Remedy: mask = draws.uniforms(0, "noise", (40, 25)) < 0.5"""
     x = np.ones((40, 25))
     torch.manual_seed(0)
     ours = F.dropout(torch.tensor(x), 0.5)
@@ -411,17 +307,11 @@ def dropout_masks():
     return unequal(ours, theirs), unequal(torch.tensor(x) * torch.tensor(mask) * 2, tf.constant(x) * mask * 2)
 
 
-@divergence(
-    "L15",
-    "float64 data for a layer made with default settings",
-    pytorch="raises an error",
-    tensorflow="casts the data to float32, silently",
-    remedy='keras.layers.Dense(6, dtype="float64")',
-    size=(2e-8, 1.9e-7),
-    after="output",
-)
+@divergence("L15", "float64 data for a layer made with default settings", (2e-8, 1.9e-7), after="output")
 def input_dtype():
-    """NumPy's arrays are float64; Keras computes with less and says nothing."""
+    """NumPy's arrays are float64; Keras computes with less and says nothing.
+    PyTorch: raises an error  TensorFlow: casts the data to float32, silently
+    Remedy: keras.layers.Dense(6, dtype="float64")"""
     x = draws.uniforms(0, "sample", (5, 6))
     with pytest.raises(RuntimeError, match="dtype"):
         nn.Linear(6, 6)(torch.tensor(x))
@@ -435,17 +325,12 @@ def input_dtype():
     return relative(ours(torch.tensor(x)), theirs(x)), relative(ours(torch.tensor(x)), remedied(x))
 
 
-@divergence(
-    "L15b",
-    "asking for float64 everywhere",
-    pytorch="torch.set_default_dtype holds from the next layer on",
-    tensorflow="keras.config.set_floatx does nothing for layers once one was made",
-    remedy='keras.config.set_dtype_policy("float64")',
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("L15b", "asking for float64 everywhere", (1, 1), unit="of entries")
 def float64_everywhere():
-    """The first layer freezes the policy; after that floatx governs optimizers and nothing else."""
+    """The first layer freezes the policy; after that floatx governs optimizers and nothing else.
+    PyTorch: torch.set_default_dtype holds from the next layer on
+    TensorFlow: keras.config.set_floatx does nothing for layers once one was made
+    Remedy: keras.config.set_dtype_policy("float64")"""
     keras.layers.Dense(1)
     keras.config.set_floatx("float64")
     default = unequal("float64", keras.layers.Dense(1).dtype)
@@ -453,17 +338,11 @@ def float64_everywhere():
     return default, unequal("float64", keras.layers.Dense(1).dtype)
 
 
-@divergence(
-    "L16",
-    "a layer's parameters before its first call",
-    pytorch="are there",
-    tensorflow="are not: the list is empty",
-    remedy="theirs.build((None, 5))",
-    size=(2, 2),
-    unit="tensors",
-)
+@divergence("L16", "a layer's parameters before its first call", (2, 2), unit="tensors")
 def lazy_building():
-    """A loop that copies, counts or penalises the weights of an unbuilt Keras model does nothing, without an error."""
+    """A loop that copies, counts or penalises the weights of an unbuilt Keras model does nothing, without an
+    error.
+    PyTorch: are there  TensorFlow: are not: the list is empty  Remedy: theirs.build((None, 5))"""
     ours, theirs = nn.Linear(5, 4), keras.layers.Dense(4)
     default = len(list(ours.parameters())) - len(theirs.trainable_variables)
     theirs.build((None, 5))

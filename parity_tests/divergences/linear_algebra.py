@@ -17,11 +17,10 @@ LOPSIDED = COVARIANCE + np.triu(np.ones((4, 4)), 1) / 2  # what rounding does to
 INDEFINITE = np.array([[1.0, 2.0], [2.0, 1.0]])
 
 
-@agreement(
-    "G1", "gradients of Cholesky, log det, solve and triangular solve", both="equal, and symmetric", after="gradient"
-)
+@agreement("G1", "gradients of Cholesky, log det, solve and triangular solve", after="gradient")
 def factorisations():
-    """The workhorses of this project. For triangular solves only the lower triangle has a gradient, in both."""
+    """The workhorses of this project. For triangular solves only the lower triangle has a gradient, in both.
+    Both: equal, and symmetric"""
     b = draws.normals(1, "sample", (4, 2))
     pairs = [
         (lambda a: torch.linalg.cholesky(a), lambda a: tf.linalg.cholesky(a)),
@@ -35,18 +34,10 @@ def factorisations():
     return max(relative(torch_gradient(f, COVARIANCE), tf_gradient(g, COVARIANCE)) for f, g in pairs)
 
 
-@divergence(
-    "G2",
-    "the gradient of eigenvalues",
-    pytorch="symmetric",
-    tensorflow="all in the lower triangle",
-    remedy="(theirs + tf.transpose(theirs)) / 2",
-    size=(0.19, 0.31),
-    float32=(0.19, 0.31),
-    after="gradient",
-)
+@divergence("G2", "the gradient of eigenvalues", (0.19, 0.31), after="gradient")
 def eigenvalues(dtype: str = "float64"):
-    """Equal for symmetric changes of the matrix; not what a step along the gradient makes of it."""
+    """Equal for symmetric changes of the matrix; not what a step along the gradient makes of it.
+    PyTorch: symmetric  TensorFlow: all in the lower triangle  Remedy: (theirs + tf.transpose(theirs)) / 2"""
     ours = torch_gradient(lambda a: torch.linalg.eigvalsh(a) ** 2, COVARIANCE.astype(dtype))
     theirs = tf_gradient(lambda a: tf.linalg.eigvalsh(a) ** 2, COVARIANCE.astype(dtype))
     return relative(ours, theirs), relative(ours, (theirs + tf.transpose(theirs)) / 2)
@@ -58,18 +49,10 @@ def fix_signs(vectors: np.ndarray) -> np.ndarray:
     return vectors * np.sign(np.take_along_axis(vectors, largest[..., None, :], axis=-2))
 
 
-@divergence(
-    "G3",
-    "eigenvectors",
-    pytorch="of one sign",
-    tensorflow="of the other, as likely as not",
-    remedy="fix_signs(ours); fix_signs(theirs)",
-    size=(0.25, 0.75),
-    unit="of entries",
-    after="gradient through a solve",
-)
+@divergence("G3", "eigenvectors", (0.25, 0.75), unit="of entries", after="gradient through a solve")
 def eigenvectors():
-    """The share of 200 matrices' eigenvectors with another sign. Let the largest entry be positive."""
+    """The share of 200 matrices' eigenvectors with another sign. Let the largest entry be positive.
+    PyTorch: of one sign  TensorFlow: of the other, as likely as not  Remedy: fix_signs(ours); fix_signs(theirs)"""
     roots = draws.normals(0, "sample", (200, 3, 3))
     matrices = roots @ roots.transpose(0, 2, 1) + np.diag([1.0, 4.0, 9.0])
     ours, theirs = torch.linalg.eigh(torch.tensor(matrices))[1].numpy(), tf.linalg.eigh(matrices)[1].numpy()
@@ -77,33 +60,21 @@ def eigenvectors():
     return turned.mean(), relative(fix_signs(ours), fix_signs(theirs))
 
 
-@divergence(
-    "G4",
-    "the log determinant of a matrix that is not quite symmetric",
-    pytorch="torch.logdet: by LU, of the matrix as it is",
-    tensorflow="tf.linalg.logdet: by Cholesky, of its lower triangle",
-    remedy="0.5 * (LOPSIDED + LOPSIDED.T)",
-    size=(0.038, 0.061),
-    after="gradient",
-)
+@divergence("G4", "the log determinant of a matrix that is not quite symmetric", (0.038, 0.061), after="gradient")
 def log_determinant():
-    """Cholesky reads the lower triangle in both. Symmetrise first, or use Cholesky in both."""
+    """Cholesky reads the lower triangle in both. Symmetrise first, or use Cholesky in both.
+    PyTorch: torch.logdet: by LU, of the matrix as it is
+    TensorFlow: tf.linalg.logdet: by Cholesky, of its lower triangle  Remedy: 0.5 * (LOPSIDED + LOPSIDED.T)"""
     ours, theirs = torch.logdet(torch.tensor(LOPSIDED)), tf.linalg.logdet(LOPSIDED)
     symmetric = 0.5 * (LOPSIDED + LOPSIDED.T)
     return relative(theirs, ours), relative(torch.logdet(torch.tensor(symmetric)), tf.linalg.logdet(symmetric))
 
 
-@divergence(
-    "G5",
-    "Cholesky of a matrix that is not positive definite",
-    pytorch="raises an error",
-    tensorflow="NaN, with leftovers of memory above the diagonal, and no error",
-    remedy="torch_gaussian.cholesky(torch.tensor(INDEFINITE)); tf_gaussian.cholesky(INDEFINITE)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("G5", "Cholesky of a matrix that is not positive definite", (1, 1), unit="of entries")
 def cholesky_of_indefinite():
-    """The project's own gives NaN where it fails, in both; the estimator looks and says what to do."""
+    """The project's own gives NaN where it fails, in both; the estimator looks and says what to do.
+    PyTorch: raises an error  TensorFlow: NaN, with leftovers of memory above the diagonal, and no error
+    Remedy: torch_gaussian.cholesky(torch.tensor(INDEFINITE)); tf_gaussian.cholesky(INDEFINITE)"""
     with pytest.raises(torch.linalg.LinAlgError, match="not positive-definite"):
         torch.linalg.cholesky(torch.tensor(INDEFINITE))
     silent = np.isnan(tf.linalg.cholesky(INDEFINITE).numpy()[[0, 1, 1], [0, 0, 1]]).mean()
@@ -111,114 +82,72 @@ def cholesky_of_indefinite():
     return silent, unequal(np.tril(ours.isnan()), tf.math.is_nan(theirs))
 
 
-@divergence(
-    "G14",
-    "a solve with a Cholesky factor",
-    pytorch="torch.cholesky_solve(b, factor)",
-    tensorflow="tf.linalg.cholesky_solve(factor, b)",
-    remedy="tf.linalg.cholesky_solve(factor, b)",
-    size=(8300.0, 14000.0),
-    after="gradient through a solve",
-)
+@divergence("G14", "a solve with a Cholesky factor", (8300.0, 14000.0), after="gradient through a solve")
 def cholesky_solve():
-    """The arguments are the other way round. With a square right-hand side both orders compute."""
+    """The arguments are the other way round. With a square right-hand side both orders compute.
+    PyTorch: torch.cholesky_solve(b, factor)  TensorFlow: tf.linalg.cholesky_solve(factor, b)
+    Remedy: tf.linalg.cholesky_solve(factor, b)"""
     factor, b = np.linalg.cholesky(COVARIANCE), draws.normals(1, "sample", (4, 4))
     ours = torch.cholesky_solve(torch.tensor(b), torch.tensor(factor))
     return relative(ours, tf.linalg.cholesky_solve(b, factor)), relative(ours, tf.linalg.cholesky_solve(factor, b))
 
 
-@divergence(
-    "G15",
-    "the singular value decomposition",
-    pytorch="U, s, V': the last is transposed",
-    tensorflow="s, U, V: another order, and not transposed",
-    remedy="tf.transpose(v)",
-    size=(0.4, 0.63),
-    after="gradient through a solve",
-)
+@divergence("G15", "the singular value decomposition", (0.4, 0.63), after="gradient through a solve")
 def singular_vectors():
-    """The principal axes are rows in one and columns in the other. Signs as in G3."""
+    """The principal axes are rows in one and columns in the other. Signs as in G3.
+    PyTorch: U, s, V': the last is transposed  TensorFlow: s, U, V: another order, and not transposed
+    Remedy: tf.transpose(v)"""
     ours = torch.linalg.svd(torch.tensor(ROOT))[2]
     v = tf.linalg.svd(ROOT)[2]
     return relative(ours.abs(), tf.abs(v)), relative(ours.abs(), tf.abs(tf.transpose(v)))
 
 
-@divergence(
-    "G16",
-    "least squares with nearly collinear columns",
-    pytorch="orthogonal factorisation: error as the condition",
-    tensorflow="normal equations by default: error as its square",
-    remedy="tf.linalg.lstsq(x, y, fast=False)",
-    size=(3.9e-7, 3.6e-6),
-    after="ill-conditioned",
-)
+@divergence("G16", "least squares with nearly collinear columns", (3.9e-7, 3.6e-6), after="ill-conditioned")
 def least_squares():
-    """A polynomial of degree 8, condition 6e5: nine digits are left of sixteen, or five."""
+    """A polynomial of degree 8, condition 6e5: nine digits are left of sixteen, or five.
+    PyTorch: orthogonal factorisation: error as the condition
+    TensorFlow: normal equations by default: error as its square  Remedy: tf.linalg.lstsq(x, y, fast=False)"""
     x = np.vander(np.linspace(0, 1, 30), 9)
     y = x.sum(axis=1, keepdims=True)
     ours = torch.linalg.lstsq(torch.tensor(x), torch.tensor(y)).solution
     return relative(ours, tf.linalg.lstsq(x, y)), relative(ours, tf.linalg.lstsq(x, y, fast=False))
 
 
-@divergence(
-    "G17",
-    "the 2-norm of a matrix",
-    pytorch="torch.linalg.norm(a, 2): the largest singular value",
-    tensorflow="tf.norm(a, ord=2): the root of the sum of squares",
-    remedy="tf.norm(ROOT, ord=2, axis=(0, 1))",
-    size=(0.27, 0.44),
-    after="gradient",
-)
+@divergence("G17", "the 2-norm of a matrix", (0.27, 0.44), after="gradient")
 def matrix_norm():
-    """TensorFlow flattens unless an axis pair is named. Without an order both give the root of the sum of squares."""
+    """TensorFlow flattens unless an axis pair is named. Without an order both give the root of the sum of squares.
+    PyTorch: torch.linalg.norm(a, 2): the largest singular value
+    TensorFlow: tf.norm(a, ord=2): the root of the sum of squares  Remedy: tf.norm(ROOT, ord=2, axis=(0, 1))"""
     ours = torch.linalg.norm(torch.tensor(ROOT), 2)
     return relative(ours, tf.norm(ROOT, ord=2)), relative(ours, tf.norm(ROOT, ord=2, axis=(0, 1)))
 
 
-@divergence(
-    "G18",
-    "normalising a short vector",
-    pytorch="x / max(|x|, 1e-12)",
-    tensorflow="x / sqrt(max(|x|², 1e-12)): the floor of the length is 1e-6",
-    remedy="tf.math.l2_normalize(x, epsilon=1e-24)",
-    size=(0.94, 0.96),
-    after="elementwise",
-)
+@divergence("G18", "normalising a short vector", (0.94, 0.96), after="elementwise")
 def normalise():
-    """A vector of length 5e-8 becomes one of length 1, or of length 1/20."""
+    """A vector of length 5e-8 becomes one of length 1, or of length 1/20.
+    PyTorch: x / max(|x|, 1e-12)  TensorFlow: x / sqrt(max(|x|², 1e-12)): the floor of the length is 1e-6
+    Remedy: tf.math.l2_normalize(x, epsilon=1e-24)"""
     x = np.array([3e-8, 4e-8])
     ours = F.normalize(torch.tensor(x), dim=0)
     return relative(ours, tf.math.l2_normalize(x)), relative(ours, tf.math.l2_normalize(x, epsilon=1e-24))
 
 
-@divergence(
-    "G19",
-    "the pseudoinverse of a nearly singular matrix",
-    pytorch="drops singular values below D eps of the largest",
-    tensorflow="below 10 D eps",
-    remedy="tf.linalg.pinv(a, rcond=2 * np.finfo(np.float64).eps)",
-    size=(1, 1),
-    after="gradient",
-)
+@divergence("G19", "the pseudoinverse of a nearly singular matrix", (1, 1), after="gradient")
 def pseudoinverse():
-    """Between the two thresholds one inverts what the other calls zero: 1e15 against 0."""
+    """Between the two thresholds one inverts what the other calls zero: 1e15 against 0.
+    PyTorch: drops singular values below D eps of the largest  TensorFlow: below 10 D eps
+    Remedy: tf.linalg.pinv(a, rcond=2 * np.finfo(np.float64).eps)"""
     a = np.diag([1.0, 1e-15])
     ours = torch.linalg.pinv(torch.tensor(a))
     remedied = tf.linalg.pinv(a, rcond=2 * np.finfo(np.float64).eps)
     return relative(ours, tf.linalg.pinv(a)), relative(ours, remedied)
 
 
-@divergence(
-    "G20",
-    "transposing a batch of matrices",
-    pytorch="x.mT: the last two axes",
-    tensorflow="tf.transpose(x): all axes, reversed",
-    remedy="tf.linalg.matrix_transpose(x)",
-    size=(0.75, 1.2),
-    unit="of entries",
-)
+@divergence("G20", "transposing a batch of matrices", (0.75, 1.2), unit="of entries")
 def batch_transpose():
-    """For K components of as many dimensions as components the shapes do not tell."""
+    """For K components of as many dimensions as components the shapes do not tell.
+    PyTorch: x.mT: the last two axes  TensorFlow: tf.transpose(x): all axes, reversed
+    Remedy: tf.linalg.matrix_transpose(x)"""
     x = draws.normals(0, "sample", (4, 4, 4))
     ours = torch.tensor(x).mT
     return unequal(ours, tf.transpose(x)), unequal(ours, tf.linalg.matrix_transpose(x))

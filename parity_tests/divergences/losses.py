@@ -39,18 +39,12 @@ def log_likelihoods(pixels: np.ndarray, log_odds: np.ndarray) -> tuple[torch.Ten
     return ours, tf_elbo.bernoulli_log_likelihood(x, logits)
 
 
-@divergence(
-    "S1",
-    "binary cross entropy of a probability that is wrong and sure",
-    pytorch="the logarithm is clamped at -100",
-    tensorflow="the probability is clipped to [1e-7, 1 - 1e-7]: never above 16.1",
-    remedy="torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)",
-    size=(0.83, 0.845),
-    float32=(0.83, 0.845),
-    after="loss",
-)
+@divergence("S1", "binary cross entropy of a probability that is wrong and sure", (0.83, 0.845), after="loss")
 def cross_entropy_of_probabilities(dtype: str = "float64"):
-    """100 and 16.1 nats for one pixel; where clipped, Keras's gradient is 0 and PyTorch's is -1e10. Use logits."""
+    """100 and 16.1 nats for one pixel; where clipped, Keras's gradient is 0 and PyTorch's is -1e10. Use logits.
+    PyTorch: the logarithm is clamped at -100
+    TensorFlow: the probability is clipped to [1e-7, 1 - 1e-7]: never above 16.1
+    Remedy: torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)"""
     y, p, logit = (np.array([[value]], dtype) for value in (1.0, 0.0, -800.0))
     ours = F.binary_cross_entropy(torch.tensor(p), torch.tensor(y), reduction="none")[:, 0]
     small = np.full((1, 1), 1e-10, dtype)
@@ -61,18 +55,11 @@ def cross_entropy_of_probabilities(dtype: str = "float64"):
     return relative(ours, keras.losses.binary_crossentropy(y, p)), relative(*log_likelihoods(y, logit))
 
 
-@divergence(
-    "S2",
-    "binary cross entropy of logits",
-    pytorch="(1 - y) x - log sigmoid(x), which cancels",
-    tensorflow="max(x, 0) - x y + log(1 + exp(-|x|))",
-    remedy="torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)",
-    size=(0.9, 1.1),
-    float32=(0.9, 1.1),
-    after="loss",
-)
+@divergence("S2", "binary cross entropy of logits", (0.9, 1.1), after="loss")
 def cross_entropy_of_logits(dtype: str = "float64"):
-    """Of a pixel that is right and sure, x = -40, PyTorch keeps no digit; in float32 none is left from x = -17 on."""
+    """Of a pixel that is right and sure, x = -40, PyTorch keeps no digit; in float32 none is left from x = -17 on.
+    PyTorch: (1 - y) x - log sigmoid(x), which cancels  TensorFlow: max(x, 0) - x y + log(1 + exp(-|x|))
+    Remedy: torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)"""
     y, x = np.zeros((1, 1), dtype), np.full((1, 1), -40, dtype)
     ours = F.binary_cross_entropy_with_logits(torch.tensor(x), torch.tensor(y), reduction="none")
     theirs = tf.nn.sigmoid_cross_entropy_with_logits(y, x)
@@ -82,75 +69,57 @@ def cross_entropy_of_logits(dtype: str = "float64"):
 @divergence(
     "S2b",
     "binary cross entropy of grey pixels",
-    pytorch="rounds at the size of the logit",
-    tensorflow="rounds at the size of the loss",
-    remedy="torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)",
-    size=(2.3e-15, 2.2e-14),
+    (2.3e-15, 2.2e-14),
     float32=(1.2e-6, 1.2e-5),
     unit="absolute",
     after="elementwise",
 )
 def cross_entropy_of_grey_pixels(dtype: str = "float64"):
-    """Logits of spread 25, the worst of 4,704 pixels."""
+    """Logits of spread 25, the worst of 4,704 pixels.
+    PyTorch: rounds at the size of the logit  TensorFlow: rounds at the size of the loss
+    Remedy: torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)"""
     y, x = draws.uniforms(1, "sample", (4704, 1)).astype(dtype), LOGITS.reshape(-1, 1).astype(dtype)
     ours = F.binary_cross_entropy_with_logits(torch.tensor(x), torch.tensor(y), reduction="none")
     default = absolute(ours, tf.nn.sigmoid_cross_entropy_with_logits(y, x))
     return default, absolute(*log_likelihoods(y, x))
 
 
-@divergence(
-    "S2c",
-    "what the loss expects",
-    pytorch="cross_entropy: logits",
-    tensorflow="categorical_crossentropy: probabilities, unless told",
-    remedy='keras.losses.CategoricalCrossentropy(from_logits=True, dtype="float64")',
-    size=(0.99, 1.01),
-    after="loss",
-)
+@divergence("S2c", "what the loss expects", (0.99, 1.01), after="loss")
 def logits_or_probabilities():
-    """Keras takes logits for probabilities, scales and clips them, and returns a number: 1e-7 for 0.35."""
+    """Keras takes logits for probabilities, scales and clips them, and returns a number: 1e-7 for 0.35.
+    PyTorch: cross_entropy: logits  TensorFlow: categorical_crossentropy: probabilities, unless told
+    Remedy: keras.losses.CategoricalCrossentropy(from_logits=True, dtype="float64")"""
     x, y = np.array([[1.0, 2.0, -1.0]]), np.array([[0.0, 1.0, 0.0]])
     ours = F.cross_entropy(torch.tensor(x), torch.tensor(y))
     remedied = keras.losses.CategoricalCrossentropy(from_logits=True, dtype="float64")
     return relative(ours, keras.losses.CategoricalCrossentropy()(y, x)), relative(ours, remedied(y, x))
 
 
-@agreement("S2d", "label smoothing of categories", both="(1 - a) y + a / K", after="loss")
+@agreement("S2d", "label smoothing of categories", after="loss")
 def label_smoothing():
-    """With the logits passed as logits (S2c). Keras also smooths binary labels, PyTorch does not."""
+    """With the logits passed as logits (S2c). Keras also smooths binary labels, PyTorch does not.
+    Both: (1 - a) y + a / K"""
     x, y = draws.normals(0, "sample", (5, 3)), np.eye(3)[[0, 1, 2, 0, 1]]
     theirs = keras.losses.categorical_crossentropy(y, x, from_logits=True, label_smoothing=0.1)
     return relative(F.cross_entropy(torch.tensor(x), torch.tensor(y), label_smoothing=0.1), tf.reduce_mean(theirs))
 
 
-@divergence(
-    "S2e",
-    "the order of a loss's arguments",
-    pytorch="prediction, target",
-    tensorflow="target, prediction",
-    remedy="log_likelihoods(pixels=y, log_odds=np.log(p / (1 - p)))",
-    size=(9.6, 16.0),
-    after="loss",
-)
+@divergence("S2e", "the order of a loss's arguments", (9.6, 16.0), after="loss")
 def order_of_arguments():
-    """Both orders compute. A squared error does not care, a cross entropy does: name the arguments."""
+    """Both orders compute. A squared error does not care, a cross entropy does: name the arguments.
+    PyTorch: prediction, target  TensorFlow: target, prediction
+    Remedy: log_likelihoods(pixels=y, log_odds=np.log(p / (1 - p)))"""
     y, p = np.array([[0.0, 1.0, 1.0]]), np.array([[0.3, 0.6, 0.99]])
     ours = F.binary_cross_entropy(torch.tensor(p), torch.tensor(y))
     default = relative(ours, keras.losses.binary_crossentropy(p, y)[0])
     return default, relative(*log_likelihoods(pixels=y, log_odds=np.log(p / (1 - p))))
 
 
-@divergence(
-    "S3",
-    "the reduction of a loss over 784 pixels",
-    pytorch="F.*: the mean over everything",
-    tensorflow="tf.nn.*: none, so that one sums over pixels",
-    remedy="torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)",
-    size=(0.99, 1),
-    after="loss",
-)
+@divergence("S3", "the reduction of a loss over 784 pixels", (0.99, 1), after="loss")
 def reductions():
-    """The mean is 784 times too small beside the KL term of an ELBO. The classes of Keras average as PyTorch does."""
+    """The mean is 784 times too small beside the KL term of an ELBO. The classes of Keras average as PyTorch does.
+    PyTorch: F.*: the mean over everything  TensorFlow: tf.nn.*: none, so that one sums over pixels
+    Remedy: torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)"""
     ours = F.binary_cross_entropy_with_logits(torch.tensor(LOGITS), torch.tensor(PIXELS))
     theirs = tf.nn.sigmoid_cross_entropy_with_logits(PIXELS, LOGITS)
     per_image = tf.reduce_mean(tf.reduce_sum(theirs, axis=1))
@@ -158,34 +127,22 @@ def reductions():
     return relative(per_image, ours), relative(*log_likelihoods(PIXELS, LOGITS))
 
 
-@divergence(
-    "S3b",
-    "a loss of float64 arrays",
-    pytorch="float64",
-    tensorflow="keras.losses classes cast to float32",
-    remedy='keras.losses.MeanSquaredError(dtype="float64")',
-    size=(1.3e-8, 1.2e-7),
-    after="loss",
-)
+@divergence("S3b", "a loss of float64 arrays", (1.3e-8, 1.2e-7), after="loss")
 def loss_dtype():
-    """The functions, keras.losses.mean_squared_error, keep float64; the classes do not."""
+    """The functions, keras.losses.mean_squared_error, keep float64; the classes do not.
+    PyTorch: float64  TensorFlow: keras.losses classes cast to float32
+    Remedy: keras.losses.MeanSquaredError(dtype="float64")"""
     a, b = draws.uniforms(0, "sample", (5, 7)), draws.uniforms(1, "sample", (5, 7))
     ours = F.mse_loss(torch.tensor(a), torch.tensor(b))
     remedied = keras.losses.MeanSquaredError(dtype="float64")
     return relative(ours, keras.losses.MeanSquaredError()(b, a)), relative(ours, remedied(b, a))
 
 
-@divergence(
-    "S3c",
-    "a column of predictions and a vector of targets",
-    pytorch="mse_loss pairs each with each, with a warning",
-    tensorflow="drops the axis of length one",
-    remedy="y[:, None]",
-    size=(0.9, 1),
-    after="loss",
-)
+@divergence("S3c", "a column of predictions and a vector of targets", (0.9, 1), after="loss")
 def broadcast_targets():
-    """(N, 1) against (N,): the mean over N² pairs is no error but the variance of the data."""
+    """(N, 1) against (N,): the mean over N² pairs is no error but the variance of the data.
+    PyTorch: mse_loss pairs each with each, with a warning  TensorFlow: drops the axis of length one
+    Remedy: y[:, None]"""
     y = draws.normals(0, "sample", (20,))
     prediction = y[:, None] + 0.1
     with warnings.catch_warnings():
@@ -195,17 +152,12 @@ def broadcast_targets():
     return relative(ours, theirs), relative(F.mse_loss(torch.tensor(prediction), torch.tensor(y[:, None])), theirs)
 
 
-@divergence(
-    "S4",
-    "the Kullback-Leibler divergence KL(p || q)",
-    pytorch="kl_div(log q, p): second argument first; the mean over all entries",
-    tensorflow="KLDivergence(p, q): the sum over the last axis; clips at 1e-7",
-    remedy="(p * np.log(p / q)).sum(axis=1).mean()",
-    size=(1.6, 2.5),
-    after="loss",
-)
+@divergence("S4", "the Kullback-Leibler divergence KL(p || q)", (1.6, 2.5), after="loss")
 def kl_divergence():
-    """The mean over entries is not the divergence. Written out, sum over the axis and mean over the batch."""
+    """The mean over entries is not the divergence. Written out, sum over the axis and mean over the batch.
+    PyTorch: kl_div(log q, p): second argument first; the mean over all entries
+    TensorFlow: KLDivergence(p, q): the sum over the last axis; clips at 1e-7
+    Remedy: (p * np.log(p / q)).sum(axis=1).mean()"""
     p, q = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]]), np.array([[0.3, 0.4, 0.3], [0.2, 0.2, 0.6]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -215,17 +167,13 @@ def kl_divergence():
     return relative(ours, theirs), relative(remedied, (p * np.log(p / q)).sum(axis=1).mean())
 
 
-@divergence(
-    "S5",
-    "the Gaussian negative log likelihood",
-    pytorch="gaussian_nll_loss: no log 2 pi; variances clamped at 1e-6",
-    tensorflow="none in Keras; written out, it has both",
-    remedy="torch_elbo.gaussian_log_likelihood(x, mean, log_var); tf_elbo.gaussian_log_likelihood(x, mean, log_var)",
-    size=(0.81, 1.3),
-    after="loss",
-)
+@divergence("S5", "the Gaussian negative log likelihood", (0.81, 1.3), after="loss")
 def gaussian_nll():
-    """A learned variance below 1e-6 is another density in PyTorch, and a bound without its constants is no bound."""
+    """A learned variance below 1e-6 is another density in PyTorch, and a bound without its constants is no bound.
+    PyTorch: gaussian_nll_loss: no log 2 pi; variances clamped at 1e-6
+    TensorFlow: none in Keras; written out, it has both
+    Remedy: torch_elbo.gaussian_log_likelihood(x, mean, log_var); tf_elbo.gaussian_log_likelihood(x, mean,
+    log_var)"""
 
     arrays = draws.normals(0, "sample", (5, 3)), np.zeros((5, 3)), np.zeros((5, 3))
     x, mean, log_var = map(torch.tensor, arrays)
@@ -238,52 +186,33 @@ def gaussian_nll():
     return relative(-stock.sum(dim=1), theirs), relative(ours, theirs)
 
 
-@divergence(
-    "S6",
-    "the variance of (1, 2, 4)",
-    pytorch="torch.var, std and cov: over n - 1",
-    tensorflow="tf.math.reduce_variance, keras.ops.var: over n",
-    remedy="torch.var(x, correction=0)",
-    size=(0.33, 0.34),
-    float32=(0.33, 0.34),
-    after="elementwise",
-)
+@divergence("S6", "the variance of (1, 2, 4)", (0.33, 0.34), after="elementwise")
 def variance(dtype: str = "float64"):
-    """2.333 and 1.556. Maximum likelihood, hence EM, divides by n."""
+    """2.333 and 1.556. Maximum likelihood, hence EM, divides by n.
+    PyTorch: torch.var, std and cov: over n - 1  TensorFlow: tf.math.reduce_variance, keras.ops.var: over n
+    Remedy: torch.var(x, correction=0)"""
     array = np.array([1.0, 2.0, 4.0], dtype)
     x, theirs = torch.tensor(array), tf.math.reduce_variance(array)
     assert absolute(theirs, keras.ops.var(array)) == 0
     return relative(torch.var(x), theirs), relative(torch.var(x, correction=0), theirs)
 
 
-@divergence(
-    "S6b",
-    "the covariance of a sample",
-    pytorch="torch.cov: variables in rows, over n - 1; so is np.cov",
-    tensorflow="none; tfp.stats.covariance has variables in columns, over n",
-    remedy="torch_gaussian.maximum_likelihood(torch.tensor(x))",
-    size=(0.1, 0.12),
-    after="output",
-)
+@divergence("S6b", "the covariance of a sample", (0.1, 0.12), after="output")
 def covariance():
-    """A tenth off for ten points in float64; the M step's covariance is over n."""
+    """A tenth off for ten points in float64; the M step's covariance is over n.
+    PyTorch: torch.cov: variables in rows, over n - 1; so is np.cov
+    TensorFlow: none; tfp.stats.covariance has variables in columns, over n
+    Remedy: torch_gaussian.maximum_likelihood(torch.tensor(x))"""
     x = draws.normals(0, "sample", (10, 3))
     theirs = tf_gaussian.maximum_likelihood(tf.constant(x))[1]
     ours = torch_gaussian.maximum_likelihood(torch.tensor(x))[1]
     return relative(theirs, torch.cov(torch.tensor(x).T)), relative(ours, theirs)
 
 
-@divergence(
-    "S6c",
-    "the variance of one number",
-    pytorch="NaN, 0 over 0",
-    tensorflow="0",
-    remedy="torch.var(one, correction=0)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("S6c", "the variance of one number", (1, 1), unit="of entries")
 def variance_of_one():
-    """A last batch of one, a component with one point."""
+    """A last batch of one, a component with one point.
+    PyTorch: NaN, 0 over 0  TensorFlow: 0  Remedy: torch.var(one, correction=0)"""
     one = torch.tensor([2.0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -291,17 +220,11 @@ def variance_of_one():
     return default, unequal(torch.var(one, correction=0), tf.math.reduce_variance([2.0]))
 
 
-@divergence(
-    "S7",
-    "the Poisson negative log likelihood",
-    pytorch="takes the log of the rate, unless told",
-    tensorflow="takes the rate",
-    remedy="F.poisson_nll_loss(rate, y, log_input=False, eps=1e-7)",
-    size=(0.43, 0.69),
-    after="loss",
-)
+@divergence("S7", "the Poisson negative log likelihood", (0.43, 0.69), after="loss")
 def poisson():
-    """And the small number inside the logarithm is 1e-8 in one, 1e-7 in the other."""
+    """And the small number inside the logarithm is 1e-8 in one, 1e-7 in the other.
+    PyTorch: takes the log of the rate, unless told  TensorFlow: takes the rate
+    Remedy: F.poisson_nll_loss(rate, y, log_input=False, eps=1e-7)"""
     counts, rates = np.array([[1.0, 2.0, 0.0]]), np.array([[1.5, 0.5, 2.0]])
     y, rate = torch.tensor(counts), torch.tensor(rates)
     theirs = keras.losses.poisson(counts, rates)[0]

@@ -68,51 +68,35 @@ def rates_apart(a: torch.Tensor, b: tf.Tensor) -> float:
     return absolute(a, b) / RATE
 
 
-@divergence(
-    "O1",
-    "Adam's epsilon, by default",
-    pytorch="1e-8, added after the bias correction",
-    tensorflow="1e-7, added before it (the paper's epsilon-hat)",
-    remedy="torch_optimizer.Adam(ours, **settings); tf_optimizer.Adam(theirs, **settings)",
-    size=(0.99, 0.997),
-    after="optimizer",
-)
+@divergence("O1", "Adam's epsilon, by default", (0.99, 0.997), after="optimizer")
 def adam_defaults():
-    """A gradient of 1e-8 moves a parameter by half a learning rate in PyTorch and by 1/160 of that in Keras."""
+    """A gradient of 1e-8 moves a parameter by half a learning rate in PyTorch and by 1/160 of that in Keras.
+    PyTorch: 1e-8, added after the bias correction  TensorFlow: 1e-7, added before it (the paper's epsilon-hat)
+    Remedy: torch_optimizer.Adam(ours, **settings); tf_optimizer.Adam(theirs, **settings)"""
     gradient = np.full((1, 3), 1e-8)
     default = relative(1 - torch_run(torch.optim.Adam, gradient), 1 - keras_run(keras.optimizers.Adam(), gradient))
     remedied = relative(*own_runs(gradient))
     return default, remedied
 
 
-@divergence(
-    "O1b",
-    "Adam with one and the same epsilon",
-    pytorch="sqrt(v) / sqrt(1 - beta_2^t) + epsilon",
-    tensorflow="sqrt(v) + epsilon: at first 1/sqrt(1 - beta_2) = 32 times as large",
-    remedy="torch_optimizer.Adam(ours, **settings); tf_optimizer.Adam(theirs, **settings)",
-    size=(0.93, 0.945),
-    after="optimizer",
-)
+@divergence("O1b", "Adam with one and the same epsilon", (0.93, 0.945), after="optimizer")
 def adam_epsilon_hat():
-    """Passing the same number does not help: it stands in another place of the formula."""
+    """Passing the same number does not help: it stands in another place of the formula.
+    PyTorch: sqrt(v) / sqrt(1 - beta_2^t) + epsilon
+    TensorFlow: sqrt(v) + epsilon: at first 1/sqrt(1 - beta_2) = 32 times as large
+    Remedy: torch_optimizer.Adam(ours, **settings); tf_optimizer.Adam(theirs, **settings)"""
     gradient = np.full((1, 3), 1e-8)
     ours = torch_run(torch.optim.Adam, gradient, lr=1e-3, eps=1e-8)
     theirs = keras_run(keras.optimizers.Adam(1e-3, epsilon=1e-8), gradient)
     return relative(1 - ours, 1 - theirs), relative(*own_runs(gradient))
 
 
-@divergence(
-    "O2",
-    "Adam's betas in float64",
-    pytorch="Python's doubles",
-    tensorflow="pass through float32, whatever floatx is: 1 - beta_2 is off by 1.3e-5",
-    remedy="adam.beta_1, adam.beta_2 = tf.constant(0.9, tf.float64), tf.constant(0.999, tf.float64)",
-    size=(3.5e-6, 5.5e-6),
-    after="optimizer",
-)
+@divergence("O2", "Adam's betas in float64", (3.5e-6, 5.5e-6), after="optimizer")
 def float32_betas():
-    """6e-6 of the first step, half of what 1 - beta_2 is off by. Shown: after 50 steps, with epsilon out of the way."""
+    """6e-6 of the first step, half of what 1 - beta_2 is off by. Shown: after 50 steps, with epsilon out of the
+    way.
+    PyTorch: Python's doubles  TensorFlow: pass through float32, whatever floatx is: 1 - beta_2 is off by 1.3e-5
+    Remedy: adam.beta_1, adam.beta_2 = tf.constant(0.9, tf.float64), tf.constant(0.999, tf.float64)"""
     keras.config.set_floatx("float64")
     ours = torch_run(torch.optim.Adam, lr=RATE, eps=0.0)
     stock = keras_run(keras.optimizers.Adam(RATE, epsilon=0.0))
@@ -121,34 +105,22 @@ def float32_betas():
     return relative(ours, stock), relative(ours, keras_run(adam))
 
 
-@divergence(
-    "O2b",
-    "the learning rate",
-    pytorch="a Python double",
-    tensorflow="a float32 variable: 1e-3 is 0.0010000000474974513",
-    remedy='keras.config.set_floatx("float64")',
-    size=(4e-8, 6e-8),
-    after="optimizer",
-)
+@divergence("O2b", "the learning rate", (4e-8, 6e-8), after="optimizer")
 def float32_learning_rate():
-    """Plain gradient descent in float64 is off by the rounding of its learning rate."""
+    """Plain gradient descent in float64 is off by the rounding of its learning rate.
+    PyTorch: a Python double  TensorFlow: a float32 variable: 1e-3 is 0.0010000000474974513
+    Remedy: keras.config.set_floatx("float64")"""
     ours = torch_run(torch.optim.SGD, lr=1e-3)
     theirs = keras_run(keras.optimizers.SGD(1e-3))
     keras.config.set_floatx("float64")
     return relative(1 - ours, 1 - theirs), relative(ours, keras_run(keras.optimizers.SGD(1e-3)))
 
 
-@divergence(
-    "O2c",
-    "momentum in float64",
-    pytorch="a Python double",
-    tensorflow="passes through float32, whatever floatx is",
-    remedy="sgd.momentum = tf.constant(0.9, tf.float64)",
-    size=(1.7e-7, 2.7e-7),
-    after="optimizer",
-)
+@divergence("O2c", "momentum in float64", (1.7e-7, 2.7e-7), after="optimizer")
 def float32_momentum():
-    """0.9 has no short binary form, so that 24 bits of it are another number than 53 bits."""
+    """0.9 has no short binary form, so that 24 bits of it are another number than 53 bits.
+    PyTorch: a Python double  TensorFlow: passes through float32, whatever floatx is
+    Remedy: sgd.momentum = tf.constant(0.9, tf.float64)"""
     keras.config.set_floatx("float64")
     ours = torch_run(torch.optim.SGD, lr=RATE, momentum=0.9)
     stock = keras_run(keras.optimizers.SGD(RATE, momentum=0.9))
@@ -157,18 +129,11 @@ def float32_momentum():
     return relative(1 - ours, 1 - stock), relative(ours, keras_run(sgd))
 
 
-@divergence(
-    "O3",
-    "a VAE trained by both stock Adams, epsilon 1e-8 in both",
-    pytorch="torch.optim.Adam(lr=1e-3, eps=1e-8)",
-    tensorflow="keras.optimizers.Adam(1e-3, epsilon=1e-8)",
-    remedy="torch_optimizer.Adam(ours, 1e-3); tf_optimizer.Adam(theirs, 1e-3)",
-    size=(5.8e-6, 9.2e-6),
-    float32=(5.8e-6, 9.2e-6),
-    after="optimizer",
-)
+@divergence("O3", "a VAE trained by both stock Adams, epsilon 1e-8 in both", (5.8e-6, 9.2e-6), after="optimizer")
 def vae_by_stock_adams(dtype: str = "float64"):
-    """Matched settings are not matched optimizers: five steps on, the weights have parted."""
+    """Matched settings are not matched optimizers: five steps on, the weights have parted.
+    PyTorch: torch.optim.Adam(lr=1e-3, eps=1e-8)  TensorFlow: keras.optimizers.Adam(1e-3, epsilon=1e-8)
+    Remedy: torch_optimizer.Adam(ours, 1e-3); tf_optimizer.Adam(theirs, 1e-3)"""
     images = datasets.load("digits").x[:96].astype(dtype)
 
     def weights_apart(stock: bool) -> float:
@@ -200,18 +165,11 @@ def vae_by_stock_adams(dtype: str = "float64"):
     return weights_apart(stock=True), weights_apart(stock=False)
 
 
-@divergence(
-    "O4",
-    "AMSGrad",
-    pytorch="epsilon after the bias correction",
-    tensorflow="epsilon before it",
-    remedy="adam.epsilon = 1e-8 * math.sqrt(1 - 0.999**t)",
-    size=(1.3, 2.1),
-    unit="learning rates",
-    after="learning rates",
-)
+@divergence("O4", "AMSGrad", (1.3, 2.1), unit="learning rates", after="learning rates")
 def amsgrad():
-    """As O1 and O2; the way to have stock Keras follow torch.optim, for gradients near 1e-6."""
+    """As O1 and O2; the way to have stock Keras follow torch.optim, for gradients near 1e-6.
+    PyTorch: epsilon after the bias correction  TensorFlow: epsilon before it
+    Remedy: adam.epsilon = 1e-8 * math.sqrt(1 - 0.999**t)"""
     gradients = 1e-6 * GRADIENTS
     keras.config.set_floatx("float64")
     ours = torch_run(torch.optim.Adam, gradients, lr=RATE, amsgrad=True)
@@ -225,18 +183,12 @@ def amsgrad():
     return rates_apart(ours, stock), rates_apart(ours, keras_run(adam, gradients, correct))
 
 
-@divergence(
-    "O5",
-    "Adam(weight_decay=0.1)",
-    pytorch="adds 0.1 w to the gradient, which Adam then rescales",
-    tensorflow="decoupled: shrinks w by 0.1 times the learning rate, which is AdamW",
-    remedy="torch.optim.AdamW; adam.weight_decay = tf.constant(0.1, tf.float64)",
-    size=(0.9, 1.4),
-    unit="learning rates",
-    after="learning rates",
-)
+@divergence("O5", "Adam(weight_decay=0.1)", (0.9, 1.4), unit="learning rates", after="learning rates")
 def weight_decay():
-    """One argument, two methods. Keras's Adam(weight_decay) is AdamW in both worlds."""
+    """One argument, two methods. Keras's Adam(weight_decay) is AdamW in both worlds.
+    PyTorch: adds 0.1 w to the gradient, which Adam then rescales
+    TensorFlow: decoupled: shrinks w by 0.1 times the learning rate, which is AdamW
+    Remedy: torch.optim.AdamW; adam.weight_decay = tf.constant(0.1, tf.float64)"""
     keras.config.set_floatx("float64")
     adam = keras.optimizers.Adam(RATE, epsilon=0.0, weight_decay=0.1)
     default = rates_apart(torch_run(torch.optim.Adam, lr=RATE, eps=0.0, weight_decay=0.1), keras_run(adam))
@@ -247,18 +199,10 @@ def weight_decay():
     return default, remedied
 
 
-@divergence(
-    "O5b",
-    "AdamW's weight decay, by default",
-    pytorch="0.01",
-    tensorflow="0.004",
-    remedy="keras.optimizers.AdamW(RATE, weight_decay=0.01, epsilon=0.0)",
-    size=(0.5, 0.8),
-    unit="learning rates",
-    after="learning rates",
-)
+@divergence("O5b", "AdamW's weight decay, by default", (0.5, 0.8), unit="learning rates", after="learning rates")
 def adamw_defaults():
-    """The remedy is to write it down in both (and O2)."""
+    """The remedy is to write it down in both (and O2).
+    PyTorch: 0.01  TensorFlow: 0.004  Remedy: keras.optimizers.AdamW(RATE, weight_decay=0.01, epsilon=0.0)"""
     keras.config.set_floatx("float64")
     ours = torch_run(torch.optim.AdamW, lr=RATE, eps=0.0)
     theirs = keras_run(keras.optimizers.AdamW(RATE, epsilon=0.0))
@@ -268,17 +212,12 @@ def adamw_defaults():
     return rates_apart(ours, theirs), rates_apart(ours, keras_run(adam))
 
 
-@divergence(
-    "O6",
-    "momentum, when the learning rate falls to an eighth half way",
-    pytorch="velocity = 0.5 velocity + g; the rate multiplies the velocity",
-    tensorflow="velocity = 0.5 velocity - rate g: old steps keep the old rate",
-    remedy="velocity.assign(velocity.value / 8)",
-    size=(0.074, 0.12),
-    after="optimizer",
-)
+@divergence("O6", "momentum, when the learning rate falls to an eighth half way", (0.074, 0.12), after="optimizer")
 def momentum_and_schedule():
-    """Equal as long as the rate is constant, Nesterov too; with a schedule Keras coasts on at the old speed."""
+    """Equal as long as the rate is constant, Nesterov too; with a schedule Keras coasts on at the old speed.
+    PyTorch: velocity = 0.5 velocity + g; the rate multiplies the velocity
+    TensorFlow: velocity = 0.5 velocity - rate g: old steps keep the old rate
+    Remedy: velocity.assign(velocity.value / 8)"""
     parameter = torch.ones(20, dtype=torch.float64, requires_grad=True)
     ours = torch.optim.SGD([parameter], lr=RATE, momentum=0.5)
     for t, gradient in enumerate(GRADIENTS, start=1):
@@ -300,9 +239,10 @@ def momentum_and_schedule():
     return relative(parameter, run(rescale=False)), relative(parameter, run(rescale=True))
 
 
-@agreement("O6b", "momentum at a constant learning rate, Nesterov's too", both="the same path", after="optimizer")
+@agreement("O6b", "momentum at a constant learning rate, Nesterov's too", after="optimizer")
 def momentum():
-    """The two conventions of O6 differ by the rate, which here is one factor."""
+    """The two conventions of O6 differ by the rate, which here is one factor.
+    Both: the same path"""
     return max(
         relative(
             torch_run(torch.optim.SGD, lr=RATE, momentum=0.5, nesterov=nesterov),
@@ -312,33 +252,19 @@ def momentum():
     )
 
 
-@divergence(
-    "O6c",
-    "SGD's learning rate, by default",
-    pytorch="1e-3",
-    tensorflow="1e-2",
-    remedy="keras.optimizers.SGD(2.0**-10)",
-    size=(8.9, 9.1),
-    after="optimizer",
-)
+@divergence("O6c", "SGD's learning rate, by default", (8.9, 9.1), after="optimizer")
 def sgd_defaults():
-    """Ten times the step. RMSprop's default is 1e-2 in PyTorch and 1e-3 in Keras: the other way round."""
+    """Ten times the step. RMSprop's default is 1e-2 in PyTorch and 1e-3 in Keras: the other way round.
+    PyTorch: 1e-3  TensorFlow: 1e-2  Remedy: keras.optimizers.SGD(2.0**-10)"""
     default = relative(1 - torch_run(torch.optim.SGD), 1 - keras_run(keras.optimizers.SGD()))
     return default, relative(torch_run(torch.optim.SGD, lr=2.0**-10), keras_run(keras.optimizers.SGD(2.0**-10)))
 
 
-@divergence(
-    "O7",
-    "RMSprop with one and the same epsilon",
-    pytorch="g / (sqrt(v) + epsilon)",
-    tensorflow="g / sqrt(v + epsilon)",
-    remedy="position = position - RATE * gradient / (tf.sqrt(average) + 1e-8)",
-    size=(25, 36),
-    unit="learning rates",
-    after="learning rates",
-)
+@divergence("O7", "RMSprop with one and the same epsilon", (25, 36), unit="learning rates", after="learning rates")
 def rmsprop():
-    """Inside the root, 1e-8 counts as 1e-4 does outside. The remedy is the formula, written out."""
+    """Inside the root, 1e-8 counts as 1e-4 does outside. The remedy is the formula, written out.
+    PyTorch: g / (sqrt(v) + epsilon)  TensorFlow: g / sqrt(v + epsilon)
+    Remedy: position = position - RATE * gradient / (tf.sqrt(average) + 1e-8)"""
     gradients = 1e-4 * GRADIENTS
     keras.config.set_floatx("float64")
     ours = torch_run(torch.optim.RMSprop, gradients, lr=RATE, alpha=0.99, eps=1e-8)
@@ -350,17 +276,11 @@ def rmsprop():
     return rates_apart(ours, theirs), rates_apart(ours, position)
 
 
-@divergence(
-    "O8",
-    "clipping a gradient by its norm",
-    pytorch="multiplies by max / (norm + 1e-6), if that is below one",
-    tensorflow="multiplies by max / norm",
-    remedy="gradient * (1.0 / torch.linalg.vector_norm(gradient).clamp(min=1.0))",
-    size=(9e-7, 1.1e-6),
-    after="elementwise",
-)
+@divergence("O8", "clipping a gradient by its norm", (9e-7, 1.1e-6), after="elementwise")
 def clip_by_norm():
-    """Even a gradient that is just short enough is shortened by PyTorch."""
+    """Even a gradient that is just short enough is shortened by PyTorch.
+    PyTorch: multiplies by max / (norm + 1e-6), if that is below one  TensorFlow: multiplies by max / norm
+    Remedy: gradient * (1.0 / torch.linalg.vector_norm(gradient).clamp(min=1.0))"""
     direction = GRADIENTS[0] / np.linalg.norm(GRADIENTS[0]) * (1 - 1e-9)
     parameter, gradient = torch.zeros(20, dtype=torch.float64), torch.tensor(direction)
     parameter.grad = gradient.clone()
@@ -370,17 +290,11 @@ def clip_by_norm():
     return relative(parameter.grad, theirs), relative(ours, theirs)
 
 
-@divergence(
-    "O8b",
-    "which norm is clipped",
-    pytorch="clip_grad_norm_: that of all gradients together",
-    tensorflow="clipnorm: that of each tensor by itself",
-    remedy="keras.optimizers.SGD(1.0, global_clipnorm=1.0)",
-    size=(0.31, 0.5),
-    after="elementwise",
-)
+@divergence("O8b", "which norm is clipped", (0.31, 0.5), after="elementwise")
 def global_norm():
-    """clipnorm changes the direction of the step, since large tensors are shortened and small ones are not."""
+    """clipnorm changes the direction of the step, since large tensors are shortened and small ones are not.
+    PyTorch: clip_grad_norm_: that of all gradients together
+    TensorFlow: clipnorm: that of each tensor by itself  Remedy: keras.optimizers.SGD(1.0, global_clipnorm=1.0)"""
     gradients = [GRADIENTS[0], 0.1 * GRADIENTS[1]]
 
     def step(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
@@ -406,17 +320,11 @@ def cosine_rates(epochs: int) -> np.ndarray:
     return np.array(rates)
 
 
-@divergence(
-    "O9",
-    "the cosine schedule beyond its end",
-    pytorch="CosineAnnealingLR comes up again",
-    tensorflow="CosineDecay stays down",
-    remedy="rates = 0.05 * (1 + np.cos(np.pi * np.minimum(steps, 100) / 100))",
-    size=(0.4, 0.6),
-    after="exact",
-)
+@divergence("O9", "the cosine schedule beyond its end", (0.4, 0.6), after="exact")
 def schedule_beyond_its_end():
-    """Half way back up at step 150 of 100. A table of rates in NumPy, set before each step, is the same in both."""
+    """Half way back up at step 150 of 100. A table of rates in NumPy, set before each step, is the same in both.
+    PyTorch: CosineAnnealingLR comes up again  TensorFlow: CosineDecay stays down
+    Remedy: rates = 0.05 * (1 + np.cos(np.pi * np.minimum(steps, 100) / 100))"""
     steps = np.arange(151)
     theirs = np.array([float(keras.optimizers.schedules.CosineDecay(0.1, 100)(150))])
     ours = cosine_rates(150)
@@ -427,17 +335,11 @@ def schedule_beyond_its_end():
     return absolute(ours[-1:], theirs) / 0.1, relative(rates[30:31], [sgd[1].learning_rate.numpy()])
 
 
-@divergence(
-    "O9b",
-    "the precision of a schedule",
-    pytorch="Python's doubles",
-    tensorflow="float32, even with floatx float64",
-    remedy="rates = 0.05 * (1 + np.cos(np.pi * np.arange(100) / 100))",
-    size=(4.4e-5, 6.9e-5),
-    after="output",
-)
+@divergence("O9b", "the precision of a schedule", (4.4e-5, 6.9e-5), after="output")
 def schedule_precision():
-    """Rates that fall towards zero have no more digits than float32 leaves them."""
+    """Rates that fall towards zero have no more digits than float32 leaves them.
+    PyTorch: Python's doubles  TensorFlow: float32, even with floatx float64
+    Remedy: rates = 0.05 * (1 + np.cos(np.pi * np.arange(100) / 100))"""
     keras.config.set_floatx("float64")
     decay, ours = keras.optimizers.schedules.CosineDecay(0.1, 100), cosine_rates(99)
     theirs = np.array([float(decay(step)) for step in range(100)])
@@ -445,9 +347,10 @@ def schedule_precision():
     return np.max(np.abs(theirs / ours - 1)), relative(ours, rates)
 
 
-@agreement("O10", "an exponential moving average of the weights", both="starts from a copy of the first", after="loss")
+@agreement("O10", "an exponential moving average of the weights", after="loss")
 def weight_averages():
-    """AveragedModel with get_ema_avg_fn is Keras's use_ema."""
+    """AveragedModel with get_ema_avg_fn is Keras's use_ema.
+    Both: starts from a copy of the first"""
     model = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
     averaged = torch.optim.swa_utils.AveragedModel(model, avg_fn=torch.optim.swa_utils.get_ema_avg_fn(0.5))
     parameter = keras.Variable(np.zeros((1, 1)), dtype="float64")
@@ -460,17 +363,12 @@ def weight_averages():
     return relative(averaged.module.weight, parameter.value)
 
 
-@divergence(
-    "O11",
-    "the L2 penalty of one and the same strength",
-    pytorch="weight_decay=c adds c w to the gradient",
-    tensorflow="L2(c) adds c |w|² to the loss, hence 2 c w to the gradient",
-    remedy="keras.regularizers.L2(0.125 / 2)",
-    size=(0.99, 1.01),
-    after="elementwise",
-)
+@divergence("O11", "the L2 penalty of one and the same strength", (0.99, 1.01), after="elementwise")
 def l2_penalty():
-    """A factor of two in the strength of the prior: its precision is c in one and 2 c in the other."""
+    """A factor of two in the strength of the prior: its precision is c in one and 2 c in the other.
+    PyTorch: weight_decay=c adds c w to the gradient
+    TensorFlow: L2(c) adds c |w|² to the loss, hence 2 c w to the gradient
+    Remedy: keras.regularizers.L2(0.125 / 2)"""
     ones = np.ones(20)
     ours = 1 - torch_run(torch.optim.SGD, np.zeros((1, 20)), lr=1.0, weight_decay=0.125)
     default = relative(ours, tf_gradient(keras.regularizers.L2(0.125), ones))
@@ -505,33 +403,21 @@ def first_drop_of_keras(patience: int) -> int:
     raise AssertionError("the rate never fell")
 
 
-@divergence(
-    "O12",
-    "ReduceLROnPlateau(patience=3)",
-    pytorch="lowers the rate after 4 epochs without progress",
-    tensorflow="after 3",
-    remedy="first_drop_of_keras(patience=3 + 1)",
-    size=(1, 1),
-    unit="epoch",
-)
+@divergence("O12", "ReduceLROnPlateau(patience=3)", (1, 1), unit="epoch")
 def plateau_patience():
-    """One has patience *for* three epochs, the other *until* the third. Progress: 1e-4 relative, or absolute."""
+    """One has patience *for* three epochs, the other *until* the third. Progress: 1e-4 relative, or absolute.
+    PyTorch: lowers the rate after 4 epochs without progress  TensorFlow: after 3
+    Remedy: first_drop_of_keras(patience=3 + 1)"""
     ours = [first_drop_of_torch(patience=3)]
     return absolute(ours, [first_drop_of_keras(patience=3)]), absolute(ours, [first_drop_of_keras(patience=3 + 1)])
 
 
-@divergence(
-    "O13",
-    "Adagrad's sum of squares",
-    pytorch="starts at 0, epsilon 1e-10 outside the root",
-    tensorflow="starts at 0.1, epsilon 1e-7 inside the root",
-    remedy="keras.optimizers.Adagrad(RATE, initial_accumulator_value=0.0, epsilon=0.0)",
-    size=(1, 1.6),
-    unit="learning rates",
-    after="learning rates",
-)
+@divergence("O13", "Adagrad's sum of squares", (1, 1.6), unit="learning rates", after="learning rates")
 def adagrad():
-    """The first step of PyTorch is a full learning rate whatever the gradient; Keras's grows with the gradient."""
+    """The first step of PyTorch is a full learning rate whatever the gradient; Keras's grows with the gradient.
+    PyTorch: starts at 0, epsilon 1e-10 outside the root
+    TensorFlow: starts at 0.1, epsilon 1e-7 inside the root
+    Remedy: keras.optimizers.Adagrad(RATE, initial_accumulator_value=0.0, epsilon=0.0)"""
     ours = torch_run(torch.optim.Adagrad, lr=RATE)
     theirs = keras_run(keras.optimizers.Adagrad(RATE))
     remedied = keras_run(keras.optimizers.Adagrad(RATE, initial_accumulator_value=0.0, epsilon=0.0))

@@ -30,51 +30,33 @@ TF32_BY_DEFAULT = (
 )
 
 
-@divergence(
-    "R1",
-    "normal numbers from seed 0",
-    pytorch="1.541, -0.293, -2.179, ...",
-    tensorflow="-1.697, -0.481, -0.662, ...",
-    remedy='noise = draws.normals(0, "noise", (5,))',
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("R1", "normal numbers from seed 0", (1, 1), unit="of entries")
 def seeds():
-    """Two generators with two ways to a normal number. NumPy draws once, for both."""
+    """Two generators with two ways to a normal number. NumPy draws once, for both.
+    PyTorch: 1.541, -0.293, -2.179, ...  TensorFlow: -1.697, -0.481, -0.662, ...
+    Remedy: noise = draws.normals(0, "noise", (5,))"""
     ours = torch.randn(5, generator=torch.Generator().manual_seed(0))
     default = unequal(ours, keras.random.normal((5,), seed=0))
     noise = draws.normals(0, "noise", (5,))
     return default, unequal(torch.tensor(noise), tf.constant(noise))
 
 
-@divergence(
-    "R1b",
-    "the first five of twenty numbers and of five, one seed",
-    pytorch="are others: from 16 on, another algorithm draws",
-    tensorflow="are the same",
-    remedy='draws.normals(0, "noise", (20,))[:5]',
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("R1b", "the first five of twenty numbers and of five, one seed", (1, 1), unit="of entries")
 def prefix_of_a_stream():
-    """A last, smaller batch draws other noise. Counter-based draws depend on the row and on nothing else."""
+    """A last, smaller batch draws other noise. Counter-based draws depend on the row and on nothing else.
+    PyTorch: are others: from 16 on, another algorithm draws  TensorFlow: are the same
+    Remedy: draws.normals(0, "noise", (20,))[:5]"""
     first, many = (torch.randn(n, generator=torch.Generator().manual_seed(0))[:5] for n in (5, 20))
     theirs = unequal(*(tf.random.stateless_normal((n,), (0, 0))[:5] for n in (5, 20)))
     default = unequal(first, many) - theirs
     return default, unequal(draws.normals(0, "noise", (5,)), draws.normals(0, "noise", (20,))[:5])
 
 
-@divergence(
-    "R1c",
-    "the shuffle of a data set",
-    pytorch="DataLoader: of all rows",
-    tensorflow="Dataset.shuffle(b): within a window of b rows",
-    remedy="draws.minibatch(seed=0, step=0, n=1000, batch_size=50)",
-    size=(0.8, 0.95),
-    unit="of the rows out of reach",
-)
+@divergence("R1c", "the shuffle of a data set", (0.8, 0.95), unit="of the rows out of reach")
 def shuffle():
-    """The share of the data that a first batch of 50 from shuffle(100) cannot reach: sorted classes stay sorted."""
+    """The share of the data that a first batch of 50 from shuffle(100) cannot reach: sorted classes stay sorted.
+    PyTorch: DataLoader: of all rows  TensorFlow: Dataset.shuffle(b): within a window of b rows
+    Remedy: draws.minibatch(seed=0, step=0, n=1000, batch_size=50)"""
     rows = tf.data.Dataset.range(1000).shuffle(100, seed=0).batch(50)
     reach = (1 + int(np.max(next(iter(rows))))) / 1000
     first = draws.minibatch(seed=0, step=0, n=1000, batch_size=50)
@@ -82,45 +64,29 @@ def shuffle():
     return 1 - reach, unequal(torch.tensor(first), tf.constant(first))
 
 
-@divergence(
-    "R2",
-    "a Python number made float64",
-    pytorch="torch.tensor(0.1, dtype=torch.float64) is 0.1",
-    tensorflow="tf.cast(0.1, tf.float64) is 0.10000000149",
-    remedy="tf.constant(0.1, tf.float64)",
-    size=(1.4e-8, 1.6e-8),
-)
+@divergence("R2", "a Python number made float64", (1.4e-8, 1.6e-8))
 def python_floats():
-    """tf.cast goes through float32: the source of O2, O2c and L9."""
+    """tf.cast goes through float32: the source of O2, O2c and L9.
+    PyTorch: torch.tensor(0.1, dtype=torch.float64) is 0.1
+    TensorFlow: tf.cast(0.1, tf.float64) is 0.10000000149  Remedy: tf.constant(0.1, tf.float64)"""
     ours = torch.tensor(0.1, dtype=torch.float64)
     return relative(ours, tf.cast(0.1, tf.float64)), relative(ours, tf.constant(0.1, tf.float64))
 
 
-@divergence(
-    "R2b",
-    "a Python integer made a tensor",
-    pytorch="int64",
-    tensorflow="int32, which wraps around",
-    remedy="tf.constant(100_000, tf.int64)",
-    size=(0.8, 0.9),
-)
+@divergence("R2b", "a Python integer made a tensor", (0.8, 0.9))
 def python_integers():
-    """100,000² is 1,410,065,408. Sums of int32 stay int32 in TensorFlow too."""
+    """100,000² is 1,410,065,408. Sums of int32 stay int32 in TensorFlow too.
+    PyTorch: int64  TensorFlow: int32, which wraps around  Remedy: tf.constant(100_000, tf.int64)"""
     ours = torch.tensor(100_000) * torch.tensor(100_000)
     wide = tf.constant(100_000, tf.int64) * tf.constant(100_000, tf.int64)
     return relative(ours, tf.constant(100_000) * tf.constant(100_000)), relative(ours, wide)
 
 
-@divergence(
-    "R2c",
-    "the mean of integers",
-    pytorch="raises an error",
-    tensorflow="an integer, rounded down",
-    remedy="tf.reduce_mean(tf.cast(labels, tf.float64))",
-    size=(0.33, 0.34),
-)
+@divergence("R2c", "the mean of integers", (0.33, 0.34))
 def mean_of_integers():
-    """The mean of (1, 2) is 1."""
+    """The mean of (1, 2) is 1.
+    PyTorch: raises an error  TensorFlow: an integer, rounded down
+    Remedy: tf.reduce_mean(tf.cast(labels, tf.float64))"""
     labels = tf.constant([1, 2])
     with pytest.raises(RuntimeError, match="dtype"):
         torch.tensor([1, 2]).mean()
@@ -128,16 +94,11 @@ def mean_of_integers():
     return relative(ours, tf.reduce_mean(labels)), relative(ours, tf.reduce_mean(tf.cast(labels, tf.float64)))
 
 
-@divergence(
-    "R3",
-    "a quotient of integers",
-    pytorch="float32",
-    tensorflow="float64",
-    remedy="torch.tensor(1.0, dtype=torch.float64) / 3; tf.constant(1.0, tf.float64) / 3",
-    size=(2.3e-8, 3.8e-8),
-)
+@divergence("R3", "a quotient of integers", (2.3e-8, 3.8e-8))
 def quotient_of_integers():
-    """1/3 in two precisions. And float32 + float64: PyTorch promotes, TensorFlow raises."""
+    """1/3 in two precisions. And float32 + float64: PyTorch promotes, TensorFlow raises.
+    PyTorch: float32  TensorFlow: float64
+    Remedy: torch.tensor(1.0, dtype=torch.float64) / 3; tf.constant(1.0, tf.float64) / 3"""
     default = relative(torch.tensor(1) / torch.tensor(3), tf.constant(1) / tf.constant(3))
     ours, theirs = torch.tensor(1.0, dtype=torch.float64) / 3, tf.constant(1.0, tf.float64) / 3
     single, double = tf.constant(1.0), tf.constant(1.0, tf.float64)
@@ -147,17 +108,12 @@ def quotient_of_integers():
     return default, relative(ours, theirs)
 
 
-@divergence(
-    "R3b",
-    "one_hot",
-    pytorch="int64; a label out of range is an error",
-    tensorflow="float32; a label out of range is a row of zeros",
-    remedy="torch.tensor(np.eye(3)[labels]); tf.constant(np.eye(3)[labels])",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("R3b", "one_hot", (1, 1), unit="of entries")
 def one_hot():
-    """A label of -1 leaves no trace in TensorFlow. Indexing an identity raises beyond its end, in both."""
+    """A label of -1 leaves no trace in TensorFlow. Indexing an identity raises beyond its end, in both.
+    PyTorch: int64; a label out of range is an error
+    TensorFlow: float32; a label out of range is a row of zeros
+    Remedy: torch.tensor(np.eye(3)[labels]); tf.constant(np.eye(3)[labels])"""
     with pytest.raises(RuntimeError, match="non-negative"):
         F.one_hot(torch.tensor([-1]), 3)
     assert float(tf.reduce_sum(tf.one_hot([-1, 5], 3))) == 0
@@ -167,9 +123,10 @@ def one_hot():
     return unequal(*kinds), unequal(ours, theirs) + unequal(dtype_name(ours), dtype_name(theirs))
 
 
-@agreement("R3c", "integer division, remainder, rounding and casts", both="floor; floor; half to even; truncated")
+@agreement("R3c", "integer division, remainder, rounding and casts")
 def integer_arithmetic():
-    """Of negative numbers too: -7 // 2 is -4, -7 % 3 is 2, round(2.5) is 2, int(-2.7) is -2."""
+    """Of negative numbers too: -7 // 2 is -4, -7 % 3 is 2, round(2.5) is 2, int(-2.7) is -2.
+    Both: floor; floor; half to even; truncated"""
     n, halves = np.array([-7, 7, -6]), np.array([0.5, 1.5, 2.5, -0.5, -2.7])
     pairs = [
         (torch.tensor(n) // 2, tf.constant(n) // 2),
@@ -180,17 +137,11 @@ def integer_arithmetic():
     return max(absolute(a, b) for a, b in pairs)
 
 
-@divergence(
-    "R4",
-    "argmax of (1, NaN, 2)",
-    pytorch="1, the NaN",
-    tensorflow="2, as if the NaN were not there",
-    remedy="np.isfinite(values)",
-    size=(1, 1),
-    unit="absolute",
-)
+@divergence("R4", "argmax of (1, NaN, 2)", (1, 1), unit="absolute")
 def argmax_of_nan():
-    """A broken score is chosen by one and passed over by the other: reject NaN first. Ties go to the first in both."""
+    """A broken score is chosen by one and passed over by the other: reject NaN first. Ties go to the first in
+    both.
+    PyTorch: 1, the NaN  TensorFlow: 2, as if the NaN were not there  Remedy: np.isfinite(values)"""
     values = np.array([1.0, np.nan, 2.0])
     assert int(torch.argmax(torch.ones(3))) == int(tf.argmax(tf.ones(3))) == 0
     finite = values[np.isfinite(values)]
@@ -198,18 +149,11 @@ def argmax_of_nan():
     return default, absolute(torch.argmax(torch.tensor(finite)), tf.argmax(finite))
 
 
-@divergence(
-    "R5",
-    "numbers below the smallest normal one",
-    pytorch="computes with them: exp(-100) is 3.8e-44 in float32",
-    tensorflow="are zero, in float64 too",
-    remedy="torch.log_softmax(torch.tensor(logits), dim=1); tf.nn.log_softmax(logits)",
-    size=(1, 1),
-    float32=(1, 1),
-    after="output",
-)
+@divergence("R5", "numbers below the smallest normal one", (1, 1), after="output")
 def denormals(dtype: str = "float64"):
-    """A responsibility that small is tiny here and 0 there. Compare logarithms."""
+    """A responsibility that small is tiny here and 0 there. Compare logarithms.
+    PyTorch: computes with them: exp(-100) is 3.8e-44 in float32  TensorFlow: are zero, in float64 too
+    Remedy: torch.log_softmax(torch.tensor(logits), dim=1); tf.nn.log_softmax(logits)"""
     least = {"float64": -720.0, "float32": -100.0}[dtype]
     logits = np.array([[0.0, least]], dtype)
     default = relative(torch.exp(torch.tensor(logits))[:, 1:], tf.exp(logits)[:, 1:])
@@ -217,17 +161,11 @@ def denormals(dtype: str = "float64"):
     return default, relative(ours, theirs)
 
 
-@divergence(
-    "R6",
-    "one function, run eagerly and compiled by XLA",
-    pytorch="eager",
-    tensorflow="tf.function equals eager, XLA does not",
-    remedy="tf.function(posterior, jit_compile=True)(tf.constant(x, tf.float64))",
-    size=(1.5e-7, 1.4e-6),
-    after="gradient",
-)
+@divergence("R6", "one function, run eagerly and compiled by XLA", (1.5e-7, 1.4e-6), after="gradient")
 def compiled_by_xla():
-    """XLA fuses and reorders: float32 has no bits to spare. In float64 all three modes are held to one tolerance."""
+    """XLA fuses and reorders: float32 has no bits to spare. In float64 all three modes are held to one tolerance.
+    PyTorch: eager  TensorFlow: tf.function equals eager, XLA does not
+    Remedy: tf.function(posterior, jit_compile=True)(tf.constant(x, tf.float64))"""
     x = draws.normals(0, "sample", (50, 50))
 
     def posterior(a: tf.Tensor) -> tf.Tensor:
@@ -240,17 +178,10 @@ def compiled_by_xla():
     return default, relative(torch.softmax(3 * torch.tanh(torch.tensor(x)), dim=1), remedied)
 
 
-@divergence(
-    "R7",
-    "a compiled function called with five Python numbers",
-    pytorch="eager: nothing is traced",
-    tensorflow="is traced anew for each",
-    remedy="function(tf.constant(step))",
-    size=(4, 4),
-    unit="traces too many",
-)
+@divergence("R7", "a compiled function called with five Python numbers", (4, 4), unit="traces too many")
 def retracing():
-    """A step counter or a learning rate as a Python number recompiles the step, every step."""
+    """A step counter or a learning rate as a Python number recompiles the step, every step.
+    PyTorch: eager: nothing is traced  TensorFlow: is traced anew for each  Remedy: function(tf.constant(step))"""
     function = tf.function(lambda step: step * 2)
     for step in range(5):
         function(step)
@@ -261,17 +192,11 @@ def retracing():
     return default, function.experimental_get_tracing_count() - 1
 
 
-@divergence(
-    "R7b",
-    "Python code inside a compiled function",
-    pytorch="runs at every call",
-    tensorflow="runs once, when the function is traced",
-    remedy='decode(tf.constant(draws.normals(0, "noise", (1,), step)))',
-    size=(3, 3),
-    unit="of 4 draws repeated",
-)
+@divergence("R7b", "Python code inside a compiled function", (3, 3), unit="of 4 draws repeated")
 def frozen_python():
-    """Noise drawn with NumPy inside a tf.function is the same at every step: a VAE trains, on copies of one draw."""
+    """Noise drawn with NumPy inside a tf.function is the same at every step: a VAE trains, on copies of one draw.
+    PyTorch: runs at every call  TensorFlow: runs once, when the function is traced
+    Remedy: decode(tf.constant(draws.normals(0, "noise", (1,), step)))"""
     generator = np.random.default_rng(0)
     frozen = tf.function(lambda: tf.constant(generator.normal()))
     default = 4 - len({float(frozen()) for _ in range(4)})
@@ -280,17 +205,12 @@ def frozen_python():
     return default, 4 - len(fresh)
 
 
-@divergence(
-    "R8",
-    "TF32 on GPUs: products with 10 bits of mantissa",
-    pytorch="off for matrix products, on for convolutions",
-    tensorflow="on for both",
-    remedy="torch.backends.cudnn.allow_tf32 = False; tf.config.experimental.enable_tensor_float_32_execution(False)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("R8", "TF32 on GPUs: products with 10 bits of mantissa", (1, 1), unit="of entries")
 def tf32_flags():
-    """The flags, not their effect, which needs a GPU: about 1e-3 of a product."""
+    """The flags, not their effect, which needs a GPU: about 1e-3 of a product.
+    PyTorch: off for matrix products, on for convolutions  TensorFlow: on for both
+    Remedy: torch.backends.cudnn.allow_tf32 = False;
+    tf.config.experimental.enable_tensor_float_32_execution(False)"""
     matmul, convolution, theirs = TF32_BY_DEFAULT
     assert convolution
     torch.backends.cudnn.allow_tf32 = False
@@ -299,17 +219,10 @@ def tf32_flags():
     return unequal(matmul, theirs), unequal(flags, (False, False))
 
 
-@divergence(
-    "R9",
-    "the gradient with respect to what was not recorded",
-    pytorch="raises an error",
-    tensorflow="None",
-    remedy="tape.watch(x)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("R9", "the gradient with respect to what was not recorded", (1, 1), unit="of entries")
 def unwatched():
-    """A constant has to be watched. Optimizers skip None with at most a warning: assert that no gradient is None."""
+    """A constant has to be watched. Optimizers skip None with at most a warning: assert that no gradient is None.
+    PyTorch: raises an error  TensorFlow: None  Remedy: tape.watch(x)"""
     ours = torch.tensor([3.0])
     with pytest.raises(RuntimeError, match="require grad"):
         torch.autograd.grad((ours**2).sum(), ours)
@@ -324,17 +237,10 @@ def unwatched():
     return default, unequal(slope, tape.gradient(y, x))
 
 
-@divergence(
-    "R9b",
-    "the gradient of a vector",
-    pytorch="raises an error",
-    tensorflow="that of its sum",
-    remedy="tf.reduce_mean(theirs)",
-    size=(2.9, 3.1),
-    after="loss",
-)
+@divergence("R9b", "the gradient of a vector", (2.9, 3.1), after="loss")
 def gradient_of_a_vector():
-    """A loss left per example trains, with a rate that grows with the batch."""
+    """A loss left per example trains, with a rate that grows with the batch.
+    PyTorch: raises an error  TensorFlow: that of its sum  Remedy: tf.reduce_mean(theirs)"""
     array = draws.normals(0, "sample", (4,))
     x = torch.tensor(array, requires_grad=True)
     with pytest.raises(RuntimeError, match="scalar outputs"):
@@ -347,17 +253,11 @@ def gradient_of_a_vector():
     return relative(mean, tape.gradient(theirs, variable)), relative(mean, tape.gradient(theirs_mean, variable))
 
 
-@divergence(
-    "R10",
-    "gradients of two steps in a row",
-    pytorch="backward() adds to what .grad holds",
-    tensorflow="tape.gradient starts from nothing",
-    remedy="torch.autograd.grad((x**2).sum(), x)",
-    size=(0.5, 0.5),
-    after="elementwise",
-)
+@divergence("R10", "gradients of two steps in a row", (0.5, 0.5), after="elementwise")
 def accumulation():
-    """Without zero_grad() the second step is twice as long, the third three times."""
+    """Without zero_grad() the second step is twice as long, the third three times.
+    PyTorch: backward() adds to what .grad holds  TensorFlow: tape.gradient starts from nothing
+    Remedy: torch.autograd.grad((x**2).sum(), x)"""
     x = torch.tensor([1.5], requires_grad=True)
     theirs = [tf_gradient(lambda v: v**2, np.array([1.5], np.float32)) for _ in range(2)]
     for _ in range(2):
@@ -365,17 +265,11 @@ def accumulation():
     return relative(x.grad, theirs[1]), relative(torch.autograd.grad((x**2).sum(), x)[0], theirs[1])
 
 
-@divergence(
-    "R11",
-    "weights kept for later as NumPy arrays",
-    pytorch=".numpy() is a view: it changes with the next step",
-    tensorflow=".numpy() is a copy",
-    remedy="ours.detach().numpy().copy()",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("R11", "weights kept for later as NumPy arrays", (1, 1), unit="of entries")
 def snapshots():
-    """The best weights so far turn out to be the last ones."""
+    """The best weights so far turn out to be the last ones.
+    PyTorch: .numpy() is a view: it changes with the next step  TensorFlow: .numpy() is a copy
+    Remedy: ours.detach().numpy().copy()"""
     ours, theirs = torch.ones(3, requires_grad=True), tf.Variable(tf.ones(3))
     best, copied, their_best = ours.detach().numpy(), ours.detach().numpy().copy(), theirs.numpy()
     with torch.no_grad():

@@ -17,32 +17,20 @@ from parity_tests.divergences.catalogue import agreement, divergence, relative, 
 TABLE = np.array([[1.0, 5.0, 2.0], [7.0, 0.0, 3.0]])
 
 
-@divergence(
-    "T1",
-    "argmax without an axis",
-    pytorch="of all entries",
-    tensorflow="tf.argmax: of each column; keras.ops.argmax: of all entries",
-    remedy="torch.argmax(torch.tensor(TABLE), dim=1); tf.argmax(TABLE, axis=1)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("T1", "argmax without an axis", (1, 1), unit="of entries")
 def argmax_axis():
-    """Hard assignments of points to components: name the axis."""
+    """Hard assignments of points to components: name the axis.
+    PyTorch: of all entries  TensorFlow: tf.argmax: of each column; keras.ops.argmax: of all entries
+    Remedy: torch.argmax(torch.tensor(TABLE), dim=1); tf.argmax(TABLE, axis=1)"""
     default = unequal(torch.argmax(torch.tensor(TABLE)), tf.argmax(TABLE))
     return default, unequal(torch.argmax(torch.tensor(TABLE), dim=1), tf.argmax(TABLE, axis=1))
 
 
-@divergence(
-    "T2",
-    "softmax of three axes without an axis",
-    pytorch="over the first, with a warning",
-    tensorflow="over the last",
-    remedy="F.softmax(torch.tensor(x), dim=-1)",
-    size=(0.46, 0.73),
-    after="elementwise",
-)
+@divergence("T2", "softmax of three axes without an axis", (0.46, 0.73), after="elementwise")
 def softmax_axis():
-    """Of one, two or three axes, PyTorch takes the first, the second or the first."""
+    """Of one, two or three axes, PyTorch takes the first, the second or the first.
+    PyTorch: over the first, with a warning  TensorFlow: over the last
+    Remedy: F.softmax(torch.tensor(x), dim=-1)"""
     x = draws.normals(0, "sample", (3, 3, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -50,80 +38,51 @@ def softmax_axis():
     return relative(ours, tf.nn.softmax(x)), relative(F.softmax(torch.tensor(x), dim=-1), tf.nn.softmax(x))
 
 
-@divergence(
-    "T3",
-    "the median of an even number of values",
-    pytorch="the lower of the middle two",
-    tensorflow="keras.ops.median: their mean, as in NumPy",
-    remedy="torch.quantile(x, 0.5)",
-    size=(0.25, 0.25),
-)
+@divergence("T3", "the median of an even number of values", (0.25, 0.25))
 def median():
-    """2 and 2.5 for (1, 2, 3, 4)."""
+    """2 and 2.5 for (1, 2, 3, 4).
+    PyTorch: the lower of the middle two  TensorFlow: keras.ops.median: their mean, as in NumPy
+    Remedy: torch.quantile(x, 0.5)"""
     x, theirs = torch.tensor([1.0, 2.0, 3.0, 4.0]), keras.ops.median(np.array([1.0, 2.0, 3.0, 4.0]))
     return relative(torch.median(x), theirs), relative(torch.quantile(x, 0.5), theirs)
 
 
-@divergence(
-    "T4",
-    "repeat(x, 2)",
-    pytorch="x.repeat: 1 2 1 2, which is tf.tile",
-    tensorflow="tf.repeat: 1 1 2 2, which is torch.repeat_interleave",
-    remedy="torch.repeat_interleave(x, 2)",
-    size=(0.5, 0.5),
-    unit="of entries",
-)
+@divergence("T4", "repeat(x, 2)", (0.5, 0.5), unit="of entries")
 def repeat():
-    """Several draws for each image: noise and images have to be repeated in one order."""
+    """Several draws for each image: noise and images have to be repeated in one order.
+    PyTorch: x.repeat: 1 2 1 2, which is tf.tile
+    TensorFlow: tf.repeat: 1 1 2 2, which is torch.repeat_interleave  Remedy: torch.repeat_interleave(x, 2)"""
     x = torch.tensor([1.0, 2.0])
     theirs = tf.repeat([1.0, 2.0], 2)
     return unequal(x.repeat(2), theirs), unequal(torch.repeat_interleave(x, 2), theirs)
 
 
-@divergence(
-    "T5",
-    "gather along the rows",
-    pytorch="torch.gather(x, 1, index): for each row its own columns",
-    tensorflow="tf.gather(x, index, axis=1): all of them for every row",
-    remedy="tf.gather(TABLE, index, axis=1, batch_dims=1)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("T5", "gather along the rows", (1, 1), unit="of entries")
 def gather():
-    """(N, 1) becomes (N, N, 1), which broadcasts on and is averaged in the end."""
+    """(N, 1) becomes (N, N, 1), which broadcasts on and is averaged in the end.
+    PyTorch: torch.gather(x, 1, index): for each row its own columns
+    TensorFlow: tf.gather(x, index, axis=1): all of them for every row
+    Remedy: tf.gather(TABLE, index, axis=1, batch_dims=1)"""
     index = np.array([[0], [2]])
     ours = torch.gather(torch.tensor(TABLE), 1, torch.tensor(index))
     remedied = tf.gather(TABLE, index, axis=1, batch_dims=1)
     return unequal(ours, tf.gather(TABLE, index, axis=1)), unequal(ours, remedied)
 
 
-@divergence(
-    "T6",
-    "unique",
-    pytorch="sorted",
-    tensorflow="in order of first appearance",
-    remedy="tf.sort(tf.unique(labels).y)",
-    size=(1, 1),
-    unit="of entries",
-)
+@divergence("T6", "unique", (1, 1), unit="of entries")
 def unique():
-    """Labels numbered by their position are other labels."""
+    """Labels numbered by their position are other labels.
+    PyTorch: sorted  TensorFlow: in order of first appearance  Remedy: tf.sort(tf.unique(labels).y)"""
     labels = np.array([3, 1, 3, 2])
     ours = torch.unique(torch.tensor(labels))
     return unequal(ours, tf.unique(labels).y), unequal(ours, tf.sort(tf.unique(labels).y))
 
 
-@divergence(
-    "T7",
-    "a histogram's outliers",
-    pytorch="torch.histc leaves them out",
-    tensorflow="tf.histogram_fixed_width counts them into the end bins",
-    remedy="x[(x >= 0) & (x <= 1)]",
-    size=(0.5, 0.5),
-    unit="of entries",
-)
+@divergence("T7", "a histogram's outliers", (0.5, 0.5), unit="of entries")
 def histogram():
-    """Of (-1, 0.25), in two bins on [0, 1]: 1 0, or 2 0. Leave them out beforehand."""
+    """Of (-1, 0.25), in two bins on [0, 1]: 1 0, or 2 0. Leave them out beforehand.
+    PyTorch: torch.histc leaves them out  TensorFlow: tf.histogram_fixed_width counts them into the end bins
+    Remedy: x[(x >= 0) & (x <= 1)]"""
     x = np.array([-1.0, 0.25])
     ours = torch.histc(torch.tensor(x), 2, 0.0, 1.0)
     inside = x[(x >= 0) & (x <= 1)]
@@ -133,17 +92,11 @@ def histogram():
     )
 
 
-@divergence(
-    "T8",
-    "the inverse error function near 0, in float64",
-    pytorch="exact to the last digits",
-    tensorflow="by way of (x + 1) / 2, which drops the digits of a small x",
-    remedy="tf.math.ndtri(u)",
-    size=(2.3e-5, 3.8e-5),
-    after="output",
-)
+@divergence("T8", "the inverse error function near 0, in float64", (2.3e-5, 3.8e-5), after="output")
 def inverse_error_function():
-    """For normal numbers from uniform ones start at u in (0, 1) and use ndtri, or let NumPy draw."""
+    """For normal numbers from uniform ones start at u in (0, 1) and use ndtri, or let NumPy draw.
+    PyTorch: exact to the last digits  TensorFlow: by way of (x + 1) / 2, which drops the digits of a small x
+    Remedy: tf.math.ndtri(u)"""
     x = np.array([1e-12, 3e-12])
     default = relative(torch.erfinv(torch.tensor(x)), tf.math.erfinv(x))
     u = draws.uniforms(0, "sample", (100,))
@@ -152,9 +105,10 @@ def inverse_error_function():
     return default, relative(ours, tf.math.ndtri(u))
 
 
-@agreement("T9", "exp, log1p, expm1, erf, lgamma, digamma, logsumexp, log_softmax", both="a few ULP", after="output")
+@agreement("T9", "exp, log1p, expm1, erf, lgamma, digamma, logsumexp, log_softmax", after="output")
 def special_functions():
-    """On (0, 5), in float64, of the largest value."""
+    """On (0, 5), in float64, of the largest value.
+    Both: a few ULP"""
     x = 5 * draws.uniforms(0, "sample", (300,))
     pairs = [
         (torch.exp, tf.exp),
@@ -169,9 +123,10 @@ def special_functions():
     return max(relative(ours(torch.tensor(x)), theirs(tf.constant(x))) for ours, theirs in pairs)
 
 
-@agreement("T10", "searchsorted and cumsum", both="left by default; right on demand; inclusive", unit="of entries")
+@agreement("T10", "searchsorted and cumsum")
 def searching():
-    """How a mixture's component is drawn. PyTorch's positions are int64, TensorFlow's int32."""
+    """How a mixture's component is drawn. PyTorch's positions are int64, TensorFlow's int32.
+    Both: left by default; right on demand; inclusive"""
     edges, u = np.array([0.25, 0.5, 1.0]), np.array([0.25, 0.3, 0.5, 0.99])
     return max(
         unequal(torch.searchsorted(torch.tensor(edges), torch.tensor(u)), tf.searchsorted(edges, u)),
