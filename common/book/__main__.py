@@ -1,4 +1,4 @@
-"""The book: an index and a page per chapter, from the sources, the parity table and the figures.
+"""The book: an index, a page per chapter and the pages around them, from the sources, the parity table and the figures.
 
 python -m common.book build/book
 """
@@ -10,18 +10,18 @@ import shutil
 import struct
 import sys
 from collections.abc import Sequence
+from functools import partial
 from html import escape, unescape
 from pathlib import Path
-from typing import Any
 
 if not __package__:  # run as a file, python common/book/__main__.py, from wherever
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from common.book.chapters import NOT_MEASURED, PARTS, titles
+from common.book.chapters import HOUSE, NOT_MEASURED, PARTS, TEXTS, titles
 from common.book.measured import agreement, load, measured_within
-from common.book.pairs import FOLDERS, ROOT, Pair, read_pairs
+from common.book.pairs import FOLDERS, ROOT, Pair, imported, read_pairs
 from common.book.prose import BookError, Prose
 from common.book.side_by_side import side_by_side
 from common.runs.command_line import are_words, help_shown
@@ -44,62 +44,13 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Path | None = None) -> Path:
+def build(out: Path, root: Path = ROOT) -> Path:
     """Write the book into ``out``; returns its index. BookError says in one line what is missing or does not match."""
-    drawn = [root / "build" / "figures" / framework for framework in FOLDERS]  # by one framework, if the other lacks
-    figures = figures or next((folder for folder in drawn if folder.is_dir()), drawn[0])
-    parity = parity or root / "build" / "parity.json"
-    pairs, measured = read_pairs(root), load(parity)
-    agreements = {name: agreement(measured["rows"], pair) for name, pair in pairs.items()}
-    within = measured_within(pairs, agreements)
-    shown: dict[str, str] = {}  # figure -> the chapter that shows it
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "figures").mkdir(exist_ok=True)
-
-    def figure(file: str, caption: str, place: str) -> str:
-        if not (figures / file).is_file():
-            raise BookError(f"{place}: figure {figures / file} is missing; `make figures` draws it")
-        shown[file] = place
-        shutil.copy(figures / file, out / "figures" / file)
-        width, height = struct.unpack(">II", (figures / file).read_bytes()[16:24])  # where a PNG says its size
-        size = f'width="{width}" height="{height}"' + (' class="wide"' if width > 2.5 * height else "")
-        return (
-            f'<figure><img src="figures/{file}" alt="{escape(drawing(file, place))}" {size} loading="lazy">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-
-    def source(path: str, line: int = 1) -> str:
-        return f"{os.path.relpath(root, out)}/{path}#L{line}".replace(os.sep, "/")
-
-    environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals.update(
-        parts=PARTS, titles=titles(), folders=FOLDERS, frameworks={"torch": "PyTorch", "tf2": "TensorFlow 2"},
-        measured=measured, source=source, columns=side_by_side, zip=zip,
-    )  # fmt: skip
-    order, pages = list(pairs), {}
-    for position, (name, pair) in enumerate(pairs.items()):
-        prose = Prose(linker(pairs, name, source), figure)
-        rest = pair.prose.partition("\n")[2]
-        page = environment.get_template("chapter.html").render(
-            name=name, pair=pair, number=position + 1, subtitle=prose.html(subtitle(pair), f"{name}.py").strip(),
-            prose=prose.html(rest, f"{name}.py"),
-            text={d.name: prose.html(d.docstring, f"{name}.py: {d.name}") for d in pair.definitions},
-            agreement=agreements[name], within=within[name], reasons=NOT_MEASURED,
-            previous=order[position - 1] if position else None, next=order[position + 1 : position + 2],
-        )  # fmt: skip
-        pages[f"{name}.html"] = page
-    prose = Prose(linker(pairs, "", source), figure)
-    pages["index.html"] = environment.get_template("index.html").render(
-        argument=prose.html((HERE / "index.md").read_text(encoding="utf-8"), "common/book/index.md"),
-        subtitles={name: prose.html(subtitle(pair), name).strip() for name, pair in pairs.items()},
-        needs={name: imports(root, name, order[:i]) for i, name in enumerate(order)},
-    )  # fmt: skip
-    if left := sorted({file.name for file in figures.glob("*.png")} - set(shown)):
-        raise BookError(
-            f"{figures / left[0]}: drawn, but no chapter shows it; add ![caption]({left[0]}) to a docstring"
-        )
+    book = Book(out, root)
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    pages = book.pages()
+    if left := sorted({file.name for file in book.figures.glob("*.png")} - book.shown):
+        raise BookError(f"{book.figures / left[0]}: no chapter shows it; add ![caption]({left[0]}) to a docstring")
     for file in ("book.css", "stix-two-math.woff2"):
         shutil.copy(HERE / file, out / file)
     check_links(pages, out)
@@ -108,11 +59,110 @@ def build(out: Path, root: Path = ROOT, figures: Path | None = None, parity: Pat
     return out / "index.html"
 
 
+class Book:
+    """What the pages are made from, and the figures that they have shown so far."""
+
+    def __init__(self, out: Path, root: Path) -> None:
+        self.out, self.root, self.shown = out, root, set()
+        drawn = [root / "build" / "figures" / framework for framework in FOLDERS]  # one framework's are enough
+        self.figures = next((folder for folder in drawn if folder.is_dir()), drawn[0])
+        self.pairs = read_pairs(root)
+        self.names = {name: {d.name for d in pair.definitions} for name, pair in self.pairs.items()}
+        self.measured = load(root / "build" / "parity.json")
+        house = {name: title for name, title in HOUSE.items() if name in self.pairs}
+        self.sections = PARTS | {"The house": house} | TEXTS
+        self.titles = {name: title for section in self.sections.values() for name, title in section.items()}
+        self.environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        self.environment.globals.update(sections=self.sections, titles=self.titles, chapters=titles(), folders=FOLDERS)
+        self.environment.globals.update(frameworks={"torch": "PyTorch", "tf2": "TensorFlow 2"}, reasons=NOT_MEASURED)
+        self.environment.globals.update(measured=self.measured, source=self.source, columns=side_by_side, zip=zip)
+
+    def pages(self) -> dict[str, str]:
+        """Every page's HTML by its file's name."""
+        chapters = {name: pair for name, pair in self.pairs.items() if name in titles()}
+        agreements = {name: agreement(self.measured["rows"], pair) for name, pair in chapters.items()}
+        within, order = measured_within(chapters, agreements), list(self.titles)
+        pages = {}
+        for i, name in enumerate(order):
+            turn = {"previous": order[i - 1] if i else None, "next": order[i + 1] if i + 1 < len(order) else None}
+            if name in self.pairs:
+                apart = {"agreement": agreements.get(name, {}), "within": within.get(name, {})}
+                pages[f"{name}.html"] = self.chapter(self.pairs[name], apart | turn | {"number": i + 1})
+            else:
+                text = (HERE / "pages" / f"{name}.md").read_text(encoding="utf-8")
+                section = next(section for section, pages_of in TEXTS.items() if name in pages_of)
+                prose = self.prose("").html(text.partition("\n")[2], f"pages/{name}.md")
+                pages[f"{name}.html"] = self.render("text.html", name=name, section=section, prose=prose, **turn)
+        pages["index.html"] = self.render(
+            "index.html",
+            name="index",
+            argument=self.prose("").html((HERE / "index.md").read_text(encoding="utf-8"), "common/book/index.md"),
+            subtitles={name: self.prose("").html(subtitle(pair), name).strip() for name, pair in self.pairs.items()},
+            needs={name: imported(self.pairs[name], order[: order.index(name)]) for name in chapters},
+        )
+        return pages
+
+    def chapter(self, pair: Pair, measured: dict) -> str:
+        """The page of a pair of files."""
+        prose, place = self.prose(pair.name), f"{pair.name}.py"
+        text = {d.name: prose.html(d.docstring, f"{place}: {d.name}") for d in pair.definitions}
+        opening = {"subtitle": prose.html(subtitle(pair), place).strip()}
+        opening["prose"] = prose.html(pair.prose.partition("\n")[2], place)
+        return self.render("chapter.html", name=pair.name, pair=pair, text=text, **opening, **measured)
+
+    def render(self, template: str, **values: object) -> str:
+        """A page, from its template."""
+        return self.environment.get_template(template).render(**values)
+
+    def prose(self, here: str) -> Prose:
+        """What turns the text of a page into HTML; ``here`` is the chapter whose definitions it may name alone."""
+        return Prose(partial(self.link, here), self.figure)
+
+    def figure(self, file: str, caption: str, place: str) -> str:
+        """A figure of the text, copied beside the pages; of a page in pages/, a picture that is there."""
+        picture = HERE / "pages" / file if place.startswith("pages/") else self.figures / file
+        if not picture.is_file():
+            hint = f"`python -m common.figures.draw pytorch_impl {self.figures}` draws it"
+            raise BookError(f"{place}: figure {picture} is missing; {hint}")
+        self.shown.add(file)
+        shutil.copy(picture, self.out / "figures" / file)
+        width, height = struct.unpack(">II", picture.read_bytes()[16:24])  # where a PNG says its size
+        size = f'width="{width}" height="{height}"' + (' class="wide"' if width > 2.5 * height else "")
+        described = re.sub("<[^>]*>", "", caption) if place.startswith("pages/") else escape(drawing(file, place))
+        return (
+            f'<figure><img src="figures/{file}" alt="{described}" {size} loading="lazy">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+
+    def source(self, path: str, line: int = 1) -> str:
+        """The address of a line of a file of the project."""
+        return f"{os.path.relpath(self.root, self.out)}/{path}#L{line}".replace(os.sep, "/")
+
+    def link(self, here: str, text: str, place: str) -> str | None:
+        """The address of what backticks name: `gmm.py`, `gmm.m_step`, `m_step` of ``here``, `common.draws`."""
+        head, _, tail = text.partition(".")
+        if here and text in self.names[here]:
+            return f"#{text}"
+        if head in self.names and tail:
+            if tail != "py" and tail not in self.names[head]:
+                raise BookError(f"{place}: `{text}`: {head}.py defines no {tail}")
+            return f"{head}.html" if tail == "py" else f"{head}.html#{tail}"
+        if text.startswith(("common.", "common/", "parity_tests/")):
+            parts = text.split(".")  # of a module, the rest names what is in it; of a room, its docstring
+            modules = ["/".join(parts[:n]) + end for n in range(2, len(parts) + 1) for end in (".py", "/__init__.py")]
+            path = text if "/" in text else next((m for m in modules if (ROOT / m).is_file()), text)
+            if not (ROOT / path).exists():
+                raise BookError(f"{place}: `{text}`: there is no file {path}")
+            return self.source(path) if (ROOT / path).is_file() else None
+        return None
+
+
 def subtitle(pair: Pair) -> str:
     """The first line of a chapter's text without the title that it begins with."""
-    first = pair.prose.split("\n")[0]
-    start = f"[^:?,]*:|{re.escape(titles()[pair.name])}"
-    rest = re.sub(f"^({start})[?:,]? *", "", first)
+    start = f"[^:?,]*:|{re.escape((titles() | HOUSE)[pair.name])}"
+    rest = re.sub(f"^({start})[?:,]? *", "", pair.prose.split("\n")[0])
     return rest[:1].upper() + rest[1:]
 
 
@@ -122,39 +172,6 @@ def drawing(file: str, place: str) -> str:
         if isinstance(node, ast.FunctionDef) and node.name == Path(file).stem and ast.get_docstring(node):
             return " ".join(ast.get_docstring(node).split())
     raise BookError(f"{place}: figure {file}: {DRAWING.name} has no function {Path(file).stem} that draws it")
-
-
-def linker(pairs: dict[str, Pair], here: str, source: Any) -> Any:
-    """The places that names in backticks link to: `gmm.py`, `gmm.m_step`, `m_step` of this chapter, `common.draws`."""
-    names = {name: {d.name for d in pair.definitions} for name, pair in pairs.items()}
-
-    def link(text: str, place: str) -> str | None:
-        head, _, tail = text.partition(".")
-        if here and text in names[here]:
-            return f"#{text}"
-        if head in names and tail:
-            if tail != "py" and tail not in names[head]:
-                raise BookError(f"{place}: `{text}`: {head}.py defines no {tail}")
-            return f"{head}.html" if tail == "py" else f"{head}.html#{tail}"
-        parts = text.split(".")
-        modules = ["/".join(parts[:n]) + ".py" for n in range(2, len(parts) + 1)]  # the rest names what is in it
-        path = text if re.match(r"[\w/.]+\.py$", text) else next((m for m in modules if (ROOT / m).is_file()), text)
-        if text.startswith(("common.", "common/", "parity_tests/")):
-            if not (ROOT / path).is_file():
-                raise BookError(f"{place}: `{text}`: there is no file {path}")
-            return source(path)
-        return None
-
-    return link
-
-
-def imports(root: Path, name: str, order: list[str]) -> list[str]:
-    """Those of the chapters in ``order`` that a chapter's code builds on."""
-    found = set()
-    for node in ast.walk(ast.parse((root / FOLDERS["torch"] / f"{name}.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == FOLDERS["torch"]:
-            found |= {node.module.partition(".")[2], *(alias.name for alias in node.names)}
-    return [other for other in order if other in found]
 
 
 def check_links(pages: dict[str, str], out: Path) -> None:

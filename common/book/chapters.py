@@ -1,6 +1,6 @@
-"""The chapters of the book, in reading order. The one place to add a new one."""
+"""The pages of the book, in reading order. The one place to add a new one."""
 
-# part -> module -> title. Every pair of files is here or in NOT_CHAPTERS, or the book is not built.
+# part -> module -> title. Every pair of files is here, in HOUSE or in NOT_CHAPTERS, or the book is not built.
 PARTS = {
     "Nothing is hidden": {"coin": "The coin", "gaussian": "The Gaussian"},
     "A choice is hidden": {
@@ -27,9 +27,36 @@ PARTS = {
         "log_factorials": "Large counts",
     },
 }
+# The pairs around the chapters: pages too, with no measurements of their own.
+HOUSE = {
+    "estimators": "The estimators",
+    "algorithms": "The mixtures' algorithms",
+    "network_run": "A network in training",
+    "train_gmm": "Training a mixture",
+    "train_vae": "Training a VAE",
+}
+NOT_CHAPTERS = ("keras_training", "backend")
+# Pages that are in no docstring, from Markdown in pages/.
+TEXTS = {
+    "Using it": {
+        "mixtures": "Mixtures in your own code",
+        "scripts": "The training scripts",
+        "files": "Your own data",
+        "porting": "Porting a model",
+        "adding": "Adding a pair",
+        "commands": "Commands",
+    },
+    "Measured": {
+        "rounding": "How small is small enough?",
+        "comparison": "The punch line, measured",
+        "fashion": "Fashion-MNIST, all 60,000 images",
+        "speed": "Large data, and fast",
+        "hostile": "Hostile input",
+        "versions": "Versions",
+    },
+}
 # Why a public function has no measured difference, neither of its own nor of a function that uses it.
 NOT_MEASURED = {"distributed.join": "it connects processes and returns no number"}
-NOT_CHAPTERS = ("estimators", "keras_training", "backend", "train_gmm", "train_vae")
 
 
 def titles() -> dict[str, str]:

@@ -4,7 +4,7 @@ import ast
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.book.chapters import NOT_CHAPTERS, titles
+from common.book.chapters import HOUSE, NOT_CHAPTERS, titles
 from common.book.prose import BookError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,24 +38,26 @@ class Pair:
 
 
 def read_pairs(root: Path = ROOT) -> dict[str, Pair]:
-    """The chapters' pairs in reading order; BookError if a file is neither a chapter nor said not to be one."""
+    """The pairs that are pages, in reading order; BookError if a file is in no list of chapters.py."""
+    known = (*titles(), *HOUSE, *NOT_CHAPTERS, "__init__")
     for folder in FOLDERS.values():
         for path in sorted((root / folder).glob("*.py")):
-            if path.stem not in (*titles(), *NOT_CHAPTERS, "__init__"):
+            if path.stem not in known:
                 raise BookError(f"{folder}/{path.name}: add it to PARTS or to NOT_CHAPTERS in common/book/chapters.py")
-    return {name: read_pair(name, root) for name in titles()}
+    house = [name for name in HOUSE if (root / FOLDERS["torch"] / f"{name}.py").is_file()]
+    return {name: read_pair(name, root) for name in (*titles(), *house)}
 
 
 def read_pair(name: str, root: Path = ROOT) -> Pair:
-    """The chapter ``name``; BookError names the file and the definition where its two files do not match."""
+    """The pair ``name``; BookError names the file and the definition where its two files do not match."""
     pages = {}
     for side, folder in FOLDERS.items():
         path = root / folder / f"{name}.py"
         if not path.is_file():
-            raise BookError(f"{folder}/{name}.py: there is no such file, but the chapter is in common/book/chapters.py")
+            raise BookError(f"{folder}/{name}.py: there is no such file, but common/book/chapters.py names it")
         pages[side] = _read(path.read_text(encoding="utf-8"), f"{folder}/{name}.py")
     (prose, preamble, ours), (other_prose, other_preamble, theirs) = pages.values()
-    if prose != other_prose:
+    if prose != other_prose.replace("tf2_impl", "pytorch_impl").replace("-tf2", "-torch"):
         raise BookError(f"{name}.py: the module docstrings of the two files differ")
     names, other_names = ([definition.name for definition in page] for page in (ours, theirs))
     if names != other_names:
@@ -68,6 +70,15 @@ def read_pair(name: str, root: Path = ROOT) -> Pair:
         mine.whole = {"torch": mine.whole["here"], "tf2": other.whole["here"]}
         mine.line = {"torch": mine.line["here"], "tf2": other.line["here"]}
     return Pair(name, prose, {"torch": preamble, "tf2": other_preamble}, ours)
+
+
+def imported(pair: Pair, names: list[str]) -> list[str]:
+    """Those of the pages ``names`` that a page imports: `from pytorch_impl import gmm`, or something from one."""
+    found = set()
+    for node in ast.walk(ast.parse(pair.preamble["torch"])):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == FOLDERS["torch"]:
+            found |= {node.module.partition(".")[2], *(alias.name for alias in node.names)}
+    return [name for name in names if name in found]
 
 
 def _read(source: str, place: str) -> tuple[str, str, list[Definition]]:

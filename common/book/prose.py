@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from markdown_it import MarkdownIt
 from math_core import LatexError, LatexToMathML
+from mdit_py_plugins.anchors import anchors_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 DIFFER = "Where the frameworks differ: "
@@ -59,7 +60,7 @@ class Prose:
 
     def __init__(self, link: Callable[[str, str], str | None], figure: Callable[[str, str, str], str]) -> None:
         self.place = ""
-        self._markdown = MarkdownIt("commonmark").enable("table")
+        self._markdown = MarkdownIt("commonmark").enable("table").use(anchors_plugin, max_level=3)
         dollarmath_plugin(
             self._markdown, renderer=lambda tex, options: equation(tex, options["display_mode"], self.place)
         )
@@ -87,6 +88,9 @@ class Prose:
         inline = r'(\(?<span class="math inline"><math>(?:(?!</math>).)*</math></span>[.,;:)]+)'
         html = re.sub(inline, r'<span class="unbroken">\1</span>', html, flags=re.S)
         html = re.sub(r"<p>(<figure.*?</figure>)</p>", r"\1", html, flags=re.S)
+        html = re.sub(
+            r'href="([\w-]+)\.md([#"])', r'href="\1.html\2', html
+        )  # a page of Markdown, as GitHub links to it
         html = html.replace("<p>Source: ", '<p class="source">Source: ')
         return re.sub(
             f"<p>{DIFFER}(.)",

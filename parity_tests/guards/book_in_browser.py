@@ -1,6 +1,6 @@
 """The book as a reader's browser shows it: headless Chromium, light and dark, at a desk and on a phone.
 
-Run by `make book-test` on build/book; the default suite does not collect it.
+To be run after `make book`, with playwright and Chromium; the default suite does not collect it.
 """
 
 import io
@@ -13,10 +13,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from common.book.chapters import titles
+from common.book.chapters import HOUSE, TEXTS, titles
 
 BOOK = Path(__file__).parents[2] / "build" / "book"
-PAGES = ("index", *titles())
+PAGES = ("index", *titles(), *HOUSE, *(name for section in TEXTS.values() for name in section))
 CHROMIUM = "/usr/bin/chromium"
 QUIET = [  # no sandbox for root; nothing that calls home
     "--no-sandbox",

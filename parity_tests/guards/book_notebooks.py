@@ -1,6 +1,6 @@
 """The notebooks run to their end, and a chapter's two notebooks print the same.
 
-Run by `make notebooks-test` on build/notebooks; the default suite does not collect it.
+To be run after `make notebooks`, with nbclient installed; the default suite does not collect it.
 """
 
 from pathlib import Path

