@@ -6,7 +6,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from typing import Any
 
-from common.runs.silence import without_native_stderr
+from common.runs.terminal import without_native_stderr
 
 
 class _SilentImport:

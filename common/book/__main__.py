@@ -24,7 +24,7 @@ from common.book.measured import agreement, load, measured_within
 from common.book.pairs import FOLDERS, ROOT, Pair, imported, read_pairs
 from common.book.prose import BookError, Prose
 from common.book.side_by_side import side_by_side
-from common.runs.command_line import are_words, help_shown
+from common.runs.terminal import are_words, help_shown
 
 HERE = Path(__file__).parent
 DRAWING = HERE.parent / "figures" / "draw.py"

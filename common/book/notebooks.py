@@ -21,7 +21,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from common.book.chapters import titles
 from common.book.pairs import FOLDERS, Pair, read_pairs
 from common.book.prose import BookError
-from common.runs.command_line import are_words, help_shown
+from common.runs.terminal import are_words, help_shown
 
 EXAMPLES = Path(__file__).parent / "examples"
 FIGURE = re.compile(r"!\[([^\]]*)\]\((\w+)\.png\)\n*")

@@ -33,9 +33,9 @@ from common.compare.images import GREY_LEVELS, SEED, Parts, Row, Settings, dequa
 from common.networks.training import set_start, updates
 from common.parity import importance_standard_error
 from common.runs import checkpoint
-from common.runs.command_line import are_words, help_shown
 from common.runs.folder import versions
 from common.runs.script import implementation, without_native_stderr
+from common.runs.terminal import are_words, help_shown
 
 CHAPTERS = ("estimators", "gaussian", "gmm", "elbo", "networks", "vae", "autoencoder", "optimizer", "backend")
 

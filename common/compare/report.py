@@ -20,7 +20,7 @@ import numpy as np
 from common.figures import chapters as chapter_figures
 from common.parity import difference
 from common.runs import checkpoint
-from common.runs.command_line import are_words, help_shown
+from common.runs.terminal import are_words, help_shown
 
 WITHIN = 1e-10
 PIXELS = 64

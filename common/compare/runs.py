@@ -16,8 +16,8 @@ import numpy as np
 from common.data.readers import reason
 from common.parity import difference
 from common.runs import checkpoint
-from common.runs.command_line import are_words, help_shown
 from common.runs.folder import read_config, read_metrics
+from common.runs.terminal import are_words, help_shown
 
 WITHIN = {"reproducible": 0.0, "float64": 1e-10, "float32": 1e-3}
 

@@ -35,11 +35,13 @@ class InputError(ValueError):
         """
         option = flags.get(self.name, self.name)
         value = values.get(option) if self.value is NOT_SHOWN else self.value
-        mention = lambda match: " ".join(filter(None, (_flag(flags.get(match[1], match[1])), match[2])))  # noqa: E731
-        return f"{_flag(option)} {value}: {_MENTION.sub(mention, self.problem)}"
+        subject = flag(option) if value is None or value is True else f"{flag(option)} {reason(str(value))}"
+        mention = lambda match: " ".join(filter(None, (flag(flags.get(match[1], match[1])), match[2])))  # noqa: E731
+        return f"{subject}: {_MENTION.sub(mention, self.problem)}"
 
 
-def _flag(option: str) -> str:
+def flag(option: str) -> str:
+    """The command-line flag of an option."""
     return "--" + option.replace("_", "-")
 
 

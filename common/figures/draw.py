@@ -25,8 +25,8 @@ from common.mixtures.mixture_prior import MixturePrior, default_prior
 from common.mixtures.priors import VariationalPosterior, VariationalPrior, make_prior
 from common.mixtures.start import initial_responsibilities
 from common.networks.training import trained
-from common.runs.command_line import are_words, help_shown
 from common.runs.script import implementation, without_native_stderr
+from common.runs.terminal import are_words, help_shown
 
 CHAPTERS = ("coin", "conjugate", "em", "estimators", "gmm", "singularity", "variational_gmm", "networks", "autoencoder",
             "vae", "optimizer", "backend")  # fmt: skip

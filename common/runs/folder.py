@@ -11,6 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.data.readers import read_json, read_json_lines, reason
-from common.runs import checkpoint, options
+from common.runs import checkpoint
 from common.runs.options import RunOptions
 from common.runs.tensorboard import EVENTS, TensorBoardLog
 
@@ -78,7 +79,7 @@ class RunFolder:
         if not self.writes:
             return
         self._lock()
-        config = options.as_dict(self.options) | {"framework": self._framework, "versions": versions()}
+        config = asdict(self.options) | {"framework": self._framework, "versions": versions()}
         checkpoint.write_atomically(self._pending("config.json"), (json.dumps(config, indent=2) + "\n").encode())
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
         checkpoint.write_atomically(self._pending("metrics.jsonl"), lines.encode())

@@ -16,11 +16,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from common.data.messages import InputError
 from common.runs import options
 from common.runs.folder import RunFolder, read_config
 from common.runs.options import RunOptions
-from common.runs.silence import without_native_stderr
+from common.runs.terminal import without_native_stderr
 
+FLAGS = {  # of the library's arguments whose flags have other names
+    "X": "data",
+    "x": "data",
+    "n_components": "components",
+    "covariance_type": "covariance",
+    "init_params": "init",
+    "max_iter": "steps",
+    "random_state": "seed",
+}
 FRAMEWORKS = {"torch": "pytorch_impl", "tensorflow": "tf2_impl"}
 
 
@@ -70,12 +80,13 @@ def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, give
             print(f"{prog}: interrupted; go on with --resume {run.path}", file=sys.stderr)
         return 130 if run.interrupted else 0
     except (ValueError, OSError) as error:
+        message = error.on_command_line(FLAGS, vars(chosen)) if isinstance(error, InputError) else str(error)
         if run is not None and isinstance(error, ConnectionError):  # a worker is lost
             saved = f" with --resume {run.path}" if (run.path / "checkpoint.safetensors").exists() else ""
-            print(f"{prog}: error: {error}; start all again{saved}", file=sys.stderr)
+            print(f"{prog}: error: {message}; start all again{saved}", file=sys.stderr)
             return 1
         if workers is None or workers.rank == 0:
-            print(f"{prog}: error: {error}", file=sys.stderr)
+            print(f"{prog}: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)

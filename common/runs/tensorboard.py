@@ -4,7 +4,6 @@
 package writes the records; neither framework is imported for it.
 """
 
-import importlib.util
 import os
 import socket
 import time
@@ -13,13 +12,6 @@ from pathlib import Path
 from typing import Any
 
 EVENTS = "events.out.tfevents.*"
-
-
-def check_tensorboard() -> None:
-    """ValueError if TensorBoard is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        raise ValueError("--tensorboard: tensorboard is not installed; run `python -m pip install tensorboard`, or "
-                         "leave the flag out")  # fmt: skip
 
 
 class TensorBoardLog:

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.data.messages import flag
 from common.runs import checkpoint
 from common.runs import folder as run_folder
-from common.runs.options import GMMOptions, VAEOptions, flag
+from common.runs.options import GMMOptions, VAEOptions
 from parity_tests.support.one_framework import OF_THE_OTHER, environment
 
 ROOT = Path(__file__).parents[2]

@@ -267,13 +267,17 @@ BAD = {
     "unknown method": ("gmm", "--method mle", "argument --method: invalid choice: 'mle'"),
     "map of diag": ("gmm", "--method map --covariance diag", "--method map: needs --covariance full, not diag"),
     "missing of tied": ("gmm", "--missing em --covariance tied", "--missing em: needs --covariance full, not tied"),
-    "map and missing": ("gmm", "--method map --missing em", "--method map: cannot be had with --missing em"),
+    "map and missing": ("gmm", "--method map --missing em", "--method map: cannot be combined with --missing em"),
     "prior without inference": (
         "gmm",
         "--mean-precision-prior 2",
         "--mean-precision-prior 2.0: only --method variational",
     ),
-    "variational and missing": ("gmm", "--method variational --missing em", "--method variational: cannot be had with"),
+    "variational and missing": (
+        "gmm",
+        "--method variational --missing em",
+        "--method variational: cannot be combined with",
+    ),
     "zero concentration": (
         "gmm",
         "--method variational --weight-concentration-prior 0",
@@ -786,7 +790,7 @@ def test_tensorboard_may_be_absent(tmp_path: Path, framework: str, capsys: pytes
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="2"):
         run(VAE[framework], SMALL["vae"], tmp_path / "run", "--tensorboard")
-    assert "--tensorboard: tensorboard is not installed" in one_line(capsys)
+    assert "run `python -m pip install tensorboard`" in one_line(capsys)
     assert not (tmp_path / "run").exists()
 
 

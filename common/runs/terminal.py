@@ -1,20 +1,23 @@
-"""Command lines that answer in one line: what is wrong with them, and what was probably meant."""
+"""The terminal: command lines that answer in one line, and libraries that keep quiet."""
 
 import argparse
-from collections.abc import Callable, Sequence
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from common.data.messages import nearest, reason
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, but a mistake is one line on stderr and exit code 2, and a misspelt flag gets a suggestion."""
+    """An argparse parser that answers a mistake with one line and exit code 2, and suggests the nearest flag."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **arguments)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
-        """The arguments; exit code 2 if one is unknown."""
+        """Return the arguments; exit code 2 if one is unknown."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flags = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
@@ -27,21 +30,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 
-def choice(choices: Sequence[str]) -> Callable[[str], str]:
-    """A type for argparse: one of the choices; the error for any other value suggests the nearest."""
-
-    def chosen(value: str) -> str:
-        if value not in choices:
-            raise argparse.ArgumentTypeError(
-                f"invalid choice: {reason(value)!r} (choose from {', '.join(choices)}){nearest(value, choices)}"
-            )
-        return value
-
-    return chosen
+def chosen_from(value: str, choices: Sequence[str]) -> str:
+    """Return ``value``, for argparse; the error for a value that is not a choice suggests the nearest one."""
+    if value not in choices:
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {reason(value)!r} (choose from {', '.join(choices)}){nearest(value, choices)}"
+        )
+    return value
 
 
 def help_shown(argv: Sequence[str], text: str) -> bool:
-    """Whether --help was given; if so, prints the text. For scripts that have no other flag."""
+    """Print the text if --help was given, and return whether it was. For scripts that have no other flag."""
     if asked := not {"-h", "--help"}.isdisjoint(argv):
         print(text.strip())
     return asked
@@ -50,3 +49,20 @@ def help_shown(argv: Sequence[str], text: str) -> bool:
 def are_words(argv: Sequence[str], number: int) -> bool:
     """Whether there are ``number`` arguments and none is a flag."""
     return len(argv) == number and not any(word.startswith("-") for word in argv)
+
+
+@contextlib.contextmanager
+def without_native_stderr() -> Iterator[None]:
+    """Drop what is written to file descriptor 2, if it is open: TensorFlow's libraries write there on every start."""
+    if sys.stderr is None:
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
