@@ -16,6 +16,7 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import pytorch_impl.train_vae
 from common.data import datasets, readers
 from common.runs import checkpoint
 from common.runs.folder import read_config, read_metrics
-from common.runs.options import VAEOptions, as_dict, resumed
+from common.runs.options import VAEOptions, resumed
 from parity_tests.conftest import idx
 
 ROOT = Path(__file__).parents[2]
@@ -152,7 +153,7 @@ def test_columns_that_hold_no_labels(tmp_path: Path) -> None:
 
 TABLE = np.array([[1.5, -2.0, 3e5], [0.1, np.nan, 7.0], [4.0, 5.0, 6.0]])
 BYTES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-CONFIG = as_dict(VAEOptions(out="run")) | {"framework": "pytorch_impl", "versions": {"numpy": "2"}}
+CONFIG = asdict(VAEOptions(out="run")) | {"framework": "pytorch_impl", "versions": {"numpy": "2"}}
 METRICS = [{"step": i, "loss": 1 / i, "reconstruction": -1.0, "kl": 0.5, "seconds": 0.1} for i in range(1, 5)]
 
 
