@@ -117,7 +117,7 @@ class GaussianMixture(MixtureEstimator):
             return gmm_statistics.em_iteration(x, *parameters, self.covariance_type, self.reg_covar)
         if observed is None:
             return gmm.em_iteration(x, *parameters, self.covariance_type, self.reg_covar, sample_weight)
-        return missing_data.em_iteration(x, observed, *parameters, self.reg_covar, sample_weight)
+        return gmm_statistics.em_iteration_with_gaps(x, observed, *parameters, self.reg_covar, sample_weight)
 
     def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return gmm.sample(*parameters, uniforms, noise, self.covariance_type)

@@ -30,11 +30,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from common.data.passes import number_of_blocks
+from common.data.passes import number_of_blocks, runs_of_rows
 from common.mixtures.pairs import pairs, places
+from pytorch_impl import missing_data
 from pytorch_impl.backend import in_order
 from pytorch_impl.distributed import Workers
-from pytorch_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
+from pytorch_impl.natural_parameters import bayes_rule, fast_features, natural_parameters, whitening
 
 LOST = {torch.float64: 12, torch.float32: 8}  # binary digits, of 53 and of 24
 NUMBERS_IN_A_BLOCK = 2**19  # in smaller blocks, starting each operation takes longer than the cache saves
@@ -57,7 +58,7 @@ def chunk_statistics(
 
     $$\log p(x_n, z_n = k) = \theta_k \cdot T(x_n), \qquad S_k = \sum_n w_n \, \gamma(z_{nk}) \, T(x_n)$$
     """
-    table = features(x, centre, covariance_type)  # (P, C)
+    table = fast_features(x, centre, covariance_type)  # (P, C)
     log_density, gamma = bayes_rule(parameters @ table)  # (C,), (K, C)
     return Statistics(gamma.mul_(sample_weight) @ table.T, sample_weight @ log_density)
 
@@ -168,24 +169,51 @@ def em_iteration(
     Of several `workers` each has chunks of its own, and all get the parameters that belong to all chunks.
     """
     kind, allowed = covariance_type, LOST[means.dtype]
-    total_of = functools.partial(total, workers)
     centre = weights @ means  # (D,)
-    second_moments = torch.square(means - centre) + _variances(means, covariances, kind)  # (K, D)
-    if means.shape[1] <= LARGEST_DIMENSION and lost_digits(second_moments, covariances, kind) <= allowed:
+    squares = torch.square(means - centre) + _variances(means, covariances, kind)  # (K, D)
+    if means.shape[1] <= LARGEST_DIMENSION and lost_digits(squares, covariances, kind) <= allowed:
         references = centre.expand_as(means)  # (K, D)
-        natural = natural_parameters(weights, means, covariances, centre, kind)
-        statistics = total_of(chunk_statistics, chunks, centre, natural, kind)
+        coefficients = natural_parameters(weights, means, covariances, centre, kind)  # (K, P)
+        statistics = total(workers, chunk_statistics, chunks, centre, coefficients, kind)
     else:
-        references = means
-        whiten = whitening(weights, means, covariances, kind)
-        statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
+        references, apart = means, whitening(weights, means, covariances, kind)
+        statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
     updated = maximise(statistics.moments, references, kind, reg_covar)
-    second_moments = _second_moments(statistics.moments, means.shape[1])
-    if lost_digits(second_moments, updated[2], kind) > allowed:
-        references = updated[1]
-        whiten = whitening(weights, means, covariances, kind)
-        statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
+    if lost_digits(_second_moments(statistics.moments, means.shape[1]), updated[2], kind) > allowed:
+        references, apart = updated[1], whitening(weights, means, covariances, kind)
+        statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
         updated = maximise(statistics.moments, references, kind, reg_covar)
+    return updated, statistics.log_likelihood
+
+
+def em_iteration_with_gaps(
+    x: Tensor,
+    observed: Tensor,
+    weights: Tensor,
+    means: Tensor,
+    covariances: Tensor,
+    reg_covar: float = 0.0,
+    sample_weight: Tensor | None = None,
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    r"""`missing_data.em_iteration`; of a large table block by block, so that no table (C, K, D, D) is large.
+
+    $$S_k = \left( \sum_n \gamma(z_{nk}), \; \sum_n \gamma(z_{nk}) (\hat{x}_{nk} - c_k), \;
+      \sum_n \gamma(z_{nk}) \left( (\hat{x}_{nk} - c_k)(\hat{x}_{nk} - c_k)^T + C_{nk} \right) \right)$$
+
+    The statistics are those of the completed rows $\hat{x}_{nk}$, seen from the old means; once more from the new
+    ones, if those have moved so far that digits are lost.
+    """
+    blocks = runs_of_rows(x.shape[0], means.shape[0] * x.shape[1] ** 2)
+    if len(blocks) == 1:
+        return missing_data.em_iteration(x, observed, weights, means, covariances, reg_covar, sample_weight)
+    row_weights = torch.ones_like(x[:, 0]) if sample_weight is None else sample_weight  # (N,)
+    data, parameters = [(x[rows], observed[rows], row_weights[rows]) for rows in blocks], (weights, means, covariances)
+    statistics = functools.reduce(merge, (_completed_statistics(*block, means, *parameters) for block in data))
+    updated = maximise(statistics.moments, means, "full", reg_covar)
+    if lost_digits(_second_moments(statistics.moments, means.shape[1]), updated[2]) > LOST[means.dtype]:
+        references = updated[1]  # (K, D)
+        statistics = functools.reduce(merge, (_completed_statistics(*block, references, *parameters) for block in data))
+        updated = maximise(statistics.moments, references, "full", reg_covar)
     return updated, statistics.log_likelihood
 
 
@@ -223,3 +251,18 @@ def _variances(means: Tensor, covariances: Tensor, covariance_type: str) -> Tens
 def _second_moments(moments: Tensor, d: int) -> Tensor:
     """The mean square of each of the d features in every component, (K, D), seen from where the moments are."""
     return moments[:, 1 + d : 1 + 2 * d] / (moments[:, :1] + 10 * torch.finfo(moments.dtype).eps)
+
+
+def _completed_statistics(
+    x: Tensor, observed: Tensor, sample_weight: Tensor, references: Tensor, *parameters: Tensor
+) -> Statistics:
+    """The statistics of a block of rows with gaps, with component k seen from its own reference point."""
+    expected = missing_data.expected_statistics(x, observed, *parameters)
+    gamma = sample_weight[:, None] * expected.responsibilities  # (C, K)
+    difference = (expected.completed - references).transpose(0, 1)  # (K, C, D)
+    weighted = gamma.T[:, :, None] * difference  # (K, C, D)
+    unexplained = (gamma[:, :, None, None] * expected.unexplained).sum(dim=0)  # (K, D, D)
+    i, j = pairs(references.shape[1])
+    squares = (weighted.mT @ difference + unexplained)[:, i, j]  # (K, D (D + 1) / 2)
+    moments = torch.cat([gamma.sum(dim=0)[:, None], weighted.sum(dim=1), squares], dim=1)  # (K, P)
+    return Statistics(moments, (sample_weight * expected.log_density).sum())

@@ -40,7 +40,7 @@ def train(run: RunFolder, data: mixture_training.MixtureData) -> None:
         if options.method == "map":
             return em.map_em_iteration(x, *parameters, prior)
         if observed is not None:
-            return missing_data.em_iteration(x, observed, *parameters, epsilon)
+            return gmm_statistics.em_iteration_with_gaps(x, observed, *parameters, epsilon)
         if in_chunks:
             return gmm_statistics.em_iteration(chunks, *parameters, kind, epsilon, workers)
         return gmm.em_iteration(x, *parameters, kind, epsilon)

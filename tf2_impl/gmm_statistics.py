@@ -31,11 +31,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.data.passes import number_of_blocks
+from common.data.passes import number_of_blocks, runs_of_rows
 from common.mixtures.pairs import pairs, places
+from tf2_impl import missing_data
 from tf2_impl.backend import in_order
 from tf2_impl.distributed import Workers
-from tf2_impl.natural_parameters import bayes_rule, features, natural_parameters, whitening
+from tf2_impl.natural_parameters import bayes_rule, fast_features, natural_parameters, whitening
 
 LOST = {tf.float64: 12, tf.float32: 8}  # binary digits, of 53 and of 24
 NUMBERS_IN_A_BLOCK = 2**17  # 1 MB of float64, what a core's own cache holds
@@ -59,7 +60,7 @@ def chunk_statistics(
 
     $$\log p(x_n, z_n = k) = \theta_k \cdot T(x_n), \qquad S_k = \sum_n w_n \, \gamma(z_{nk}) \, T(x_n)$$
     """
-    table = features(x, centre, covariance_type)  # (P, C)
+    table = fast_features(x, centre, covariance_type)  # (P, C)
     log_density, gamma = bayes_rule(parameters @ table)  # (C,), (K, C)
     moments = tf.matmul(gamma * sample_weight, table, transpose_b=True)  # (K, P)
     return Statistics(moments, tf.tensordot(sample_weight, log_density, 1))
@@ -180,24 +181,51 @@ def em_iteration(
     Of several `workers` each has chunks of its own, and all get the parameters that belong to all chunks.
     """
     kind, allowed = covariance_type, LOST[means.dtype]
-    total_of = functools.partial(total, workers)
     centre = tf.linalg.matvec(means, weights, transpose_a=True)  # (D,)
-    second_moments = tf.square(means - centre) + _variances(means, covariances, kind)  # (K, D)
-    if means.shape[1] <= LARGEST_DIMENSION and GRAPH(lost_digits)(second_moments, covariances, kind) <= allowed:
+    squares = tf.square(means - centre) + _variances(means, covariances, kind)  # (K, D)
+    if means.shape[1] <= LARGEST_DIMENSION and GRAPH(lost_digits)(squares, covariances, kind) <= allowed:
         references = tf.broadcast_to(centre, means.shape)  # (K, D)
-        natural = GRAPH(natural_parameters)(weights, means, covariances, centre, kind)
-        statistics = total_of(chunk_statistics, chunks, centre, natural, kind)
+        coefficients = GRAPH(natural_parameters)(weights, means, covariances, centre, kind)  # (K, P)
+        statistics = total(workers, chunk_statistics, chunks, centre, coefficients, kind)
     else:
-        references = means
-        whiten = GRAPH(whitening)(weights, means, covariances, kind)
-        statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
+        references, apart = means, GRAPH(whitening)(weights, means, covariances, kind)
+        statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
     updated = GRAPH(maximise)(statistics.moments, references, kind, reg_covar)
-    second_moments = _second_moments(statistics.moments, means.shape[1])
-    if GRAPH(lost_digits)(second_moments, updated[2], kind) > allowed:
-        references = updated[1]
-        whiten = GRAPH(whitening)(weights, means, covariances, kind)
-        statistics = total_of(chunk_statistics_apart, chunks, references, means, *whiten, kind)
+    if GRAPH(lost_digits)(_second_moments(statistics.moments, means.shape[1]), updated[2], kind) > allowed:
+        references, apart = updated[1], GRAPH(whitening)(weights, means, covariances, kind)
+        statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
         updated = GRAPH(maximise)(statistics.moments, references, kind, reg_covar)
+    return updated, statistics.log_likelihood
+
+
+def em_iteration_with_gaps(
+    x: Tensor,
+    observed: Tensor,
+    weights: Tensor,
+    means: Tensor,
+    covariances: Tensor,
+    reg_covar: float = 0.0,
+    sample_weight: Tensor | None = None,
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    r"""`missing_data.em_iteration`; of a large table block by block, so that no table (C, K, D, D) is large.
+
+    $$S_k = \left( \sum_n \gamma(z_{nk}), \; \sum_n \gamma(z_{nk}) (\hat{x}_{nk} - c_k), \;
+      \sum_n \gamma(z_{nk}) \left( (\hat{x}_{nk} - c_k)(\hat{x}_{nk} - c_k)^T + C_{nk} \right) \right)$$
+
+    The statistics are those of the completed rows $\hat{x}_{nk}$, seen from the old means; once more from the new
+    ones, if those have moved so far that digits are lost.
+    """
+    blocks = runs_of_rows(x.shape[0], means.shape[0] * x.shape[1] ** 2)
+    if len(blocks) == 1:
+        return missing_data.em_iteration(x, observed, weights, means, covariances, reg_covar, sample_weight)
+    row_weights = tf.ones_like(x[:, 0]) if sample_weight is None else sample_weight  # (N,)
+    data, parameters = [(x[rows], observed[rows], row_weights[rows]) for rows in blocks], (weights, means, covariances)
+    statistics = functools.reduce(merge, (_completed_statistics(*block, means, *parameters) for block in data))
+    updated = maximise(statistics.moments, means, "full", reg_covar)
+    if lost_digits(_second_moments(statistics.moments, means.shape[1]), updated[2]) > LOST[means.dtype]:
+        references = updated[1]  # (K, D)
+        statistics = functools.reduce(merge, (_completed_statistics(*block, references, *parameters) for block in data))
+        updated = maximise(statistics.moments, references, "full", reg_covar)
     return updated, statistics.log_likelihood
 
 
@@ -237,3 +265,21 @@ def _variances(means: Tensor, covariances: Tensor, covariance_type: str) -> Tens
 def _second_moments(moments: Tensor, d: int) -> Tensor:
     """The mean square of each of the d features in every component, (K, D), seen from where the moments are."""
     return moments[:, 1 + d : 1 + 2 * d] / (moments[:, :1] + 10 * np.finfo(moments.dtype.as_numpy_dtype).eps)
+
+
+def _completed_statistics(
+    x: Tensor, observed: Tensor, sample_weight: Tensor, references: Tensor, *parameters: Tensor
+) -> Statistics:
+    """The statistics of a block of rows with gaps, with component k seen from its own reference point."""
+    expected = missing_data.expected_statistics(x, observed, *parameters)
+    gamma = sample_weight[:, None] * expected.responsibilities  # (C, K)
+    difference = tf.transpose(expected.completed - references, (1, 0, 2))  # (K, C, D)
+    weighted = tf.transpose(gamma)[:, :, None] * difference  # (K, C, D)
+    unexplained = tf.reduce_sum(gamma[:, :, None, None] * expected.unexplained, axis=0)  # (K, D, D)
+    i, j = pairs(references.shape[1])
+    scatter = tf.matmul(weighted, difference, transpose_a=True) + unexplained  # (K, D, D)
+    squares = tf.gather(tf.reshape(scatter, (len(scatter), -1)), i * references.shape[1] + j, axis=1)
+    counts, sums = tf.reduce_sum(gamma, axis=0), tf.reduce_sum(weighted, axis=1)  # (K,), (K, D)
+    return Statistics(
+        tf.concat([counts[:, None], sums, squares], axis=1), tf.reduce_sum(sample_weight * expected.log_density)
+    )

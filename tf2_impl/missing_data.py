@@ -29,9 +29,10 @@ In the equations a superscript picks entries: $o$ those that row n observed, $m$
 the rows of the missing and the columns of the observed. All patterns of gaps are computed in one batch. Each point
 takes from $\Sigma_k$ the rows and columns that it observed and from the identity all others, so that every matrix is D
 by D. An entry with a row of the identity and no difference from its mean adds nothing, neither to the determinant nor
-to the quadratic form. The price is N times K Cholesky factors; the rows of a large table are taken in blocks. No NaN
-enters the arithmetic: `common.mixtures.missing` turns a table with NaN into `x` and `observed`. Where a covariance is
-not positive definite, its densities are NaN, as in `gmm.py`. Everything is in nats.
+to the quadratic form. The price is N times K Cholesky factors, and tables (N, K, D, D): `gmm_statistics.py` iterates
+over large data in blocks of rows. No NaN enters the arithmetic: `common.mixtures.missing` turns a table with NaN into
+`x` and `observed`. Where a covariance is not positive definite, its densities are NaN, as in `gmm.py`. Everything is in
+nats.
 
 Source: Z. Ghahramani and M. Jordan, "Supervised learning from incomplete data via an EM approach", NIPS 6 (1994);
 R. Little and D. Rubin, "Statistical Analysis with Missing Data" (2nd edition, 2002), sections 8.2 and 11.2; the twelve
@@ -46,9 +47,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from common.data.passes import runs_of_rows
-from common.mixtures.pairs import pairs
 from tf2_impl.gaussian import cholesky
-from tf2_impl.gmm_statistics import LOST, _second_moments, lost_digits, maximise
 
 
 class ExpectedStatistics(NamedTuple):
@@ -209,8 +208,6 @@ def em_iteration(
 
     Source: Little and Rubin (2002), section 8.2.
     """
-    if len(_blocks(x, means)) > 1:
-        return _in_blocks((x, observed, sample_weight), (weights, means, covariances), reg_covar)
     statistics = expected_statistics(x, observed, weights, means, covariances)
     log_density = statistics.log_density  # (N,)
     total = tf.reduce_sum(log_density if sample_weight is None else sample_weight * log_density)
@@ -259,40 +256,6 @@ def impute_draw(
     factor = cholesky(unexplained + tf.linalg.diag(tf.cast(observed, x.dtype)))  # (N, D, D)
     drawn = completed + tf.linalg.matvec(factor, noise)  # (N, D)
     return tf.where(observed, x, drawn)
-
-
-def _in_blocks(data: tuple, parameters: tuple[Tensor, ...], reg_covar: float) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The iteration, block by block; once more, about the new means, if they have moved so far that digits are lost."""
-    moments, total = _sums(data, parameters, parameters[1])
-    updated = maximise(moments, parameters[1], "full", reg_covar)
-    if lost_digits(_second_moments(moments, updated[1].shape[1]), updated[2]) > LOST[moments.dtype]:
-        moments, total = _sums(data, parameters, updated[1])
-        updated = maximise(moments, updated[1], "full", reg_covar)
-    return updated, total
-
-
-def _sums(data: tuple, parameters: tuple[Tensor, ...], references: Tensor) -> tuple[Tensor, Tensor]:
-    """The sufficient statistics, (K, P), seen from `references` (K, D), and the log likelihood, block by block."""
-    (x, observed, sample_weight), moments, total = data, 0.0, 0.0
-    for rows in _blocks(x, references):
-        statistics = expected_statistics(x[rows], observed[rows], *parameters)
-        log_density, gamma = statistics.log_density, statistics.responsibilities  # (C,), (C, K)
-        if sample_weight is not None:
-            log_density, gamma = sample_weight[rows] * log_density, sample_weight[rows][:, None] * gamma
-        moments = moments + _moments(gamma, statistics, references)  # (K, P)
-        total = total + tf.reduce_sum(log_density)
-    return moments, total
-
-
-def _moments(gamma: Tensor, statistics: ExpectedStatistics, references: Tensor) -> Tensor:
-    """The sufficient statistics of completed rows, (K, P), seen from `references` (K, D)."""
-    difference = tf.transpose(statistics.completed - references, (1, 0, 2))  # (K, C, D)
-    weighted = tf.transpose(gamma)[:, :, None] * difference  # (K, C, D)
-    unexplained = tf.reduce_sum(gamma[:, :, None, None] * statistics.unexplained, axis=0)  # (K, D, D)
-    i, j = pairs(references.shape[1])
-    scatter = tf.matmul(weighted, difference, transpose_a=True) + unexplained  # (K, D, D)
-    squares = tf.gather(tf.reshape(scatter, (scatter.shape[0], -1)), i * references.shape[1] + j, axis=1)
-    return tf.concat([tf.reduce_sum(gamma, axis=0)[:, None], tf.reduce_sum(weighted, axis=1), squares], axis=1)
 
 
 def _blocks(x: Tensor, means: Tensor) -> list[slice]:

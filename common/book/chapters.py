@@ -55,6 +55,8 @@ TEXTS = {
         "versions": "Versions",
     },
 }
+# Pages that import no chapter, so that any chapter may use them. The first two are pages of the book as well.
+TOOLS = ("log_factorials", "distributed", "backend")
 # Why a public function has no measured difference, neither of its own nor of a function that uses it.
 NOT_MEASURED = {"distributed.join": "it connects processes and returns no number"}
 

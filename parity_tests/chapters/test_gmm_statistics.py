@@ -17,10 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 import pytorch_impl.estimators as torch_estimators
 import pytorch_impl.gmm as torch_gmm
 import pytorch_impl.gmm_statistics as torch_statistics
+import pytorch_impl.missing_data as torch_missing
 import pytorch_impl.natural_parameters as torch_natural
 import pytorch_impl.train_gmm
 import tf2_impl.estimators as tf_estimators
 import tf2_impl.gmm_statistics as tf_statistics
+import tf2_impl.missing_data as tf_missing
 import tf2_impl.natural_parameters as tf_natural
 import tf2_impl.train_gmm
 from common import draws
@@ -31,6 +33,7 @@ from common.mixtures.input import COVARIANCE_TYPES
 from common.mixtures.pairs import pairs, places
 from common.runs import checkpoint
 from parity_tests.chapters.test_estimator import scikit_learns_best
+from parity_tests.chapters.test_missing_data import problem as rows_with_gaps
 from parity_tests.conftest import MODES, Parity
 
 ROOT = Path(__file__).parents[2]
@@ -267,6 +270,32 @@ def test_statistics_of_parts_add_up(framework: str, kind: str) -> None:
     for other in others:
         for a, b in zip(other, whole, strict=True):
             np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("far", [0.0, 1e4])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_with_gaps_in_blocks(parity: Parity, weighted: bool, far: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks of three rows, and where the means move by ten thousand deviations at once, as the plain page."""
+    x, observed, weights, means, covariances = rows_with_gaps(empty_row=False)
+    arguments = [x, observed, weights, means + far, covariances, 1e-3]
+    arguments += [np.linspace(0.5, 2, len(x))] if weighted else []
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 3 * means.size * x.shape[1])
+    assert len(chunks.runs_of_rows(len(x), means.size * x.shape[1])) > 2
+    found = []
+    for page, missing, tensor in ((torch_statistics, torch_missing, torch.tensor),
+                                  (tf_statistics, tf_missing, tf.constant)):  # fmt: skip
+        tensors = [tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        steps = [page.em_iteration_with_gaps, missing.em_iteration]
+        if page is tf_statistics and not weighted:
+            steps.append(tf.function(page.em_iteration_with_gaps))
+        blocks, *others = ((*parameters, total) for parameters, total in (step(*tensors) for step in steps))
+        for other in others:
+            for ours, theirs in zip(blocks, other, strict=True):
+                np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-10, atol=1e-10)
+        found.append(blocks)
+    for name, a, b in zip(("weights", "means", "covariances", "log likelihood"), *found, strict=True):
+        what = "em log likelihood" if name == "log likelihood" else "em parameters"
+        parity.check(f"em_iteration_with_gaps {name}", what, a, b, f"{far:g} away")
 
 
 @both

@@ -42,9 +42,15 @@ def results(module: ModuleType, kind: str, log_joint, x, weights, means, covaria
     natural = module.natural_parameters(weights, means, covariances, centre, kind)
     features = module.features(x, centre, kind)
     log_density, gamma = module.bayes_rule(log_joint)
-    return {"whitening": whitening, "whitening constants": constants, "natural_parameters": natural,
-            "features": features, "bayes_rule log density": log_density,
-            "bayes_rule responsibilities": gamma}  # fmt: skip
+    return {
+        "whitening": whitening,
+        "whitening constants": constants,
+        "natural_parameters": natural,
+        "features": features,
+        "fast_features": module.fast_features(x, centre, kind),
+        "bayes_rule log density": log_density,
+        "bayes_rule responsibilities": gamma,
+    }
 
 
 @all_types
@@ -65,6 +71,7 @@ def test_they_are_scipys_densities(module: ModuleType, tensor, kind: str) -> Non
     expected = scipys_log_joint(kind, *arrays[:4])
     of_all = results(module, kind, *map(tensor, (expected, *arrays)))
     found = {name: np.asarray(value) for name, value in of_all.items()}
+    np.testing.assert_array_equal(found["fast_features"], found["features"])
     np.testing.assert_allclose(found["natural_parameters"] @ found["features"], expected, rtol=1e-11)
     np.testing.assert_allclose(found["bayes_rule log density"], special.logsumexp(expected, axis=0), rtol=1e-12)
     np.testing.assert_allclose(found["bayes_rule responsibilities"], special.softmax(expected, axis=0), rtol=1e-10)

@@ -206,7 +206,7 @@ _PLANTED = {
     "tf2_impl/train_gmm.py": (
         ("means stored as seen from the centre", "checkpoint_arrays(options, data.centre, ", "checkpoint_arrays(options, None, "),
         ("a start that is not regularised", "start = gmm.m_step(tf.constant(points), tf.constant(gamma), kind, epsilon)", "start = gmm.m_step(tf.constant(points), tf.constant(gamma), kind)"),
-        ("missing entries without the regularisation", "missing_data.em_iteration(x, observed, *parameters, epsilon)", "missing_data.em_iteration(x, observed, *parameters)"),
+        ("missing entries without the regularisation", "gmm_statistics.em_iteration_with_gaps(x, observed, *parameters, epsilon)", "gmm_statistics.em_iteration_with_gaps(x, observed, *parameters)"),
         ("a reproducible run that does not round", "return mixture_training.rounded(options, tuple(value.numpy() for value in parameters))", "return tuple(value.numpy() for value in parameters)"),
     ),
     "pytorch_impl/estimators.py": (
@@ -215,7 +215,7 @@ _PLANTED = {
         ("the prior's mode for the posterior's", "coin.maximum_a_posteriori(*self._tensors(self.heads, self.tails,", "coin.maximum_a_posteriori(*self._tensors(0, 0,"),
     ),
     "tf2_impl/estimators.py": (
-        ("sample weights forgotten beside gaps", "missing_data.em_iteration(x, observed, *parameters, self.reg_covar, sample_weight)", "missing_data.em_iteration(x, observed, *parameters, self.reg_covar)"),
+        ("sample weights forgotten beside gaps", "gmm_statistics.em_iteration_with_gaps(x, observed, *parameters, self.reg_covar, sample_weight)", "gmm_statistics.em_iteration_with_gaps(x, observed, *parameters, self.reg_covar)"),
         ("a density at another posterior", "coin.beta_log_density(*self._tensors(check_probability(\"theta\", theta), *self.posterior))", "coin.beta_log_density(*self._tensors(check_probability(\"theta\", theta), self.a, self.b))"),
         ("draws with the wrong covariances", "return gmm.sample(*parameters, uniforms, noise, self.covariance_type)\n\n    def _impute", "return gmm.sample(*parameters, uniforms, 2 * noise, self.covariance_type)\n\n    def _impute"),
     ),
@@ -275,7 +275,7 @@ _PLANTED = {
         ("sample weights forgotten far from the centre", "moments_apart(x, gamma * sample_weight, references", "moments_apart(x, gamma, references"),
         ("the start seen from the first point alone", "for _ in range(2):", "for _ in range(1):"),
         ("quadratic form without its half", "0.5 * tf.reduce_sum(tf.square(y), axis=1)", "tf.reduce_sum(tf.square(y), axis=1)"),
-        ("stale means in the second look", "references = updated[1]\n        whiten", "references = means\n        whiten"),
+        ("stale means in the second look", "references, apart = updated[1], GRAPH", "references, apart = means, GRAPH"),
     ),
     "pytorch_impl/natural_parameters.py": (
         ("products of different features counted once", "np.where(i == j, 0.5, 1.0)", "np.where(i == j, 0.5, 0.5)"),
