@@ -18,8 +18,9 @@ from common.data.arrays import as_array
 def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
     """Set the number of threads, and full-precision float32 products.
 
-    `in_chunks` says that `in_order` will give each thread a chunk of its own. PyTorch divides its threads anew whenever
-    it does; TensorFlow, whose threads all compute one operation unless told otherwise, must know before it computes.
+    `in_chunks` says that `in_order` will give each thread a chunk of its own. PyTorch divides its threads
+    anew whenever it does; TensorFlow, whose threads all compute one operation unless told otherwise, must
+    know before it computes.
 
     Raises ValueError if this machine or this build has no such device.
     """
@@ -41,7 +42,8 @@ def device(name: str, threads: int, in_chunks: bool = False) -> AbstractContextM
 def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """The function's values for all items, in the order of the items, computed with all of the framework's threads.
 
-    A value is the same whatever the number of threads, and no more items are taken ahead than there are threads.
+    A value is the same whatever the number of threads, and no more items are taken ahead than there are
+    threads.
     """
     threads = torch.get_num_threads()
     if threads == 1 or torch.get_default_device().type != "cpu":  # a GPU has threads enough
@@ -88,8 +90,8 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 def outside_autocast(estimator: type) -> type:
     """The class with its methods computed in the precision of the data, even where its user's code is in autocast.
 
-    PyTorch's autocast takes float32 products in bfloat16, of three decimal digits. Keras knows a policy for layers
-    alone, so that nothing here is touched by it.
+    PyTorch's autocast takes float32 products in bfloat16, of three decimal digits. Keras knows a policy for
+    layers alone, so that nothing here is touched by it.
     """
     for name, method in list(vars(estimator).items()):
         if callable(method):
@@ -111,8 +113,8 @@ def compiled(function: Callable) -> Callable:
 def fused(function: Callable) -> Callable:
     """The function with its operations fused by the framework's compiler; as it is, with a warning, if there is none.
 
-    PyTorch's needs a C++ compiler on the machine. TensorFlow brings its own, and a training step of one process goes
-    through it without being asked, unless it is to be reproducible.
+    PyTorch's needs a C++ compiler on the machine. TensorFlow brings its own, and a training step of one
+    process goes through it without being asked, unless it is to be reproducible.
     """
     try:
         torch.compile(torch.exp)(torch.zeros(1))

@@ -1,28 +1,30 @@
 r"""Beliefs that add: the Dirichlet, the stick and the Wishart, and what is expected under each.
 
-A coin's bias had a Beta distribution, and tossing only added to its two counts (see `coin.py`). The same convenience
-exists for everything in a mixture of Gaussians. Weights are a coin of K sides: their belief is a Dirichlet, a count
-for each side. If K itself is unknown, break a stick instead: the first component takes a share $v_1$ of it, the second
-a share $v_2$ of what is left, and so on for ever; each share is again a coin, with a Beta belief. And the precision
-$\Lambda = \Sigma^{-1}$ of a Gaussian has a Wishart distribution, to which every point adds one degree of freedom and
-its squared deviation. Such beliefs are called conjugate: data change their numbers and never their kind.
+A coin's bias had a Beta distribution, and tossing only added to its two counts (see `coin.py`). The same
+convenience exists for everything in a mixture of Gaussians. Weights are a coin of K sides: their belief is a
+Dirichlet, a count for each side. If K itself is unknown, break a stick instead: the first component takes a
+share $v_1$ of it, the second a share $v_2$ of what is left, and so on for ever; each share is again a coin,
+with a Beta belief. And the precision $\Lambda = \Sigma^{-1}$ of a Gaussian has a Wishart distribution, to
+which every point adds one degree of freedom and its squared deviation. Such beliefs are called conjugate:
+data change their numbers and never their kind.
 
-Variational inference asks little of a belief: the expectation of a logarithm, here and there of a trace, and the
-constant that makes the density integrate to one. They are all here. Since every density below is written with its
-constant, differences of them are honest.
+Variational inference asks little of a belief: the expectation of a logarithm, here and there of a trace, and
+the constant that makes the density integrate to one. They are all here. Since every density below is written
+with its constant, differences of them are honest.
 
-The four kinds of covariance are four ways of putting a precision together from independent Wisharts of dimension P:
+The four kinds of covariance are four ways of putting a precision together from independent Wisharts of
+dimension P:
 
     full       K of dimension D, one a component
     tied       one of dimension D, to which all components contribute: K times the degrees of freedom and the scale
     diag       K D of dimension 1, one a component and feature
     spherical  K of dimension 1, to which all features contribute: D times the degrees of freedom and the scale
 
-Shapes: `concentration` (K,) for a Dirichlet, (2, K) for the Betas of K sticks; `degrees_of_freedom` (...), and
-`inverse_scale` (..., P, P), the inverse $W^{-1}$ of what Bishop calls W. Everything is in nats.
+Shapes: `concentration` (K,) for a Dirichlet, (2, K) for the Betas of K sticks; `degrees_of_freedom` (...),
+and `inverse_scale` (..., P, P), the inverse $W^{-1}$ of what Bishop calls W. Everything is in nats.
 
-Source: Bishop (2006), appendix B; D. Blei, M. Jordan, "Variational inference for Dirichlet process mixtures", Bayesian
-Analysis 1 (2006).
+Source: Bishop (2006), appendix B; D. Blei, M. Jordan, "Variational inference for Dirichlet process mixtures",
+Bayesian Analysis 1 (2006).
 """
 
 import math
@@ -68,8 +70,8 @@ def expected_weights(concentration: Tensor) -> Tensor:
     $$\mathbb{E}[\pi_k] = \frac{\alpha_k}{\sum_j \alpha_j}, \qquad
       \mathbb{E}[\pi_k] \propto \mathbb{E}[v_k] \prod_{j<k} \mathbb{E}[1 - v_j]$$
 
-    What the K-th break leaves of the stick belongs to components beyond K, which no point has; it is divided among
-    the K in proportion, as in scikit-learn.
+    What the K-th break leaves of the stick belongs to components beyond K, which no point has; it is divided
+    among the K in proportion, as in scikit-learn.
 
     Source: Bishop (2006), equations B.17 and 10.69; Blei and Jordan (2006), section 2.
     """
@@ -88,8 +90,8 @@ def expected_log_dirichlet(concentration: Tensor, of: Tensor) -> Tensor:
       - \sum_k \log \Gamma(\alpha'_k) + \sum_k (\alpha'_k - 1) \, \mathbb{E}_\alpha[\log \pi_k]$$
 
     With $\alpha' = \alpha$ it is the negative entropy. Where counts are large, these terms cancel. With
-    $\delta(x) = \psi(x) - \log x$, the `deviance` D, the `stirling_correction` r, and sums $\alpha_0$ and $\alpha'_0$,
-    they leave
+    $\delta(x) = \psi(x) - \log x$, the `deviance` D, the `stirling_correction` r, and sums $\alpha_0$ and
+    $\alpha'_0$, they leave
 
     $$\sum_k \Bigl( \alpha'_k (\delta(\alpha_k) - \delta(\alpha_0))
       - D \left( \alpha'_k, \alpha'_0 \frac{\alpha_k}{\alpha_0} \right) - \mathbb{E}_\alpha[\log \pi_k]
@@ -186,8 +188,8 @@ def independent_wisharts(
 ) -> tuple[Tensor, Tensor]:
     r"""The independent Wisharts of a kind of covariance: degrees of freedom (...), inverse scales (..., P, P).
 
-    `inverse_scale` is (K, D, D) or (D, D) full | (D, D) tied | (K, D) or (D,) diag | (K,) or () spherical, with the
-    degrees of freedom (K,) or (). For P, and for how many there are, see the top of this page.
+    `inverse_scale` is (K, D, D) or (D, D) full | (D, D) tied | (K, D) or (D,) diag | (K,) or () spherical,
+    with the degrees of freedom (K,) or (). For P, and for how many there are, see the top of this page.
     """
     if covariance_type == "full":
         return degrees_of_freedom.expand(k), inverse_scale.expand(k, d, d)
@@ -218,8 +220,8 @@ def student_log_densities(
       - \log \Gamma \left( \frac{\eta}{2} \right) - \frac{1}{2} \log |\eta \pi \Sigma|
       - \frac{\eta + D}{2} \log \left( 1 + \frac{(x - \mu)^T \Sigma^{-1} (x - \mu)}{\eta} \right)$$
 
-    `shapes` $\Sigma$ and `degrees_of_freedom` $\eta$ have the shapes of a mixture's covariances and (K,), with one
-    exception: features of a diagonal kind are independent, each with a t of its own.
+    `shapes` $\Sigma$ and `degrees_of_freedom` $\eta$ have the shapes of a mixture's covariances and (K,),
+    with one exception: features of a diagonal kind are independent, each with a t of its own.
 
     Source: Bishop (2006), equations B.68 to B.72.
     """

@@ -1,7 +1,7 @@
 r"""The evidence lower bound: what a variational autoencoder maximises, and every term of it.
 
-So far the hidden variable was a choice among K. Now it is a *code* $z$, a vector of L real numbers, and the sum over
-the choices becomes an integral over all codes that could have produced $x$:
+So far the hidden variable was a choice among K. Now it is a *code* $z$, a vector of L real numbers, and the
+sum over the choices becomes an integral over all codes that could have produced $x$:
 
 $$p(x) = \int p(x \mid z) \, p(z) \, dz$$
 
@@ -11,20 +11,21 @@ continuous. For *any* density $q(z)$, with $\mathbb{E}_q$ the average over $z$ d
 $$\log p(x) = \mathrm{ELBO} + \mathrm{KL}(q(z) \,\|\, p(z \mid x)), \qquad
   \mathrm{ELBO} = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}(q(z) \,\|\, p(z))$$
 
-The divergence from the posterior is never negative, so the ELBO is a lower bound on $\log p(x)$, tight when $q$ is the
-posterior; and it needs neither the posterior nor the integral. Its first term asks the codes to explain the data, its
-second asks them not to stray from the *prior* $p(z)$, a standard normal.
+The divergence from the posterior is never negative, so the ELBO is a lower bound on $\log p(x)$, tight when
+$q$ is the posterior; and it needs neither the posterior nor the integral. Its first term asks the codes to
+explain the data, its second asks them not to stray from the *prior* $p(z)$, a standard normal.
 
-One thing is given up. EM's E step set $q$ to the posterior, point by point; here the posterior is out of reach, so $q$
-is kept to a family that we can handle, the diagonal Gaussian $\mathcal{N}(\mu, \sigma^2)$, and a network proposes $\mu$
-and $\sigma$ for each $x$. The gap no longer closes, it is only made small; and both steps become one, a step up the
-gradient of the ELBO in the parameters of $q$ and $p$ at once. For that the average over $q$ must be differentiable in
-$q$'s own parameters. A draw $z = \mu + \sigma \epsilon$, with $\epsilon$ from a standard normal, makes it so
-(`reparameterize`), and one draw per point is enough.
+One thing is given up. EM's E step set $q$ to the posterior, point by point; here the posterior is out of
+reach, so $q$ is kept to a family that we can handle, the diagonal Gaussian $\mathcal{N}(\mu, \sigma^2)$, and
+a network proposes $\mu$ and $\sigma$ for each $x$. The gap no longer closes, it is only made small; and both
+steps become one, a step up the gradient of the ELBO in the parameters of $q$ and $p$ at once. For that the
+average over $q$ must be differentiable in $q$'s own parameters. A draw $z = \mu + \sigma \epsilon$, with
+$\epsilon$ from a standard normal, makes it so (`reparameterize`), and one draw per point is enough.
 
-Shapes: N points of D features with codes of L dimensions; `x` (N, D), `mean`, `log_var`, `noise` and `z` (N, L).
-Every term is summed over features or over code dimensions and keeps all of its constants, so that the ELBO is a bound
-on $\log p(x)$ in nats that can be compared between models. Only `evidence_lower_bound` averages, over the batch.
+Shapes: N points of D features with codes of L dimensions; `x` (N, D), `mean`, `log_var`, `noise` and `z` (N,
+L). Every term is summed over features or over code dimensions and keeps all of its constants, so that the
+ELBO is a bound on $\log p(x)$ in nats that can be compared between models. Only `evidence_lower_bound`
+averages, over the batch.
 
 Source: D. Kingma, M. Welling, "Auto-encoding variational Bayes", ICLR 2014; Bishop (2006), section 9.4.
 """
@@ -78,10 +79,12 @@ def reparameterize(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
 
     $$z = \mu + \sigma \epsilon, \qquad \epsilon \sim \mathcal{N}(0, I)$$
 
-    Drawn so, $z$ is a differentiable function of $\mu$ and $\sigma$, and the randomness is an input like the data.
+    Drawn so, $z$ is a differentiable function of $\mu$ and $\sigma$, and the randomness is an input like the
+    data.
 
-    Where the frameworks differ: in their random numbers, whatever the seed; seed 0 gives 1.541 as PyTorch's first
-    normal number and 1.511 as TensorFlow's. So `noise` is an argument, drawn once for both in `common/draws.py`.
+    Where the frameworks differ: in their random numbers, whatever the seed; seed 0 gives 1.541 as PyTorch's
+    first normal number and 1.511 as TensorFlow's. So `noise` is an argument, drawn once for both in
+    `common/draws.py`.
 
     Source: Kingma and Welling (2014), section 2.4.
     """
@@ -95,9 +98,9 @@ def gaussian_log_likelihood(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     $$\log \mathcal{N}(x \mid \mu, \sigma^2)
       = -\frac{1}{2} \sum_d \left( \log 2\pi + \log \sigma_d^2 + \frac{(x_d - \mu_d)^2}{\sigma_d^2} \right)$$
 
-    `log_var` is (N, D), (D,) or a scalar. Where it is fixed, this is the squared error times $-1/(2\sigma^2)$, plus
-    constants, and the squared error of a plain autoencoder is maximum likelihood for this one Gaussian; where it is
-    learned, the constants are what keeps $\sigma^2$ from growing without end.
+    `log_var` is (N, D), (D,) or a scalar. Where it is fixed, this is the squared error times
+    $-1/(2\sigma^2)$, plus constants, and the squared error of a plain autoencoder is maximum likelihood for
+    this one Gaussian; where it is learned, the constants are what keeps $\sigma^2$ from growing without end.
 
     Source: Kingma and Welling (2014), appendix C.2.
     """
@@ -110,15 +113,15 @@ def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
 
     $$\log p(x) = \sum_d x_d \log s_d + (1 - x_d) \log (1 - s_d), \qquad s_d = \frac{1}{1 + e^{-a_d}}$$
 
-    computed from the logits $a$ in the symmetric form, which neither overflows nor cancels, and whose gradient at
-    $a = 0$ is $x - 1/2$ in both frameworks:
+    computed from the logits $a$ in the symmetric form, which neither overflows nor cancels, and whose
+    gradient at $a = 0$ is $x - 1/2$ in both frameworks:
 
     $$\log p(x) = \sum_d \left( x_d - \frac{1}{2} \right) a_d - \frac{|a_d|}{2} - \log \left( 1 + e^{-|a_d|} \right)$$
 
-    Where the frameworks differ: their own losses. For $x = 0$ and a logit of -30 the loss is 9.4e-14; PyTorch's
-    `binary_cross_entropy_with_logits` subtracts two large numbers, and gives 9.2e-14, or 0 in float32. From
-    probabilities it is worse: for $x = 1$ and probability 0, PyTorch's stops at 100 and Keras's at 16.1. Hence one
-    formula for both.
+    Where the frameworks differ: their own losses. For $x = 0$ and a logit of -30 the loss is 9.4e-14;
+    PyTorch's `binary_cross_entropy_with_logits` subtracts two large numbers, and gives 9.2e-14, or 0 in
+    float32. From probabilities it is worse: for $x = 1$ and probability 0, PyTorch's stops at 100 and Keras's
+    at 16.1. Hence one formula for both.
 
     Source: Kingma and Welling (2014), appendix C.1.
     """
@@ -158,7 +161,8 @@ def importance_weighted_bound(log_weights: Tensor) -> Tensor:
     $$\mathcal{L}_S = \mathbb{E} \left[ \log \frac{1}{S} \sum_s w_s \right],
       \qquad \mathrm{ELBO} = \mathcal{L}_1 \le \mathcal{L}_S \le \log p(x)$$
 
-    A lower bound on the average, which rises to $\log p(x)$ with the number of draws; a single estimate may lie above.
+    A lower bound on the average, which rises to $\log p(x)$ with the number of draws; a single estimate may
+    lie above.
 
     Source: Burda et al. (2016), equation 8 and theorem 1.
     """

@@ -1,19 +1,21 @@
 r"""The mixture of Gaussians, fitted by expectation maximisation.
 
-One Gaussian has one hump; real data often have several. A mixture explains each point in two steps that we do not
-get to see: first a component $z$ is drawn with probabilities $\pi_k$, then the point is drawn from that component's
-Gaussian. If we knew the $z$, fitting would be easy: split the points by component and take the mean and the
-covariance of each heap. If we knew the Gaussians, guessing $z$ would be easy: Bayes' rule. Expectation maximisation
-starts from a guess and does the two in turn. Since the guesses are probabilities (the *responsibilities*), every
-point counts for every component, by a fraction; and each round can only raise the likelihood.
+One Gaussian has one hump; real data often have several. A mixture explains each point in two steps that we do
+not get to see: first a component $z$ is drawn with probabilities $\pi_k$, then the point is drawn from that
+component's Gaussian. If we knew the $z$, fitting would be easy: split the points by component and take the
+mean and the covariance of each heap. If we knew the Gaussians, guessing $z$ would be easy: Bayes' rule.
+Expectation maximisation starts from a guess and does the two in turn. Since the guesses are probabilities
+(the *responsibilities*), every point counts for every component, by a fraction; and each round can only raise
+the likelihood.
 
-![Eruptions of the geyser Old Faithful: the density that EM fitted, and points drawn from it.](mixture_density.png)
+![Eruptions of the geyser Old Faithful: the density that EM fitted, and points drawn from
+it.](mixture_density.png)
 
 ![EM from a poor start. Colours are responsibilities, ellipses the components; no iteration lowers log
 p.](em_snapshots.png)
 
-![Where EM for three components ends from sixteen random starts, each grey line a maximum: the likelihood has several,
-and few starts find the best of them.](restarts.png)
+![Where EM for three components ends from sixteen random starts, each grey line a maximum: the likelihood has
+several, and few starts find the best of them.](restarts.png)
 
 Shapes: N points of D features, K components.
 
@@ -23,8 +25,9 @@ Shapes: N points of D features, K components.
     means             (K, D)
     covariances       (K, D, D) full | (D, D) tied | (K, D) diag | (K,) spherical
 
-Everything is in log space and in nats. Where a covariance is not positive definite, its densities are NaN: the maths
-does not stop to look, and `GaussianMixture` and the training script turn it into an error that says what to do.
+Everything is in log space and in nats. Where a covariance is not positive definite, its densities are NaN:
+the maths does not stop to look, and `GaussianMixture` and the training script turn it into an error that says
+what to do.
 
 Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 9.2, equations 9.7 to 9.28.
 """
@@ -43,8 +46,8 @@ def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covar
     $$\log \mathcal{N}(x_n \mid \mu_k, \Sigma_k) = -\frac{D}{2} \log 2\pi - \frac{1}{2} \log |\Sigma_k|
       - \frac{1}{2} (x_n - \mu_k)^T \Sigma_k^{-1} (x_n - \mu_k)$$
 
-    With the Cholesky factor $\Sigma_k = L_k L_k^T$ the quadratic form is the squared length of
-    $y = L_k^{-1}(x_n - \mu_k)$ and $\log |\Sigma_k| = 2 \sum_i \log L_{k,ii}$, so that no inverse is ever formed.
+    With the Cholesky factor $\Sigma_k = L_k L_k^T$ the quadratic form is the squared length of $y =
+    L_k^{-1}(x_n - \mu_k)$ and $\log |\Sigma_k| = 2 \sum_i \log L_{k,ii}$, so that no inverse is ever formed.
 
     Source: Bishop (2006), equation 2.43.
     """
@@ -171,13 +174,15 @@ def m_step(
 
     $$\Sigma_k = \frac{1}{N_k} \sum_n \gamma(z_{nk}) (x_n - \mu_k)(x_n - \mu_k)^T + \epsilon I$$
 
-    At a maximum $0 = \sum_n \gamma(z_{nk}) \Sigma_k^{-1} (x_n - \mu_k)$, which is the gradient of one Gaussian with
-    each point's pull weighted by its responsibility; multiplied by $\Sigma_k$ it gives the mean above.
+    At a maximum $0 = \sum_n \gamma(z_{nk}) \Sigma_k^{-1} (x_n - \mu_k)$, which is the gradient of one
+    Gaussian with each point's pull weighted by its responsibility; multiplied by $\Sigma_k$ it gives the mean
+    above.
 
-    A tied covariance is the average of the $\Sigma_k$ weighted by $N_k$; a diagonal one keeps only the diagonal; a
-    spherical one only its mean. $\epsilon$ is `reg_covar`, 0 in the book: it keeps a component from collapsing onto a
-    point. A `sample_weight` $w_n$ multiplies row n of the responsibilities, as if the point had been seen $w_n$ times.
-    As in scikit-learn, ten machine epsilons are added to $N_k$, so that an empty component divides by no zero.
+    A tied covariance is the average of the $\Sigma_k$ weighted by $N_k$; a diagonal one keeps only the
+    diagonal; a spherical one only its mean. $\epsilon$ is `reg_covar`, 0 in the book: it keeps a component
+    from collapsing onto a point. A `sample_weight` $w_n$ multiplies row n of the responsibilities, as if the
+    point had been seen $w_n$ times. As in scikit-learn, ten machine epsilons are added to $N_k$, so that an
+    empty component divides by no zero.
 
     Source: Bishop (2006), equations 9.24 to 9.27.
     """

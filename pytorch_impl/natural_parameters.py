@@ -1,21 +1,24 @@
 r"""The mixture of Gaussians in natural parameters: its log density is linear in features of the point.
 
-The log of a Gaussian density is a quadratic function of the point, so it is a *linear* function of the numbers that
-make up quadratic functions: a one, the coordinates, and their products with each other. Write these *features* of a
-point, seen from some centre $c$, as $T(x) = (1, z, z z^T)$ with $z = x - c$, of the symmetric $z z^T$ each number
-once. Then component k is a row of coefficients $\theta_k$, its *natural parameters*, and
+The log of a Gaussian density is a quadratic function of the point, so it is a *linear* function of the
+numbers that make up quadratic functions: a one, the coordinates, and their products with each other. Write
+these *features* of a point, seen from some centre $c$, as $T(x) = (1, z, z z^T)$ with $z = x - c$, of the
+symmetric $z z^T$ each number once. Then component k is a row of coefficients $\theta_k$, its *natural
+parameters*, and
 
 $$\log p(x_n, z_n = k) = \theta_k \cdot T(x_n)$$
 
-for all points and all components is one product of two matrices, which is what computers do best. Distributions with
-such a form are called *exponential families*; the sums of $T(x_n)$ are all that maximum likelihood ever needs of the
-data, whence their other name, *sufficient statistics*. The next chapter builds a fast EM on them.
+for all points and all components is one product of two matrices, which is what computers do best.
+Distributions with such a form are called *exponential families*; the sums of $T(x_n)$ are all that maximum
+likelihood ever needs of the data, whence their other name, *sufficient statistics*. The next chapter builds a
+fast EM on them.
 
-The form has a price. Far from the centre the terms are large and their sum is small, so digits cancel: fine where the
-data surround the centre, and not where a small cluster is far away. `whitening` has the coefficients of the safe form.
+The form has a price. Far from the centre the terms are large and their sum is small, so digits cancel: fine
+where the data surround the centre, and not where a small cluster is far away. `whitening` has the
+coefficients of the safe form.
 
-Tables stand upright, a point a column: (P, C) and (K, C) for C points, P features and K components. Other shapes as in
-`gmm.py`.
+Tables stand upright, a point a column: (P, C) and (K, C) for C points, P features and K components. Other
+shapes as in `gmm.py`.
 
 Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 2.4.
 """
@@ -36,9 +39,10 @@ def features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> Tensor
     $$T(x_n) = \left( 1, z_{n1}, \dots, z_{nD}, z_{n1}^2, \dots, z_{nD}^2, z_{n1} z_{n2}, z_{n2} z_{n3}, \dots \right),
       \qquad z_n = x_n - c$$
 
-    The products stand in the order of `common.mixtures.pairs`: the squares, of which diagonal and spherical covariances
-    need no more, then all other pairs. P is 1 + D + D (D + 1) / 2, or 1 + 2 D. One and $z$ are products too,
-    $1 \cdot 1$ and $1 \cdot z_i$, so that the table is the product of two selections of the same rows.
+    The products stand in the order of `common.mixtures.pairs`: the squares, of which diagonal and spherical
+    covariances need no more, then all other pairs. P is 1 + D + D (D + 1) / 2, or 1 + 2 D. One and $z$ are
+    products too, $1 \cdot 1$ and $1 \cdot z_i$, so that the table is the product of two selections of the
+    same rows.
     """
     d = x.shape[1]
     z = x.T - centre[:, None]  # (D, C)
@@ -52,10 +56,10 @@ def features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> Tensor
 def fast_features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> Tensor:
     r"""The same table as `features`, (P, C), without gradients: what EM on large data uses.
 
-    Where the frameworks differ: TensorFlow's compiler makes one loop of the plain form. PyTorch would write both
-    selections to memory before it multiplies, so here it fills the table in place. The products $z_i z_{i + s}$ at one
-    distance $s$ are those of two runs of rows, with the rows written twice in a circle. At D = 8 an iteration of EM on
-    100,000 points takes 9 ms so, and 50 ms with the plain form.
+    Where the frameworks differ: TensorFlow's compiler makes one loop of the plain form. PyTorch would write
+    both selections to memory before it multiplies, so here it fills the table in place. The products $z_i
+    z_{i + s}$ at one distance $s$ are those of two runs of rows, with the rows written twice in a circle. At
+    D = 8 an iteration of EM on 100,000 points takes 9 ms so, and 50 ms with the plain form.
     """
     d = x.shape[1]
     crossed = covariance_type in ("full", "tied")

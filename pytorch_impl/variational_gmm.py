@@ -1,30 +1,35 @@
 r"""The Bayesian mixture of Gaussians: nothing is estimated, everything is believed, to a degree.
 
-EM picks the one set of parameters under which the data were most probable. A Bayesian keeps all of them, each with its
-posterior probability, and then neither of EM's two vices is left. No component can collapse onto a point, since a
-prior finds such precisions improbable; and one may ask how many components there are. The evidence $p(X)$ averages
-the likelihood over all parameters, so that a component that is not needed costs more than it brings.
+EM picks the one set of parameters under which the data were most probable. A Bayesian keeps all of them, each
+with its posterior probability, and then neither of EM's two vices is left. No component can collapse onto a
+point, since a prior finds such precisions improbable; and one may ask how many components there are. The
+evidence $p(X)$ averages the likelihood over all parameters, so that a component that is not needed costs more
+than it brings.
 
-The posterior over choices, weights, means and precisions together is out of reach. Variational inference takes the
-best approximation to it in which the choices are independent of the parameters, $q(Z) \, q(\pi, \mu, \Lambda)$. Since
+The posterior over choices, weights, means and precisions together is out of reach. Variational inference
+takes the best approximation to it in which the choices are independent of the parameters, $q(Z) \, q(\pi,
+\mu, \Lambda)$. Since
 
 $$\log p(X) = \mathcal{L}(q) + \mathrm{KL}(q \,\|\, p(\cdot \mid X)), \qquad
   \mathcal{L}(q) = \mathbb{E}_q[\log p(X, Z, \pi, \mu, \Lambda)] - \mathbb{E}_q[\log q],$$
 
-the best is the one with the highest bound $\mathcal{L}$, and each factor in turn can be made best in closed form. The
-result looks like EM. The E step computes responsibilities, from expected logarithms where EM has logarithms; the M step
-updates beliefs instead of estimates. Run with six components on data that have two, it leaves four with nothing: their
-weights go to zero, and their beliefs back to the prior.
+the best is the one with the highest bound $\mathcal{L}$, and each factor in turn can be made best in closed
+form. The result looks like EM. The E step computes responsibilities, from expected logarithms where EM has
+logarithms; the M step updates beliefs instead of estimates. Run with six components on data that have two, it
+leaves four with nothing: their weights go to zero, and their beliefs back to the prior.
 
-![Six components on Old Faithful. One after the other loses its points and fades; two remain.](components_dying_out.png)
+![Six components on Old Faithful. One after the other loses its points and fades; two
+remain.](components_dying_out.png)
 
 ![The bound peaks at two components. The likelihood keeps rising with each component it is given, and chooses
 nothing.](choosing_components.png)
 
-Shapes: N points of D features, K components; `x` (N, D), `responsibilities` (N, K); those of prior and posterior stand
-in `common/mixtures/priors.py`, and the pieces that both are made of in `conjugate.py`. Everything is in nats.
+Shapes: N points of D features, K components; `x` (N, D), `responsibilities` (N, K); those of prior and
+posterior stand in `common/mixtures/priors.py`, and the pieces that both are made of in `conjugate.py`.
+Everything is in nats.
 
-Source: Bishop (2006), section 10.2. Some printings have $N_k + 1$ in 10.63, where $\nu_k = \nu_0 + N_k$ is right.
+Source: Bishop (2006), section 10.2. Some printings have $N_k + 1$ in 10.63, where $\nu_k = \nu_0 + N_k$ is
+right.
 """
 
 import math
@@ -65,8 +70,9 @@ def statistics(
     $$N_k = \sum_n r_{nk}, \qquad \bar{x}_k = \frac{1}{N_k} \sum_n r_{nk} x_n, \qquad
       S_k = \frac{1}{N_k} \sum_n r_{nk} (x_n - \bar{x}_k)(x_n - \bar{x}_k)^T + \epsilon I$$
 
-    $\epsilon$ is `reg_covar`, 0 in the book. Above 0, as scikit-learn has it, each point is taken for a small cloud in
-    the M step and not in the E step: the bound is still one, but may fall by a little of the order of $\epsilon$.
+    $\epsilon$ is `reg_covar`, 0 in the book. Above 0, as scikit-learn has it, each point is taken for a small
+    cloud in the M step and not in the E step: the bound is still one, but may fall by a little of the order
+    of $\epsilon$.
 
     Source: Bishop (2006), equations 10.51 to 10.53.
     """
@@ -98,8 +104,8 @@ def update_components(
     $$\nu_k C_k = W_k^{-1} = W_0^{-1} + N_k S_k
       + \frac{\beta_0 N_k}{\beta_0 + N_k} (\bar{x}_k - m_0)(\bar{x}_k - m_0)^T$$
 
-    $C_k = \mathbb{E}[\Lambda_k]^{-1}$ is what scikit-learn calls the covariance. A tied kind averages the sums of all
-    components, their counts too; a diagonal one keeps the diagonal, a spherical one its mean.
+    $C_k = \mathbb{E}[\Lambda_k]^{-1}$ is what scikit-learn calls the covariance. A tied kind averages the
+    sums of all components, their counts too; a diagonal one keeps the diagonal, a spherical one its mean.
 
     Source: Bishop (2006), equations 10.60 to 10.63.
     """
@@ -131,8 +137,8 @@ def expected_log_densities(x: Tensor, posterior: VariationalPosterior, covarianc
     $$\mathbb{E}[\log \mathcal{N}(x_n \mid \mu_k, \Lambda_k^{-1})] = \frac{1}{2} \, \mathbb{E}[\log |\Lambda_k|]
       - \frac{D}{2} \log 2\pi - \frac{D}{2 \beta_k} - \frac{1}{2} (x_n - m_k)^T \nu_k W_k \, (x_n - m_k)$$
 
-    This is the log density under the Gaussian with the expected mean and precision, less the price of knowing neither:
-    $D / (2 \beta_k)$ for the mean, half the gap between $\log |\mathbb{E}[\Lambda_k]|$ and
+    This is the log density under the Gaussian with the expected mean and precision, less the price of knowing
+    neither: $D / (2 \beta_k)$ for the mean, half the gap between $\log |\mathbb{E}[\Lambda_k]|$ and
     $\mathbb{E}[\log |\Lambda_k|]$ for the precision.
 
     Source: Bishop (2006), equations 10.46, 10.64 and 10.65.

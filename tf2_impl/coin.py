@@ -1,32 +1,33 @@
 r"""The coin toss: maximum likelihood, maximum a posteriori and the whole posterior.
 
-A coin shows heads with an unknown probability $\theta$, its *bias*, and we have seen it tossed a few times. What do the
-tosses $x$ say about $\theta$, and about the next toss? Three answers follow. The rest of this tutorial is about what
-becomes of them when part of the data is hidden.
+A coin shows heads with an unknown probability $\theta$, its *bias*, and we have seen it tossed a few times.
+What do the tosses $x$ say about $\theta$, and about the next toss? Three answers follow. The rest of this
+tutorial is about what becomes of them when part of the data is hidden.
 
-All three begin with the *likelihood* $p(x \mid \theta)$: the probability of the tosses that we saw, read as a function
-of the $\theta$ that we did not see. *Maximum likelihood* (MLE) takes the $\theta$ under which they were most probable.
-That is the share of heads, and it asks nothing else of us; but after three tosses and three heads it says that tails
-can never come.
+All three begin with the *likelihood* $p(x \mid \theta)$: the probability of the tosses that we saw, read as a
+function of the $\theta$ that we did not see. *Maximum likelihood* (MLE) takes the $\theta$ under which they
+were most probable. That is the share of heads, and it asks nothing else of us; but after three tosses and
+three heads it says that tails can never come.
 
-*Maximum a posteriori* (MAP) first states a belief about $\theta$: a density $p(\theta)$, the *prior*. Bayes' rule makes
-of it the belief after the tosses, the *posterior*,
+*Maximum a posteriori* (MAP) first states a belief about $\theta$: a density $p(\theta)$, the *prior*. Bayes'
+rule makes of it the belief after the tosses, the *posterior*,
 
 $$p(\theta \mid x) = \frac{p(x \mid \theta) \, p(\theta)}{p(x)}, \qquad
   p(x) = \int_0^1 p(x \mid \theta) \, p(\theta) \, d\theta$$
 
-and the answer is the peak of that. *Full Bayes* takes no single $\theta$ at all: it keeps the whole posterior, and
-averages every prediction over it. The price is the integral $p(x)$, the *evidence*: what the model as a whole, belief
-included, thought of the tosses before they fell. For the coin it has a closed form. For nearly every other model it has
-none, and what this tutorial does from chapter to chapter is to find ways around it.
+and the answer is the peak of that. *Full Bayes* takes no single $\theta$ at all: it keeps the whole
+posterior, and averages every prediction over it. The price is the integral $p(x)$, the *evidence*: what the
+model as a whole, belief included, thought of the tosses before they fell. For the coin it has a closed form.
+For nearly every other model it has none, and what this tutorial does from chapter to chapter is to find ways
+around it.
 
-The prior is a Beta density here, because it has the likelihood's own form, $\theta$ to some power times $1 - \theta$ to
-some power: Beta(a, b) acts as $a - 1$ heads and $b - 1$ tails seen before the first toss, and seeing tosses turns one
-Beta density into another. Such a prior is called *conjugate*. With many tosses the three answers agree; with few they
-do not, and with none the first has nothing to say.
+The prior is a Beta density here, because it has the likelihood's own form, $\theta$ to some power times $1 -
+\theta$ to some power: Beta(a, b) acts as $a - 1$ heads and $b - 1$ tails seen before the first toss, and
+seeing tosses turns one Beta density into another. Such a prior is called *conjugate*. With many tosses the
+three answers agree; with few they do not, and with none the first has nothing to say.
 
-![The belief about the bias, from the prior Beta(2, 2) to a hundred tosses, and the three answers: MLE, MAP and what
-full Bayes predicts. Three tosses leave them apart; a hundred drown the prior.](coin.png)
+![The belief about the bias, from the prior Beta(2, 2) to a hundred tosses, and the three answers: MLE, MAP
+and what full Bayes predicts. Three tosses leave them apart; a hundred drown the prior.](coin.png)
 
 Shapes: N tosses; everything else is a number, or an array of numbers that broadcast.
 
@@ -35,9 +36,9 @@ Shapes: N tosses; everything else is a number, or an array of numbers that broad
     theta         (...)    the probability of heads
     a, b          ()       the parameters of a Beta density, positive
 
-Products of many probabilities leave the range of a computer's numbers, so everything here is a logarithm, and a natural
-one: its unit is the *nat*, and an event of log probability $-1$ has probability $1/e$. `BetaBernoulli` checks its input
-and adds what needs no gradient: credible intervals and tail probabilities.
+Products of many probabilities leave the range of a computer's numbers, so everything here is a logarithm, and
+a natural one: its unit is the *nat*, and an event of log probability $-1$ has probability $1/e$.
+`BetaBernoulli` checks its input and adds what needs no gradient: credible intervals and tail probabilities.
 
 Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 2.1, equations 2.1 to 2.20.
 """
@@ -55,8 +56,9 @@ def sequence_log_probability(heads: Tensor, tails: Tensor, theta: Tensor) -> Ten
 
     $$\log p(x_1, \ldots, x_N \mid \theta) = h \log \theta + t \log (1 - \theta), \qquad 0 \log 0 = 0$$
 
-    It is $-\infty$ where $\theta$ is 0 and a head was seen, or 1 and a tail. The counts need not be whole or positive:
-    the log of a Beta density has the same form. Where the convention $0 \log 0 = 0$ is used, so is a gradient of 0.
+    It is $-\infty$ where $\theta$ is 0 and a head was seen, or 1 and a tail. The counts need not be whole or
+    positive: the log of a Beta density has the same form. Where the convention $0 \log 0 = 0$ is used, so is
+    a gradient of 0.
 
     Source: Bishop (2006), equations 2.5 and 2.6.
     """
@@ -106,8 +108,9 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
 
     The three terms cancel, so the code adds the powers and `log_beta_rest` instead.
 
-    Where the frameworks differ: each approximates log gamma by polynomials of its own, which part by up to two units in
-    the last place; the derivative, digamma, parts by more near its zero at 1.46, in proportion to itself.
+    Where the frameworks differ: each approximates log gamma by polynomials of its own, which part by up to
+    two units in the last place; the derivative, digamma, parts by more near its zero at 1.46, in proportion
+    to itself.
 
     Source: Bishop (2006), equation 2.14 and exercise 2.5.
     """
@@ -119,8 +122,8 @@ def beta_log_density(theta: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     $$\log \mathrm{Beta}(\theta \mid a, b) = (a - 1) \log \theta + (b - 1) \log (1 - \theta) - \log B(a, b)$$
 
-    Where a and b are large, the terms cancel, and the same is taken as a binomial probability of $a - 1$ heads and
-    $b - 1$ tails, times their number and one:
+    Where a and b are large, the terms cancel, and the same is taken as a binomial probability of $a - 1$
+    heads and $b - 1$ tails, times their number and one:
 
     $$\log \mathrm{Beta}(\theta \mid a, b) = \log (a + b - 1)
       + \log \left( \frac{\Gamma(a + b - 1)}{\Gamma(a) \, \Gamma(b)} \theta^{a - 1} (1 - \theta)^{b - 1} \right)$$
@@ -138,8 +141,8 @@ def beta_log_density(theta: Tensor, a: Tensor, b: Tensor) -> Tensor:
 def posterior(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     r"""The parameters of the posterior, which is a Beta density like the prior: the counts are added.
 
-    By Bayes' rule the posterior is proportional to likelihood times prior. What does not depend on $\theta$, the
-    evidence included, can be left out, since a density must integrate to one whatever stands before it:
+    By Bayes' rule the posterior is proportional to likelihood times prior. What does not depend on $\theta$,
+    the evidence included, can be left out, since a density must integrate to one whatever stands before it:
 
     $$p(\theta \mid x) \propto \theta^h (1 - \theta)^t \cdot \theta^{a - 1} (1 - \theta)^{b - 1}
       \qquad \Rightarrow \qquad p(\theta \mid x) = \mathrm{Beta}(\theta \mid a + h, b + t)$$
@@ -154,12 +157,14 @@ def maximum_a_posteriori(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> 
 
     $$\theta_{\mathrm{MAP}} = \frac{h + a - 1}{h + t + a + b - 2}$$
 
-    The formula needs both posterior parameters, $a + h$ and $b + t$, above 1. One rule covers the rest: a parameter of
-    1 or less counts as no toss, so that if the other is above 1 the mode is at an edge: 0 if $a + h \le 1$, 1 if
-    $b + t \le 1$. With neither above 1 the density is highest at an edge where its parameter is below 1, and that is
-    the mode if there is just one. Beta(1, 1) is flat, and with both below 1 both edges are modes: NaN.
+    The formula needs both posterior parameters, $a + h$ and $b + t$, above 1. One rule covers the rest: a
+    parameter of 1 or less counts as no toss, so that if the other is above 1 the mode is at an edge: 0 if $a
+    + h \le 1$, 1 if $b + t \le 1$. With neither above 1 the density is highest at an edge where its parameter
+    is below 1, and that is the mode if there is just one. Beta(1, 1) is flat, and with both below 1 both
+    edges are modes: NaN.
 
-    The flat prior Beta(1, 1) has no opinion: with it, and at least one toss, MAP is the maximum likelihood estimate.
+    The flat prior Beta(1, 1) has no opinion: with it, and at least one toss, MAP is the maximum likelihood
+    estimate.
 
     Source: Bishop (2006), equation 2.18, at its maximum.
     """
@@ -178,8 +183,8 @@ def predictive(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     $$p(x_{N+1} = 1 \mid x) = \int_0^1 \theta \, p(\theta \mid x) \, d\theta = \frac{h + a}{h + t + a + b}$$
 
-    It is the prior's mean before the first toss, and lies between that and the share of heads ever after. After three
-    heads in three tosses and a flat prior it is 4/5: tails remain possible.
+    It is the prior's mean before the first toss, and lies between that and the share of heads ever after.
+    After three heads in three tosses and a flat prior it is 4/5: tails remain possible.
 
     Source: Bishop (2006), equations 2.19 and 2.20.
     """
@@ -193,8 +198,8 @@ def predictive_log_probability(new_heads: Tensor, new_tails: Tensor, a: Tensor, 
     $$\log p(h, t) = \log \frac{\Gamma(h + t + 1)}{\Gamma(h + 1) \, \Gamma(t + 1)}
       + \log B(a + h, b + t) - \log B(a, b)$$
 
-    `a` and `b` are the parameters of the belief before these tosses: the posterior's if others were seen. The result
-    has the arguments' common shape.
+    `a` and `b` are the parameters of the belief before these tosses: the posterior's if others were seen. The
+    result has the arguments' common shape.
 
     Source: A. Gelman et al., "Bayesian Data Analysis", 3rd ed. (2013), appendix A.2, table A.2.
     """
@@ -205,8 +210,8 @@ def predictive_log_probability(new_heads: Tensor, new_tails: Tensor, a: Tensor, 
 def log_occam_factor(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
     r"""The log of the ratio of the evidence to the likelihood at the posterior mean; of the arguments' common shape.
 
-    The prior has spread its probability over other biases too: that is the price of not knowing the bias beforehand.
-    With the `deviance` D of the prior's counts, and the `log_beta_rest` $\rho$,
+    The prior has spread its probability over other biases too: that is the price of not knowing the bias
+    beforehand. With the `deviance` D of the prior's counts, and the `log_beta_rest` $\rho$,
 
     $$\log p(x) - \log p(x \mid \bar\theta) = \rho(a + h, b + t) - \rho(a, b)
       - D(a, (a + b) \bar\theta) - D(b, (a + b) (1 - \bar\theta)), \qquad \bar\theta = \frac{a + h}{a + h + b + t}$$
@@ -223,11 +228,13 @@ def log_evidence(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     $$\log p(x) = \log \int_0^1 p(x \mid \theta) \, p(\theta) \, d\theta = \log B(a + h, b + t) - \log B(a, b)$$
 
-    The terms cancel where the prior or the tosses prevail. With the posterior mean $\bar\theta$, the code adds
+    The terms cancel where the prior or the tosses prevail. With the posterior mean $\bar\theta$, the code
+    adds
 
     $$\log p(x) = \log p(x \mid \bar\theta) + \log \frac{p(x)}{p(x \mid \bar\theta)}$$
 
-    Where the prior all but knows the tosses, the evidence is nearly 1: `log_evidence_by_prediction` gives more digits.
+    Where the prior all but knows the tosses, the evidence is nearly 1: `log_evidence_by_prediction` gives
+    more digits.
 
     Source: Bishop (2006), equation 1.45 with 2.14.
     """
@@ -241,9 +248,9 @@ def log_evidence_by_prediction(tosses: Tensor, a: Tensor, b: Tensor) -> Tensor:
     $$\log p(x) = \sum_n \log p(x_n \mid x_1, \ldots, x_{n-1}), \qquad
       p(x_n = 1 \mid x_1, \ldots, x_{n-1}) = \frac{a + h_{n-1}}{a + b + n - 1}$$
 
-    Here $h_{n-1}$ counts the heads among the first $n - 1$ tosses. The evidence is thus a record of prediction: a model
-    scores well by having expected what came next. Every term is negative, so that nothing cancels, however strong the
-    prior.
+    Here $h_{n-1}$ counts the heads among the first $n - 1$ tosses. The evidence is thus a record of
+    prediction: a model scores well by having expected what came next. Every term is negative, so that nothing
+    cancels, however strong the prior.
 
     Source: Bishop (2006), equation 2.20, by the product rule 1.11.
     """

@@ -1,19 +1,20 @@
 r"""Which coin was tossed? A mixture of coins, fitted by expectation maximisation.
 
-Somebody has K coins, picks one at random, tosses it a few times and writes down the number of heads; then picks again.
-The paper never says which coin it was. Had it said so, the bias of each coin would be its share of heads: one line of
-arithmetic. Had we known the biases, Bayes' rule would tell how likely each coin is to have made each line. We know
-neither, and expectation maximisation does the two in turn: it divides the heads and tails of every line among the
-coins, by the probabilities that the present biases give, and takes each coin's share of heads as its new bias.
+Somebody has K coins, picks one at random, tosses it a few times and writes down the number of heads; then
+picks again. The paper never says which coin it was. Had it said so, the bias of each coin would be its share
+of heads: one line of arithmetic. Had we known the biases, Bayes' rule would tell how likely each coin is to
+have made each line. We know neither, and expectation maximisation does the two in turn: it divides the heads
+and tails of every line among the coins, by the probabilities that the present biases give, and takes each
+coin's share of heads as its new bias.
 
-Five lines of ten tosses show it whole: 5, 9, 8, 4 and 7 heads, two coins picked equally often, and a first guess of
-biases 0.6 and 0.5. Under that guess the nine heads belong to the first coin with probability 0.80 and the four with
-0.35; each coin's share of the heads so divided is 0.71 and 0.58; ten rounds end at 0.80 and 0.52. Nobody said which
-lines came from which coin, and yet the lines fell into two heaps.
+Five lines of ten tosses show it whole: 5, 9, 8, 4 and 7 heads, two coins picked equally often, and a first
+guess of biases 0.6 and 0.5. Under that guess the nine heads belong to the first coin with probability 0.80
+and the four with 0.35; each coin's share of the heads so divided is 0.71 and 0.58; ten rounds end at 0.80 and
+0.52. Nobody said which lines came from which coin, and yet the lines fell into two heaps.
 
-This is the smallest model in which part of the data is hidden, and it has everything that the mixture of Gaussians
-has: the sum inside the logarithm, responsibilities, a likelihood that no round lowers, and maxima that come in copies,
-since the names of the coins mean nothing.
+This is the smallest model in which part of the data is hidden, and it has everything that the mixture of
+Gaussians has: the sum inside the logarithm, responsibilities, a likelihood that no round lowers, and maxima
+that come in copies, since the names of the coins mean nothing.
 
 Shapes: N sequences of tosses, K coins. $h_n$ heads in the $m_n$ tosses of sequence n, which coin $z_n$ made.
 
@@ -23,12 +24,13 @@ Shapes: N sequences of tosses, K coins. $h_n$ heads in the $m_n$ tosses of seque
     weights           (K,)     how often each coin is picked; sum to one
     biases            (K,)     the probability of heads of each coin
 
-Everything is in log space and in nats. A bias of exactly 0 or 1 is allowed: 0 log 0 is 0, and a sequence that such a
-coin cannot show has log probability $-\infty$ under it and responsibility 0. If no coin can show it, its
-responsibilities are NaN. The gradient for a bias of 0 or 1 that some sequence contradicts is NaN; EM needs none.
+Everything is in log space and in nats. A bias of exactly 0 or 1 is allowed: 0 log 0 is 0, and a sequence that
+such a coin cannot show has log probability $-\infty$ under it and responsibility 0. If no coin can show it,
+its responsibilities are NaN. The gradient for a bias of 0 or 1 that some sequence contradicts is NaN; EM
+needs none.
 
-Source: C. Do, S. Batzoglou, "What is the expectation maximization algorithm?", Nature Biotechnology 26 (2008), 897-899;
-C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 9.3.3.
+Source: C. Do, S. Batzoglou, "What is the expectation maximization algorithm?", Nature Biotechnology 26
+(2008), 897-899; C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 9.3.3.
 """
 
 import numpy as np
@@ -44,8 +46,8 @@ def component_log_probabilities(heads: Tensor, tosses: Tensor, biases: Tensor) -
     $$\log p(h_n \mid z_n = k) = \log \frac{m_n!}{h_n! \, (m_n - h_n)!}
       + h_n \log \theta_k + (m_n - h_n) \log (1 - \theta_k)$$
 
-    The coefficient counts the orders in which the heads may have come. It is the same for every coin, so that it
-    changes no responsibility; it makes the likelihood a probability of what was written down.
+    The coefficient counts the orders in which the heads may have come. It is the same for every coin, so that
+    it changes no responsibility; it makes the likelihood a probability of what was written down.
 
     Source: Bishop (2006), equation 2.9.
     """
@@ -68,8 +70,8 @@ def log_likelihood(heads: Tensor, tosses: Tensor, weights: Tensor, biases: Tenso
 
     $$\log p(h) = \sum_n \log \sum_k \pi_k \, p(h_n \mid z_n = k)$$
 
-    The sum over the coins stands inside the logarithm and keeps it from splitting into one term for each coin: that is
-    why setting the gradient to zero gives no formula for the biases, as it did for one coin.
+    The sum over the coins stands inside the logarithm and keeps it from splitting into one term for each
+    coin: that is why setting the gradient to zero gives no formula for the biases, as it did for one coin.
 
     Source: Bishop (2006), equation 9.51.
     """
@@ -107,8 +109,9 @@ def m_step(heads: Tensor, tosses: Tensor, responsibilities: Tensor) -> tuple[Ten
     $$N_k = \sum_n \gamma(z_{nk}), \qquad \pi_k = \frac{N_k}{N}, \qquad
       \theta_k = \frac{\sum_n \gamma(z_{nk}) \, h_n}{\sum_n \gamma(z_{nk}) \, m_n}$$
 
-    Ten machine epsilons are added to $N_k$, so that the weight of an empty component is not quite zero. A coin whose
-    expected number of tosses is below ten machine epsilons has nothing to estimate its bias from, and gets 1/2.
+    Ten machine epsilons are added to $N_k$, so that the weight of an empty component is not quite zero. A
+    coin whose expected number of tosses is below ten machine epsilons has nothing to estimate its bias from,
+    and gets 1/2.
 
     Source: Bishop (2006), equations 9.57 to 9.60; Do and Batzoglou (2008), figure 1b, step 3.
     """

@@ -4,15 +4,17 @@ The M step's sufficient statistics are sums over points, and so is a minibatch's
 
 $$S = \sum_{r} S_r, \qquad \nabla \mathcal{L} = \sum_{r} \frac{N_r}{N} \nabla \mathcal{L}_r$$
 
-So the workers $r$ need to exchange nothing else: one sum an iteration, of $K (1 + D + D (D + 1) / 2) + 1$ numbers for
-a mixture with full covariances, of as many as there are parameters for a network, however many points there are. After
-it every worker makes the same step from the same numbers, and holds the same parameters. Noise is drawn by the number
-of the row in the whole minibatch. Sums are added in another order than by one process; what that changes, the last
-bits, a `reproducible` run rounds away as it does the differences between frameworks.
+So the workers $r$ need to exchange nothing else: one sum an iteration, of $K (1 + D + D (D + 1) / 2) + 1$
+numbers for a mixture with full covariances, of as many as there are parameters for a network, however many
+points there are. After it every worker makes the same step from the same numbers, and holds the same
+parameters. Noise is drawn by the number of the row in the whole minibatch. Sums are added in another order
+than by one process; what that changes, the last bits, a `reproducible` run rounds away as it does the
+differences between frameworks.
 
-Where the frameworks differ: PyTorch's workers are started by torchrun, which tells them their rank by RANK and
-WORLD_SIZE, and add up in place; TensorFlow's are told by TF_CONFIG, and add up inside a strategy's `run`. Where no
-scheduler tells them, `python -m common.runs.launch_workers 2` and the rest of a command line starts two of either.
+Where the frameworks differ: PyTorch's workers are started by torchrun, which tells them their rank by RANK
+and WORLD_SIZE, and add up in place; TensorFlow's are told by TF_CONFIG, and add up inside a strategy's `run`.
+Where no scheduler tells them, `python -m common.runs.launch_workers 2` and the rest of a command line starts
+two of either.
 """
 
 import json

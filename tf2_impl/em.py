@@ -1,45 +1,48 @@
 r"""Expectation maximisation in general, and its use for the most probable parameters.
 
-Twice now the same two steps have fitted a model with a hidden choice $z$ behind every point. Why do they work, and what
-may be done to them before they stop working? Write $X$ for all points, $Z$ for all choices, $\theta$ for all
-parameters. If the choices were known, $\log p(X, Z \mid \theta)$ would be easy to maximise. They are not, and
-$\log p(X \mid \theta)$ has the sum over them inside the logarithm.
+Twice now the same two steps have fitted a model with a hidden choice $z$ behind every point. Why do they
+work, and what may be done to them before they stop working? Write $X$ for all points, $Z$ for all choices,
+$\theta$ for all parameters. If the choices were known, $\log p(X, Z \mid \theta)$ would be easy to maximise.
+They are not, and $\log p(X \mid \theta)$ has the sum over them inside the logarithm.
 
-Take *any* distribution $q(Z)$ as a guess of the choices. By the product rule $\log p(X \mid \theta) = \log p(X, Z \mid
-\theta) - \log p(Z \mid X, \theta)$, whatever $Z$ is. Subtract $\log q(Z)$ from both terms on the right, and average
-over $q$; the left side has no $Z$ and stays as it is:
+Take *any* distribution $q(Z)$ as a guess of the choices. By the product rule $\log p(X \mid \theta) = \log
+p(X, Z \mid \theta) - \log p(Z \mid X, \theta)$, whatever $Z$ is. Subtract $\log q(Z)$ from both terms on the
+right, and average over $q$; the left side has no $Z$ and stays as it is:
 
 $$\log p(X \mid \theta) = \mathcal{L}(q, \theta) + \mathrm{KL}(q \,\|\, p(Z \mid X, \theta))$$
 
-with the averages of $\log p(X, Z \mid \theta) - \log q(Z)$, the *lower bound* (`lower_bound`), and of
-$\log q(Z) - \log p(Z \mid X, \theta)$, the *Kullback-Leibler divergence* of the guess from the posterior
-(`kl_divergence`). A divergence is never negative, so the bound is one, and in it the sum stands outside the logarithm.
+with the averages of $\log p(X, Z \mid \theta) - \log q(Z)$, the *lower bound* (`lower_bound`), and of $\log
+q(Z) - \log p(Z \mid X, \theta)$, the *Kullback-Leibler divergence* of the guess from the posterior
+(`kl_divergence`). A divergence is never negative, so the bound is one, and in it the sum stands outside the
+logarithm.
 
-EM climbs the bound along one argument at a time. The E step moves $q$ with $\theta$ held: the left side does not
-depend on $q$, so the bound is highest where the divergence is zero, at the posterior, and there it touches the log
-likelihood. The M step moves $\theta$ with $q$ held: the bound rises, and the log likelihood, which lies above it,
-rises at least as much.
+EM climbs the bound along one argument at a time. The E step moves $q$ with $\theta$ held: the left side does
+not depend on $q$, so the bound is highest where the divergence is zero, at the posterior, and there it
+touches the log likelihood. The M step moves $\theta$ with $q$ held: the bound rises, and the log likelihood,
+which lies above it, rises at least as much.
 
-![Two rounds on the geyser's waiting times. The E step closes the gap without moving the log likelihood; the M step
-lifts the bound, and opens a new gap above it.](decomposition.png)
+![Two rounds on the geyser's waiting times. The E step closes the gap without moving the log likelihood; the M
+step lifts the bound, and opens a new gap above it.](decomposition.png)
 
-Seen so, neither step has to go all the way. A better $q$ for a single point, or a $\theta$ that is merely better, still
-raises the bound; that is the licence for incremental and for generalised EM. Even the family of $q$ may be restricted
-so that the gap never closes: that is variational inference, and the variational autoencoder lives on it.
+Seen so, neither step has to go all the way. A better $q$ for a single point, or a $\theta$ that is merely
+better, still raises the bound; that is the licence for incremental and for generalised EM. Even the family of
+$q$ may be restricted so that the gap never closes: that is variational inference, and the variational
+autoencoder lives on it.
 
-In parameter space the picture is this one. Each E step raises a bound that touches the log likelihood where we stand;
-each M step walks to its top. Here, for the mean of a Gaussian, every bound is a parabola. One often reads that the
-bound is convex, or that it is concave. In general it is neither: it has $\mathcal{Q}$'s shape (`expected_log_joint`),
-which is concave in the natural parameters of an exponential family, and may be anything in others.
+In parameter space the picture is this one. Each E step raises a bound that touches the log likelihood where
+we stand; each M step walks to its top. Here, for the mean of a Gaussian, every bound is a parabola. One often
+reads that the bound is convex, or that it is concave. In general it is neither: it has $\mathcal{Q}$'s shape
+(`expected_log_joint`), which is concave in the natural parameters of an exponential family, and may be
+anything in others.
 
-![The log likelihood as a function of one mean, the other parameters held, and the bounds that five rounds of EM raise
-and climb. Each bound touches the curve at its dot; a dotted line leads from its top to the next
+![The log likelihood as a function of one mean, the other parameters held, and the bounds that five rounds of
+EM raise and climb. Each bound touches the curve at its dot; a dotted line leads from its top to the next
 dot.](lower_bounds.png)
 
-Add a log prior $\log p(\theta)$ to the bound, and the same two steps climb to the most probable parameters (MAP). The
-E step stays as it is; only the M step sees the prior. For a mixture of Gaussians this is more than taste. The
-likelihood has no maximum: a component that shrinks onto one point makes it as large as you like (`singularity.py`). A
-prior that finds tiny covariances improbable takes those peaks away.
+Add a log prior $\log p(\theta)$ to the bound, and the same two steps climb to the most probable parameters
+(MAP). The E step stays as it is; only the M step sees the prior. For a mixture of Gaussians this is more than
+taste. The likelihood has no maximum: a component that shrinks onto one point makes it as large as you like
+(`singularity.py`). A prior that finds tiny covariances improbable takes those peaks away.
 
 Shapes: N points of D features, K choices (components).
 
@@ -48,12 +51,12 @@ Shapes: N points of D features, K choices (components).
     weights, means, covariances   (K,), (K, D), (K, D, D): MAP is for covariances of type full
     prior                         concentration (K,), mean (D,), mean_precision (), scale (D, D), degrees_of_freedom ()
 
-The first half serves any model through its `log_joint`; `gmm.py` makes one. The loop around the two steps, which needs
-no tensors, is `common.mixtures.loop.run_em`. All values are sums over the points, in nats.
+The first half serves any model through its `log_joint`; `gmm.py` makes one. The loop around the two steps,
+which needs no tensors, is `common.mixtures.loop.run_em`. All values are sums over the points, in nats.
 
 Source: Bishop (2006), sections 9.3 and 9.4; R. Neal and G. Hinton, "A view of the EM algorithm that justifies
-incremental, sparse, and other variants" (1998); C. Fraley and A. Raftery, "Bayesian regularization for normal mixture
-estimation and model-based clustering" (2007) for the prior.
+incremental, sparse, and other variants" (1998); C. Fraley and A. Raftery, "Bayesian regularization for normal
+mixture estimation and model-based clustering" (2007) for the prior.
 """
 
 import math
@@ -104,8 +107,8 @@ def lower_bound(q: Tensor, log_joint: Tensor) -> Tensor:
 
     Where $q_{nk} = 0$ the term is zero, also for an impossible choice, and so is its gradient.
 
-    Where the frameworks differ: below the smallest normal number, 1.2e-38 in float32. TensorFlow takes what is smaller
-    for zero, PyTorch computes with it. So zero is, in both, whatever lies below.
+    Where the frameworks differ: below the smallest normal number, 1.2e-38 in float32. TensorFlow takes what
+    is smaller for zero, PyTorch computes with it. So zero is, in both, whatever lies below.
 
     Source: Bishop (2006), equation 9.71; Neal and Hinton (1998), where it is called F.
     """
@@ -120,8 +123,8 @@ def kl_divergence(q: Tensor, log_posterior: Tensor) -> Tensor:
 
     $$\mathrm{KL}(q \,\|\, p) = -\sum_n \sum_k q_{nk} \left( \log p(z_n = k \mid x_n, \theta) - \log q_{nk} \right)$$
 
-    Why it is never negative: $\log u \le u - 1$, with equality at 1 alone. With $u = p / q$, averaged over $q$, the
-    right side sums to $1 - 1 = 0$ at most. It is no distance: the order of its arguments matters.
+    Why it is never negative: $\log u \le u - 1$, with equality at 1 alone. With $u = p / q$, averaged over
+    $q$, the right side sums to $1 - 1 = 0$ at most. It is no distance: the order of its arguments matters.
 
     Source: Bishop (2006), equation 9.72.
     """
@@ -134,11 +137,11 @@ def expected_log_joint(q: Tensor, log_joint: Tensor) -> Tensor:
     $$\mathcal{Q}(\theta, \theta^{\mathrm{old}}) = \sum_n \sum_k q_{nk} \log p(x_n, z_n = k \mid \theta),
       \qquad q_{nk} = p(z_n = k \mid x_n, \theta^{\mathrm{old}})$$
 
-    It is the lower bound without the entropy of q, on which theta has no influence. With the old posterior as q, its
-    gradient at $\theta^{\mathrm{old}}$ is the gradient of the log likelihood there.
+    It is the lower bound without the entropy of q, on which theta has no influence. With the old posterior as
+    q, its gradient at $\theta^{\mathrm{old}}$ is the gradient of the log likelihood there.
 
-    As a function of $\theta$ it decides the shape of the bound: concave in the natural parameters where $p(x, z)$ is of
-    the exponential family, and in general neither concave nor convex.
+    As a function of $\theta$ it decides the shape of the bound: concave in the natural parameters where $p(x,
+    z)$ is of the exponential family, and in general neither concave nor convex.
 
     Source: Bishop (2006), equations 9.30 and 9.74.
     """
@@ -167,9 +170,9 @@ def dirichlet_log_density(weights: Tensor, concentration: Tensor) -> Tensor:
 def normal_inverse_wishart_log_density(means: Tensor, covariances: Tensor, prior: MixturePrior) -> Tensor:
     r"""The log density of the mean and the covariance of every component under the prior, (K,).
 
-    Normal for the mean given the covariance, inverse Wishart (IW) for the covariance: the conjugate prior of a
-    Gaussian, as the Beta is of a coin. It acts as $\kappa_0$ points seen at $m_0$, and its $S_0$ keeps $\Sigma$ away
-    from zero.
+    Normal for the mean given the covariance, inverse Wishart (IW) for the covariance: the conjugate prior of
+    a Gaussian, as the Beta is of a coin. It acts as $\kappa_0$ points seen at $m_0$, and its $S_0$ keeps
+    $\Sigma$ away from zero.
 
     $$\log p(\mu_k, \Sigma_k) = \log \mathcal{N}(\mu_k \mid m_0, \Sigma_k / \kappa_0)
       + \log \mathrm{IW}(\Sigma_k \mid S_0, \nu_0)$$
@@ -182,8 +185,8 @@ def normal_inverse_wishart_log_density(means: Tensor, covariances: Tensor, prior
 
     With $\Sigma = L L^T$ and $S = R R^T$ the trace is the squared length of $L^{-1} R$.
 
-    Source: Fraley and Raftery (2007), section 2; K. Murphy, "Machine Learning: A Probabilistic Perspective" (2012),
-    section 4.6.3.
+    Source: Fraley and Raftery (2007), section 2; K. Murphy, "Machine Learning: A Probabilistic Perspective"
+    (2012), section 4.6.3.
     """
     k, d = means.shape
     nu = prior.degrees_of_freedom
@@ -224,9 +227,9 @@ def map_m_step(x: Tensor, responsibilities: Tensor, prior: MixturePrior) -> tupl
     $$\Sigma_k = \frac{1}{\nu_0 + N_k + D + 2} \, \Bigl( S_0 + \sum_n \gamma(z_{nk}) (x_n - \mu_k)(x_n - \mu_k)^T
       + \kappa_0 (\mu_k - m_0)(\mu_k - m_0)^T \Bigr)$$
 
-    This is the update of the source, whose scatter is taken about the component's own mean $\bar{x}_k$ instead, with
-    $\kappa_0 N_k / (\kappa_0 + N_k) (\bar{x}_k - m_0)(\bar{x}_k - m_0)^T$ added. Here nothing is divided by $N_k$: a
-    component without points falls back on the prior's mode.
+    This is the update of the source, whose scatter is taken about the component's own mean $\bar{x}_k$
+    instead, with $\kappa_0 N_k / (\kappa_0 + N_k) (\bar{x}_k - m_0)(\bar{x}_k - m_0)^T$ added. Here nothing
+    is divided by $N_k$: a component without points falls back on the prior's mode.
 
     Source: Fraley and Raftery (2007), section 2; Bishop (2006), exercise 9.4.
     """

@@ -1,18 +1,19 @@
 r"""One Gaussian: its density, the gradient of its log likelihood, and the estimates that make the gradient zero.
 
-A coin has one number to learn. A Gaussian has two things: where its middle is, the *mean* $\mu$, and how far and in
-which directions it spreads, the *covariance* $\Sigma$. Maximum likelihood asks for the pair under which the observed
-points $x_1, \ldots, x_N$ are most probable, and calculus answers: the log likelihood is highest where its gradient is
-zero.
+A coin has one number to learn. A Gaussian has two things: where its middle is, the *mean* $\mu$, and how far
+and in which directions it spreads, the *covariance* $\Sigma$. Maximum likelihood asks for the pair under
+which the observed points $x_1, \ldots, x_N$ are most probable, and calculus answers: the log likelihood is
+highest where its gradient is zero.
 
-For the mean the gradient is a sum of pulls, one from every point, each through the inverse of the covariance; the pulls
-balance at the average of the points. For the covariance they balance at the average of the squared deviations, which
-divides by N, not by N - 1: it is the maximum of the likelihood that is wanted here, and not an unbiased estimate.
+For the mean the gradient is a sum of pulls, one from every point, each through the inverse of the covariance;
+the pulls balance at the average of the points. For the covariance they balance at the average of the squared
+deviations, which divides by N, not by N - 1: it is the maximum of the likelihood that is wanted here, and not
+an unbiased estimate.
 
-The gradient is here twice, as the formula that a pencil finds and as what the framework's automatic differentiation
-makes of the log likelihood. That they agree is the licence to leave the pencil out later, in the networks. And one
-Gaussian is where the closed form ends. With a mixture of them, the next chapter, the same equations still say what a
-maximum satisfies, but no longer where it is, and iteration begins.
+The gradient is here twice, as the formula that a pencil finds and as what the framework's automatic
+differentiation makes of the log likelihood. That they agree is the licence to leave the pencil out later, in
+the networks. And one Gaussian is where the closed form ends. With a mixture of them, the next chapter, the
+same equations still say what a maximum satisfies, but no longer where it is, and iteration begins.
 
 Shapes: N points of D features.
 
@@ -20,11 +21,11 @@ Shapes: N points of D features.
     mean         (D,)
     covariance   (D, D)   symmetric, positive definite
 
-Everything is in nats. Where a covariance is not positive definite, densities and gradients are NaN. The estimate from
-D points or fewer is no such covariance: they fill no volume, and have no density.
+Everything is in nats. Where a covariance is not positive definite, densities and gradients are NaN. The
+estimate from D points or fewer is no such covariance: they fill no volume, and have no density.
 
-Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), sections 1.2.4 and 2.3.4, equations 2.118 to
-2.122.
+Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), sections 1.2.4 and 2.3.4, equations
+2.118 to 2.122.
 """
 
 import math
@@ -36,13 +37,14 @@ from tensorflow import Tensor
 def cholesky(covariances: Tensor) -> Tensor:
     r"""The lower triangular $L$ with $L L^T = \Sigma$, (..., D, D); NaN where $\Sigma$ is not positive definite.
 
-    It is the square root of a covariance that a computer likes: it costs a third of an inverse, its diagonal gives the
-    determinant, and solving with it gives $\Sigma^{-1} v$ for any $v$. No inverse need be formed.
+    It is the square root of a covariance that a computer likes: it costs a third of an inverse, its diagonal
+    gives the determinant, and solving with it gives $\Sigma^{-1} v$ for any $v$. No inverse need be formed.
 
-    Where the frameworks differ: in failure. PyTorch's `cholesky` raises an error, and `cholesky_ex` reports it in a
-    number for each matrix. TensorFlow says nothing: on a CPU it leaves NaN below the diagonal and whatever was in
-    memory above. Of an infinite matrix either finds an infinite factor, or NaN, by the library that it was built with;
-    here it counts as not positive definite. The factor is multiplied by NaN, not replaced: so gradients are NaN too.
+    Where the frameworks differ: in failure. PyTorch's `cholesky` raises an error, and `cholesky_ex` reports
+    it in a number for each matrix. TensorFlow says nothing: on a CPU it leaves NaN below the diagonal and
+    whatever was in memory above. Of an infinite matrix either finds an infinite factor, or NaN, by the
+    library that it was built with; here it counts as not positive definite. The factor is multiplied by NaN,
+    not replaced: so gradients are NaN too.
     """
     factor = tf.linalg.cholesky(covariances)  # (..., D, D)
     exists = tf.reduce_all(tf.math.is_finite(tf.linalg.diag_part(factor)), axis=-1)  # (...)
@@ -66,8 +68,8 @@ def log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     $$\log \mathcal{N}(x_n \mid \mu, \Sigma) = -\frac{D}{2} \log 2\pi - \frac{1}{2} \log |\Sigma|
       - \frac{1}{2} (x_n - \mu)^T \Sigma^{-1} (x_n - \mu)$$
 
-    With the Cholesky factor $\Sigma = L L^T$ the quadratic form is the squared length of $y_n = L^{-1}(x_n - \mu)$ and
-    $\log |\Sigma| = 2 \sum_i \log L_{ii}$.
+    With the Cholesky factor $\Sigma = L L^T$ the quadratic form is the squared length of $y_n = L^{-1}(x_n -
+    \mu)$ and $\log |\Sigma| = 2 \sum_i \log L_{ii}$.
 
     Source: Bishop (2006), equation 2.43.
     """
@@ -107,8 +109,9 @@ def mean_gradient_by_autodiff(x: Tensor, mean: Tensor, covariance: Tensor) -> Te
 
     $$\frac{\partial}{\partial \mu} \log p(X \mid \mu, \Sigma)$$
 
-    Where the frameworks differ: in what is asked. PyTorch makes a gradient function of a function (`torch.func.grad`);
-    TensorFlow records on a tape what is computed from the tensors that it was told to watch, and plays it backwards.
+    Where the frameworks differ: in what is asked. PyTorch makes a gradient function of a function
+    (`torch.func.grad`); TensorFlow records on a tape what is computed from the tensors that it was told to
+    watch, and plays it backwards.
 
     Source: Bishop (2006), equation 2.120, left-hand side.
     """
@@ -157,7 +160,8 @@ def maximum_likelihood(x: Tensor) -> tuple[Tensor, Tensor]:
     $$\mu_{\mathrm{ML}} = \frac{1}{N} \sum_n x_n, \qquad
       \Sigma_{\mathrm{ML}} = \frac{1}{N} \sum_n (x_n - \mu_{\mathrm{ML}})(x_n - \mu_{\mathrm{ML}})^T$$
 
-    The covariance is too small by the factor $(N - 1)/N$ on average, since the mean was fitted to the same points.
+    The covariance is too small by the factor $(N - 1)/N$ on average, since the mean was fitted to the same
+    points.
 
     Source: Bishop (2006), equations 2.121, 2.122 and 2.124.
     """

@@ -1,25 +1,27 @@
 r"""EM on sufficient statistics, chunk by chunk: the same iteration as in the chapter on mixtures, many times faster.
 
-In natural parameters the E step is a matrix product of coefficients and features, $\theta_k \cdot T(x_n)$, and Bayes'
-rule. The M step asks of the data no more than
+In natural parameters the E step is a matrix product of coefficients and features, $\theta_k \cdot T(x_n)$,
+and Bayes' rule. The M step asks of the data no more than
 
 $$S_k = \sum_n \gamma(z_{nk}) \, T(x_n) = \left( \sum_n \gamma(z_{nk}), \; \sum_n \gamma(z_{nk}) \, z_n, \;
   \sum_n \gamma(z_{nk}) \, z_n z_n^T \right),$$
 
-the *sufficient statistics*: one more product, with the same table of features. And $S_k$ is a sum over points. So the
-data may come in chunks: from a file larger than memory, for several threads, or from many workers, who add up what they
-found. And a chunk may come in blocks, so small that their features stay in the processor's cache, which is where the
-speed comes from.
+the *sufficient statistics*: one more product, with the same table of features. And $S_k$ is a sum over
+points. So the data may come in chunks: from a file larger than memory, for several threads, or from many
+workers, who add up what they found. And a chunk may come in blocks, so small that their features stay in the
+processor's cache, which is where the speed comes from.
 
-What this form costs is digits. Where a component's mean is r of its own deviations from the centre, taking the square
-of the mean away from $\sum \gamma z z^T / N_k$ loses $\log_2(1 + r^2)$ binary digits. `em_iteration` allows for `LOST`
-of them; beyond, it sees each component from its own mean instead, and where that moves far in one iteration, from the
-new one. Either way the parameters are those of `gmm.em_iteration`, up to rounding.
+What this form costs is digits. Where a component's mean is r of its own deviations from the centre, taking
+the square of the mean away from $\sum \gamma z z^T / N_k$ loses $\log_2(1 + r^2)$ binary digits.
+`em_iteration` allows for `LOST` of them; beyond, it sees each component from its own mean instead, and where
+that moves far in one iteration, from the new one. Either way the parameters are those of `gmm.em_iteration`,
+up to rounding.
 
-Chunks are pairs of points (C, D) and their weights (C,). A point that is there to fill a chunk up has weight zero.
+Chunks are pairs of points (C, D) and their weights (C,). A point that is there to fill a chunk up has weight
+zero.
 
-Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 9.2; R. Neal and G. Hinton, "A view of
-the EM algorithm that justifies incremental, sparse, and other variants" (1998), section 4.
+Source: C. Bishop, "Pattern Recognition and Machine Learning" (2006), section 9.2; R. Neal and G. Hinton, "A
+view of the EM algorithm that justifies incremental, sparse, and other variants" (1998), section 4.
 """
 
 import functools
@@ -107,7 +109,8 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
 def in_blocks(function: Callable[..., Statistics], x: Tensor, sample_weight: Tensor, *arguments: Any) -> Statistics:
     r"""The statistics of a chunk by one of the two functions, block by block.
 
-    The features of a block are seen twice, by two products; they should not have to leave the cache in between.
+    The features of a block are seen twice, by two products; they should not have to leave the cache in
+    between.
     """
     number = number_of_blocks(*x.shape, len(arguments[1]), NUMBERS_IN_A_BLOCK)  # both take K rows second
     if number == 1:
@@ -176,9 +179,10 @@ def em_iteration(
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     r"""One E step and one M step over all chunks: the new parameters, and the log likelihood of the *old* ones.
 
-    The common centre is the mixture's own mean, $c = \sum_k \pi_k \mu_k$: after an M step, the mean of the data. The
-    chunks are gone through once; a second time, about the new means, if those have moved so far that digits are lost.
-    Of several `workers` each has chunks of its own, and all get the parameters that belong to all chunks.
+    The common centre is the mixture's own mean, $c = \sum_k \pi_k \mu_k$: after an M step, the mean of the
+    data. The chunks are gone through once; a second time, about the new means, if those have moved so far
+    that digits are lost. Of several `workers` each has chunks of its own, and all get the parameters that
+    belong to all chunks.
     """
     kind, allowed = covariance_type, LOST[means.dtype]
     centre = tf.linalg.matvec(means, weights, transpose_a=True)  # (D,)
@@ -212,8 +216,8 @@ def em_iteration_with_gaps(
     $$S_k = \left( \sum_n \gamma(z_{nk}), \; \sum_n \gamma(z_{nk}) (\hat{x}_{nk} - c_k), \;
       \sum_n \gamma(z_{nk}) \left( (\hat{x}_{nk} - c_k)(\hat{x}_{nk} - c_k)^T + C_{nk} \right) \right)$$
 
-    The statistics are those of the completed rows $\hat{x}_{nk}$, seen from the old means; once more from the new
-    ones, if those have moved so far that digits are lost.
+    The statistics are those of the completed rows $\hat{x}_{nk}$, seen from the old means; once more from the
+    new ones, if those have moved so far that digits are lost.
     """
     blocks = runs_of_rows(x.shape[0], means.shape[0] * x.shape[1] ** 2)
     if len(blocks) == 1:
@@ -241,7 +245,8 @@ def total(workers: Workers | None, function: Callable[..., Statistics], chunks: 
 def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
     r"""`gmm.m_step` chunk by chunk, of pairs of points (C, D) and responsibilities (C, K), where EM starts from these.
 
-    The chunks are gone through twice: for the means, seen from a point of the data, and for what is about them.
+    The chunks are gone through twice: for the means, seen from a point of the data, and for what is about
+    them.
     """
     references = None
     for _ in range(2):

@@ -1,9 +1,9 @@
 r"""Log factorials of large numbers, and differences of them, without the large parts that cancel.
 
-The log of a factorial of x is about $x \log x - x$. In a probability such terms stand on both sides and cancel: for
-$10^{12}$ tosses they are some $10^{13}$, and the log probability is $-14$. A computer's numbers have sixteen digits,
-and after the subtraction three are left. The remedy is to subtract on paper. What counts is then how far a count is
-from the one expected, and a small correction for each factorial.
+The log of a factorial of x is about $x \log x - x$. In a probability such terms stand on both sides and
+cancel: for $10^{12}$ tosses they are some $10^{13}$, and the log probability is $-14$. A computer's numbers
+have sixteen digits, and after the subtraction three are left. The remedy is to subtract on paper. What counts
+is then how far a count is from the one expected, and a small correction for each factorial.
 
 Shapes: everything is a number, or an array of numbers that broadcast.
 
@@ -21,7 +21,8 @@ def deviance(count: Tensor, expected: Tensor) -> Tensor:
 
     $$D(x, \mu) = x \log \frac{x}{\mu} + \mu - x, \qquad 0 \log 0 = 0$$
 
-    It is about $(x - \mu)^2 / (2 \mu)$ where the two are close. The terms then cancel, and it is taken from a series:
+    It is about $(x - \mu)^2 / (2 \mu)$ where the two are close. The terms then cancel, and it is taken from a
+    series:
 
     $$D(x, \mu) = (\mu - x) y - 2 x \left( \frac{y^3}{3} + \frac{y^5}{5} + \ldots \right), \qquad
       y = \frac{\mu - x}{\mu + x}$$
@@ -45,7 +46,8 @@ def stirling_correction(x: Tensor) -> Tensor:
     $$r(x) = \log \Gamma(x + 1) - x \log x + x
       = \frac{1}{2} \log 2 \pi x + \frac{1}{12 x} - \frac{1}{360 x^3} + \frac{1}{1260 x^5} - \ldots$$
 
-    $\Gamma$ is the factorial for all positive numbers, $\Gamma(m + 1) = m!$. The series is used for $x \ge 16$.
+    $\Gamma$ is the factorial for all positive numbers, $\Gamma(m + 1) = m!$. The series is used for $x \ge
+    16$.
 
     Source: NIST Digital Library of Mathematical Functions, equation 5.11.1.
     """
@@ -77,8 +79,8 @@ def digamma_correction(x: Tensor) -> Tensor:
 
     $$\psi(x) - \log x = -\frac{1}{2 x} - \frac{1}{12 x^2} + \frac{1}{120 x^4} - \frac{1}{252 x^6} + \ldots$$
 
-    It is negative: the expected logarithm of what has x degrees of freedom is below the logarithm of what is expected.
-    The series is used for $x \ge 16$.
+    It is negative: the expected logarithm of what has x degrees of freedom is below the logarithm of what is
+    expected. The series is used for $x \ge 16$.
 
     Source: NIST Digital Library of Mathematical Functions, equation 5.11.2.
     """
@@ -94,7 +96,8 @@ def log_probability_by_odds(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) 
     $$h \log \frac{a}{a + b} + t \log \frac{b}{a + b}
       = -h \log \left( 1 + \frac{b}{a} \right) - t \log \left( 1 + \frac{a}{b} \right)$$
 
-    With $\theta = a / (a + b)$ it is $h \log \theta + t \log (1 - \theta)$, also where that would round to 1; a, b > 0.
+    With $\theta = a / (a + b)$ it is $h \log \theta + t \log (1 - \theta)$, also where that would round to 1;
+    a, b > 0.
 
     Source: Bishop (2006), equations 2.5 and 2.6.
     """
@@ -108,10 +111,11 @@ def binomial_log_probability(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor)
       = r(h + t) - r(h) - r(t) - D \left( h, \frac{a (h + t)}{a + b} \right)
       - D \left( t, \frac{b (h + t)}{a + b} \right)$$
 
-    with the `stirling_correction` r of a factorial and the `deviance` D of a count from what is expected. On the left
-    the terms are as large as the counts and cancel; on the right nothing does.
+    with the `stirling_correction` r of a factorial and the `deviance` D of a count from what is expected. On
+    the left the terms are as large as the counts and cancel; on the right nothing does.
 
-    Source: Bishop (2006), equation 2.9; C. Loader, "Fast and accurate computation of binomial probabilities" (2000).
+    Source: Bishop (2006), equation 2.9; C. Loader, "Fast and accurate computation of binomial probabilities"
+    (2000).
     """
     tosses = heads + tails
     log_orders = stirling_correction(tosses) - stirling_correction(heads) - stirling_correction(tails)

@@ -1,23 +1,27 @@
 r"""The mixture of Gaussians when entries of the data are missing.
 
-A station was down for a day, a question was left unanswered: the row has a gap. To drop the row throws away what it
-does say; to fill the gap with the column's mean makes the data look less spread out and less correlated than they
-are. EM needs neither. The missing entries are hidden variables like the component, and the E step treats them so.
+A station was down for a day, a question was left unanswered: the row has a gap. To drop the row throws away
+what it does say; to fill the gap with the column's mean makes the data look less spread out and less
+correlated than they are. EM needs neither. The missing entries are hidden variables like the component, and
+the E step treats them so.
 
 Two things are asked of it. What is the probability of a row's *observed* part? A part of a Gaussian vector is
-Gaussian, with the matching part of the mean and of the covariance, so the responsibilities come from those alone. And
-what would the missing part be? Given the observed part, it is Gaussian again: its mean is a linear regression on what
-was observed, and its covariance is what the regression leaves unexplained. The M step then takes means and
-covariances over the completed rows, and adds the unexplained covariance, for a guess does not scatter as the truth
-would. Each round raises the likelihood of the data that were observed, and of nothing else.
+Gaussian, with the matching part of the mean and of the covariance, so the responsibilities come from those
+alone. And what would the missing part be? Given the observed part, it is Gaussian again: its mean is a linear
+regression on what was observed, and its covariance is what the regression leaves unexplained. The M step then
+takes means and covariances over the completed rows, and adds the unexplained covariance, for a guess does not
+scatter as the truth would. Each round raises the likelihood of the data that were observed, and of nothing
+else.
 
-The smallest case in print shows what can happen. Twelve points in the plane, eight of which lack a coordinate: the four
-complete ones show no correlation at all, and the likelihood has two equal maxima, at correlations 1/2 and -1/2,
-with a saddle between them at 0. EM climbs to the one on whose side it starts. Start on the saddle, and it stays there:
-what EM finds is a point where the gradient is zero, and which one depends on the start.
+The smallest case in print shows what can happen. Twelve points in the plane, eight of which lack a
+coordinate: the four complete ones show no correlation at all, and the likelihood has two equal maxima, at
+correlations 1/2 and -1/2, with a saddle between them at 0. EM climbs to the one on whose side it starts.
+Start on the saddle, and it stays there: what EM finds is a point where the gradient is zero, and which one
+depends on the start.
 
-This is right when entries are *missing at random*: whether an entry is missing may depend on what was observed, but
-not on the missing value itself. If a sensor fails in the heat that it would have measured, no formula here helps.
+This is right when entries are *missing at random*: whether an entry is missing may depend on what was
+observed, but not on the missing value itself. If a sensor fails in the heat that it would have measured, no
+formula here helps.
 
 Shapes: N points of D features, K components; covariances of type full. For one Gaussian, K is 1.
 
@@ -25,18 +29,18 @@ Shapes: N points of D features, K components; covariances of type full. For one 
     observed                    (N, D)      True where x was seen
     weights, means, covariances (K,), (K, D), (K, D, D)
 
-In the equations a superscript picks entries: $o$ those that row n observed, $m$ those that it misses; $\Sigma^{mo}$ has
-the rows of the missing and the columns of the observed. All patterns of gaps are computed in one batch. Each point
-takes from $\Sigma_k$ the rows and columns that it observed and from the identity all others, so that every matrix is D
-by D. An entry with a row of the identity and no difference from its mean adds nothing, neither to the determinant nor
-to the quadratic form. The price is N times K Cholesky factors, and tables (N, K, D, D): `gmm_statistics.py` iterates
-over large data in blocks of rows. No NaN enters the arithmetic: `common.mixtures.missing` turns a table with NaN into
-`x` and `observed`. Where a covariance is not positive definite, its densities are NaN, as in `gmm.py`. Everything is in
-nats.
+In the equations a superscript picks entries: $o$ those that row n observed, $m$ those that it misses;
+$\Sigma^{mo}$ has the rows of the missing and the columns of the observed. All patterns of gaps are computed
+in one batch. Each point takes from $\Sigma_k$ the rows and columns that it observed and from the identity all
+others, so that every matrix is D by D. An entry with a row of the identity and no difference from its mean
+adds nothing, neither to the determinant nor to the quadratic form. The price is N times K Cholesky factors,
+and tables (N, K, D, D): `gmm_statistics.py` iterates over large data in blocks of rows. No NaN enters the
+arithmetic: `common.mixtures.missing` turns a table with NaN into `x` and `observed`. Where a covariance is
+not positive definite, its densities are NaN, as in `gmm.py`. Everything is in nats.
 
-Source: Z. Ghahramani and M. Jordan, "Supervised learning from incomplete data via an EM approach", NIPS 6 (1994);
-R. Little and D. Rubin, "Statistical Analysis with Missing Data" (2nd edition, 2002), sections 8.2 and 11.2; the twelve
-points: G. Murray in the discussion of Dempster, Laird and Rubin (1977).
+Source: Z. Ghahramani and M. Jordan, "Supervised learning from incomplete data via an EM approach", NIPS 6
+(1994); R. Little and D. Rubin, "Statistical Analysis with Missing Data" (2nd edition, 2002), sections 8.2 and
+11.2; the twelve points: G. Murray in the discussion of Dempster, Laird and Rubin (1977).
 """
 
 import math
@@ -128,8 +132,9 @@ def conditional_moments(x: Tensor, observed: Tensor, means: Tensor, covariances:
 
     $$\mathrm{Cov}[x_n^m \mid x_n^o, k] = \Sigma_k^{mm} - \Sigma_k^{mo} (\Sigma_k^{oo})^{-1} \Sigma_k^{om}$$
 
-    for the missing entries $m$. The observed ones are what they are: their mean is $x_n^o$, their covariance zero.
-    With $\Sigma^{oo} = L L^T$ and $W = L^{-1} \Sigma^{o \cdot}$ the regression is $W^T y$, and $W^T W$ is explained.
+    for the missing entries $m$. The observed ones are what they are: their mean is $x_n^o$, their covariance
+    zero. With $\Sigma^{oo} = L L^T$ and $W = L^{-1} \Sigma^{o \cdot}$ the regression is $W^T y$, and $W^T W$
+    is explained.
 
     Source: Bishop (2006), equations 2.81 and 2.82.
     """
@@ -168,9 +173,9 @@ def m_step(
     $$\Sigma_k = \frac{1}{N_k} \sum_n \gamma(z_{nk}) \left( (\hat{x}_{nk} - \mu_k)(\hat{x}_{nk} - \mu_k)^T
       + C_{nk} \right) + \epsilon I$$
 
-    $\hat{x}_{nk}$ is the completed row and $C_{nk}$ the covariance that the completion leaves unexplained. `reg_covar`,
-    `sample_weight` and the ten machine epsilons in $N_k$ are those of `gmm.m_step`, which this is when nothing is
-    missing.
+    $\hat{x}_{nk}$ is the completed row and $C_{nk}$ the covariance that the completion leaves unexplained.
+    `reg_covar`, `sample_weight` and the ten machine epsilons in $N_k$ are those of `gmm.m_step`, which this
+    is when nothing is missing.
 
     Source: Ghahramani and Jordan (1994), section 3; Little and Rubin (2002), section 11.2.
     """
@@ -238,11 +243,12 @@ def impute_draw(
     $$z_n = \min \left\{ k : u_n < \sum_{j \le k} \gamma(z_{nj}) \right\}, \qquad
       x_n^m = \mathbb{E}[x_n^m \mid x_n^o, z_n] + L_n \epsilon_n^m$$
 
-    $L_n L_n^T$ is the covariance of $x_n^m$ given $x_n^o$ and $z_n$. The randomness is given: `uniforms` $u$, (N,), in
-    (0, 1) and standard normal `noise` $\epsilon$, (N, D). Several such tables show what the gaps leave uncertain.
+    $L_n L_n^T$ is the covariance of $x_n^m$ given $x_n^o$ and $z_n$. The randomness is given: `uniforms` $u$,
+    (N,), in (0, 1) and standard normal `noise` $\epsilon$, (N, D). Several such tables show what the gaps
+    leave uncertain.
 
-    Where the frameworks differ: PyTorch picks row n's component by indexing with two vectors, (n) and (z); TensorFlow
-    has no such indexing, and gathers along the axis after the batch.
+    Where the frameworks differ: PyTorch picks row n's component by indexing with two vectors, (n) and (z);
+    TensorFlow has no such indexing, and gathers along the axis after the batch.
 
     Source: Little and Rubin (2002), section 5.4, on multiple imputation.
     """

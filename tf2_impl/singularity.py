@@ -1,21 +1,23 @@
 r"""Singularities: why the likelihood of a mixture has no maximum, and what to do about it.
 
-One Gaussian cannot collapse. If its width $\sigma$ shrinks, the point at its centre gains density, but every other
-point loses more, and the log likelihood falls without end. A mixture can. Give one component a single point as its
-mean and let it shrink: that point's density grows as $\sigma^{-D}$, while all the other points are looked after by
-the other component. The log likelihood then grows without bound, and the "best" mixture is a spike on one point,
-which has learned nothing. This is no fault of EM: it climbs faithfully, and now and then it climbs one of these. It is
-maximum likelihood itself that has no answer here, for the same reason for which three heads in three tosses made it
-certain of heads: it trusts the data in front of it without reserve.
+One Gaussian cannot collapse. If its width $\sigma$ shrinks, the point at its centre gains density, but every
+other point loses more, and the log likelihood falls without end. A mixture can. Give one component a single
+point as its mean and let it shrink: that point's density grows as $\sigma^{-D}$, while all the other points
+are looked after by the other component. The log likelihood then grows without bound, and the "best" mixture
+is a spike on one point, which has learned nothing. This is no fault of EM: it climbs faithfully, and now and
+then it climbs one of these. It is maximum likelihood itself that has no answer here, for the same reason for
+which three heads in three tosses made it certain of heads: it trusts the data in front of it without reserve.
 
-![Left: one Gaussian's log likelihood falls as it shrinks onto a point. Middle: the mixture's rises without end, in
-equal steps for equal factors of the width, and passes the sensible maximum (dashed); a floor under the width stops it.
-Right: at widths near that maximum, a prior turns the objective back before it can climb the spike.](singularity.png)
+![Left: one Gaussian's log likelihood falls as it shrinks onto a point. Middle: the mixture's rises without
+end, in equal steps for equal factors of the width, and passes the sensible maximum (dashed); a floor under
+the width stops it. Right: at widths near that maximum, a prior turns the objective back before it can climb
+the spike.](singularity.png)
 
-Three remedies appear in this project. Adding $\epsilon$ to the diagonal of each covariance (`reg_covar`) puts a floor
-under the width: the spike remains, but it is finite. A prior that finds tiny covariances improbable (MAP, see `em.py`)
-removes it: the penalised objective falls again as $\sigma$ goes to zero. And starting again elsewhere helps, since the
-sensible maxima are wide and the spikes are narrow; `estimators.GaussianMixture` says when a component has collapsed.
+Three remedies appear in this project. Adding $\epsilon$ to the diagonal of each covariance (`reg_covar`) puts
+a floor under the width: the spike remains, but it is finite. A prior that finds tiny covariances improbable
+(MAP, see `em.py`) removes it: the penalised objective falls again as $\sigma$ goes to zero. And starting
+again elsewhere helps, since the sensible maxima are wide and the spikes are narrow;
+`estimators.GaussianMixture` says when a component has collapsed.
 
 Shapes: N points of D features, S trial widths.
 
@@ -41,8 +43,9 @@ def log_density_at_own_centre(deviations: Tensor, d: int) -> Tensor:
 
     $$\log \mathcal{N}(\mu \mid \mu, \sigma^2 I) = -\frac{D}{2} \log (2 \pi \sigma^2)$$
 
-    The density is $(2 \pi \sigma^2)^{-D/2}$: every dimension contributes a factor $1 / (\sqrt{2 \pi} \, \sigma)$, so
-    that the power of $\sigma$ is $-D$, and in many dimensions a collapse gains much more than the $1 / \sigma$ of one.
+    The density is $(2 \pi \sigma^2)^{-D/2}$: every dimension contributes a factor $1 / (\sqrt{2 \pi} \,
+    \sigma)$, so that the power of $\sigma$ is $-D$, and in many dimensions a collapse gains much more than
+    the $1 / \sigma$ of one.
 
     Source: Bishop (2006), equation 9.15, which is for one dimension.
     """
