@@ -21,8 +21,8 @@ model as a whole, belief included, thought of the tosses before they fell. For t
 For nearly every other model it has none, and what this tutorial does from chapter to chapter is to find ways
 around it.
 
-The prior is a Beta density here, because it has the likelihood's own form, $\theta$ to some power times $1 -
-\theta$ to some power: Beta(a, b) acts as $a - 1$ heads and $b - 1$ tails seen before the first toss, and
+The prior is a Beta density here, because it has the likelihood's own form, $\theta$ to some power times
+$1 - \theta$ to some power: Beta(a, b) acts as $a - 1$ heads and $b - 1$ tails seen before the first toss, and
 seeing tosses turns one Beta density into another. Such a prior is called *conjugate*. With many tosses the
 three answers agree; with few they do not, and with none the first has nothing to say.
 
@@ -158,10 +158,10 @@ def maximum_a_posteriori(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> 
     $$\theta_{\mathrm{MAP}} = \frac{h + a - 1}{h + t + a + b - 2}$$
 
     The formula needs both posterior parameters, $a + h$ and $b + t$, above 1. One rule covers the rest: a
-    parameter of 1 or less counts as no toss, so that if the other is above 1 the mode is at an edge: 0 if $a
-    + h \le 1$, 1 if $b + t \le 1$. With neither above 1 the density is highest at an edge where its parameter
-    is below 1, and that is the mode if there is just one. Beta(1, 1) is flat, and with both below 1 both
-    edges are modes: NaN.
+    parameter of 1 or less counts as no toss, so that if the other is above 1 the mode is at an edge: 0 if
+    $a + h \le 1$, 1 if $b + t \le 1$. With neither above 1 the density is highest at an edge where its
+    parameter is below 1, and that is the mode if there is just one. Beta(1, 1) is flat, and with both below 1
+    both edges are modes: NaN.
 
     The flat prior Beta(1, 1) has no opinion: with it, and at least one toss, MAP is the maximum likelihood
     estimate.

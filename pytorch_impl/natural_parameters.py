@@ -57,9 +57,9 @@ def fast_features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> T
     r"""The same table as `features`, (P, C), without gradients: what EM on large data uses.
 
     Where the frameworks differ: TensorFlow's compiler makes one loop of the plain form. PyTorch would write
-    both selections to memory before it multiplies, so here it fills the table in place. The products $z_i
-    z_{i + s}$ at one distance $s$ are those of two runs of rows, with the rows written twice in a circle. At
-    D = 8 an iteration of EM on 100,000 points takes 9 ms so, and 50 ms with the plain form.
+    both selections to memory before it multiplies, so here it fills the table in place. The products
+    $z_i z_{i + s}$ at one distance $s$ are those of two runs of rows, with the rows written twice in a
+    circle. At D = 8 an iteration of EM on 100,000 points takes 9 ms so, and 50 ms with the plain form.
     """
     d = x.shape[1]
     crossed = covariance_type in ("full", "tied")

@@ -6,13 +6,13 @@ $\theta$ for all parameters. If the choices were known, $\log p(X, Z \mid \theta
 They are not, and $\log p(X \mid \theta)$ has the sum over them inside the logarithm.
 
 Take *any* distribution $q(Z)$ as a guess of the choices. By the product rule $\log p(X \mid \theta) = \log
-p(X, Z \mid \theta) - \log p(Z \mid X, \theta)$, whatever $Z$ is. Subtract $\log q(Z)$ from both terms on the
-right, and average over $q$; the left side has no $Z$ and stays as it is:
+p(X, Z \mid \theta) - \log p(Z \mid X, \theta)$, whatever $Z$ is. Subtract $\log
+q(Z)$ from both terms on the right, and average over $q$; the left side has no $Z$ and stays as it is:
 
 $$\log p(X \mid \theta) = \mathcal{L}(q, \theta) + \mathrm{KL}(q \,\|\, p(Z \mid X, \theta))$$
 
-with the averages of $\log p(X, Z \mid \theta) - \log q(Z)$, the *lower bound* (`lower_bound`), and of $\log
-q(Z) - \log p(Z \mid X, \theta)$, the *Kullback-Leibler divergence* of the guess from the posterior
+with the averages of $\log p(X, Z \mid \theta) - \log q(Z)$, the *lower bound* (`lower_bound`), and of
+$\log q(Z) - \log p(Z \mid X, \theta)$, the *Kullback-Leibler divergence* of the guess from the posterior
 (`kl_divergence`). A divergence is never negative, so the bound is one, and in it the sum stands outside the
 logarithm.
 
@@ -140,8 +140,8 @@ def expected_log_joint(q: Tensor, log_joint: Tensor) -> Tensor:
     It is the lower bound without the entropy of q, on which theta has no influence. With the old posterior as
     q, its gradient at $\theta^{\mathrm{old}}$ is the gradient of the log likelihood there.
 
-    As a function of $\theta$ it decides the shape of the bound: concave in the natural parameters where $p(x,
-    z)$ is of the exponential family, and in general neither concave nor convex.
+    As a function of $\theta$ it decides the shape of the bound: concave in the natural parameters where
+    $p(x, z)$ is of the exponential family, and in general neither concave nor convex.
 
     Source: Bishop (2006), equations 9.30 and 9.74.
     """

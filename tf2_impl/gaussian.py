@@ -68,8 +68,8 @@ def log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     $$\log \mathcal{N}(x_n \mid \mu, \Sigma) = -\frac{D}{2} \log 2\pi - \frac{1}{2} \log |\Sigma|
       - \frac{1}{2} (x_n - \mu)^T \Sigma^{-1} (x_n - \mu)$$
 
-    With the Cholesky factor $\Sigma = L L^T$ the quadratic form is the squared length of $y_n = L^{-1}(x_n -
-    \mu)$ and $\log |\Sigma| = 2 \sum_i \log L_{ii}$.
+    With the Cholesky factor $\Sigma = L L^T$ the quadratic form is the squared length of
+    $y_n = L^{-1}(x_n - \mu)$ and $\log |\Sigma| = 2 \sum_i \log L_{ii}$.
 
     Source: Bishop (2006), equation 2.43.
     """

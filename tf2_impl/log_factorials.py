@@ -46,8 +46,8 @@ def stirling_correction(x: Tensor) -> Tensor:
     $$r(x) = \log \Gamma(x + 1) - x \log x + x
       = \frac{1}{2} \log 2 \pi x + \frac{1}{12 x} - \frac{1}{360 x^3} + \frac{1}{1260 x^5} - \ldots$$
 
-    $\Gamma$ is the factorial for all positive numbers, $\Gamma(m + 1) = m!$. The series is used for $x \ge
-    16$.
+    $\Gamma$ is the factorial for all positive numbers, $\Gamma(m + 1) = m!$. The series is used for
+    $x \ge 16$.
 
     Source: NIST Digital Library of Mathematical Functions, equation 5.11.1.
     """

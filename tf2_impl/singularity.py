@@ -43,9 +43,9 @@ def log_density_at_own_centre(deviations: Tensor, d: int) -> Tensor:
 
     $$\log \mathcal{N}(\mu \mid \mu, \sigma^2 I) = -\frac{D}{2} \log (2 \pi \sigma^2)$$
 
-    The density is $(2 \pi \sigma^2)^{-D/2}$: every dimension contributes a factor $1 / (\sqrt{2 \pi} \,
-    \sigma)$, so that the power of $\sigma$ is $-D$, and in many dimensions a collapse gains much more than
-    the $1 / \sigma$ of one.
+    The density is $(2 \pi \sigma^2)^{-D/2}$: every dimension contributes a factor
+    $1 / (\sqrt{2 \pi} \, \sigma)$, so that the power of $\sigma$ is $-D$, and in many dimensions a collapse
+    gains much more than the $1 / \sigma$ of one.
 
     Source: Bishop (2006), equation 9.15, which is for one dimension.
     """

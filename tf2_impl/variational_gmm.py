@@ -7,8 +7,8 @@ evidence $p(X)$ averages the likelihood over all parameters, so that a component
 than it brings.
 
 The posterior over choices, weights, means and precisions together is out of reach. Variational inference
-takes the best approximation to it in which the choices are independent of the parameters, $q(Z) \, q(\pi,
-\mu, \Lambda)$. Since
+takes the best approximation to it in which the choices are independent of the parameters,
+$q(Z) \, q(\pi, \mu, \Lambda)$. Since
 
 $$\log p(X) = \mathcal{L}(q) + \mathrm{KL}(q \,\|\, p(\cdot \mid X)), \qquad
   \mathcal{L}(q) = \mathbb{E}_q[\log p(X, Z, \pi, \mu, \Lambda)] - \mathbb{E}_q[\log q],$$
