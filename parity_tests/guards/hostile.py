@@ -1,14 +1,15 @@
 """Hostile values for the maths: right shapes and dtypes, bad numbers.
 
-A `Case` is sizes, a precision, a power of ten and a seed, all drawn by Hypothesis; its methods make the arguments, each
-under the name that the table in `test_hostile_input.py` has for it. The estimators, which are for users, get wrong
-shapes and dtypes as well, in `test_hostile_estimators.py`. Two limits, and why:
+A `Case` is sizes, a precision, a power of ten and a seed, all drawn by Hypothesis; `case[name]` makes an argument, of
+the name that the table in `test_hostile_input.py` has for it. The estimators, which are for users, get wrong shapes and
+dtypes as well, in `test_hostile_estimators.py`. Two limits, and why:
 
 - No argument of the maths is below the smallest normal number, 2e-308 or 1e-38: TensorFlow takes such numbers for zero.
   PyTorch can be told to, and its sums and products are then the same, but its logarithm still is that of the number.
 - No entry is above what the estimators admit: the squares of larger ones overflow.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -96,26 +97,6 @@ class Case:
         shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return shares / shares.sum(axis=-1, keepdims=True)
 
-    # Arguments, by the names that the properties use.
-
-    def points(self) -> np.ndarray:
-        return self.scaled(self.n, self.d)
-
-    def means(self) -> np.ndarray:
-        return self.scaled(self.k, self.d)
-
-    def mean(self) -> np.ndarray:
-        return self.scaled(self.d)
-
-    def number(self) -> np.ndarray:
-        return self.scaled()
-
-    def numbers(self) -> np.ndarray:
-        return self.scaled(self.n)
-
-    def variance(self) -> np.ndarray:
-        return self.squared(self.positive(self.n))
-
     def matrix(self, stretch: float = 3) -> np.ndarray:
         """Symmetric, (D, D): well-conditioned, or nearly singular, or quite, or indefinite."""
         decades = self.one_of(0, 2, 8, 14, 17)
@@ -126,30 +107,16 @@ class Case:
         matrix = (axes * spectrum) @ axes.T * sizes * np.reshape(sizes, (-1, 1))
         return 0.5 * (matrix + matrix.T)
 
-    def covariance(self) -> np.ndarray:
-        return self.squared(self.matrix())
+    def matrices(self, n: int) -> np.ndarray:
+        """Several of them, (n, D, D)."""
+        return np.stack([self.matrix() for _ in range(n)])
 
-    def wisharts(self) -> np.ndarray:
-        return self.squared(np.stack([self.matrix() for _ in range(self.k)]))
-
-    def covariances(self, kind: str = "") -> np.ndarray:
-        shape = covariance_shape(self.k, self.d, kind or self.kind)
-        if shape[-2:] != (self.d, self.d) or (kind or self.kind) in ("diag", "spherical"):
+    def covariances(self, kind: str) -> np.ndarray:
+        """Of all components, in the shape of their kind."""
+        shape = covariance_shape(self.k, self.d, kind)
+        if kind in ("diag", "spherical"):
             return self.squared(self.positive(*shape))
-        return self.wisharts() if len(shape) == 3 else self.covariance()
-
-    def full(self) -> np.ndarray:
-        return self.covariances("full")
-
-    def covariance_type(self) -> str:
-        return self.kind
-
-    def weights(self) -> np.ndarray:
-        return self.array(self.shares(self.k))
-
-    def distributions(self) -> np.ndarray:
-        """(N, K), rows that sum to one."""
-        return self.array(self.shares(self.n, self.k))
+        return self.squared(self.matrices(self.k) if len(shape) == 3 else self.matrix())
 
     def responsibilities(self) -> np.ndarray:
         """(N, K), rows that sum to one; or of any size, as sample weights make them, or with a component empty."""
@@ -158,186 +125,150 @@ class Case:
             gamma[:, 0] = 0
         return self.array(gamma)
 
-    def choices(self) -> np.ndarray:
-        return self.array(np.eye(self.k)[self.random.randint(self.k, size=self.n)])
-
     def log_joint(self) -> np.ndarray:
         """(N, K), as large as it will, with impossible choices and impossible points."""
         logs = self.one_of(1.0, 1e3, self.scale) * self.normals(self.n, self.k)
         logs[self.random.uniform(size=logs.shape) < self.one_of(0, 0, 0.3)] = -np.inf
         return self.array(logs)
 
-    def sample_weight(self) -> np.ndarray:
-        return self.array(self.positive(self.n) * self.one_of(1, 0, 1e-30, 1e30))
-
-    def reg_covar(self) -> float:
-        return self.one_of(0.0, 1e-6, self.scale**2)
-
-    def uniforms(self) -> np.ndarray:
-        return self.array(self.random.uniform(size=self.n))
-
-    def noise(self) -> np.ndarray:
-        return self.array(self.normals(self.n, self.d))
-
-    def observed(self) -> np.ndarray:
-        return self.random.uniform(size=(self.n, self.d)) < self.one_of(0.0, 0.5, 0.9, 1.0)
-
-    def counts(self) -> np.ndarray:
-        return self.array(np.floor(self.one_of(1, 10, 1e6, 1e15) * self.random.uniform(size=self.n)))
-
-    def count(self) -> np.ndarray:
-        return self.array(np.floor(self.one_of(1, 10, 1e6, 1e15) * self.random.uniform()))
-
-    def tosses(self) -> np.ndarray:
-        return self.array(self.random.randint(2, size=self.n))
+    def number_of_counts(self, size: int | None = None) -> np.ndarray:
+        """Whole numbers of 0 to 1e15."""
+        return self.array(np.floor(self.one_of(1, 10, 1e6, 1e15) * self.random.uniform(size=size)))
 
     def heads_and_tosses(self) -> tuple[np.ndarray, np.ndarray]:
-        heads = self.counts()
-        return heads, heads + self.counts() + 1
+        """So many heads of so many tosses, (N,) each."""
+        heads = self.number_of_counts(self.n)
+        return heads, heads + self.number_of_counts(self.n) + 1
 
     def probability(self) -> np.ndarray:
+        """A number from 0 to 1, its ends included."""
         return self.array(self.one_of(0.0, -0.0, 1.0, 0.5, 1e-30, 1 - 1e-7, self.random.uniform()))
 
-    def biases(self) -> np.ndarray:
-        return self.array([self.probability() for _ in range(self.k)])
+    def sticks(self) -> tuple[int, ...]:
+        """The shape of a Dirichlet's counts, or of a broken stick's."""
+        return self.one_of((self.k,), (2, self.k))
 
-    def belief(self) -> np.ndarray:
-        return self.array(self.one_of(1.0, 0.5, self.positive(), self.positive(most=15)))
-
-    def concentration(self) -> np.ndarray:
-        shape = self.one_of((self.k,), (2, self.k))
-        return self.array(self.positive(*shape))
-
-    def concentrations(self) -> tuple[np.ndarray, np.ndarray]:
-        shape = self.one_of((self.k,), (2, self.k))
-        return self.array(self.positive(*shape)), self.array(self.positive(*shape))
-
-    def dirichlet(self) -> np.ndarray:
-        return self.array(1 + self.one_of(0, 1) * self.positive(self.k))
-
-    def freedom(self) -> np.ndarray:
-        return self.array(self.d - 1 + self.positive(self.k))
-
-    def degrees(self) -> np.ndarray:
-        return self.array(self.d - 1 + self.positive(*(() if self.kind == "tied" else (self.k,))))
-
-    def dimension(self) -> int:
-        return self.d
-
-    def components(self) -> int:
-        return self.k
-
-    def log_variance(self) -> np.ndarray:
-        return self.array(self.one_of(1, 10, 300) * self.normals(self.n, self.d))
-
-    def log_variance_of_all(self) -> np.ndarray:
-        return self.array(self.one_of(1, 10, 300) * self.normals())
-
-    def loadings(self) -> np.ndarray:
-        return self.scaled(self.d, self.k)
-
-    def deviations(self) -> np.ndarray:
-        return self.array(np.minimum(self.scale * self.positive(self.n), self.largest))
-
-    def deviation(self) -> np.ndarray:
-        return self.array(np.minimum(self.scale * self.positive(), self.largest))
+    def concentrations(self) -> tuple[np.ndarray, ...]:
+        """Two of one shape."""
+        shape = self.sticks()
+        return tuple(self.array(self.positive(*shape)) for _ in range(2))
 
     def prior(self) -> MixturePrior:
-        return MixturePrior(self.dirichlet(), self.mean(), self.array(self.positive()), self.covariance(),
-                            self.array(self.d - 1 + self.positive()))  # fmt: skip
+        """A conjugate prior of a mixture."""
+        counts, mean, precision = self["dirichlet"], self["mean"], self.array(self.positive())
+        return MixturePrior(counts, mean, precision, self["covariance"], self.array(self.d - 1 + self.positive()))
 
-    def belief_before(self, weights: tuple[int, ...] | None = None) -> VariationalPrior:
+    def belief_before(self, weights: tuple[int, ...]) -> VariationalPrior:
+        """A prior of the variational mixture."""
         shape = {"full": (self.d, self.d), "tied": (self.d, self.d), "diag": (self.d,), "spherical": ()}[self.kind]
         spread = self.matrix() if len(shape) == 2 else self.positive(*shape)
-        weights = weights or self.one_of((self.k,), (2, self.k))
-        return VariationalPrior(*map(self.array, (self.positive(*weights), self.positive(), self.mean(),
-                                self.d - 1 + self.positive(), self.squared(spread))))  # fmt: skip
+        parts = self.positive(*weights), self.positive(), self["mean"], self.d - 1 + self.positive()
+        return VariationalPrior(*map(self.array, (*parts, self.squared(spread))))
 
-    def belief_after(self, weights: tuple[int, ...] | None = None) -> VariationalPosterior:
-        weights = weights or self.one_of((self.k,), (2, self.k))
-        return VariationalPosterior(*map(self.array, (self.positive(*weights), self.positive(self.k), self.means(),
-                                    self.degrees(), self.covariances())))  # fmt: skip
+    def belief_after(self, weights: tuple[int, ...]) -> VariationalPosterior:
+        """A posterior of the variational mixture."""
+        parts = self.positive(*weights), self.positive(self.k), self["means"], self["degrees"], self["covariances"]
+        return VariationalPosterior(*map(self.array, parts))
 
     def beliefs(self) -> tuple[VariationalPosterior, VariationalPrior]:
-        weights = self.one_of((self.k,), (2, self.k))
+        """Both."""
+        weights = self.sticks()
         return self.belief_after(weights), self.belief_before(weights)
 
     def moments(self) -> np.ndarray:
         """Those of responsible points seen from a point, (K, P): N_k, sums and sums of products."""
-        gamma, z = self.shares(self.n, self.k), self.points().astype(np.float64)
+        gamma, z = self.shares(self.n, self.k), self["points"].astype(np.float64)
         i, j = pairs(self.d) if self.kind in ("full", "tied") else (range(self.d), range(self.d))
         return self.array(gamma.T @ np.column_stack([np.ones(self.n), z, z[:, i] * z[:, j]]))
 
-    def coefficients(self) -> np.ndarray:
-        return self.array(self.normals(*self.moments().shape))
-
-    # A covariance's gradient holds fourth powers of what a point's density holds squares of. Where those overflow, the
-    # order of products decides which entries are infinite and which zero times infinity, so scales are fourth roots.
-    def near_points(self) -> np.ndarray:
-        return self.array(self.scale**0.25 * np.clip(self.normals(self.n, self.d), -10, 10))
-
-    def near_mean(self) -> np.ndarray:
-        return self.array(self.scale**0.25 * np.clip(self.normals(self.d), -10, 10))
-
-    def near_covariance(self) -> np.ndarray:
-        ridge = self.one_of(0, 1e-3) if self.dtype == "float64" else 1e-3
-        return self.array(self.scale**0.5 * (self.matrix(stretch=0) + ridge * np.eye(self.d)))
-
-    def squares(self) -> np.ndarray:
-        return self.squared(self.positive(self.k, self.d))
-
-    def prior_of_two(self) -> MixturePrior:
-        return self.prior()._replace(concentration=self.dirichlet()[[0, 0]])
-
-    def independent(self) -> np.ndarray:
-        return self.array(self.normals(*((self.k, self.d) if self.kind == "diag" else (self.k,))))
-
     def whitening(self) -> tuple[np.ndarray, np.ndarray]:
+        """Roots of precisions, and constants, (K,)."""
         shape = (self.k, self.d, self.d) if self.kind in ("full", "tied") else (self.k, self.d)
         return self.array(self.positive(*shape) / self.scale), self.array(self.normals(self.k))
 
-    def responsibilities_of_components(self) -> np.ndarray:
-        return np.ascontiguousarray(self.responsibilities().T)
-
     def expected(self) -> tuple[np.ndarray, ...]:
+        """What the E step with missing entries gives."""
         completed = self.scaled(self.n, self.k, self.d)
-        unexplained = self.squared(np.stack([[self.matrix() for _ in range(self.k)] for _ in range(self.n)]))
-        return self.numbers(), self.responsibilities(), completed, unexplained
+        unexplained = self.squared(np.stack([self.matrices(self.k) for _ in range(self.n)]))
+        return self["numbers"], self.responsibilities(), completed, unexplained
 
-    def squares_of_points(self) -> np.ndarray:
-        return self.squared(self.positive(self.n, self.d))
+    def near_covariance(self) -> np.ndarray:
+        """A covariance for `near_points`."""
+        ridge = self.one_of(0, 1e-3) if self.dtype == "float64" else 1e-3
+        return self.array(self.scale**0.5 * (self.matrix(stretch=0) + ridge * np.eye(self.d)))
 
     def root(self) -> tuple[np.ndarray, np.ndarray]:
-        x = self.variance()
+        """Positive numbers and their roots."""
+        x = self["variance"]
         return x, np.sqrt(x)
-
-    def step(self) -> int:
-        return int(self.one_of(1, 2, 1000, 10**6))
-
-    def corrections(self) -> tuple[float, float]:
-        return self.one_of((0.1, 0.001), (1.0, 1.0))
 
     def bare(self) -> np.ndarray:
         """An array as it comes: of any layout, and of integers or truth values too."""
-        x = self.points()
+        x = self["points"]
         x = self.one_of(x, x, x > 0, np.arange(self.n), np.array(1.0))
         x.flags.writeable = False
         return self.one_of(x, x.T, x[::-1] if x.ndim else x, x[..., ::2] if x.ndim else x)
 
-    def points_as_arrays(self) -> np.ndarray:
-        return self.points()
+    def __getitem__(self, name: str) -> Any:
+        """An argument by its name: from the table below, or by the method of that name."""
+        return ARGUMENTS[name](self) if name in ARGUMENTS else getattr(self, name)()
 
-    def positive_counts(self) -> np.ndarray:
-        return self.array(self.positive(self.k))
 
-    def statistics(self) -> tuple[np.ndarray, ...]:
-        return self.positive_counts(), self.means(), self.covariances()
-
-    def chunks(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [(self.points(), self.sample_weight()) for _ in range(2)]
-
-    def chunks_of_choices(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [(self.points(), self.responsibilities()) for _ in range(2)]
+ARGUMENTS: dict[str, Callable[[Case], Any]] = {
+    "points": lambda c: c.scaled(c.n, c.d),
+    "means": lambda c: c.scaled(c.k, c.d),
+    "mean": lambda c: c.scaled(c.d),
+    "number": lambda c: c.scaled(),
+    "numbers": lambda c: c.scaled(c.n),
+    "loadings": lambda c: c.scaled(c.d, c.k),
+    "variance": lambda c: c.squared(c.positive(c.n)),
+    "squares": lambda c: c.squared(c.positive(c.k, c.d)),
+    "squares_of_points": lambda c: c.squared(c.positive(c.n, c.d)),
+    "deviations": lambda c: c.array(np.minimum(c.scale * c.positive(c.n), c.largest)),
+    "deviation": lambda c: c.array(np.minimum(c.scale * c.positive(), c.largest)),
+    "covariance": lambda c: c.squared(c.matrix()),
+    "wisharts": lambda c: c.squared(c.matrices(c.k)),
+    "covariances": lambda c: c.covariances(c.kind),
+    "full": lambda c: c.covariances("full"),
+    "covariance_type": lambda c: c.kind,
+    "dimension": lambda c: c.d,
+    "components": lambda c: c.k,
+    "weights": lambda c: c.array(c.shares(c.k)),
+    "distributions": lambda c: c.array(c.shares(c.n, c.k)),
+    "responsibilities_of_components": lambda c: np.ascontiguousarray(c.responsibilities().T),
+    "choices": lambda c: c.array(np.eye(c.k)[c.random.randint(c.k, size=c.n)]),
+    "sample_weight": lambda c: c.array(c.positive(c.n) * c.one_of(1, 0, 1e-30, 1e30)),
+    "reg_covar": lambda c: c.one_of(0.0, 1e-6, c.scale**2),
+    "uniforms": lambda c: c.array(c.random.uniform(size=c.n)),
+    "noise": lambda c: c.array(c.normals(c.n, c.d)),
+    "observed": lambda c: c.random.uniform(size=(c.n, c.d)) < c.one_of(0.0, 0.5, 0.9, 1.0),
+    "counts": lambda c: c.number_of_counts(c.n),
+    "count": lambda c: c.number_of_counts(),
+    "tosses": lambda c: c.array(c.random.randint(2, size=c.n)),
+    "biases": lambda c: c.array([c.probability() for _ in range(c.k)]),
+    "belief": lambda c: c.array(c.one_of(1.0, 0.5, c.positive(), c.positive(most=15))),
+    "concentration": lambda c: c.array(c.positive(*c.sticks())),
+    "dirichlet": lambda c: c.array(1 + c.one_of(0, 1) * c.positive(c.k)),
+    "freedom": lambda c: c.array(c.d - 1 + c.positive(c.k)),
+    "degrees": lambda c: c.array(c.d - 1 + c.positive(*(() if c.kind == "tied" else (c.k,)))),
+    "log_variance": lambda c: c.array(c.one_of(1, 10, 300) * c.normals(c.n, c.d)),
+    "log_variance_of_all": lambda c: c.array(c.one_of(1, 10, 300) * c.normals()),
+    "prior_of_two": lambda c: c.prior()._replace(concentration=c["dirichlet"][[0, 0]]),
+    "belief_before": lambda c: c.belief_before(c.sticks()),
+    "belief_after": lambda c: c.belief_after(c.sticks()),
+    "coefficients": lambda c: c.array(c.normals(*c.moments().shape)),
+    "independent": lambda c: c.array(c.normals(*((c.k, c.d) if c.kind == "diag" else (c.k,)))),
+    "step": lambda c: int(c.one_of(1, 2, 1000, 10**6)),
+    "corrections": lambda c: c.one_of((0.1, 0.001), (1.0, 1.0)),
+    "positive_counts": lambda c: c.array(c.positive(c.k)),
+    "statistics": lambda c: (c["positive_counts"], c["means"], c["covariances"]),
+    "chunks": lambda c: [(c["points"], c["sample_weight"]) for _ in range(2)],
+    "chunks_of_choices": lambda c: [(c["points"], c.responsibilities()) for _ in range(2)],
+    # A covariance's gradient holds fourth powers of what a point's density holds squares of. Where those overflow, the
+    # order of products decides which entries are infinite and which zero times infinity, so scales are fourth roots.
+    "near_points": lambda c: c.array(c.scale**0.25 * np.clip(c.normals(c.n, c.d), -10, 10)),
+    "near_mean": lambda c: c.array(c.scale**0.25 * np.clip(c.normals(c.d), -10, 10)),
+}
 
 
 def cases(dtypes: tuple[str, ...] = ("float64", "float32")) -> st.SearchStrategy[Case]:

@@ -17,9 +17,12 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
+import tensorflow as tf
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,6 +30,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from common.mixtures.input import as_array
 from common.parity import NOISE_FLOOR_RATIO
 
+# What makes tensors on the CPU, whatever the default device is, by package.
+FRAMEWORKS = {"pytorch_impl": partial(torch.tensor, device="cpu"), "tf2_impl": tf.constant}
 # How often PyTorch is asked again, and how far off everything is then; more often, if the frameworks still differ.
 RUNS = ((1, 3), (1, 30), (NOISE_FLOOR_RATIO, 30))
 EPSILONS = 8  # allowed at the least
@@ -73,6 +78,13 @@ def hunt(check: Callable[[Any, Tally], None], strategy: Any, examples: int, rows
 
     examine()
     rows.append(("hostile", dict(name=name, outcomes=dict(tally.outcomes), worst=tally.worst)))
+
+
+def few_and_many(examples: dict[str, tuple[int, int]]) -> pytest.MarkDecorator:
+    """Run a test for every name with its few examples, and in the long run with its many."""
+    few = [pytest.param(name, sizes[0], id=name) for name, sizes in examples.items()]
+    many = [pytest.param(name, sizes[1], id=f"{name}-long", marks=pytest.mark.long) for name, sizes in examples.items()]
+    return pytest.mark.parametrize(("name", "examples"), few + many)
 
 
 def attempt(function: Callable[[], Any]) -> Answer:
@@ -138,6 +150,17 @@ def off(array: np.ndarray, random: np.random.RandomState, units: int = 1) -> np.
 def moved(arguments: Any, random: np.random.RandomState, units: int) -> Any:
     """The arguments with their floating-point numbers moved by units in their last place."""
     return each(lambda array: off(array, random, units) if array.dtype.kind == "f" else array, arguments)
+
+
+def ask_both(ask: Callable[[str], Answer], tally: Tally, again: Callable[[int, int], Answer] | None = None) -> None:
+    """Ask both frameworks, compare their answers and count them; ``again`` is by default PyTorch's with `Noise`."""
+
+    def noisy(seed: int, units: int) -> Answer:
+        with Noise(seed, units):
+            return ask("pytorch_impl")
+
+    ours, theirs = map(ask, FRAMEWORKS)
+    tally.add(*compare(ours, theirs, again or noisy, lambda: without_subnormals(lambda: ask("pytorch_impl"))))
 
 
 def compare(

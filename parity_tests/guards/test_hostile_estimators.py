@@ -3,8 +3,8 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,19 +17,22 @@ import pytorch_impl.estimators as torch_estimators
 import tf2_impl.estimators as tf_estimators
 from common.mixtures.input import COVARIANCE_TYPES
 from common.mixtures.start import INIT_PARAMS
-from parity_tests.guards.hostile_answers import Answer, Noise, Tally, attempt, compare, hunt, without_subnormals
+from parity_tests.guards import hostile_answers
+from parity_tests.guards.hostile_answers import Answer, Tally, attempt, few_and_many, hunt
 
-VALUES = ("plain",) * 6 + ("whole", "zeros", "ties", "constant", "one point", "collinear", "offset", "columns",
-                           "entries", "subnormal", "gaps", "infinite")  # fmt: skip
-DTYPES = ("float64",) * 6 + ("float32", "float32", "float16", "longdouble", "int8", "int64", "uint64", "bool",
-                             "complex64", "object", "str")  # fmt: skip
-LAYOUTS = ("C",) * 8 + ("F", "read-only", "backwards", "strided", "list", "big-endian", "masked", "torch", "tf",
-                        "1-D", "3-D", "0-D", "sparse")  # fmt: skip
-WEIGHTS = ("none",) * 6 + ("ones", "zeros", "some", "huge", "tiny", "subnormal", "decades", "negative", "NaN", "short",
-                           "bool", "int", "one", "number", "2-D")  # fmt: skip
-FITTED = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_", "lower_bound_", "n_iter_",
-          "converged_", "weight_concentration_", "mean_precision_", "degrees_of_freedom_")  # fmt: skip
-METHODS = ("predict", "predict_proba", "score_samples", "score", "bic", "aic", "impute", "predictive_log_density")
+VALUES = (
+    "plain " * 6 + "whole zeros ties constant one-point collinear offset columns entries subnormal gaps infinite"
+).split()
+DTYPES = ("float64 " * 6 + "float32 float32 float16 longdouble int8 int64 uint64 bool complex64 object str").split()
+LAYOUTS = ("C " * 8 + "F read-only backwards strided list big-endian masked torch tf 1-D 3-D 0-D sparse").split()
+WEIGHTS = (
+    "none " * 6 + "ones zeros some huge tiny subnormal decades negative NaN short bool int one number 2-D"
+).split()
+FITTED = (
+    "weights_ means_ covariances_ precisions_ precisions_cholesky_ lower_bound_ n_iter_ converged_ "
+    "weight_concentration_ mean_precision_ degrees_of_freedom_"
+)
+METHODS = ["predict", "predict_proba", "score_samples", "score", "bic", "aic", "impute", "predictive_log_density"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Table:
             "zeros": lambda: np.where(chosen < 0.5, -0.0, x),
             "ties": lambda: x[random.randint(max(1, self.n // 2), size=self.n)],
             "constant": lambda: np.where(np.arange(self.d) == 0, x[:1], x),
-            "one point": lambda: np.repeat(x[:1], self.n, axis=0),
+            "one-point": lambda: np.repeat(x[:1], self.n, axis=0),
             "collinear": lambda: np.where(np.arange(self.d) == self.d - 1, 2 * x[:, :1], x),
             "offset": lambda: x + 1e8 * scale,
             "columns": lambda: x * 10.0 ** random.uniform(-150, 150, self.d),
@@ -117,16 +120,13 @@ def tables(**fixed: Any) -> st.SearchStrategy[Table]:
 def sample_weight(what: str, table: Table) -> Any:
     """Weights of the rows, right or wrong."""
     u = np.random.RandomState(table.seed).uniform(size=table.n)
-    return {
-        "ones": np.ones(table.n), "zeros": np.zeros(table.n), "some": np.where(u < 0.5, 0, u), "huge": u * 1e300,
-        "tiny": u * 1e-300, "subnormal": u * 1e-315, "decades": 10.0 ** (600 * u - 300), "negative": u - 0.5,
-        "NaN": np.where(u < 0.5, np.nan, 1.0), "short": u[:-1], "bool": u < 0.5, "int": (3 * u).astype(int),
-        "one": 1.0 * (np.arange(table.n) == 0), "number": 2.0, "2-D": u[:, None],
-    }[what]  # fmt: skip
+    weights: dict[str, Any] = dict(some=np.where(u < 0.5, 0, u), huge=u * 1e300, tiny=u * 1e-300, subnormal=u * 1e-315)
+    weights |= dict(decades=10.0 ** (600 * u - 300), negative=u - 0.5, NaN=np.where(u < 0.5, np.nan, 1.0), short=u[:-1])
+    weights |= dict(bool=u < 0.5, int=(3 * u).astype(int), one=1.0 * (np.arange(table.n) == 0), number=2.0)
+    return (weights | {"ones": np.ones(table.n), "zeros": np.zeros(table.n), "2-D": u[:, None]})[what]
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """A fit, and another table for the methods afterwards: the same if there is none."""
 
     table: Table
@@ -182,9 +182,7 @@ def mixture_answers(Estimator: type, case: Fit) -> dict[str, Answer]:
 
     def fit() -> dict[str, Any]:
         model.fit(x, **keywords)
-        names = (
-            FITTED if model.n_iter_ else [name for name in FITTED if name != "lower_bound_"]
-        )  # of no iteration: -inf
+        names = [name for name in FITTED.split() if model.n_iter_ or name != "lower_bound_"]  # of no iteration: -inf
         return {name: getattr(model, name) for name in names if hasattr(model, name)}
 
     found = {"fit": attempt(fit)}
@@ -197,25 +195,32 @@ def mixture_answers(Estimator: type, case: Fit) -> dict[str, Answer]:
     return found
 
 
-# fmt: off
-HEADS = [[5, 9, 8, 4, 7], np.array([1, 0, 2], np.int8), [0, 0, 10], [10.0, 3.0], np.float32([1, 5, 9]), [1e15, 3],
-         [1e300], [2.5, 1], [-1, 3], [np.nan, 1], [], [[1, 2]], 3, "ab", [None, 1], [True, False], [[1], [1, 2]],
-         np.ones(3, complex), np.longdouble([1, 2]), np.arange(12)[::-4], tf.constant([1.0, 2.0]),
-         torch.tensor([4, 4]), [5e-324, 1]]
-COUNTS = [10, 1, 0, -1, 2**40, 1e16, 1e300, [10] * 5, [10, 10, 10], [10.0, 20.0], np.float32([10, 10, 10]), None, "10",
-          1.5]
-SHARES = [None, None, None, None, [0.3, 0.6], [0.0, 1.0], [0.5], [1e-320, 0.5], [1.0, 0.0], [0.5, 0.6], [np.nan, 1],
-          "ab", [1e-300, 1.0], [-0.0, 1.0], np.float16([0.25, 0.75])]
-NUMBERS = [1.0, 0.5, 2, 1e-5, 1e5, 1e150, 1e-150, 1e300, 1e-300, 1e-320, 5e-324, 0.0, -0.0, -1.0, np.nan, np.inf,
-           10**400, True, "1", None, 1j, np.float16(0.5), np.longdouble(0.5), np.array(0.5), np.array([0.5]),
-           torch.tensor(0.5), 0.999, tf.constant(2.0), [0.5]]
-TOSSES = [[1, 0, 1], [1, 1, 1], [0], [], np.array([True, False]), np.float16([1, 0]), np.array([1, 0, 1, 1])[::-2],
-          [2], [0.5], [np.nan], "10", [[1, 0]], 1, [None], tf.constant([1, 0]), torch.tensor([1.0, -0.0]), [5e-324]]
-# fmt: on
+HEADS = [
+    *([5, 9, 8, 4, 7], np.array([1, 0, 2], np.int8), [0, 0, 10], [10.0, 3.0], np.float32([1, 5, 9]), [1e15, 3]),
+    *([1e300], [2.5, 1], [-1, 3], [np.nan, 1], [], [[1, 2]], 3, "ab", [None, 1], [True, False], [[1], [1, 2]]),
+    *(np.ones(3, complex), np.longdouble([1, 2]), np.arange(12)[::-4], tf.constant([1.0, 2.0])),
+    *(torch.tensor([4, 4]), [5e-324, 1]),
+]
+COUNTS = [
+    *(10, 1, 0, -1, 2**40, 1e16, 1e300, [10] * 5, [10, 10, 10], [10.0, 20.0], np.float32([10, 10, 10]), None, "10"),
+    1.5,
+]
+SHARES = [
+    *(None, None, None, None, [0.3, 0.6], [0.0, 1.0], [0.5], [1e-320, 0.5], [1.0, 0.0], [0.5, 0.6], [np.nan, 1]),
+    *("ab", [1e-300, 1.0], [-0.0, 1.0], np.float16([0.25, 0.75])),
+]
+NUMBERS = [
+    *(1.0, 0.5, 2, 1e-5, 1e5, 1e150, 1e-150, 1e300, 1e-300, 1e-320, 5e-324, 0.0, -0.0, -1.0, np.nan, np.inf, 10**400),
+    *(True, "1", None, 1j, np.float16(0.5), np.longdouble(0.5), np.array(0.5), np.array([0.5]), torch.tensor(0.5)),
+    *(0.999, tf.constant(2.0), [0.5]),
+]
+TOSSES = [
+    *([1, 0, 1], [1, 1, 1], [0], [], np.array([True, False]), np.float16([1, 0]), np.array([1, 0, 1, 1])[::-2], [2]),
+    *([0.5], [np.nan], "10", [[1, 0]], 1, [None], tf.constant([1, 0]), torch.tensor([1.0, -0.0]), [5e-324]),
+]
 
 
-@dataclass(frozen=True)
-class Coins:
+class Coins(NamedTuple):
     """Arguments of a mixture of coins and of its methods."""
 
     arguments: dict[str, Any]
@@ -226,12 +231,11 @@ class Coins:
 
 def coins() -> st.SearchStrategy[Coins]:
     """Fits of mixtures of coins, some with bad arguments."""
-    arguments = st.fixed_dictionaries(
-        dict(n_components=st.sampled_from([1, 2, 2, 2, 3, 0, 1.5, None]), max_iter=st.sampled_from([3, 3, 1, 0, -1])),
-        optional=dict(tol=st.sampled_from([0.0, 1e-3, *BAD_NUMBERS]), seed=st.sampled_from([0, 1, -1, 0.5, 2**70]),
-                      fixed_weights=st.sampled_from([True, False, "no"]), weights_init=st.sampled_from(SHARES),
-                      biases_init=st.sampled_from(SHARES)),
-    )  # fmt: skip
+    sizes = dict(n_components=[1, 2, 2, 2, 3, 0, 1.5, None], max_iter=[3, 3, 1, 0, -1])
+    others = dict(tol=[0.0, 1e-3, *BAD_NUMBERS], seed=[0, 1, -1, 0.5, 2**70], fixed_weights=[True, False, "no"])
+    others |= dict(weights_init=SHARES, biases_init=SHARES)
+    drawn = ({name: st.sampled_from(values) for name, values in choices.items()} for choices in (sizes, others))
+    arguments = st.fixed_dictionaries(next(drawn), optional=next(drawn))
     right = st.builds(
         Coins, arguments, st.sampled_from(HEADS[:5]), st.sampled_from([10, 10.0, 2**40]), st.sampled_from(HEADS[:5])
     )
@@ -305,20 +309,19 @@ def check(name: str, case: Any, tally: Tally) -> None:
 
     @cache
     def again(seed: int, units: int) -> dict[str, Answer]:
-        with Noise(seed, units):
+        with hostile_answers.Noise(seed, units):
             return answers(ours, case)
 
     @cache
     def flushed() -> dict[str, Answer]:
-        return without_subnormals(lambda: answers(ours, case))
+        return hostile_answers.without_subnormals(lambda: answers(ours, case))
 
     first = next(iter(found))
     assert found.keys() == other.keys(), f"PyTorch: {found[first]}\nTensorFlow: {other[first]}"
     for what, value in found.items():
-        tally.add(*compare(
-            value, other[what], lambda *how, what=what: again(*how).get(what, FAILED_EARLIER),
-            lambda what=what: flushed().get(what, FAILED_EARLIER),
-        ))  # fmt: skip
+        moved = partial(lambda what, *how: again(*how).get(what, FAILED_EARLIER), what)
+        flush = partial(lambda what: flushed().get(what, FAILED_EARLIER), what)
+        tally.add(*hostile_answers.compare(value, other[what], moved, flush))
         if value.error:
             assert value.error[0] in ("ValueError", "TypeError"), f"{what}: {value.error}"
             assert "\n" not in value.error[1].strip(), f"{what}: {value.error}"
@@ -328,17 +331,9 @@ def check(name: str, case: Any, tally: Tally) -> None:
             assert np.all(ok(np.asarray(array, np.float64))), f"{what}: {value}"
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_hostile_arrays(name: str, request: pytest.FixtureRequest) -> None:
-    strategy, examples = ESTIMATORS[name][3:5]
-    hunt(lambda case, tally: check(name, case, tally), strategy, examples, request.node.user_properties, name)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_hostile_arrays_in_the_long_run(name: str, request: pytest.FixtureRequest) -> None:
-    strategy, _, examples = ESTIMATORS[name][3:]
-    hunt(lambda case, tally: check(name, case, tally), strategy, examples, request.node.user_properties, name)
+@few_and_many({name: row[4:] for name, row in ESTIMATORS.items()})
+def test_hostile_arrays(name: str, examples: int, request: pytest.FixtureRequest) -> None:
+    hunt(lambda c, tally: check(name, c, tally), ESTIMATORS[name][3], examples, request.node.user_properties, name)
 
 
 @pytest.mark.parametrize("name", [GMM, BELIEFS])

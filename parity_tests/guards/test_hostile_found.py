@@ -1,6 +1,8 @@
 """What hostile input has found, one line each: an answer that was wrong in one framework, an error that differed."""
 
 from collections.abc import Callable
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,27 +10,14 @@ import pytest
 import tensorflow as tf
 import torch
 
-import pytorch_impl.autoencoder
-import pytorch_impl.backend
-import pytorch_impl.coin
-import pytorch_impl.coin_mixture
-import pytorch_impl.estimators
-import pytorch_impl.gaussian
-import pytorch_impl.gmm
-import pytorch_impl.vae
-import pytorch_impl.variational_gmm
-import tf2_impl.autoencoder
-import tf2_impl.backend
-import tf2_impl.coin
-import tf2_impl.coin_mixture
-import tf2_impl.estimators
-import tf2_impl.gaussian
-import tf2_impl.gmm
-import tf2_impl.vae
-import tf2_impl.variational_gmm
 from common import draws
 
-packages = pytest.mark.parametrize("package", [pytorch_impl, tf2_impl], ids=["torch", "tf2"])
+PAGES = ("autoencoder", "backend", "coin", "coin_mixture", "estimators", "gaussian", "gmm", "vae", "variational_gmm")
+TORCH, TF2 = (
+    SimpleNamespace(**{page: import_module(f"{package}.{page}") for page in PAGES})
+    for package in ("pytorch_impl", "tf2_impl")
+)
+packages = pytest.mark.parametrize("package", [TORCH, TF2], ids=["torch", "tf2"])
 X = draws.normals(0, "sample", (40, 2))
 LINE = np.column_stack([X[:, 0], 2 * X[:, 0]])
 ZERO_COLUMN = np.column_stack([X[:, 0], np.zeros(40)])
@@ -52,9 +41,9 @@ def test_no_maximum_is_seen_where_there_is_no_density(package: Any) -> None:
 
 def test_drawn_components_have_one_dtype() -> None:
     arguments = np.array([0.5, 0.5]), np.zeros((2, 2)), np.ones(2), np.array([0.2, 0.7]), np.zeros((2, 2))
-    drawn = [p.backend.evaluate(lambda *a, p=p: p.gmm.sample(*a, "spherical"), *arguments)[1]
-             for p in (pytorch_impl, tf2_impl)]  # fmt: skip
-    assert [z.dtype for z in drawn] == [np.int64, np.int64]
+    for package in (TORCH, TF2):
+        drawn = package.backend.evaluate(lambda *a, p=package: p.gmm.sample(*a, "spherical"), *arguments)
+        assert drawn[1].dtype == np.int64
 
 
 @packages
@@ -156,5 +145,5 @@ def test_sizes_may_be_numpys(package: Any) -> None:
 
 
 def test_tensors_of_both_frameworks_are_known() -> None:
-    assert mixture()(pytorch_impl).fit(tf.constant(X)).means_.tolist() == mixture()(pytorch_impl).fit(X).means_.tolist()
-    assert mixture()(tf2_impl).fit(torch.tensor(X)).means_.tolist() == mixture()(tf2_impl).fit(X).means_.tolist()
+    assert mixture()(TORCH).fit(tf.constant(X)).means_.tolist() == mixture()(TORCH).fit(X).means_.tolist()
+    assert mixture()(TF2).fit(torch.tensor(X)).means_.tolist() == mixture()(TF2).fit(X).means_.tolist()

@@ -10,35 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
-import torch
 from hypothesis import strategies as st
 
 from parity_tests.guards.hostile import Case, cases
-from parity_tests.guards.hostile_answers import Answer, Noise, Tally, attempt, compare, each, hunt, without_subnormals
+from parity_tests.guards.hostile_answers import FRAMEWORKS, Tally, ask_both, attempt, each, few_and_many, hunt
 
-# Which property a public name is examined by: networks are parts of models, and are looked at inside them.
-NETWORKS = {
-    "vae.VAE": "vae",
-    "vae.loss_and_gradients": "vae",
-    "vae.importance_weighted_log_likelihood": "vae",
-    "networks.Encoder": "vae",
-    "networks.Decoder": "vae",
-    "networks.dense": "vae",
-    "networks.named_parameters": "vae",
-    "networks.canonical": "vae",
-    "networks.native": "vae",
-    "networks.export_parameters": "vae",
-    "networks.import_parameters": "vae",
-    "convolution.Convolution": "vae",
-    "convolution.TransposedConvolution": "vae",
-    "convolution.ConvEncoder": "vae",
-    "convolution.ConvDecoder": "vae",
-    "autoencoder.Autoencoder": "autoencoder",
-    "autoencoder.CodeEncoder": "autoencoder",
-    "autoencoder.loss_and_gradients": "autoencoder",
-}
-FRAMEWORKS = {"pytorch_impl": torch.tensor, "tf2_impl": tf.constant}
+# Which property examines a public name: networks are parts of models, and are looked at inside them.
+_VAE = (
+    "vae.VAE vae.loss_and_gradients vae.importance_weighted_log_likelihood networks.Encoder networks.Decoder "
+    "networks.dense networks.named_parameters networks.canonical networks.native networks.export_parameters "
+    "networks.import_parameters convolution.Convolution convolution.TransposedConvolution convolution.ConvEncoder "
+    "convolution.ConvDecoder"
+)
+_AUTOENCODER = "autoencoder.Autoencoder autoencoder.CodeEncoder autoencoder.loss_and_gradients"
+NETWORKS = dict.fromkeys(_VAE.split(), "vae") | dict.fromkeys(_AUTOENCODER.split(), "autoencoder")
 SIZES = st.integers(1, 6)
 
 
@@ -62,43 +47,35 @@ def canonical(networks: Any, gradients: dict[str, Any], objective: Any) -> dict[
     return {name: networks.canonical(name, value) for name, value in gradients.items()}
 
 
-def vae_answer(framework: str, case: Case, arguments: dict[str, Any]) -> Answer:
+def vae_answer(framework: str, case: Case, arguments: dict[str, Any]) -> dict[str, Any]:
     """All that a VAE gives: its parts' outputs, the bound, the gradients, the estimate of log p(x)."""
     networks, page = pages(framework, "networks", "vae")
-
-    def answer() -> dict[str, Any]:
-        model = page.VAE(**arguments, dtype=case.dtype)
-        found: dict[str, Any] = {"weights": fill(model, networks, case)}
-        random, latent = np.random.RandomState(case.seed), arguments["latent_dim"]
-        size = random.choice([1.0, 1e3, case.scale])
-        x = case.array(size * random.standard_normal((case.n, arguments["data_dim"])))
-        noise = case.array(random.standard_normal((2, case.n, latent)))
-        x, noise = each(FRAMEWORKS[framework], (x, noise))
-        bound, gradients = page.loss_and_gradients(model, x, noise[0])
-        gradients = canonical(networks, gradients, bound.elbo)
-        estimate = page.importance_weighted_log_likelihood(model, x, noise)
-        output = model.decoder(noise[0])
-        return found | dict(code=model.encoder(x), output=output, expected=model.expected_data(output),
-                            bound=bound, gradients=gradients, estimate=estimate)  # fmt: skip
-
-    return attempt(answer)
+    model = page.VAE(**arguments, dtype=case.dtype)
+    weights = fill(model, networks, case)
+    random = np.random.RandomState(case.seed)
+    size = random.choice([1.0, 1e3, case.scale])
+    x = case.array(size * random.standard_normal((case.n, arguments["data_dim"])))
+    noise = case.array(random.standard_normal((2, case.n, arguments["latent_dim"])))
+    x, noise = each(FRAMEWORKS[framework], (x, noise))
+    bound, gradients = page.loss_and_gradients(model, x, noise[0])
+    gradients = canonical(networks, gradients, bound.elbo)
+    estimate = page.importance_weighted_log_likelihood(model, x, noise)
+    output = model.decoder(noise[0])
+    parts = dict(code=model.encoder(x), output=output, expected=model.expected_data(output))
+    return dict(weights=weights, **parts, bound=bound, gradients=gradients, estimate=estimate)
 
 
-def autoencoder_answer(framework: str, case: Case, arguments: dict[str, Any]) -> Answer:
+def autoencoder_answer(framework: str, case: Case, arguments: dict[str, Any]) -> dict[str, Any]:
     """All that a plain autoencoder gives."""
     networks, page = pages(framework, "networks", "autoencoder")
-
-    def answer() -> dict[str, Any]:
-        model = page.Autoencoder(**arguments, dtype=case.dtype)
-        found: dict[str, Any] = {"weights": fill(model, networks, case)}
-        random = np.random.RandomState(case.seed)
-        x = case.array(random.choice([1.0, 1e3, case.scale]) * random.standard_normal((case.n, arguments["data_dim"])))
-        x = each(FRAMEWORKS[framework], x)
-        fit, gradients = page.loss_and_gradients(model, x)
-        gradients = canonical(networks, gradients, fit.log_likelihood)
-        return found | dict(code=model.encoder(x), output=model(x), fit=fit, gradients=gradients)
-
-    return attempt(answer)
+    model = page.Autoencoder(**arguments, dtype=case.dtype)
+    weights = fill(model, networks, case)
+    random = np.random.RandomState(case.seed)
+    x = case.array(random.choice([1.0, 1e3, case.scale]) * random.standard_normal((case.n, arguments["data_dim"])))
+    x = FRAMEWORKS[framework](x)
+    fit, gradients = page.loss_and_gradients(model, x)
+    gradients = canonical(networks, gradients, fit.log_likelihood)
+    return dict(weights=weights, code=model.encoder(x), output=model(x), fit=fit, gradients=gradients)
 
 
 BAD = [0, -1, 1.5, True, "3", None, np.int64(2), float("nan")]
@@ -121,9 +98,9 @@ def vae_arguments(draw: Callable) -> dict[str, Any]:
     found |= dict(data_dim=shape[0] * shape[1], image_shape=shape)
     if found["likelihood"] == "gaussian":
         found["variance"] = draw(st.sampled_from(VARIANCES))
-    bad = dict(data_dim=BAD, latent_dim=BAD, hidden_dim=BAD, channels=BAD, activation=["elu", None, 1],
-               likelihood=["poisson", None], model=["lstm", None], variance=VARIANCES,
-               image_shape=[None, (), (1,), (2, 3.0), "ab", [shape[0], shape[1]], (0, 1)])  # fmt: skip
+    bad = dict.fromkeys(("data_dim", "latent_dim", "hidden_dim", "channels"), BAD)
+    bad |= dict(activation=["elu", None, 1], likelihood=["poisson", None], model=["lstm", None], variance=VARIANCES)
+    bad["image_shape"] = [None, (), (1,), (2, 3.0), "ab", [shape[0], shape[1]], (0, 1)]
     if draw(st.integers(0, 3)) == 0:
         name = draw(st.sampled_from(sorted(bad)))
         found[name] = draw(st.sampled_from(bad[name]))
@@ -133,40 +110,18 @@ def vae_arguments(draw: Callable) -> dict[str, Any]:
 @st.composite
 def autoencoder_arguments(draw: Callable) -> dict[str, Any]:
     """The same for a plain autoencoder."""
-    found = draw(vae_arguments())
-    for name in ("likelihood", "model", "image_shape", "channels"):
-        found.pop(name)
-    return found
+    found, others = draw(vae_arguments()), ("likelihood", "model", "image_shape", "channels")
+    return {name: value for name, value in found.items() if name not in others}
 
 
 PROPERTIES = {"vae": (vae_answer, vae_arguments()), "autoencoder": (autoencoder_answer, autoencoder_arguments())}
 
 
-def check(function: Callable, case: Case, arguments: dict[str, Any], tally: Tally) -> None:
-    """Ask both, and compare."""
-
-    def again(seed: int, units: int) -> Answer:
-        with Noise(seed, units):
-            return function("pytorch_impl", case, arguments)
-
-    ours, theirs = (function(framework, case, arguments) for framework in FRAMEWORKS)
-    tally.add(*compare(ours, theirs, again, lambda: without_subnormals(
-        lambda: function("pytorch_impl", case, arguments))))  # fmt: skip
-
-
-def hunt_in(name: str, examples: int, rows: list) -> None:
-    """Look for a case in which a model's two implementations differ."""
+@few_and_many(dict.fromkeys(PROPERTIES, (8, 250)))
+def test_hostile_networks(name: str, examples: int, request: pytest.FixtureRequest) -> None:
     function, arguments = PROPERTIES[name]
-    strategy = st.tuples(cases(), arguments)
-    hunt(lambda example, tally: check(function, *example, tally), strategy, examples, rows, name)
 
+    def check(example: tuple[Case, dict[str, Any]], tally: Tally) -> None:
+        ask_both(lambda framework: attempt(lambda: function(framework, *example)), tally)
 
-@pytest.mark.parametrize("name", PROPERTIES)
-def test_hostile_networks(name: str, request: pytest.FixtureRequest) -> None:
-    hunt_in(name, 8, request.node.user_properties)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", PROPERTIES)
-def test_hostile_networks_in_the_long_run(name: str, request: pytest.FixtureRequest) -> None:
-    hunt_in(name, 250, request.node.user_properties)
+    hunt(check, st.tuples(cases(), arguments), examples, request.node.user_properties, name)
