@@ -13,7 +13,7 @@ if not __package__:  # run as a file, python common/compare/runs.py, from wherev
 
 import numpy as np
 
-from common.data.readers import reason
+from common.data.messages import reason
 from common.parity import difference
 from common.runs import checkpoint
 from common.runs.folder import read_config, read_metrics

@@ -8,16 +8,18 @@ user's cache, unless ``data_dir`` names a folder with their files. Nothing else 
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from common import draws
-from common.data import download
-from common.data import files as data_files
-from common.data.messages import nearest
-from common.data.readers import read_csv
+from common.data import download, files
+from common.data.files import Dataset
+from common.data.messages import InputError, nearest
+from common.data.readers import read_text_table
 
 SHIPPED = Path(__file__).parent
 SHA256 = {
@@ -26,84 +28,36 @@ SHA256 = {
     "fashion.npz": "5de05f4efcbb2713f7dbeeb1ba7286288c73937220f24d8e0c5b9212aa3732cb",
 }
 NAMES = ("old-faithful", "airquality", "digits", "fashion", "synthetic", *download.SOURCES)
-HELD_OUT_SHARE = 1 / 6
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A table ``x`` (N, D), its labels (N,) if it has any, and what its columns are.
-
-    Where labels were text, ``label_names`` has them, and a label is a position in it.
-    ``image_shape`` is (height, width) where a row is an image with values in [0, 1], else None.
-    ``held_out`` is the part that the source itself sets aside for testing, else None.
-    """
-
-    name: str
-    x: np.ndarray
-    labels: np.ndarray | None = None
-    feature_names: tuple[str, ...] = ()
-    image_shape: tuple[int, int] | None = None
-    held_out: "Dataset | None" = None
-    label_names: tuple[str, ...] = ()
-
-    def split(self) -> "tuple[Dataset, Dataset]":
-        """Training part and held-out part: the source's own, or else one row in six, chosen by a fixed draw."""
-        if self.held_out is not None:
-            return self, self.held_out
-        order = draws.permutation(0, "split", len(self.x))
-        cut = len(order) - max(1, round(len(order) * HELD_OUT_SHARE))
-        return self._rows(order[:cut]), self._rows(order[cut:])
-
-    def _rows(self, rows: np.ndarray) -> "Dataset":
-        labels = None if self.labels is None else self.labels[rows]
-        return replace(self, x=self.x[rows], labels=labels)
-
-
 def load(
-    name: str, data_dir: str | Path | None = None, label_column: str | None = None, pixel_max: float = 1.0,
+    name: str,
+    data_dir: str | Path | None = None,
+    label_column: str | None = None,
+    pixel_max: float = 1.0,
     columns: str | None = None,
-) -> Dataset:  # fmt: skip
-    """The data set called ``name``: one of ``NAMES``, or the path of a file of your own, as in ``common.data.files``.
+) -> Dataset:
+    """Return the data set called ``name``: one of ``NAMES``, or the path of a file of your own.
 
     ``data_dir`` holds the IDX files of mnist, fashion-mnist or kmnist. Of a file, ``label_column`` names the column
     that holds labels, not data (by its header, or by its number: 1 is the first, -1 the last), ``columns`` those that
-    are data (names and numbers with commas between them, and ranges such as 2-5), and ``pixel_max`` is what a white
-    pixel has: pixels are divided by it. Raises ValueError, in one line, for an unknown name and for a file that is
+    are data (names and numbers with commas between them, and ranges such as 2-5), and pixels are divided by
+    ``pixel_max``, the value of a white one. Raises ValueError, in one line, for an unknown name and for a file that is
     missing, damaged or not a table.
     """
-    if name in NAMES and (label_column is not None or columns is not None or pixel_max != 1):
-        raise ValueError(f"data {name!r}: --label-column, --columns and --pixel-max apply to files only; "
-                         "leave them out")  # fmt: skip
-    if name == "old-faithful":
-        return Dataset(
-            name, read_csv(_shipped("old_faithful.csv"))[0], feature_names=("eruption (minutes)", "waiting (minutes)")
-        )
-    if name == "airquality":
-        features = ("ozone (ppb)", "solar radiation (langleys)", "wind (mph)", "temperature (°F)")
-        x = read_csv(_shipped("airquality.csv"))[0][:, :4]  # without month and day
-        return Dataset(name, x, feature_names=features)
-    if name == "digits":
-        return _digits()
-    if name == "fashion":
-        return _fashion()
-    if name == "synthetic":
-        return synthetic_mixture()
-    if name in download.SOURCES:
-        return _parts(name, data_files.image_folder(download.fetch(name) if data_dir is None else Path(data_dir), name))
-    content = data_files.read(name, label_column, columns, pixel_max)
-    if content is None:
-        raise ValueError(
-            f"data {name!r} is unknown: use {', '.join(NAMES)}, or the path of a .csv or .npy file"
-            + nearest(name, NAMES)
-        )
-    if isinstance(content, list):
-        return _parts(name, content)
-    x = content.x
-    side = math.isqrt(x.shape[1])
-    is_images = side > 1 and side * side == x.shape[1] and x[0].min() >= 0 and x[0].max() <= 1
-    shape = content.image_shape or ((side, side) if is_images else None)
-    return Dataset(name, x, content.labels, content.header, shape, label_names=content.label_names)
+    if name in NAMES:
+        if label_column is not None or columns is not None or pixel_max != 1:
+            raise InputError("data", "{label_column}, {columns} and {pixel_max} apply to files only", name)
+        if name in download.SOURCES:
+            folder = download.fetch(name) if data_dir is None else Path(data_dir)
+            return files.image_folder(folder, name, label_names=FASHION if name == "fashion-mnist" else ())
+        return SHIPPED_SETS[name]()
+    data = files.read(name, label_column, columns, pixel_max)
+    if data is None:
+        problem = f"is unknown: use {', '.join(NAMES)}, or the path of a .csv or .npy file{nearest(name, NAMES)}"
+        raise InputError("data", problem, name)
+    return data
 
 
 def binarize(x: np.ndarray) -> np.ndarray:
@@ -135,6 +89,17 @@ def _shipped(file_name: str) -> Path:
     return path
 
 
+def _old_faithful() -> Dataset:
+    x = read_text_table(_shipped("old_faithful.csv")).x
+    return Dataset("old-faithful", x, feature_names=("eruption (minutes)", "waiting (minutes)"))
+
+
+def _airquality() -> Dataset:
+    features = ("ozone (ppb)", "solar radiation (langleys)", "wind (mph)", "temperature (°F)")
+    x = read_text_table(_shipped("airquality.csv"), columns="1-4").x  # without month and day
+    return Dataset("airquality", x, feature_names=features)
+
+
 def _digits() -> Dataset:
     from sklearn.datasets import load_digits  # takes a second to import, and only this data set needs it
 
@@ -143,18 +108,57 @@ def _digits() -> Dataset:
 
 
 def _fashion() -> Dataset:
-    """Training and held-out images, from Fashion-MNIST's training and test set; `data/README.md` says which."""
+    # Training and held-out images are from Fashion-MNIST's training and test sets; `data/README.md` says which.
     with np.load(_shipped("fashion.npz"), allow_pickle=False) as file:
-        test, train = (
-            Dataset("fashion", np.reshape(file[x], (-1, 28 * 28)) / np.float32(255), file[y].astype(np.int64), (),
-                    (28, 28), label_names=FASHION) for x, y in (("x_test", "y_test"), ("x_train", "y_train"))
-        )  # fmt: skip
+        train, test = (
+            Dataset(
+                "fashion",
+                np.reshape(file[f"x_{part}"], (-1, 28 * 28)) / np.float32(255),
+                file[f"y_{part}"].astype(np.int64),
+                image_shape=(28, 28),
+                label_names=FASHION,
+            )
+            for part in ("train", "test")
+        )
     return replace(train, held_out=test)
 
 
-def _parts(name: str, parts: list[tuple[np.ndarray, np.ndarray | None]]) -> Dataset:
-    # Images (N, H, W) in [0, 1] with their labels: those to train on, and those held out if the source says which.
-    images, labels = parts[0]
-    rest = _parts(name, parts[1:]) if parts[1:] else None
-    names = FASHION if name == "fashion-mnist" else ()
-    return Dataset(name, images.reshape(len(images), -1), labels, (), images.shape[1:], rest, names)
+SHIPPED_SETS = {
+    "old-faithful": _old_faithful,
+    "airquality": _airquality,
+    "digits": _digits,
+    "fashion": _fashion,
+    "synthetic": synthetic_mixture,
+}
+
+
+def fashion_subset(folder: str | Path) -> dict[str, np.ndarray]:
+    """Return the arrays of ``fashion.npz``, named as in Keras's ``mnist.npz``, from a folder of Fashion-MNIST's files.
+
+    They hold the first 500 images of each class of the training set and the first 100 of each class of the test set.
+    """
+    train = load("fashion-mnist", folder)
+    arrays = {}
+    for part, data, n in (("train", train, 500), ("test", train.held_out, 100)):
+        rows = np.sort(np.concatenate([np.flatnonzero(data.labels == label)[:n] for label in range(10)]))
+        arrays[f"x_{part}"] = np.rint(data.x[rows] * 255).astype(np.uint8).reshape(-1, *data.image_shape)
+        arrays[f"y_{part}"] = data.labels[rows].astype(np.uint8)
+    return arrays
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write ``fashion.npz`` from the whole of Fashion-MNIST, as `data/README.md` says; returns the exit code."""
+    try:
+        if len(argv) != 2 or not argv[1].endswith(".npz"):
+            raise ValueError(f"{' '.join(argv)!r}: name the folder of the IDX files, and the .npz file to write")
+        Path(argv[1]).parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(argv[1], **fashion_subset(argv[0]))
+    except (ValueError, OSError) as error:
+        print(f"common.data.datasets: error: {error}", file=sys.stderr)
+        return 2
+    print(argv[1])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

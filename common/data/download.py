@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from common.data.readers import reason
+from common.data.messages import reason
 
 APPLICATION = "mixtures-to-vae"
 SECONDS_WITHOUT_AN_ANSWER = 15.0

@@ -1,164 +1,222 @@
-"""Data in files of your own, by their names: text tables, NumPy's arrays, and images in IDX and .npz files.
+"""Data sets in files, by the names of the files: text tables, NumPy's arrays, and images in IDX and .npz files.
 
 | name ends in, in capitals too | what it holds |
 | --- | --- |
-| .csv .tsv .txt .dat .data, each also with .gz | a text table, see `readers.read_table` |
+| .csv .tsv .txt .dat .data, each also with .gz | a text table, see `tables.read_table` |
 | .npy, .npz with one array | a table (N, D), or images (N, H, W) |
 | .npz with x_train, y_train, x_test, y_test | images as Keras has them |
-| idx3-ubyte .idx3-ubyte, each also with .gz | images of bytes; their labels are looked for beside them |
+| idx3-ubyte .idx3-ubyte, each also with .gz | images of bytes, with the labels of the idx1 file next to it |
 | a folder | the four IDX files of MNIST or its like, or its .npz |
 
 Bytes of images are divided by 255, or by the ``pixel_max`` that is given.
 """
 
+import math
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from common.data import dialect, download
-from common.data.messages import short
-from common.data.readers import as_table, read_idx, read_npy, read_npz, read_table
+from common import draws
+from common.data import download
+from common.data.messages import InputError, short
+from common.data.readers import read_idx, read_npy, read_npz, read_text_table
+from common.data.tables import find_columns, number
 
 TEXT = re.compile(r"\.(csv|tsv|txt|dat|data)(\.gz)?$", re.IGNORECASE)
 IDX = re.compile(r"(?<=[-.])idx([13])(?=[-.]ubyte(\.gz)?$)", re.IGNORECASE)
-IDX_FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-             "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}  # fmt: skip
+IDX_FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
 ARCHIVE = ("x_train", "y_train", "x_test", "y_test")
-Part = tuple[np.ndarray, np.ndarray | None]
+HELD_OUT_SHARE = 1 / 6
 
 
-class Content(NamedTuple):
-    """A table (N, D), what its columns are called, and its labels, as positions in ``label_names`` if it has any."""
+@dataclass(frozen=True)
+class Dataset:
+    """A table ``x`` (N, D), its labels (N,) if it has any, and what its columns are.
 
+    Where labels were text, ``label_names`` has them, and a label is a position in it.
+    ``image_shape`` is (height, width) where a row is an image with values in [0, 1], else None.
+    ``held_out`` is the part that the source itself sets aside for testing, else None.
+    """
+
+    name: str
     x: np.ndarray
-    header: tuple[str, ...] = ()
     labels: np.ndarray | None = None
-    label_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
     image_shape: tuple[int, int] | None = None
+    held_out: "Dataset | None" = None
+    label_names: tuple[str, ...] = ()
+
+    def split(self) -> "tuple[Dataset, Dataset]":
+        """Training part and held-out part: the source's, or else one row in six, chosen by a fixed draw."""
+        if self.held_out is not None:
+            return self, self.held_out
+        order = draws.permutation(0, "split", len(self.x))
+        cut = len(order) - max(1, round(len(order) * HELD_OUT_SHARE))
+        return self._rows(order[:cut]), self._rows(order[cut:])
+
+    def _rows(self, rows: np.ndarray) -> "Dataset":
+        return replace(self, x=self.x[rows], labels=None if self.labels is None else self.labels[rows])
 
 
 def read(
     name: str, label_column: str | None = None, columns: str | None = None, pixel_max: float = 1.0
-) -> Content | list[Part] | None:
-    """A table, or images (N, H, W) in [0, 1] and their labels, to train on and held out; None for no such name.
+) -> Dataset | None:
+    """Return the data set in a file or folder; None if no kind of file has such a name.
 
-    Raises ValueError, in one line, for a file that is missing, damaged or neither.
+    Raises ValueError, in one line, for a file that is missing, damaged or neither a table nor images.
     """
-    path, kind = Path(name), Path(name).suffix.lower()
-    is_idx, is_folder = IDX.search(path.name), path.is_dir()
-    if not (TEXT.search(path.name) or kind in (".npy", ".npz") or is_idx or is_folder):
+    path, suffix = Path(name), Path(name).suffix.lower()
+    is_folder, is_idx = path.is_dir(), bool(IDX.search(path.name))
+    if not (is_folder or is_idx or TEXT.search(path.name) or suffix in (".npy", ".npz")):
         return None
     if not (path.is_file() or is_folder):
-        raise ValueError(f"data {name!r}: there is no such file; give the path of a .csv or .npy file")
-    if is_folder or is_idx or (kind == ".npz" and len(arrays := read_npz(path)) > 1):
-        _refuse_columns(name, label_column, columns)
-        if is_folder:
-            return image_folder(path, name, pixel_max)
-        return [_idx_with_labels(path, pixel_max)] if is_idx else _of_archive(path, arrays, pixel_max)
-    if TEXT.search(path.name):
-        table = read_table(path, label_column, columns)
-        x = table.x if pixel_max == 1 else table.x / pixel_max
-        return Content(x, table.header, *classes(path, label_column, table.labels))
-    if kind == ".npz" and not arrays:
-        raise ValueError(f"{path}: holds no array; write it with numpy.savez")
-    x = read_npy(path, pixel_max)[0] if kind == ".npy" else as_table(path, *arrays.values(), pixel_max)
-    if x.ndim == 3:
-        _refuse_columns(name, label_column, columns)
-        return Content(x.reshape(len(x), -1), image_shape=x.shape[1:])
-    labels = None
-    if label_column is not None or columns is not None:
-        wanted = dialect.find_columns(str(path), [""] * x.shape[1], label_column, columns)
-        if wanted.label is not None:
-            labels = whole_numbers(path, label_column, np.asarray(x[:, wanted.label]))
-        x = x[:, wanted.data]
-    return Content(x if pixel_max == 1 else x / pixel_max, labels=labels)  # as it is, it stays mapped into memory
+        raise InputError("data", "there is no such file; give the path of a .csv or .npy file", name)
+    if TEXT.search(path.name) and not is_folder:
+        table = read_text_table(path, label_column, columns)
+        labels, label_names = _classes(path, table.labels)
+        return _of_table(name, table.x, pixel_max, labels, table.header, label_names)
+    arrays = {}
+    if not (is_folder or is_idx):
+        arrays = read_npz(path) if suffix == ".npz" else {"x": read_npy(path)}
+        if not arrays:
+            raise ValueError(f"{path}: holds no array; write it with numpy.savez")
+        if len(arrays) == 1 and (array := next(iter(arrays.values()))).ndim < 3:
+            x = _as_table(path, array)
+            chosen = find_columns(path, [""] * x.shape[1], label_column, columns)
+            labels = None if chosen.label is None else _whole_numbers(path, np.asarray(x[:, chosen.label]))
+            is_whole = chosen.data == list(range(x.shape[1]))  # then it stays mapped into memory
+            return _of_table(name, x if is_whole else x[:, chosen.data], pixel_max, labels)
+    for option, value in (("label_column", label_column), ("columns", columns)):
+        if value is not None:
+            raise InputError(option, f"is for tables, and {name} holds images; leave it out", value)
+    return _of_images(name, path, arrays, pixel_max)
 
 
-def _refuse_columns(name: str, label_column: str | None, columns: str | None) -> None:
-    if label_column is not None or columns is not None:
-        raise ValueError(f"data {name!r}: --label-column and --columns are for tables, not for images; leave them out")
+def image_folder(folder: Path, name: str, pixel_max: float = 1.0, label_names: tuple[str, ...] = ()) -> Dataset:
+    """Return the images of the four IDX files in a folder, under any of their usual names, or of a .npz file there."""
+    present = {path.name.lower(): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+    usual_names = [usual for pair in IDX_FILES.values() for usual in pair]
+    paths = []
+    for usual in usual_names:
+        names = [each + end for end in ("", ".gz") for each in (usual, usual.replace("-idx", ".idx"))]
+        found = (present.get(each) for each in (*names, usual.replace("-ubyte", ".ubyte")))
+        paths.append(next((path for path in found if path is not None and path.is_file()), None))
+    is_known = name in download.SOURCES
+    if not any(paths) and (archive := present.get(f"{name if is_known else 'mnist'}.npz")):
+        return _of_archive(name, archive, read_npz(archive), pixel_max)
+    if None in paths:
+        source = f" (from {download.SOURCES[name].mirrors[0]})" if is_known else ""
+        lacking = folder / usual_names[paths.index(None)]
+        remedy = f"put the four IDX files of {name}{source} into a folder and name it by {{data_dir}}"
+        raise InputError("data", f"{lacking}[.gz] is missing; {remedy}", name)
+    parts = list(map(read_idx, paths))
+    return _together(name, folder, *parts, pixel_max, label_names)
 
 
-def classes(path: Path, label_column: str | None, cells: list[str] | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Labels (N,) from the cells of their column: whole numbers as they are, text by its position among the names."""
+def _as_table(path: Path, x: np.ndarray, pixel_max: float = 1.0) -> np.ndarray:
+    """Return a table of real numbers (N, D), or images (N, H, W) divided by the value of a white pixel.
+
+    That is ``pixel_max``, or 255 if the images are bytes and it is not given.
+    """
+    if x.ndim == 4 and x.shape[-1] == 1:  # one channel
+        x = x[..., 0]
+    if x.ndim not in (2, 3) or x.dtype.kind not in "fiub":
+        what = f"shape {x.shape}, dtype {short(str(x.dtype))}"
+        raise ValueError(f"{path}: holds {what}; a table of real numbers (N, D), or images (N, H, W), is needed")
+    if x.size == 0:
+        raise ValueError(f"{path}: holds a table of shape {x.shape}; give at least one row and one column")
+    if x.ndim == 3 and (pixel_max != 1 or (x.dtype == np.uint8 and x.max() > 1)):
+        return x / np.float32(255 if pixel_max == 1 else pixel_max)
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
+def _of_table(
+    name: str,
+    x: np.ndarray,
+    pixel_max: float,
+    labels: np.ndarray | None,
+    header: tuple[str, ...] = (),
+    label_names: tuple[str, ...] = (),
+) -> Dataset:
+    # A data set of rows; they are square images if their length and their first row say so.
+    x = x if pixel_max == 1 else x / pixel_max
+    side = math.isqrt(x.shape[1])
+    is_images = side > 1 and side * side == x.shape[1] and x[0].min() >= 0 and x[0].max() <= 1
+    return Dataset(name, x, labels, header, (side, side) if is_images else None, label_names=label_names)
+
+
+def _classes(path: Path, cells: list[str] | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    # Labels (N,) from the cells of their column: whole numbers as they are, words by their positions among the names.
     if cells is None:
         return None, ()
-    values = [dialect.number(cell) for cell in cells]
+    values = [number(cell) for cell in cells]
     if (empty := next((i for i, value in enumerate(values) if value != value), None)) is not None:
-        raise ValueError(f"--label-column {label_column}: {path} has no label in row {empty + 1} of the data; add it")
+        raise ValueError(f"{path}: row {empty + 1} of the data has no label; add it")
     if None not in values:
-        return whole_numbers(path, label_column, np.array(values)), ()
+        return _whole_numbers(path, np.array(values)), ()
     names, labels = np.unique(cells, return_inverse=True)
     return labels.astype(np.int64), tuple(map(str, names))
 
 
-def whole_numbers(path: Path, label_column: str | None, labels: np.ndarray) -> np.ndarray:
-    """The labels as integers; ValueError if they are not whole numbers."""
+def _whole_numbers(path: Path, labels: np.ndarray) -> np.ndarray:
     if not np.all(np.abs(labels) < 2**31) or np.any(labels != np.floor(labels)):
-        if not label_column:
-            raise ValueError(f"{path}: the labels are not whole numbers; number the classes")
-        raise ValueError(f"--label-column: column {label_column} of {path} is not whole numbers; choose another")
+        raise ValueError(f"{path}: the labels are not whole numbers; number the classes, or choose another column")
     return labels.astype(np.int64)
 
 
-def image_folder(folder: Path, name: str, pixel_max: float = 1.0) -> list[Part]:
-    """Images and labels of the four IDX files in a folder, under any of their usual names, or of a .npz file there."""
-    present = {path.name.lower(): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
-
-    def file(usual: str) -> Path | None:
-        names = (each + end for end in ("", ".gz") for each in (usual, usual.replace("-idx", ".idx")))
-        found = (present.get(each) for each in (*names, usual.replace("-ubyte", ".ubyte")))
-        return next((path for path in found if path is not None and path.is_file()), None)
-
-    usuals = [usual for pair in IDX_FILES.values() for usual in pair]
-    files = list(map(file, usuals))
-    if not any(files) and (archive := present.get(f"{name if name in download.SOURCES else 'mnist'}.npz")):
-        return _of_archive(archive, read_npz(archive), pixel_max)
-    if None in files:
-        source = f" (from {download.SOURCES[name].mirrors[0]})" if name in download.SOURCES else ""
-        raise ValueError(f"data {name!r}: {folder / usuals[files.index(None)]}[.gz] is missing; put the four IDX files "
-                         f"of {name}{source} into a folder and name it by --data-dir")  # fmt: skip
-    arrays = list(map(read_idx, files))
-    return _together(folder, [(arrays[0], arrays[1]), (arrays[2], arrays[3])], pixel_max)
+def _of_images(name: str, path: Path, arrays: dict[str, np.ndarray], pixel_max: float) -> Dataset:
+    if path.is_dir():
+        return image_folder(path, name, pixel_max)
+    if len(arrays) > 1:
+        return _of_archive(name, path, arrays, pixel_max)
+    if arrays:
+        return _images(name, path, *arrays.values(), None, pixel_max)
+    labels = path.with_name(IDX.sub("idx1", path.name).replace("images", "labels"))
+    has_labels = labels != path and labels.is_file()
+    return _images(name, path, read_idx(path), read_idx(labels) if has_labels else None, pixel_max)
 
 
-def _idx_with_labels(path: Path, pixel_max: float) -> Part:
-    # The images of an IDX file, and the labels of the one beside it, if there is one.
-    images = read_idx(path)
-    beside = path.with_name(IDX.sub("idx1", path.name).replace("images", "labels"))
-    labels = read_idx(beside) if beside != path and beside.is_file() else None
-    return _together(path, [(images, labels)], pixel_max)[0]
-
-
-def _of_archive(path: Path, arrays: dict[str, np.ndarray], pixel_max: float) -> list[Part]:
+def _of_archive(name: str, path: Path, arrays: dict[str, np.ndarray], pixel_max: float) -> Dataset:
     if not set(ARCHIVE) <= arrays.keys():
         names = short(", ".join(sorted(arrays)))
         raise ValueError(f"{path}: holds {names}; give an archive of one array, or of {', '.join(ARCHIVE)}")
-    parts = [(arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])]
-    return _together(path, parts, pixel_max)
+    return _together(name, path, *(arrays[each] for each in ARCHIVE), pixel_max)
 
 
-def _together(path: Path, parts: list[Part], pixel_max: float) -> list[Part]:
-    # Images with pixels in [0, 1] and whole labels; ValueError if their shapes do not fit.
-    ready = []
-    for images, labels in parts:
-        if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
-            labels = labels[:, 0]
-        if images.ndim == 4 and images.shape[-1] == 1:
-            images = images[..., 0]
-        if images.ndim != 3:
-            raise ValueError(f"{path}: the images have shape {images.shape}; (N, H, W) is needed")
-        if labels is not None and labels.ndim != 1:
+def _together(
+    name: str, path: Path, x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, pixel_max: float,
+    label_names: tuple[str, ...] = (),
+) -> Dataset:  # fmt: skip
+    train = _images(name, path, x, y, pixel_max, label_names)
+    test = _images(name, path, x_test, y_test, pixel_max, label_names)
+    if train.image_shape != test.image_shape:
+        shapes = f"{train.image_shape} and {test.image_shape}"
+        raise ValueError(f"{path}: images have shapes {shapes}; give images of one shape")
+    return replace(train, held_out=test)
+
+
+def _images(
+    name: str,
+    path: Path,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    pixel_max: float,
+    label_names: tuple[str, ...] = (),
+) -> Dataset:
+    # Images with pixels in [0, 1] and whole numbers as labels; ValueError if their shapes do not fit.
+    images = _as_table(path, images, pixel_max)
+    if images.ndim != 3:
+        raise ValueError(f"{path}: the images have shape {images.shape}; (N, H, W) is needed")
+    if labels is not None:
+        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        if labels.ndim != 1:
             raise ValueError(f"{path}: the labels have shape {labels.shape}; (N,) is needed")
-        if labels is not None and len(labels) != len(images):
+        if len(labels) != len(images):
             raise ValueError(f"{path}: there are {len(images)} images and {len(labels)} labels; give one for each")
-        whole = None if labels is None else whole_numbers(path, "", labels)
-        ready.append((as_table(path, images, pixel_max), whole))
-    shapes = {images.shape[1:] for images, _ in ready}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"{path}: images have shapes {' and '.join(map(str, sorted(shapes)))}; give images of one shape"
-        )
-    return ready
+        labels = _whole_numbers(path, labels)
+    return Dataset(name, images.reshape(len(images), -1), labels, (), images.shape[1:], label_names=label_names)

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from common.data.readers import reason
+from common.data.messages import reason
 
 LARGEST_HEADER = 2**20  # names, shapes and the architecture: a few thousand bytes
 

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from common.data.readers import read_json, read_json_lines, reason
+from common.data.messages import reason
+from common.data.readers import read_json, read_json_lines
 from common.runs import checkpoint
 from common.runs.options import RunOptions
 from common.runs.tensorboard import EVENTS, TensorBoardLog

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from common import draws
-from common.data import datasets, fashion_subset, readers
+from common.data import datasets, readers
 from common.data import files as data_files
 from common.parity import difference, ulp_distance, ulp_histogram
 from common.runs import checkpoint
@@ -77,18 +77,18 @@ def test_fashion_is_small_and_can_be_made_again(tmp_path: Path) -> None:
     for part, names in data_files.IDX_FILES.items():
         for array, name in zip((shipped[f"x_{part}"], shipped[f"y_{part}"]), names, strict=True):
             (tmp_path / name).write_bytes(idx(np.concatenate([array, array[:100]])))
-    assert fashion_subset.main([str(tmp_path), str(tmp_path / "made" / "fashion.npz")]) == 0
+    assert datasets.main([str(tmp_path), str(tmp_path / "made" / "fashion.npz")]) == 0
     with np.load(tmp_path / "made" / "fashion.npz") as made:
         assert shipped.keys() == set(made)
         for name, array in shipped.items():
             np.testing.assert_array_equal(made[name], array)
-    assert fashion_subset.main([str(tmp_path / "made"), str(tmp_path / "none.npz")]) == 2
+    assert datasets.main([str(tmp_path / "made"), str(tmp_path / "none.npz")]) == 2
 
 
 @pytest.mark.skipif(not Path(WHOLE_FASHION).is_dir(), reason="apt-get install dataset-fashion-mnist")
 def test_fashion_is_what_it_says_of_the_whole_data_set() -> None:
     with np.load(datasets.SHIPPED / "fashion.npz") as shipped:
-        for name, array in fashion_subset.subset(WHOLE_FASHION).items():
+        for name, array in datasets.fashion_subset(WHOLE_FASHION).items():
             np.testing.assert_array_equal(array, shipped[name])
 
 
@@ -159,11 +159,11 @@ def test_arrays_that_are_no_tables(tmp_path: Path) -> None:
 
 
 def test_unknown_and_missing_data(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="data 'old-faithfull' is unknown: use old-faithful, "):
+    with pytest.raises(ValueError, match="data='old-faithfull' is unknown: use old-faithful, "):
         datasets.load("old-faithfull")
     with pytest.raises(ValueError, match="there is no such file"):
         datasets.load(str(tmp_path / "none.csv"))
-    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\[.gz\] is missing.*--data-dir"):
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\[.gz\] is missing.*data_dir"):
         datasets.load("mnist", tmp_path)
     path = write(tmp_path / "cut", bytes([0, 0, 8, 1]) + np.array([10], ">u4").tobytes() + b"123")
     with pytest.raises(ValueError, match=r"holds 3 bytes where \[10\] were announced"):

@@ -241,7 +241,7 @@ def csv(path: Path, *lines: str) -> str:
 
 
 BAD = {
-    "unknown data": ("gmm", "--data geyser", "data 'geyser' is unknown: use"),
+    "unknown data": ("gmm", "--data geyser", "--data geyser: is unknown: use"),
     "missing file": ("gmm", "--data no/such.csv", "there is no such file"),
     "NaN": ("gmm", "--data {nan}", "contains NaN at row 1, column 1"),
     "NaN for em": ("gmm", "--data airquality", "fill them in, or add --missing em"),
