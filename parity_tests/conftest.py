@@ -27,12 +27,10 @@ import torch
 
 from common.mixtures.input import as_array
 from common.parity import NOISE_FLOOR_RATIO, difference, noise_floor_ratio, ulp_histogram
-from parity_tests.report import write_report
+from parity_tests.report import hostile_summary, summary, write_report
 from parity_tests.tolerances import LIMITS, TOLERANCES
 
 COLLECTED: dict[str, list[dict[str, Any]]] = {"parity": [], "trajectory": [], "hostile": []}
-COLUMNS = ("chapter", "quantity", "dtype", "steps", "modes", "apart", "ULP", "bit-equal", "noise floors", "tolerance",
-           "headroom")  # fmt: skip
 BUILD = Path(__file__).parent.parent / "build"
 NEVER_COMPILED = {
     f"test_{chapter}" for chapter in
@@ -193,60 +191,24 @@ def report_name(config: pytest.Config) -> str | None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
-    """Print a line per quantity, the worst of its tensors, and leave a row per tensor in build."""
+    """Print how far apart the frameworks are and, of a whole suite, leave a row per tensor in build."""
     if COLLECTED["hostile"]:
-        _hostile_summary(terminalreporter)
-    found = COLLECTED["parity"]
-    if not found:
+        terminalreporter.section("hostile input, the same in PyTorch and TensorFlow")
+        for line in hostile_summary(COLLECTED["hostile"]):
+            terminalreporter.line(line)
+    rows = COLLECTED["parity"]
+    if not rows:
         return
-    found.sort(key=lambda row: [str(row[c]) for c in ("chapter", "quantity", "tensor", "dtype", "mode", "steps")])
-    where = ""
-    if (name := report_name(config)) is not None:
-        passed = exitstatus == 0 and all(row["passed"] for row in found)
-        report = {"versions": versions(), "passed": passed, "rows": found, "trajectories": COLLECTED["trajectory"]}
+    rows.sort(key=lambda row: [str(row[c]) for c in ("chapter", "quantity", "tensor", "dtype", "mode", "steps")])
+    where, name = "", report_name(config)
+    if name is not None:
+        passed = exitstatus == 0 and all(row["passed"] for row in rows)
+        report = {"versions": versions(), "passed": passed, "rows": rows, "trajectories": COLLECTED["trajectory"]}
         BUILD.mkdir(exist_ok=True)
         (BUILD / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
         write_report(report, BUILD / name / "index.html")
         where = f"; a row each in build/{name}/index.html and build/{name}.json"
-    groups: dict[tuple, list[dict[str, Any]]] = {}
-    for row in found:
-        groups.setdefault(tuple(row[c] for c in COLUMNS[:4]), []).append(row)
-    lines = [COLUMNS]
-    for key, rows in sorted(groups.items()):
-        worst = min(rows, key=lambda row: row["headroom"])
-        share = min((row["bit_equal"] for row in rows if row["bit_equal"] is not None), default=None)
-        headroom = f"{worst['headroom']:.0f}" if worst["headroom"] < 1e6 else "exact"
-        ulp = max((row["max_ulp"] for row in rows if row["max_ulp"] is not None), default=None)
-        ratio = max((row["noise_floor_ratio"] for row in rows if row["noise_floor_ratio"] is not None), default=None)
-        modes = " ".join(mode for mode in MODES if any(row["mode"] == mode for row in rows))
-        apart = worst["nmax"] if worst["measure"] == "value" else worst[worst["measure"]]
-        lines.append((*map(str, key), modes, f"{apart:.1e}",
-                      "" if ulp is None else f"{ulp}" if ulp < 1e6 else f"{ulp:.0e}",
-                      "" if share is None else f"{share:.0%}", "" if ratio is None else f"{ratio:.1f}",
-                      f"{worst['tolerance']:.0e}", headroom))  # fmt: skip
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
     terminalreporter.section("parity of PyTorch and TensorFlow")
-    for line in lines:
-        terminalreporter.line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    terminalreporter.line(f"{len(found)} tensors compared{where}")
-
-
-def _hostile_summary(terminalreporter: Any) -> None:
-    """Print how many hostile examples were tried, page by page, how many answers they gave and what those were.
-
-    An example of a function asks for one answer, that of an estimator for one of each method.
-    """
-    pages: dict[str, list[dict[str, Any]]] = {}
-    for row in COLLECTED["hostile"]:
-        for page in (row["name"].partition(".")[0], "all"):
-            pages.setdefault(page, []).append(row)
-    kinds = ("value", "not finite", "error", "edge", "subnormal")
-    lines = [("page", "examples", "answers", *kinds, "worst share of what is allowed")]
-    for page, rows in sorted(pages.items(), key=lambda item: (item[0] == "all", item[0])):
-        worst = max(rows, key=lambda row: row["worst"])
-        examples, *counts = (sum(row["outcomes"].get(kind, 0) for row in rows) for kind in ("examples", *kinds))
-        lines.append((page, *map(str, (examples, sum(counts), *counts)), f"{worst['worst']:.2f} {worst['name']}"))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    terminalreporter.section("hostile input, the same in PyTorch and TensorFlow")
-    for line in lines:
-        terminalreporter.line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line in summary(rows, ("chapter",) if name else ("chapter", "quantity", "dtype")):
+        terminalreporter.line(line)
+    terminalreporter.line(f"{len(rows):,} tensors compared{where}")

@@ -19,9 +19,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from common.book.chapters import titles
 from common.figures.runs import COLOURS, STYLE
 
 BUILD = Path(__file__).parent.parent / "build"
+WHOLE_RUNS = "whole runs"
+HEADLINES = (  # what it is, and the chapter and quantity of the rows that it is the worst of
+    ("gradients of the encoder of a dense VAE", "vae", "loss_and_gradients gradients of the encoder"),
+    ("VAE weights after 1,000 Adam updates", "trajectories", "weights after 1,000 updates"),
+)
 # Text and axes in a grey that is legible on light and on dark; the page decides the background.
 GREY = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#808080")
 
@@ -29,7 +35,7 @@ GREY = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.
 def write_report(parity: Mapping[str, Any], path: Path) -> None:
     """Render the content of parity.json into one self-contained HTML file."""
     rows = parity["rows"]
-    summary = [worst for _, worst in sorted(_worst_by(rows, ("chapter", "quantity", "dtype")).items())]
+    worst = [row for _, row in sorted(_worst_by(rows, ("chapter", "quantity", "dtype")).items())]
     chapters: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         chapters.setdefault(row["chapter"], []).append(row)
@@ -42,7 +48,7 @@ def write_report(parity: Mapping[str, Any], path: Path) -> None:
         versions=parity["versions"],
         passed=parity["passed"],
         rows=rows,
-        summary=summary,
+        summary=worst,
         chapters=chapters,
         failures=failures,
         histogram=_svg(_histogram(rows)),
@@ -50,6 +56,59 @@ def write_report(parity: Mapping[str, Any], path: Path) -> None:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
+
+
+def summary(rows: Sequence[dict[str, Any]], by: tuple[str, ...] = ("chapter",)) -> list[str]:
+    """A line for each chapter in reading order, or each quantity in one precision; then the worst of two HEADLINES.
+
+    ``equal`` is the share of the tensors that are equal to the bit, ``headroom`` what is allowed over what was seen, of
+    the tensor that is nearest to its tolerance. Tests of no chapter are summed up as whole runs.
+    """
+    order = [*titles(), WHOLE_RUNS]
+    if by == ("chapter",):
+        named = [row | {"chapter": row["chapter"] if row["chapter"] in order else WHOLE_RUNS} for row in rows]
+        worst_by = _worst_by(sorted(named, key=lambda row: order.index(row["chapter"])), by)
+    else:
+        worst_by = _worst_by(rows, by)
+    lines = [(*by, "tensors", "equal", "headroom", "nearest to its tolerance")]
+    for key, worst in worst_by.items():
+        apart = worst[_measure(worst)]
+        headroom = f"{worst['headroom']:,.1f}" if worst["headroom"] < 1e6 else "> 1e+06" if apart else "exact"
+        nearest = f"{apart:.1e} of {worst['tolerance']:.0e}: {worst['quantity']}, {worst['dtype']}"
+        lines.append((*key, f"{worst['tensors']:,}", share(worst["equal"]), headroom, nearest))
+    for text, chapter, quantity in HEADLINES:
+        of = [row for row in rows if (row["chapter"], row["quantity"], row["dtype"]) == (chapter, quantity, "float64")]
+        if of:
+            lines.append((f"{text}: apart by {max(row[_measure(row)] for row in of):.1e} in float64",))
+    return aligned(lines)
+
+
+def hostile_summary(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """How many hostile examples were tried, page by page, how many answers they gave and what those were.
+
+    An example of a function asks for one answer, that of an estimator for one of each method.
+    """
+    pages: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        for page in (row["name"].partition(".")[0], "all"):
+            pages.setdefault(page, []).append(row)
+    kinds = ("value", "not finite", "error", "edge", "subnormal")
+    lines = [("page", "examples", "answers", *kinds, "worst share of what is allowed")]
+    for page, group in sorted(pages.items(), key=lambda item: (item[0] == "all", item[0])):
+        worst = max(group, key=lambda row: row["worst"])
+        examples, *counts = (sum(row["outcomes"].get(kind, 0) for row in group) for kind in ("examples", *kinds))
+        lines.append((page, *map(str, (examples, sum(counts), *counts)), f"{worst['worst']:.2f} {worst['name']}"))
+    return aligned(lines)
+
+
+def aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    """The lines' cells in columns of one width."""
+    widths = [max(map(len, column)) for column in zip(*(line for line in lines if len(line) > 1), strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip() for line in lines]
+
+
+def _measure(row: Mapping[str, Any]) -> str:
+    return "nmax" if row["measure"] == "value" else row["measure"]
 
 
 def number(value: float | None) -> str:
@@ -83,13 +142,18 @@ def _worst_by(rows: Sequence[dict[str, Any]], names: tuple[str, ...]) -> dict[tu
         key: min(group, key=lambda row: row["headroom"])
         | {"tensors": len(group), "modes": " ".join(sorted({row["mode"] for row in group}))}
         | {name: _extreme(max, group, name) for name in ("max_ulp", "noise_floor_ratio")}
-        | {"bit_equal": _extreme(min, group, "bit_equal")}
+        | {"bit_equal": _extreme(min, group, "bit_equal"), "equal": _share_equal(group)}
         for key, group in groups.items()
     }
 
 
 def _extreme(function: Callable, rows: Sequence[dict[str, Any]], name: str) -> float | None:
     return function((row[name] for row in rows if row[name] is not None), default=None)
+
+
+def _share_equal(rows: Sequence[dict[str, Any]]) -> float | None:
+    equal = [row["bit_equal"] == 1 for row in rows if row["bit_equal"] is not None]
+    return sum(equal) / len(equal) if equal else None
 
 
 def _histogram(rows: Sequence[dict[str, Any]]) -> Figure:

@@ -7,8 +7,32 @@ import numpy as np
 import pytest
 
 from common import draws
+from common.book.chapters import titles
 from parity_tests.conftest import Parity
-from parity_tests.report import count, number, share, write_report
+from parity_tests.report import HEADLINES, count, number, share, summary, write_report
+
+
+def test_the_summary_is_a_line_a_chapter_in_reading_order() -> None:
+    x = draws.normals(0, "sample", (40, 3))
+    rows = []
+    for chapter in ("trajectories", "bit_equality", *reversed(titles())):
+        recorder = Parity(chapter, [])
+        recorder.check("mean", "output", x, x, "a")
+        recorder.check("mean", "output", x, x * (1 + 2e-16), "b", "xla")
+        for _, of, quantity in HEADLINES:
+            if of == chapter:
+                recorder.check(quantity, "output", x, x * (1 + 4e-16))
+        rows += [row for _, row in recorder.rows]
+    header, *lines = summary(rows)
+    assert len(lines) + 1 <= 23  # and pytest's title, and how many tensors there were
+    assert [line.split()[0] for line in lines[: len(titles())]] == list(titles())
+    assert lines[0].split()[:3] == ["coin", "2", "50.0%"]
+    assert lines[0].endswith("7e-15: mean, float64")
+    assert lines[len(titles())].startswith("whole runs")
+    assert [line.partition(":")[0] for line in lines[-len(HEADLINES) :]] == [text for text, _, _ in HEADLINES]
+    assert "equal" in header
+    first, *_ = summary(rows, ("chapter", "quantity", "dtype"))[1:]
+    assert first.split()[:4] == ["trajectories", "mean", "float64", "2"]
 
 
 def page(tmp_path: Path, faulty: bool) -> str:
