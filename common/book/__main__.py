@@ -24,24 +24,15 @@ from common.book.measured import agreement, load, measured_within
 from common.book.pairs import FOLDERS, ROOT, Pair, imported, read_pairs
 from common.book.prose import BookError, Prose
 from common.book.side_by_side import side_by_side
-from common.runs.terminal import are_words, help_shown
+from common.runs.terminal import command
 
 HERE = Path(__file__).parent
-DRAWING = HERE.parent / "figures" / "draw.py"
+DRAWING = HERE.parent / "figures" / "chapters.py"
 
 
 def main(argv: Sequence[str]) -> int:
     """Write the book into the folder named; the exit code is 0, or 2 if something is missing or does not match."""
-    if help_shown(argv, __doc__):
-        return 0
-    try:
-        if not are_words(argv, 1):
-            raise BookError(f"{' '.join(argv)!r}: name the one folder to write to, such as build/book")
-        print(build(Path(argv[0])))
-    except (BookError, OSError) as error:
-        print(f"common.book: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return command("common.book", __doc__, lambda out: print(build(Path(out))), ("the folder to write to",), argv)
 
 
 def build(out: Path, root: Path = ROOT) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 
 from common.book.pairs import ROOT, Pair
 from common.book.prose import BookError
+from common.runs.terminal import command
 
 OWN, SHIPPED = ROOT / "build" / "parity.json", Path(__file__).parent / "parity.json"
 KEY = ("chapter", "quantity", "dtype")
@@ -19,21 +20,19 @@ KEY = ("chapter", "quantity", "dtype")
 
 def main(argv: Sequence[str]) -> int:
     """Write the release's file; the exit code is 0, or 2 if there is no report, or one with a difference too large."""
-    try:
-        if argv:
-            raise BookError(f"{' '.join(argv)!r}: this command takes no arguments")
-        if not OWN.is_file():
-            raise BookError(f"{OWN} is missing; `make parity` writes it")
-        report = read(OWN)
-        if failed := next((row for row in report["rows"] if not row["passed"]), None):
-            raise BookError(f"{OWN}: {failed['chapter']}: {failed['quantity']} is further apart than is allowed")
-        rows = ",\n".join(json.dumps(row) for row in condense(report["rows"]))
-        SHIPPED.write_text(f'{{"versions": {json.dumps(report["versions"])},\n"rows": [\n{rows}\n]}}\n')
-        print(f"{SHIPPED}: {SHIPPED.stat().st_size:,} bytes")
-    except (BookError, OSError) as error:
-        print(f"common.book.measured: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return command("common.book.measured", __doc__, ship, (), argv)
+
+
+def ship() -> None:
+    """Condense the report of your own `make parity` into the release's file."""
+    if not OWN.is_file():
+        raise BookError(f"{OWN} is missing; `make parity` writes it")
+    report = read(OWN)
+    if failed := next((row for row in report["rows"] if not row["passed"]), None):
+        raise BookError(f"{OWN}: {failed['chapter']}: {failed['quantity']} is further apart than is allowed")
+    rows = ",\n".join(json.dumps(row) for row in condense(report["rows"]))
+    SHIPPED.write_text(f'{{"versions": {json.dumps(report["versions"])},\n"rows": [\n{rows}\n]}}\n')
+    print(f"{SHIPPED}: {SHIPPED.stat().st_size:,} bytes")
 
 
 def load(own: Path = OWN) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from common.book.chapters import titles
 from common.book.pairs import FOLDERS, Pair, read_pairs
 from common.book.prose import BookError
-from common.runs.terminal import are_words, help_shown
+from common.runs.terminal import command
 
 EXAMPLES = Path(__file__).parent / "examples"
 FIGURE = re.compile(r"!\[([^\]]*)\]\((\w+)\.png\)\n*")
@@ -48,7 +48,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from common import draws
 from common.data import datasets
-from common.figures import draw as draw_chapters, runs as figures
+from common.figures import chapters as chapter_figures, draw, runs as figures
 from common.mixtures.missing import check_missing, mean_imputed
 {dialect}
 
@@ -78,26 +78,21 @@ boolean = tf.bool""",
 }
 MATHS = """\
 # This chapter's functions are those above; networks that several figures show are trained once.
-modules = {{name: importlib.import_module(f"{folder}.{{name}}") for name in draw_chapters.CHAPTERS}}
+modules = {{name: importlib.import_module(f"{folder}.{{name}}") for name in draw.CHAPTERS}}
 maths = SimpleNamespace(**modules | {{"{name}": sys.modules["__main__"]}})"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Write the notebooks into the folder named; the exit code is 0, or 2 if something is missing."""
-    if help_shown(argv, __doc__):
-        return 0
-    try:
-        if not are_words(argv, 1):
-            raise BookError(f"{' '.join(argv)!r}: name the one folder to write to, such as build/notebooks")
-        written = write(Path(argv[0]))
-        python = os.path.relpath(sys.executable)
-        print(f"{len(written)} notebooks in {argv[0]}; open one by")
-        for path in (written[0], written[1]):
-            print(f"    {python} -m jupyterlab {path}")
-    except (BookError, OSError) as error:
-        print(f"common.book.notebooks: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return command("common.book.notebooks", __doc__, report, ("the folder to write to",), argv)
+
+
+def report(out: str) -> None:
+    """Write the notebooks and print how to open the first two."""
+    written = write(Path(out))
+    print(f"{len(written)} notebooks in {out}; open one by")
+    for path in written[:2]:
+        print(f"    {os.path.relpath(sys.executable)} -m jupyterlab {path}")
 
 
 def write(out: Path) -> list[Path]:
@@ -136,7 +131,7 @@ def notebook(pair: Pair, side: str) -> nbformat.NotebookNode:
         cells.append(new_code_cell(MATHS.format(folder=folder, name=pair.name)))
     for caption, figure in figures:
         cells.append(new_markdown_cell(" ".join(caption.split())))
-        cells.append(new_code_cell(f"draw_chapters.{figure}(maths, evaluate)"))
+        cells.append(new_code_cell(f"chapter_figures.{figure}(maths, evaluate)"))
     for i, cell in enumerate(cells):
         cell["id"] = f"{pair.name}-{i}".replace("_", "-")  # the same at every build
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

@@ -19,8 +19,9 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 if not __package__:  # run as a file, python common/compare/models.py, from wherever
@@ -34,47 +35,42 @@ from common.networks.training import set_start, updates
 from common.parity import importance_standard_error
 from common.runs import checkpoint
 from common.runs.folder import versions
-from common.runs.script import implementation, without_native_stderr
-from common.runs.terminal import are_words, help_shown
+from common.runs.script import implementation
+from common.runs.terminal import command, without_native_stderr
 
 CHAPTERS = ("estimators", "gaussian", "gmm", "elbo", "networks", "vae", "autoencoder", "optimizer", "backend")
 
 
 def main(argv: Sequence[str]) -> int:
     """Measure with the implementation, and into the JSON file, that are named; 0, or 2 for bad input."""
-    if help_shown(argv, __doc__):
-        return 0
+    return command("common.compare.models", __doc__, report, ("an implementation", "a .json file"), argv)
+
+
+def report(package: str, out: str) -> None:
+    """Measure with an implementation, print a line a model, and write the JSON file ``out``."""
+    with without_native_stderr():
+        maths = implementation(package, CHAPTERS)
+    if (path := Path(out)).is_dir():
+        raise ValueError(f"{path}: is a folder; name a .json file in it")
     try:
-        if not are_words(argv, 2) or argv[0] not in ("pytorch_impl", "tf2_impl"):
-            raise ValueError(f"{' '.join(argv)!r}: name an implementation, pytorch_impl or tf2_impl, and a .json file")
-        if (path := Path(argv[1])).is_dir():
-            raise ValueError(f"{path}: is a folder; name a .json file in it")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
-        with without_native_stderr():
-            maths = implementation(argv[0], CHAPTERS)
-        with maths.backend.device("cpu", 1):
-            rows = measure(maths, lambda line: print(f"{argv[0]}: {line}", flush=True))
-        report = {"implementation": argv[0], "seed": SEED, "units": "nats per image, in grey levels"}
-        report |= {"settings": asdict(Settings()), "versions": versions(), "rows": [row.as_dict() for row in rows]}
-        checkpoint.write_atomically(path, (json.dumps(report, indent=1) + "\n").encode())
-    except ValueError as error:
-        print(f"common.compare.models: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+    rows = []
+    with maths.backend.device("cpu", 1):
+        for row in measure(maths, Settings()):
+            rows.append(row.as_dict())
+            print(f"{package}: {row.model}: {row.per_image.mean():.2f} nats, {row.kind} {row.chosen or ''}", flush=True)
+    content = {"implementation": package, "seed": SEED, "units": "nats per image, in grey levels"}
+    content |= {"settings": asdict(Settings()), "versions": versions(), "rows": rows}
+    checkpoint.write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def measure(maths: SimpleNamespace, tell: Callable[[str], None], settings: Settings | None = None) -> list[Row]:
+def measure(maths: SimpleNamespace, settings: Settings) -> Iterator[Row]:
     """Every line of the table, with one implementation's maths."""
-    settings, rows = settings or Settings(), []
     parts = split(settings)
     for model in (one_gaussian, mixture, autoencoders, variational_autoencoders, linear_autoencoder):
-        for row in model(maths, parts, settings):
-            rows.append(row)
-            tell(f"{row.model}: {row.per_image.mean():.2f} nats, {row.kind} {row.chosen or ''}".rstrip())
-    return rows
+        yield from model(maths, parts, settings)
 
 
 def one_gaussian(maths: SimpleNamespace, parts: Parts, settings: Settings) -> Iterator[Row]:
@@ -104,25 +100,27 @@ def autoencoders(maths: SimpleNamespace, parts: Parts, settings: Settings) -> It
     evaluate, y, d = maths.backend.evaluate, dequantised(parts.held_out, 1), parts.held_out.shape[1]
     validation, train, best = dequantised(parts.validation, 0), dequantised(parts.train, 2), None
     for codes in settings.codes:
-        sizes = d, codes, settings.hidden_dim, settings.activation
-        model = maths.autoencoder.Autoencoder(*sizes, dtype="float64")
-        epoch = train_network(
-            maths, maths.autoencoder, model, parts, settings,
-            lambda model=model: -float(evaluate(model.fit_of, validation)[1]),
-        )  # fmt: skip
+        model = maths.autoencoder.Autoencoder(d, codes, settings.hidden_dim, settings.activation, dtype="float64")
+        score = partial(validation_fit, maths, model, validation)
+        epoch, _ = train_network(maths, maths.autoencoder, model, parts, settings, score)
         centres, around = evaluate(model, train), evaluate(model, y)
         log_var = np.log(evaluate(maths.autoencoder.mean_squared_error, train, centres))
         own = evaluate(maths.elbo.gaussian_log_likelihood, y, around, log_var)
         chosen = {"codes": codes, "epoch": epoch, "sigma": grey_deviation(log_var)}
         yield Row(f"autoencoder, L = {codes}: N(x | g(f(x)), σ²I)", "not a density", in_grey_levels(own, d), chosen)
         for factor in settings.bandwidths:
-            score = kernel_log_density(maths, validation, centres, log_var + math.log(factor)).mean()
-            if best is None or score > best[0]:
-                width = log_var + math.log(factor)
-                best = score, centres, width, {"codes": codes, "sigma": grey_deviation(width)}
+            width = log_var + math.log(factor)
+            fit = kernel_log_density(maths, validation, centres, width).mean()
+            if best is None or fit > best[0]:
+                best = fit, centres, width, {"codes": codes, "sigma": grey_deviation(width)}
     log_density = kernel_log_density(maths, y, best[1], best[2])
     name = "autoencoder: mean over training images of N(x | g(f(x_m)), σ²I)"
     yield Row(name, "density", in_grey_levels(log_density, d), best[3])
+
+
+def validation_fit(maths: SimpleNamespace, model: Any, validation: np.ndarray) -> float:
+    """How well a plain autoencoder reconstructs the validation images: their squared error with its sign turned."""
+    return -float(maths.backend.evaluate(model.fit_of, validation)[1])
 
 
 def kernel_log_density(maths: SimpleNamespace, y: np.ndarray, centres: np.ndarray, log_var: np.ndarray) -> np.ndarray:
@@ -134,16 +132,17 @@ def kernel_log_density(maths: SimpleNamespace, y: np.ndarray, centres: np.ndarra
 
 def variational_autoencoders(maths: SimpleNamespace, parts: Parts, settings: Settings) -> Iterator[Row]:
     """ELBO and importance-weighted estimates of the best VAE with one variance, and of the best with one per pixel."""
+    d, y = parts.train.shape[1], dequantised(parts.held_out, 1)
     for variance, name in ((None, "VAE, one variance"), ("per-pixel", "VAE, a variance per pixel")):
         best = None
         for codes in settings.latent_dims:
-            arguments = {"likelihood": "gaussian", "variance": variance, "dtype": "float64"}
-            sizes = parts.train.shape[1], codes, settings.hidden_dim, settings.activation
-            model = maths.vae.VAE(*sizes, **arguments)
+            sizes = d, codes, settings.hidden_dim, settings.activation
+            model = maths.vae.VAE(*sizes, likelihood="gaussian", variance=variance, dtype="float64")
             epoch, score = train_vae(maths, model, codes, parts, settings)
             if best is None or score > best[0]:
-                best = score, model, {"codes": codes, "epoch": epoch, "sigma": decoder_deviation(maths, model)}
-        yield from importance_weighted(maths, best[1], name, dequantised(parts.held_out, 1), settings, best[2])
+                sigma = grey_deviation(maths.networks.export_parameters(model)["log_var"])
+                best = score, model, {"codes": codes, "epoch": epoch, "sigma": sigma}
+        yield from importance_weighted(maths, best[1], name, y, settings, best[2])
 
 
 def linear_autoencoder(maths: SimpleNamespace, parts: Parts, settings: Settings) -> Iterator[Row]:
@@ -167,47 +166,37 @@ def grey_deviation(log_var: np.ndarray) -> float:
     return round(float(GREY_LEVELS * np.exp(log_var / 2).mean()), 2)
 
 
-def decoder_deviation(maths: SimpleNamespace, model: Any) -> float:
-    """The standard deviation of a Gaussian decoder in grey levels, averaged over pixels that have their own."""
-    return grey_deviation(maths.networks.export_parameters(model)["log_var"])
-
-
-def train_vae(
-    maths: SimpleNamespace, model: Any, codes: int, parts: Parts, settings: Settings
-) -> tuple[int, float]:  # fmt: skip
+def train_vae(maths: SimpleNamespace, model: Any, codes: int, parts: Parts, settings: Settings) -> tuple[int, float]:
     """Train to the best ELBO on the validation images; the epoch and that ELBO."""
     validation = dequantised(parts.validation, 0)
     noise = draws.normals(SEED, "validation", (len(validation), codes))
-    scores = []
+    score = partial(validation_elbo, maths, model, validation, noise)
+    return train_network(maths, maths.vae, model, parts, settings, score, codes)
 
-    def score() -> float:
-        scores.append(float(maths.backend.evaluate(model.elbo, validation, noise)[0]))
-        return scores[-1]
 
-    return train_network(maths, maths.vae, model, parts, settings, score, codes), max(scores)
+def validation_elbo(maths: SimpleNamespace, model: Any, validation: np.ndarray, noise: np.ndarray) -> float:
+    """The ELBO of the validation images, with one draw of noise for all epochs."""
+    return float(maths.backend.evaluate(model.elbo, validation, noise)[0])
 
 
 def train_network(
-    maths: SimpleNamespace, chapter: Any, model: Any, parts: Parts, settings: Settings,
-    score: Callable[[], float], codes: int = 0,
-) -> int:  # fmt: skip
-    """Train until the score has not risen for ``patience`` epochs; the best parameters are kept. Returns their epoch.
+    maths: SimpleNamespace,
+    chapter: ModuleType,
+    model: Any,
+    parts: Parts,
+    settings: Settings,
+    score: Callable[[], float],
+    codes: int = 0,
+) -> tuple[int, float]:
+    """Train until the score has not risen for ``patience`` epochs; the best parameters are kept. Its epoch and score.
 
     Every epoch spreads the pixels anew. The start is ``gaussian_start`` of the training images.
     """
-    y, n = dequantised(parts.train, 2), len(parts.train)
-    set_start(maths, model, SEED, y)
-    per_epoch = draws.batches_per_epoch(n, settings.batch_size)
-
-    def batches() -> Iterator[tuple[np.ndarray, ...]]:
-        for step in range(settings.epochs * per_epoch):
-            if step % per_epoch == 0:
-                y = dequantised(parts.train, 2 + step // per_epoch)
-            rows = draws.minibatch(SEED, step, n, settings.batch_size)
-            yield (y[rows], *((draws.normals(SEED, "noise", (len(rows), codes), step),) if codes else ()))
-
+    set_start(maths, model, SEED, dequantised(parts.train, 2))
+    per_epoch = draws.batches_per_epoch(len(parts.train), settings.batch_size)
     best, best_epoch, kept = -math.inf, 0, maths.networks.export_parameters(model)
-    for step, _ in enumerate(updates(maths, chapter, model, batches(), settings.learning_rate), start=1):
+    batches = noisy_batches(parts.train, settings, per_epoch, codes)
+    for step, _ in enumerate(updates(maths, chapter, model, batches, settings.learning_rate), start=1):
         if step % per_epoch:
             continue
         epoch = step // per_epoch
@@ -216,7 +205,16 @@ def train_network(
         elif epoch - best_epoch >= settings.patience:
             break
     maths.networks.import_parameters(model, kept)
-    return best_epoch
+    return best_epoch, best
+
+
+def noisy_batches(grey: np.ndarray, settings: Settings, per_epoch: int, codes: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """The minibatches of all epochs, with the noise of their codes if there are any."""
+    for step in range(settings.epochs * per_epoch):
+        if step % per_epoch == 0:
+            y = dequantised(grey, 2 + step // per_epoch)
+        rows = draws.minibatch(SEED, step, len(grey), settings.batch_size)
+        yield (y[rows], *((draws.normals(SEED, "noise", (len(rows), codes), step),) if codes else ()))
 
 
 def importance_weighted(
@@ -224,13 +222,12 @@ def importance_weighted(
 ) -> Iterator[Row]:
     """The ELBO, averaged over all draws, and the estimate of log p(x) from the first S of them, for each S."""
     d, log_weights = y.shape[1], draw_log_weights(maths, model, y, max(settings.draws))
-    errors = log_weights.std(axis=0, ddof=1) / math.sqrt(len(log_weights))
-    elbo = in_grey_levels(log_weights.mean(axis=0), d)
-    yield Row(f"{name}: ELBO", "lower bound", elbo, chosen, mean_error(errors))
+    deviations = log_weights.std(axis=0, ddof=1)
+    elbo_error = mean_error(deviations / math.sqrt(len(log_weights)))
+    yield Row(f"{name}: ELBO", "lower bound", in_grey_levels(log_weights.mean(axis=0), d), chosen, elbo_error)
     for s in settings.draws:
         estimate = maths.backend.evaluate(maths.elbo.importance_weighted_bound, log_weights[:s])
-        error = mean_error(importance_standard_error(log_weights[:s])) if s > 1 else mean_error(errors * math.sqrt(
-            len(log_weights)))  # fmt: skip
+        error = mean_error(importance_standard_error(log_weights[:s]) if s > 1 else deviations)
         yield Row(f"{name}: importance weighted, S = {s}", "estimate", in_grey_levels(estimate, d), chosen, error)
 
 
@@ -242,17 +239,18 @@ def mean_error(errors: np.ndarray) -> float:
 def draw_log_weights(maths: SimpleNamespace, model: Any, y: np.ndarray, s: int, at_once: int = 50) -> np.ndarray:
     """The log importance weights of s draws from q(z|x) for every image, (s, N)."""
     mean, log_var = maths.backend.evaluate(model.encoder, y)
-
-    def log_weights(y: Any, mean: Any, log_var: Any, noise: Any) -> Any:
-        z = maths.elbo.reparameterize(mean, log_var, noise)  # (S, N, L)
-        return maths.elbo.log_importance_weights(model.log_likelihood(y, model.decoder(z)), z, mean, log_var)  # (S, N)
-
     pieces = []
     for first in range(0, s, at_once):
         shape = (min(at_once, s - first), *mean.shape)
         noise = draws.normals(SEED, "held-out", shape, step=1, first_row=first)
-        pieces.append(maths.backend.evaluate(log_weights, y, mean, log_var, noise))
+        pieces.append(maths.backend.evaluate(partial(log_weights, maths, model), y, mean, log_var, noise))
     return np.concatenate(pieces)
+
+
+def log_weights(maths: SimpleNamespace, model: Any, y: Any, mean: Any, log_var: Any, noise: Any) -> Any:
+    """The log importance weights of as many draws as there is noise (S, N, L) for, (S, N), as a tensor."""
+    z = maths.elbo.reparameterize(mean, log_var, noise)
+    return maths.elbo.log_importance_weights(model.log_likelihood(y, model.decoder(z)), z, mean, log_var)
 
 
 if __name__ == "__main__":

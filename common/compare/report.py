@@ -16,17 +16,17 @@ if not __package__:  # run as a file, python common/compare/report.py, from wher
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
-from common.figures import chapters as chapter_figures
+from common.figures.runs import COLOURS, STYLE
 from common.parity import difference
 from common.runs import checkpoint
-from common.runs.terminal import are_words, help_shown
+from common.runs.terminal import command
 
 WITHIN = 1e-10
 PIXELS = 64
 REFERENCE = "mixture of Gaussians, EM"
-HEADER = ("model", "what the number is", "nats", "± images", "± draws", "bits/pixel", f"nats above the {REFERENCE[:7]}",
-          "chosen on validation images")  # fmt: skip
 NOTES = """
 Nats per held-out image, in units of one grey level, of pixels spread over their step; a lower bound on the log of the
 probability of the image of whole numbers. Add {jacobian:.1f} for pixels scaled to (0, 1). "± images" is the standard
@@ -45,32 +45,32 @@ error over the images drawn, "± draws" that of the estimate for these images; d
 
 def main(argv: Sequence[str]) -> int:
     """Print and write the report on two JSON files; 0 if they agree, 1 if not, 2 for bad input."""
-    if help_shown(argv, __doc__):
-        return 0
+    return command("common.compare.report", __doc__, report, ("a .json file", "another", "a folder"), argv)
+
+
+def report(a: str, b: str, out: str) -> int:
+    """Print the table and leave it and the figure in the folder ``out``; 0 if the implementations agree, else 1."""
+    reports, folder = [read(Path(path)) for path in (a, b)], Path(out)
+    rows, (apart, where) = table(*reports)
+    agree, names = apart <= WITHIN, " and ".join(each["implementation"] for each in reports)
+    lines = [cells(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(lines[0], *(line.values() for line in lines), strict=True)]
+    text = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in (lines[0], *(x.values() for x in lines))]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    text += [NOTES.format(jacobian=PIXELS * math.log(17)), check(rows)]
+    text.append(
+        f"{names} {'agree' if agree else 'DISAGREE'}: largest difference of an image {apart:.1e} of its row's "
+        f"scale, in {where}"
+    )
     try:
-        if not are_words(argv, 3):
-            raise ValueError("name two .json files of common.compare.models and a folder")
-        reports, folder = [read(Path(path)) for path in argv[:2]], Path(argv[2])
-        rows, worst = table(*reports)
-        agree = worst[0] <= WITHIN
-        names = " and ".join(report["implementation"] for report in reports)
-        line = f"{names} {'agree' if agree else 'DISAGREE'}: largest difference of an image {worst[0]:.1e} of its row's"
-        line += f" scale, in {worst[1]}"
-        text = "\n".join([*aligned([HEADER, *map(cells, rows)]), NOTES.format(jacobian=jacobian()), check(rows), line])
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            figure = chapter_figures.held_out_comparison(rows)
-            figure.savefig(folder / "comparison.png")
-        except OSError as error:
-            raise ValueError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
-        written = {"table.md": markdown(rows, line), "table.json": json.dumps({"agree": agree, "rows": rows}, indent=1)}
-        for name, content in written.items():
-            checkpoint.write_atomically(folder / name, (content + "\n").encode())
-    except ValueError as error:
-        print(f"common.compare.report: error: {error}", file=sys.stderr)
-        return 2
-    print(text)
-    print("\n".join(str(folder / name) for name in (*written, "comparison.png")))
+        folder.mkdir(parents=True, exist_ok=True)
+        held_out_comparison(rows).savefig(folder / "comparison.png")
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+    files = {"table.md": "\n".join(text), "table.json": json.dumps({"agree": agree, "rows": rows}, indent=1)}
+    for name, content in files.items():
+        checkpoint.write_atomically(folder / name, (content + "\n").encode())
+    print(*text, *(folder / name for name in (*files, "comparison.png")), sep="\n")
     return 0 if agree else 1
 
 
@@ -95,55 +95,71 @@ def table(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[dict[str, Any]], t
     for ours, theirs in zip(a["rows"], b["rows"], strict=True):
         worst = max(worst, (difference(ours["per_image"], theirs["per_image"]).nmax, ours["model"]))
         above = ours["per_image"] - reference
-        kept = {name: value for name, value in ours.items() if name != "per_image"}
-        rows.append(
-            kept
-            | {
-                "bits_per_pixel": -kept["nats"] / (PIXELS * math.log(2)),
-                "above_mixture": float(above.mean()),
-                "above_mixture_error": float(above.std(ddof=1) / math.sqrt(len(above))),
-                "other_implementation": float(theirs["per_image"].mean()),
-            }
-        )
+        row = {name: value for name, value in ours.items() if name != "per_image"}
+        row["bits_per_pixel"] = -row["nats"] / (PIXELS * math.log(2))
+        row["above_mixture"] = float(above.mean())
+        row["above_mixture_error"] = float(above.std(ddof=1) / math.sqrt(len(above)))
+        rows.append(row | {"other_implementation": float(theirs["per_image"].mean())})
     return rows, worst
 
 
-def jacobian() -> float:
-    """D log 17: the log density of pixels in (0, 1) less that of pixels in (0, 17)."""
-    return PIXELS * math.log(17)
-
-
-def cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """A line of the table as text."""
-    is_reference = row["model"] == REFERENCE
-    above = "" if is_reference else f"{row['above_mixture']:+.2f} ± {row['above_mixture_error']:.2f}"
-    error = f"{row['monte_carlo_error']:.3f}" if row["monte_carlo_error"] else ""
-    chosen = ", ".join(f"{name} {value}" for name, value in row["chosen"].items())
-    return (row["model"], row["kind"], f"{row['nats']:.2f}", f"{row['standard_error']:.2f}", error,
-            f"{row['bits_per_pixel']:.3f}", "" if row["kind"] == "not a density" else above, chosen)  # fmt: skip
-
-
-def aligned(lines: list[tuple[str, ...]]) -> list[str]:
-    """Columns of one width."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """A line of the table as text, by column."""
+    above = f"{row['above_mixture']:+.2f} ± {row['above_mixture_error']:.2f}"
+    return {
+        "model": row["model"].replace("|", "\\|"),
+        "what the number is": row["kind"],
+        "nats": f"{row['nats']:.2f}",
+        "± images": f"{row['standard_error']:.2f}",
+        "± draws": f"{row['monte_carlo_error']:.3f}" if row["monte_carlo_error"] else "",
+        "bits/pixel": f"{row['bits_per_pixel']:.3f}",
+        "nats above the mixture": above if row["model"] != REFERENCE and row["kind"] != "not a density" else "",
+        "chosen on validation images": ", ".join(f"{name} {value}" for name, value in row["chosen"].items()),
+    }
 
 
 def check(rows: list[dict[str, Any]]) -> str:
     """The error of the estimate for a known log p(x), in its own standard errors."""
     exact = next(row for row in rows if row["model"].endswith("exact"))
-    estimate = [row for row in rows if row["model"].startswith("linear VAE: importance")][-1]
-    apart = estimate["nats"] - exact["nats"]
-    return (f"check of the estimate: {exact['model']} {exact['nats']:.4f}; {estimate['model'].partition(': ')[2]} "
-            f"{estimate['nats']:.4f}, {apart:+.4f} nats, {apart / estimate['monte_carlo_error']:+.1f} standard errors"
-            )  # fmt: skip
+    *_, last = (row for row in rows if row["model"].startswith("linear VAE: importance"))
+    apart = last["nats"] - exact["nats"]
+    known = f"check of the estimate: {exact['model']} {exact['nats']:.4f}; {last['model'].partition(': ')[2]}"
+    return f"{known} {last['nats']:.4f}, {apart:+.4f} nats, {apart / last['monte_carlo_error']:+.1f} standard errors"
 
 
-def markdown(rows: list[dict[str, Any]], agreement: str) -> str:
-    """The table, its notes, the check of the estimate and the agreement of both implementations, for a README."""
-    lines = ["| " + " | ".join(HEADER) + " |", "|" + " --- |" * len(HEADER)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows]
-    return "\n".join([*lines, NOTES.format(jacobian=jacobian()), check(rows), "", agreement])
+@rc_context(STYLE)
+def held_out_comparison(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Log density of held-out images by model, with two standard errors, and how estimates rise with the draws."""
+    curves: dict[str, list[dict[str, Any]]] = {}  # by model, the estimates with more and more draws
+    for row in rows:
+        if row["kind"] == "estimate":
+            curves.setdefault(row["model"].partition(": importance")[0], []).append(row)
+    last = [curve[-1]["model"] for curve in curves.values()]
+    bars = [row for row in rows if row["kind"] != "estimate" or row["model"] in last]
+    figure = Figure(figsize=(13, 0.36 * len(bars) + 1.4))
+    left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
+    for kind, mark, colour, label in (
+        ("density", "o", COLOURS[0], "density: log p(x)"),
+        ("estimate", "D", COLOURS[2], "estimate of log p(x)"),
+        ("lower bound", ">", COLOURS[4], "lower bound on log p(x)"),
+        ("not a density", "x", COLOURS[1], "not a density of x"),
+    ):
+        places = [i for i, row in enumerate(bars) if row["kind"] == kind]
+        errors = [2 * bars[i]["standard_error"] for i in places]
+        left.errorbar([bars[i]["nats"] for i in places], places, xerr=errors, fmt=mark, color=colour, label=label)
+    left.set_yticks(range(len(bars)), [row["model"] for row in bars], fontsize=9)
+    left.invert_yaxis()
+    left.set(xlabel="nats per held-out image, ± 2 standard errors", title="higher is better, among densities")
+    for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
+        counts = [int(row["model"].rpartition("= ")[2]) for row in curve]
+        right.semilogx(counts, [row["nats"] for row in curve], marker=".", color=colour, label=name)
+    for row in rows:
+        if row["model"].endswith("exact"):
+            right.axhline(row["nats"], color="black", linestyle="--", linewidth=1, label="linear VAE, exact")
+    right.set(xlabel="S, draws from q(z|x)", title="the estimate rises with S", ylabel="nats")
+    left.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.2, -0.12), ncols=2)
+    right.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.4, -0.12), ncols=2)
+    return figure
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from common.data.messages import reason
 from common.parity import difference
 from common.runs import checkpoint
 from common.runs.folder import read_config, read_metrics
-from common.runs.terminal import are_words, help_shown
+from common.runs.terminal import command
 
 WITHIN = {"reproducible": 0.0, "float64": 1e-10, "float32": 1e-3}
 
@@ -52,16 +52,12 @@ def compare(a: Path, b: Path) -> tuple[bool, list[str]]:
 
 def main(argv: Sequence[str]) -> int:
     """Print the comparison; the exit code is 0 if the runs agree, 1 if they do not, 2 for bad input."""
-    if help_shown(argv, __doc__):
-        return 0
-    if not are_words(argv, 2):
-        print("common.compare.runs: error: name two run folders", file=sys.stderr)
-        return 2
-    try:
-        agree, lines = compare(*map(Path, argv))
-    except ValueError as error:
-        print(f"common.compare.runs: error: {error}", file=sys.stderr)
-        return 2
+    return command("common.compare.runs", __doc__, report, ("a run folder", "another"), argv)
+
+
+def report(a: str, b: str) -> int:
+    """Print how far apart two runs are; 0 if they agree, else 1."""
+    agree, lines = compare(Path(a), Path(b))
     print("\n".join(lines))
     return 0 if agree else 1
 

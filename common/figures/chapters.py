@@ -1,278 +1,362 @@
-"""The figures that the chapters describe, from arrays only, in the style of ``common.figures.runs``."""
+"""The chapters' figures, from one implementation's own numbers, in the style of ``common.figures.runs``.
 
-from collections.abc import Sequence
+``maths`` holds the implementation's modules by name; ``evaluate(function, *arrays)`` calls one of their functions with
+its tensors and gives NumPy arrays back. A docstring says what its figure shows: it is also the book's text for readers
+who do not see it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from scipy.special import ndtri
 
+from common import draws
+from common.data import datasets
+from common.figures import runs
+from common.figures.plates import graphical_models
 from common.figures.runs import COLOURS, STYLE, ellipses, palette, show_sheet
+from common.mixtures.mixture_prior import MixturePrior, default_prior
+from common.mixtures.priors import VariationalPosterior, VariationalPrior, make_prior
+from common.mixtures.start import initial_responsibilities
+from common.networks.training import trained
+
+Evaluate = Callable[..., Any]
+WEIGHTS = np.array([0.5, 0.5])
+FEW_COMPONENTS = {
+    "weight_concentration_prior_type": "dirichlet_distribution",
+    "weight_concentration_prior": 1e-3,
+    "mean_precision_prior": 1.0,
+    "degrees_of_freedom_prior": 2.0,
+    "covariance_prior": np.eye(2),
+}
 
 
-def coin(theta: np.ndarray, beliefs: Sequence[tuple[str, np.ndarray]], estimates: Sequence[dict[str, float]]) -> Figure:
-    """Densities of theta (T,) after more and more tosses, with what each school makes of them."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(3.4 * len(beliefs), 3.4))
-        every = figure.subplots(1, len(beliefs), sharex=True)
-        marks = {"MLE": (":", COLOURS[1], 2), "MAP": ("--", COLOURS[2], 2), "predictive": ("-", COLOURS[3], 4)}
-        for axes, (title, density), found in zip(every, beliefs, estimates, strict=True):
-            axes.fill_between(theta, density, color=COLOURS[0], alpha=0.25, linewidth=0)
-            axes.plot(theta, density, color=COLOURS[0])
-            for name, value in found.items():
-                line, colour, width = marks[name]  # the widest lies below, so that all are seen where they coincide
-                axes.axvline(value, linestyle=line, color=colour, linewidth=width, zorder=2 - width / 10,
-                             label=f"{name} {value:.2f}")  # fmt: skip
-            axes.set(title=title, xlabel="θ, probability of heads", ylim=(0, 1.35 * density.max()))
-            if found:
-                axes.legend(fontsize=9, loc="upper left")
-        every[0].set_ylabel("density")
-        return figure
+@rc_context(STYLE)
+def coin(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """Prior to posterior for a prior Beta(2, 2) and a coin that shows heads seven times in ten."""
+    theta, tosses = np.linspace(0.001, 0.999, 400), (draws.uniforms(4, "sample", (100,)) < 0.7).astype(float)
+    panels = Figure(figsize=(13.6, 3.4)).subplots(1, 4, sharex=True)
+    # the widest line lies below, so that all are seen where they coincide
+    marks = {"MLE": (":", COLOURS[1], 2), "MAP": ("--", COLOURS[2], 2), "predictive": ("-", COLOURS[3], 4)}
+    for axes, n in zip(panels, (0, 3, 10, 100), strict=True):
+        seen = maths.estimators.BetaBernoulli(2, 2).update(tosses[:n])
+        a, b = map(np.array, seen.posterior)
+        density = np.exp(evaluate(maths.coin.beta_log_density, theta, a, b))  # (T,)
+        axes.fill_between(theta, density, color=COLOURS[0], alpha=0.25, linewidth=0)
+        axes.plot(theta, density, color=COLOURS[0])
+        estimates = {"MLE": seen.mle()} if n else {}
+        for name, value in (estimates | {"MAP": seen.map(), "predictive": seen.predictive()}).items():
+            line, colour, width = marks[name]
+            style = {"linestyle": line, "color": colour, "linewidth": width, "zorder": 2 - width / 10}
+            axes.axvline(value, label=f"{name} {value:.2f}", **style)
+        axes.set_title(f"{seen.heads} heads in {n} tosses" if n else "prior, Beta(2, 2)")
+        axes.set(xlabel="θ, probability of heads", ylim=(0, 1.35 * density.max()))
+        axes.legend(fontsize=9, loc="upper left")
+    panels[0].set_ylabel("density")
+    return panels[0].figure
 
 
-def mixture_density(
-    axes_names: tuple[str, str],
-    grid: tuple[np.ndarray, np.ndarray],
-    log_density: np.ndarray,
-    samples: np.ndarray,
-    responsibilities: np.ndarray,
-) -> Figure:
-    """Contours of a mixture's density, (H, W) over the grid, and points drawn from it, coloured by responsibility."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 4.8))
-        (left, right), (bar, blank) = figure.subplots(2, 2, height_ratios=(1, 0.04))
-        blank.set_axis_off()
-        density = np.exp(log_density)
-        filled = left.contourf(*grid, density, levels=12, cmap="viridis")
-        figure.colorbar(filled, cax=bar, orientation="horizontal", label="density")
-        left.set_title("density")
-        shades = np.clip(responsibilities @ palette(responsibilities.shape[1]), 0, 1)
-        right.scatter(*samples.T, c=shades, s=12, alpha=0.7, linewidths=0)
-        right.contour(*grid, density, levels=6, colors="0.6", linewidths=0.7)
-        right.set_title("samples, coloured by responsibility")
-        for axes in (left, right):
-            axes.set(xlabel=axes_names[0], xlim=(grid[0].min(), grid[0].max()), ylim=(grid[1].min(), grid[1].max()))
-        left.set_ylabel(axes_names[1])
-        return figure
+@rc_context(STYLE)
+def mixture_density(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """The mixture of two Gaussians fitted to Old Faithful: its density, and 400 samples from it."""
+    data = datasets.load("old-faithful")
+    fit = maths.estimators.GaussianMixture(2, tol=1e-10, max_iter=500, random_state=0).fit(data.x)
+    parameters = fit.weights_, fit.means_, fit.covariances_
+    grid = np.meshgrid(np.linspace(1, 5.8, 160), np.linspace(34, 104, 160))
+    log_density, _ = evaluate(maths.gmm.e_step, np.stack([axis.ravel() for axis in grid], axis=1), *parameters)
+    density = np.exp(log_density).reshape(grid[0].shape)
+    uniforms, noise = draws.uniforms(0, "component", (400,)), draws.normals(0, "sample", (400, 2))
+    samples, _ = evaluate(maths.gmm.sample, *parameters, uniforms, noise)
+    shades = np.clip(evaluate(maths.gmm.responsibilities, samples, *parameters) @ palette(2), 0, 1)
+    figure = Figure(figsize=(9.6, 4.8))
+    (left, right), (bar, blank) = figure.subplots(2, 2, height_ratios=(1, 0.04))
+    blank.set_axis_off()
+    filled = left.contourf(*grid, density, levels=12, cmap="viridis")
+    figure.colorbar(filled, cax=bar, orientation="horizontal", label="density")
+    right.scatter(*samples.T, c=shades, s=12, alpha=0.7, linewidths=0)
+    right.contour(*grid, density, levels=6, colors="0.6", linewidths=0.7)
+    for axes, title in ((left, "density"), (right, "samples, coloured by responsibility")):
+        axes.set(title=title, xlabel=data.feature_names[0], xlim=(1, 5.8), ylim=(34, 104))
+    left.set_ylabel(data.feature_names[1])
+    return figure
 
 
-def em_snapshots(x: np.ndarray, snapshots: Sequence[tuple[int, np.ndarray, np.ndarray, np.ndarray, float]]) -> Figure:
-    """EM at work: (iteration, means, covariances, responsibilities, log likelihood) a panel."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(2.9 * len(snapshots), 3.3))
-        every = figure.subplots(1, len(snapshots), sharex=True, sharey=True)
-        colours = palette(snapshots[0][1].shape[0])
-        for axes, (iteration, means, covariances, gamma, objective) in zip(every, snapshots, strict=True):
-            axes.scatter(*x.T, c=np.clip(gamma @ colours, 0, 1), s=8, alpha=0.6, linewidths=0)
-            for mean, covariance, colour in zip(means, covariances, colours, strict=True):
+@rc_context(STYLE)
+def em_snapshots(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """EM on Old Faithful from a poor start, after 0, 1, 2, 5 and 20 iterations."""
+    x = datasets.load("old-faithful").x
+    parameters = WEIGHTS, np.array([[2.5, 82.0], [4.5, 56.0]]), np.array([np.diag([0.15, 100.0])] * 2)
+    figure = Figure(figsize=(14.5, 3.3))
+    panels = dict(zip((0, 1, 2, 5, 20), figure.subplots(1, 5, sharex=True, sharey=True), strict=True))
+    for iteration in range(21):
+        log_density, gamma = evaluate(maths.gmm.e_step, x, *parameters)
+        if axes := panels.get(iteration):
+            axes.scatter(*x.T, c=np.clip(gamma @ palette(2), 0, 1), s=8, alpha=0.6, linewidths=0)
+            for mean, covariance, colour in zip(*parameters[1:], palette(2), strict=True):
                 ellipses(axes, mean, covariance, colour)
-            axes.set_title(f"iteration {iteration}\nlog p = {objective:.1f}", fontsize=11)
-        every[0].set(xlim=(0.8, 5.6), ylim=(34, 104), ylabel="waiting (minutes)")
-        figure.supxlabel("eruption (minutes)", fontsize=11)
-        return figure
+            axes.set_title(f"iteration {iteration}\nlog p = {log_density.sum():.1f}", fontsize=11)
+        parameters = evaluate(maths.gmm.m_step, x, gamma)
+    panels[0].set(xlim=(0.8, 5.6), ylim=(34, 104), ylabel="waiting (minutes)")
+    figure.supxlabel("eruption (minutes)", fontsize=11)
+    return figure
 
 
-def components_dying_out(
-    axes_names: tuple[str, str],
-    x: np.ndarray,
-    snapshots: Sequence[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]],
-) -> Figure:
-    """Variational inference at work: (iteration, weights, means, covariances, responsibilities, bound) a panel.
-
-    An ellipse is as opaque as its component's expected weight is large, the heaviest of the panel entirely so; below
-    it, all the expected weights.
-    """
-    with rc_context(STYLE):
-        figure = Figure(figsize=(2.9 * len(snapshots), 4.4))
-        rows = figure.subplots(2, len(snapshots), sharex="row", sharey="row", height_ratios=(3, 1))
-        k = len(snapshots[0][1])
-        colours = palette(k)
-        for (above, below), (iteration, weights, means, covariances, gamma, bound) in zip(
-            rows.T, snapshots, strict=True
-        ):
-            above.scatter(*x.T, c=np.clip(gamma @ colours, 0, 1), s=8, alpha=0.45, linewidths=0)
-            for weight, mean, covariance, colour in zip(weights, means, covariances, colours, strict=True):
-                ellipses(above, mean, covariance, colour, opacity=weight / weights.max())
-            above.set_title(f"iteration {iteration}\nbound {bound:.1f}", fontsize=11)
-            below.bar(np.arange(1, k + 1), weights, color=colours)
-            below.set_xticks(np.arange(1, k + 1))
-        rows[0, 0].set(xlim=(-2.6, 2.6), ylim=(-2.8, 2.8), ylabel=axes_names[1])
-        rows[1, 0].set(ylim=(0, 0.72), ylabel="E[weight]")
-        for above, below in rows.T:
-            above.set_xlabel(axes_names[0])
-            below.set_xlabel("component")
-        return figure
-
-
-def choosing_components(counts: Sequence[int], bounds: np.ndarray, log_likelihoods: np.ndarray) -> Figure:
-    """Against the number of components K, both (K,): the lower bound on log p(X), and the log likelihood of EM."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.9))
-        left, right = figure.subplots(1, 2, sharex=True)
-        for axes, values, colour in ((left, bounds, COLOURS[0]), (right, log_likelihoods, COLOURS[2])):
-            axes.plot(counts, values, "-o", color=colour)
-            for k, value in zip(counts, values, strict=True):
-                beside = (10, -3, "left") if k == counts[0] else (0, 8, "center")  # clear of the steep line
-                axes.annotate(f"{value:.1f}", (k, value), beside[:2], textcoords="offset points", ha=beside[2],
-                              fontsize=9)  # fmt: skip
-            axes.set(xlabel="number of components K", ylabel="nats", xticks=counts, xlim=(0.5, counts[-1] + 0.5))
-            axes.set_ylim(None, values.max() + 0.12 * np.ptp(values))
-        best = int(np.argmax(bounds))
-        left.plot(counts[best], bounds[best], "o", color=COLOURS[1], markersize=10, zorder=4)
-        left.set_title(f"the lower bound on log p(X) is highest at K = {counts[best]}")
-        right.set_title("the log likelihood of EM keeps rising")
-        return figure
-
-
-def restarts(final: np.ndarray, single: float) -> Figure:
-    """The log likelihood that each random start ends at, sorted; how many maxima these are; a single Gaussian's."""
-    ordered = np.sort(final)
+@rc_context(STYLE)
+def restarts(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """Where EM for three components ends on Old Faithful from sixteen random starts, and what one Gaussian reaches."""
+    x = datasets.load("old-faithful").x
+    arguments = {"init_params": "random_from_data", "tol": 1e-6, "max_iter": 4000}
+    fits = [maths.estimators.GaussianMixture(3, random_state=seed, **arguments).fit(x) for seed in range(16)]
+    single = maths.estimators.GaussianMixture(1).fit(x).score(x) * len(x)
+    ordered = np.sort([fit.score(x) * len(x) for fit in fits])
     maxima = ordered[np.concatenate([np.diff(ordered) > 0.2, [True]])]  # nats; EM stops a little below each
-    with rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.8))
-        axes = figure.subplots()
-        axes.hlines(maxima, 0.5, len(final) + 0.5, color="0.8", linewidth=0.8)
-        axes.plot(np.arange(1, len(final) + 1), ordered, "o", color=COLOURS[0])
-        axes.set(xlabel="random starts, worst to best", ylabel="log likelihood (nats)", xticks=range(1, len(final) + 1))
-        axes.set_title(f"{len(final)} starts of EM end at {len(maxima)} different maxima")
-        axes.grid(False)
-        text = f"each line is a maximum; the best, {ordered[-1]:.1f}\n(one Gaussian reaches {single:.1f})"
-        axes.text(0.97, 0.3, text, transform=axes.transAxes, ha="right", fontsize=9)
-        return figure
+    figure = Figure(figsize=(6.4, 3.8))
+    axes = figure.subplots()
+    axes.hlines(maxima, 0.5, 16.5, color="0.8", linewidth=0.8)
+    axes.plot(np.arange(1, 17), ordered, "o", color=COLOURS[0])
+    axes.set(xlabel="random starts, worst to best", ylabel="log likelihood (nats)", xticks=range(1, 17))
+    axes.set_title(f"16 starts of EM end at {len(maxima)} different maxima")
+    axes.grid(False)
+    text = f"each line is a maximum; the best, {ordered[-1]:.1f}\n(one Gaussian reaches {single:.1f})"
+    axes.text(0.97, 0.3, text, transform=axes.transAxes, ha="right", fontsize=9)
+    return figure
 
 
-def decomposition(steps: Sequence[tuple[str, float, float]]) -> Figure:
-    """log p(X) = L + KL before and after E and M steps: (step, lower bound, divergence) a column."""
-    names, bounds, divergences = zip(*steps, strict=True)
-    position, bounds, divergences = np.arange(len(steps)), np.array(bounds), np.array(divergences)
-    floor = bounds.min() - 0.25 * np.ptp(bounds + divergences)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 4.2))
-        axes = figure.subplots()
-        axes.bar(position, bounds - floor, bottom=floor, width=0.6, color=COLOURS[0], label="lower bound $L(q, θ)$")
-        axes.bar(position, divergences, bottom=bounds, width=0.6, color=COLOURS[4], label="$KL(q \\| p)$")
-        for p, total in zip(position, bounds + divergences, strict=True):
-            axes.plot([p - 0.38, p + 0.38], [total, total], color="black", linewidth=2,
-                      label="log likelihood" if p == 0 else None)  # fmt: skip
-        axes.set_xticks(position, names)
-        axes.set(ylim=(floor, None), ylabel="nats", title="the E step closes the gap, the M step lifts both")
-        axes.legend(loc="upper left", ncols=3, bbox_to_anchor=(0, -0.1))
-        return figure
+@rc_context(STYLE)
+def decomposition(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """L and KL on the waiting times, from a q that knows nothing through two rounds of EM."""
+    x = datasets.load("old-faithful").x[:, 1:]
+    q, parameters = np.full((len(x), 2), 0.5), (WEIGHTS, np.array([[60.0], [75.0]]), np.full((2, 1, 1), 90.0))
+    steps, terms = ("start", "E step 1", "M step 1", "E step 2", "M step 2"), []
+    for step in steps:
+        if step.startswith("E"):
+            q = evaluate(maths.em.posterior, evaluate(maths.gmm.log_joint, x, *parameters))
+        if step.startswith("M"):
+            parameters = evaluate(maths.gmm.m_step, x, q)
+        joint = evaluate(maths.gmm.log_joint, x, *parameters)
+        divergence = evaluate(maths.em.kl_divergence, q, evaluate(maths.em.log_posterior, joint))
+        terms.append((float(evaluate(maths.em.lower_bound, q, joint)), float(divergence)))
+    position, (bounds, divergences) = np.arange(len(steps)), np.array(terms).T
+    totals = bounds + divergences  # log p(X) = L + KL
+    floor = bounds.min() - 0.25 * np.ptp(totals)
+    figure = Figure(figsize=(8.6, 4.2))
+    axes = figure.subplots()
+    axes.bar(position, bounds - floor, bottom=floor, width=0.6, color=COLOURS[0], label="lower bound $L(q, θ)$")
+    axes.bar(position, divergences, bottom=bounds, width=0.6, color=COLOURS[4], label="$KL(q \\| p)$")
+    axes.hlines(totals, position - 0.38, position + 0.38, color="black", linewidth=2, label="log likelihood")
+    axes.set_xticks(position, steps)
+    axes.set(ylim=(floor, None), ylabel="nats", title="the E step closes the gap, the M step lifts both")
+    axes.legend(loc="upper left", ncols=3, bbox_to_anchor=(0, -0.1))
+    return figure
 
 
-def lower_bounds(
-    parameter: np.ndarray, objective: np.ndarray, bounds: Sequence[np.ndarray], visited: Sequence[tuple[float, float]]
-) -> Figure:
-    """The log likelihood over one parameter (T,), the lower bound (T,) of each E step, and the points visited.
+@rc_context(STYLE)
+def lower_bounds(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """The log likelihood of the waiting times over the mean of one component, and the bounds that EM climbs.
 
     Each bound touches the curve where its E step was taken and lies below it elsewhere. Here the parameter is the mean
     of a Gaussian, and every bound is a parabola, concave: for exponential families Q is concave in the natural
     parameters. In general a lower bound in parameter space is neither concave nor convex.
     """
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 4.4))
-        axes = figure.subplots()
-        axes.plot(parameter, objective, color="black", linewidth=2, label="log likelihood")
-        low = objective.min() - 0.15 * np.ptp(objective)
-        for i, (bound, (place, value)) in enumerate(zip(bounds, visited, strict=False)):
-            inside = bound > low
-            colour = COLOURS[i % 8]
-            axes.plot(parameter[inside], bound[inside], color=colour, label=f"lower bound after E step {i + 1}")
-            axes.plot(place, value, marker="o", color=colour, zorder=3)
-            if i + 1 < len(visited):  # the M step goes to the top of the bound, the next E step up to the curve
-                axes.vlines(visited[i + 1][0], bound.max(), visited[i + 1][1], color=colour, linestyle=":")
-        axes.set(xlabel="mean of the first component, μ₁ (minutes)", ylabel="nats", ylim=(low, None))
-        axes.set_title("each M step climbs to the top of the bound that the E step raised", fontsize=11)
-        axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-        return figure
+    x, trial = datasets.load("old-faithful").x[:, 1:], np.linspace(40, 88, 240)
+    axes = Figure(figsize=(9.6, 4.4)).subplots()
+    joints = [_log_joint(maths, evaluate, x, value) for value in trial]
+    objective = np.array([float(evaluate(maths.em.log_evidence, other)) for other in joints])
+    axes.plot(trial, objective, color="black", linewidth=2, label="log likelihood")
+    low, mean, bound = objective.min() - 0.15 * np.ptp(objective), 82.0, objective
+    for i, colour in enumerate(COLOURS[:5]):
+        joint = _log_joint(maths, evaluate, x, mean)
+        value = float(evaluate(maths.em.log_evidence, joint))
+        if i:  # the M step goes to the top of the bound, the next E step up to the curve
+            axes.vlines(mean, bound.max(), value, color=COLOURS[i - 1], linestyle=":")
+        q = evaluate(maths.em.posterior, joint)
+        bound = np.array([float(evaluate(maths.em.lower_bound, q, other)) for other in joints])
+        axes.plot(trial[bound > low], bound[bound > low], color=colour, label=f"lower bound after E step {i + 1}")
+        axes.plot(mean, value, marker="o", color=colour, zorder=3)
+        mean = float((q[:, 0] @ x[:, 0]) / q[:, 0].sum())
+    axes.set(xlabel="mean of the first component, μ₁ (minutes)", ylabel="nats", ylim=(low, None))
+    axes.set_title("each M step climbs to the top of the bound that the E step raised", fontsize=11)
+    axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    return axes.figure
 
 
-def singularity(
-    widths: tuple[np.ndarray, np.ndarray, np.ndarray], alone: np.ndarray, curves: dict[str, tuple[np.ndarray, ...]]
-) -> Figure:
-    """Objectives against the width of a component on one point: of one Gaussian, and of a mixture, far and near.
+def _log_joint(maths: SimpleNamespace, evaluate: Evaluate, x: np.ndarray, mean: float) -> np.ndarray:
+    return evaluate(maths.gmm.log_joint, x, WEIGHTS, np.array([[mean], [80.0]]), np.full((2, 1, 1), 70.0))
 
-    The widths (S,) are those of each panel; each of the mixture's ``curves`` has its values far to the left and near
-    by. A dashed line is as high as the sensible maximum.
+
+@rc_context(STYLE)
+def components_dying_out(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """Six components on Old Faithful (standardised), of which variational inference leaves two.
+
+    An ellipse is as opaque as its component's expected weight is large, the heaviest of the panel entirely so; below
+    it, all the expected weights.
     """
-    with rc_context(STYLE):
-        figure = Figure(figsize=(13.5, 4.0))
-        left, far, near = figure.subplots(1, 3)
-        left.semilogx(widths[0], alone, color=COLOURS[0], label="one Gaussian")
-        left.set(title="one Gaussian cannot collapse", ylabel="log likelihood (nats)")
-        left.set_ylim(alone.max() - 4000, alone.max() + 400)
-        for axes, place in ((far, 0), (near, 1)):
-            for (name, values), colour, width in zip(curves.items(), COLOURS[1:], (4, 1.6, 1.6), strict=False):
-                axes.semilogx(widths[1 + place], values[place], color=colour, linewidth=width, label=name)
-            plain, floor, _ = curves.values()
-            axes.axhline(plain[1].max(), color="0.4", linestyle="--", linewidth=1, label="sensible maximum")
-            axes.set_ylim(floor[0].min() - 110, plain[0].max() + 20)
-        far.set_title("a component of a mixture can")
-        near.set_title("near a sensible maximum")
-        far.set_ylabel("objective (nats)")
-        for axes, place in ((left, "lower right"), (far, "lower left")):
-            axes.legend(fontsize=9, loc=place)
-        for axes in (left, far, near):
-            axes.set_xlabel("σ, the width of the component on one point")
-        far.set_xticks(10.0 ** np.arange(-36, 0, 6))
-        return figure
+    data = datasets.load("old-faithful")
+    x, numbers, colours = _standardised(data.x), np.arange(1, 7), palette(6)
+    names = [f"{name.partition(' (')[0]} (standardised)" for name in data.feature_names]
+    prior = make_prior(x, 6, **FEW_COMPONENTS)
+    gamma = initial_responsibilities(x, 6, "kmeans", np.random.RandomState(0))
+    posterior = evaluate(partial(_m_step, maths.variational_gmm), x, gamma, *prior)
+    rows = Figure(figsize=(14.5, 4.4)).subplots(2, 5, sharex="row", sharey="row", height_ratios=(3, 1))
+    panels = dict(zip((1, 5, 15, 30, 60), rows.T, strict=True))
+    for iteration in range(1, 61):
+        *posterior, bound = evaluate(partial(_iterate, maths.variational_gmm), x, *prior, *posterior)
+        if iteration not in panels:
+            continue
+        above, below = panels[iteration]
+        weights = evaluate(maths.conjugate.expected_weights, posterior[0])
+        _, gamma = evaluate(partial(_e_step, maths.variational_gmm), x, *posterior)
+        above.scatter(*x.T, c=np.clip(gamma @ colours, 0, 1), s=8, alpha=0.45, linewidths=0)
+        for weight, mean, covariance, colour in zip(weights, posterior[2], posterior[4], colours, strict=True):
+            ellipses(above, mean, covariance, colour, opacity=weight / weights.max())
+        above.set_title(f"iteration {iteration}\nbound {bound:.1f}", fontsize=11)
+        above.set_xlabel(names[0])
+        below.bar(numbers, weights, color=colours)
+        below.set(xticks=numbers, xlabel="component")
+    rows[0, 0].set(xlim=(-2.6, 2.6), ylim=(-2.8, 2.8), ylabel=names[1])
+    rows[1, 0].set(ylim=(0, 0.72), ylabel="E[weight]")
+    return rows[0, 0].figure
 
 
-def held_out_comparison(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Log density of held-out images by model, with two standard errors, and how estimates rise with the draws."""
-    estimated = [row["model"].rpartition(": importance")[0] for row in rows if row["kind"] == "estimate"]
-    last = {name: [r for r in rows if r["model"].startswith(f"{name}: importance")][-1] for name in estimated}
-    shown = [r for r in rows if r["kind"] != "estimate" or r in last.values()]
-    marks = {
-        "density": ("o", COLOURS[0], "density: log p(x)"),
-        "estimate": ("D", COLOURS[2], "estimate of log p(x)"),
-        "lower bound": (">", COLOURS[4], "lower bound on log p(x)"),
-        "not a density": ("x", COLOURS[1], "not a density of x"),
+def _m_step(chapter: ModuleType, x: Any, gamma: Any, *prior: Any) -> tuple:
+    return chapter.m_step(chapter.statistics(x, gamma), VariationalPrior(*prior))
+
+
+def _e_step(chapter: ModuleType, x: Any, *posterior: Any) -> tuple:
+    return chapter.e_step(x, VariationalPosterior(*posterior))
+
+
+def _iterate(chapter: ModuleType, x: Any, *fields: Any) -> tuple:
+    prior, posterior = VariationalPrior(*fields[:5]), VariationalPosterior(*fields[5:])
+    posterior, bound = chapter.variational_iteration(x, posterior, prior)
+    return *posterior, bound
+
+
+def _standardised(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean(axis=0)) / x.std(axis=0)
+
+
+@rc_context(STYLE)
+def choosing_components(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """The lower bound and the log likelihood, from k-means, for one to six components on Old Faithful."""
+    x, counts = _standardised(datasets.load("old-faithful").x), np.arange(1, 7)
+    arguments, bounds, log_likelihoods = {"random_state": 0, "max_iter": 1000}, [], []
+    prior = FEW_COMPONENTS | {"weight_concentration_prior": 1.0}
+    for k in map(int, counts):
+        fit = maths.estimators.BayesianGaussianMixture(k, reg_covar=0, tol=0.05, **prior, **arguments).fit(x)
+        bounds.append(fit.lower_bound_)
+        fit = maths.estimators.GaussianMixture(k, tol=1e-4, **arguments).fit(x)
+        log_likelihoods.append(fit.score(x) * len(x))
+    left, right = Figure(figsize=(9.6, 3.9)).subplots(1, 2, sharex=True)
+    for axes, values, colour in ((left, bounds, COLOURS[0]), (right, log_likelihoods, COLOURS[2])):
+        axes.plot(counts, values, "-o", color=colour)
+        for k, value in zip(counts, values, strict=True):
+            *offset, align = (10, -3, "left") if k == 1 else (0, 8, "center")  # clear of the steep line
+            axes.annotate(f"{value:.1f}", (k, value), offset, textcoords="offset points", ha=align, fontsize=9)
+        axes.set(xlabel="number of components K", ylabel="nats", xticks=counts, xlim=(0.5, 6.5))
+        axes.set_ylim(None, max(values) + 0.12 * np.ptp(values))
+    best = int(np.argmax(bounds))
+    left.plot(counts[best], bounds[best], "o", color=COLOURS[1], markersize=10, zorder=4)
+    left.set_title(f"the lower bound on log p(X) is highest at K = {counts[best]}")
+    right.set_title("the log likelihood of EM keeps rising")
+    return left.figure
+
+
+@rc_context(STYLE)
+def singularity(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """Four objectives when a component shrinks onto one point of Old Faithful (standardised).
+
+    A dashed line is as high as the sensible maximum.
+    """
+    x, chapter = _standardised(datasets.load("old-faithful").x), maths.singularity
+    left, far, near = Figure(figsize=(13.5, 4.0)).subplots(1, 3)
+    widths = np.geomspace(0.1, 10, 150)
+    alone = evaluate(chapter.single_gaussian_curve, x, widths)
+    left.semilogx(widths, alone, color=COLOURS[0], label="one Gaussian")
+    left.set(title="one Gaussian cannot collapse", ylabel="log likelihood (nats)")
+    left.set_ylim(alone.max() - 4000, alone.max() + 400)
+    panels = {far: np.geomspace(1e-36, 1e-2, 30), near: np.geomspace(1e-2, 3, 150)}
+    plain = {axes: evaluate(chapter.mixture_curve, x, w) for axes, w in panels.items()}
+    floor = {axes: evaluate(chapter.regularised_curve, x, w, 1e-6) for axes, w in panels.items()}
+    for axes, w in panels.items():
+        axes.semilogx(w, plain[axes], color=COLOURS[1], linewidth=4, label="log likelihood")
+        axes.semilogx(w, floor[axes], color=COLOURS[2], linewidth=1.6, label="with reg_covar = 1e-6")
+        posterior = evaluate(partial(_penalised, chapter), x, w, *default_prior(x, 2))
+        axes.semilogx(w, posterior, color=COLOURS[3], linewidth=1.6, label="log posterior (MAP)")
+        axes.axhline(plain[near].max(), color="0.4", linestyle="--", linewidth=1, label="sensible maximum")
+        axes.set_ylim(floor[far].min() - 110, plain[far].max() + 20)
+    far.set(title="a component of a mixture can", ylabel="objective (nats)", xticks=10.0 ** np.arange(-36, 0, 6))
+    near.set_title("near a sensible maximum")
+    left.legend(fontsize=9, loc="lower right")
+    far.legend(fontsize=9, loc="lower left")
+    for axes in (left, far, near):
+        axes.set_xlabel("σ, the width of the component on one point")
+    return left.figure
+
+
+def _penalised(chapter: ModuleType, x: Any, widths: Any, *prior: Any) -> Any:
+    return chapter.penalised_curve(x, widths, MixturePrior(*prior))
+
+
+def plates(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """The graphical models; nothing is computed."""
+    return graphical_models()
+
+
+@rc_context(STYLE)
+def vae_manifold(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """The decoder's images of a grid of codes that share the prior's probability evenly, z = Φ^-1(u)."""
+    codes, (height, width) = ndtri((np.arange(20) + 0.5) / 20), datasets.load("fashion").image_shape
+    down, right = np.meshgrid(codes[::-1], codes, indexing="ij")
+    images = evaluate(trained(maths, "vae of 2").decoder, np.stack([right.ravel(), down.ravel()], axis=1))
+    axes = Figure(figsize=(6.4, 6.4)).subplots()
+    show_sheet(axes, images, (height, width))
+    places = np.round(np.linspace(0, 19, 6)).astype(int)  # as far from one end as from the other
+    labels = [f"{codes[place]:.1f}" for place in places]
+    # image i covers the pixels from 1 + i (width + 1) on: a line of background lies between two
+    axes.set_xticks(places * (width + 1) + (width + 1) / 2, labels)
+    axes.set_yticks((19 - places) * (height + 1) + (height + 1) / 2, labels)
+    axes.set(xlabel="code, dimension 1", ylabel="dimension 2", title="decoded grid, evenly spaced in probability")
+    return axes.figure
+
+
+def vae_latent_space(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """The means of the held-out images' codes."""
+    held_out = datasets.load("fashion").split()[1]
+    codes = evaluate(trained(maths, "vae of 2").encoder, held_out.x.astype(np.float64))[0]
+    return runs.latent_space(codes, held_out.labels, held_out.label_names)
+
+
+def vae_reconstructions(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """Held-out images, one of each class, and what two numbers keep of them."""
+    held_out, model = datasets.load("fashion").split()[1], trained(maths, "vae of 2")
+    x = held_out.x[np.unique(held_out.labels, return_index=True)[1]].astype(np.float64)
+    return runs.reconstructions(x, evaluate(model.decoder, evaluate(model.encoder, x)[0]), held_out.image_shape)
+
+
+def vae_samples(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """The decoder's mean for codes drawn from the prior."""
+    images = evaluate(trained(maths, "vae of 2").decoder, draws.normals(0, "prior", (100, 2)))
+    return runs.samples(images, datasets.load("fashion").image_shape)
+
+
+@rc_context(STYLE)
+def samples_compared(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
+    """The plain autoencoder sampled in two ways, beside the VAE sampled in its one way: codes of 16 dimensions."""
+    data, prior, plain = datasets.load("digits"), draws.normals(0, "prior", (64, 16)), trained(maths, "autoencoder")
+    codes = evaluate(plain.encoder, data.split()[0].x)
+    sheets = {
+        "autoencoder, codes from N(0, I)": evaluate(plain.decoder, prior),
+        "autoencoder, codes from a fitted Gaussian": evaluate(plain.decoder, draws.like(codes, 0, 64)),
+        "VAE, codes from its prior N(0, I)": evaluate(trained(maths, "vae").decoder, prior),
     }
-    with rc_context(STYLE):
-        figure = Figure(figsize=(13, 0.36 * len(shown) + 1.4))
-        left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
-        for kind, (mark, colour, label) in marks.items():
-            places = [i for i, row in enumerate(shown) if row["kind"] == kind]
-            errors = [2 * shown[i]["standard_error"] for i in places]
-            left.errorbar([shown[i]["nats"] for i in places], places, xerr=errors, fmt=mark, color=colour, label=label)
-        left.set_yticks(range(len(shown)), [row["model"] for row in shown], fontsize=9)
-        left.invert_yaxis()
-        left.set(xlabel="nats per held-out image, ± 2 standard errors", title="higher is better, among densities")
-        left.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.2, -0.12), ncols=2)
-        for name, colour in zip(last, COLOURS, strict=False):
-            curve = [r for r in rows if r["model"].startswith(f"{name}: importance")]
-            draws = [int(r["model"].rpartition("= ")[2]) for r in curve]
-            right.semilogx(draws, [r["nats"] for r in curve], marker=".", color=colour, label=name)
-        exact = [r for r in rows if r["model"].endswith("exact")]
-        for row in exact:
-            right.axhline(row["nats"], color="black", linestyle="--", linewidth=1, label="linear VAE, exact")
-        right.set(xlabel="S, draws from q(z|x)", title="the estimate rises with S", ylabel="nats")
-        right.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.4, -0.12), ncols=2)
-        return figure
-
-
-def manifold(images: np.ndarray, image_shape: tuple[int, int], codes: np.ndarray) -> Figure:
-    """Images (T², D) of a T by T grid of codes of two dimensions, ``codes`` (T,) along each."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 6.4))
-        axes = figure.subplots()
-        show_sheet(axes, images, image_shape)
-        t, (height, width) = len(codes), image_shape
-        places = np.unique(np.round(np.linspace(0, t - 1, 6)).astype(int))  # as far from one end as from the other
-        labels = [f"{codes[place]:.1f}" for place in places]
-        # image i covers the pixels from 1 + i (width + 1) on: a line of background lies between two
-        axes.set_xticks(places * (width + 1) + (width + 1) / 2, labels)
-        axes.set_yticks((t - 1 - places) * (height + 1) + (height + 1) / 2, labels)
-        axes.set(xlabel="code, dimension 1", ylabel="dimension 2", title="decoded grid, evenly spaced in probability")
-        return figure
-
-
-def sample_sheets(panels: dict[str, np.ndarray], image_shape: tuple[int, int]) -> Figure:
-    """Sheets of images side by side, with titles."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * len(panels), 4.8))
-        for axes, (title, images) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-            show_sheet(axes, images, image_shape)
-            axes.set_title(title, fontsize=11)
-        return figure
+    figure = Figure(figsize=(12.6, 4.8))
+    for axes, (title, images) in zip(figure.subplots(1, 3), sheets.items(), strict=True):
+        show_sheet(axes, images, data.image_shape)
+        axes.set_title(title, fontsize=11)
+    return figure

@@ -100,6 +100,8 @@ def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, give
 
 def implementation(package: str, names: Sequence[str]) -> SimpleNamespace:
     """The modules of these names of an implementation; ValueError if its framework is not installed."""
+    if package not in FRAMEWORKS.values():
+        raise ValueError(f"{package}: name an implementation, {' or '.join(FRAMEWORKS.values())}")
     try:
         return SimpleNamespace(**{name: importlib.import_module(f"{package}.{name}") for name in names})
     except ModuleNotFoundError as error:

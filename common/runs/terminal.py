@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from common.data.messages import nearest, reason
@@ -39,16 +39,23 @@ def chosen_from(value: str, choices: Sequence[str]) -> str:
     return value
 
 
-def help_shown(argv: Sequence[str], text: str) -> bool:
-    """Print the text if --help was given, and return whether it was. For scripts that have no other flag."""
-    if asked := not {"-h", "--help"}.isdisjoint(argv):
+def command(name: str, text: str, run: Callable[..., int | None], words: Sequence[str], argv: Sequence[str]) -> int:
+    """Run a script that has no flag but --help, which prints ``text``; return its exit code.
+
+    ``run`` takes as many arguments as there are ``words``, which name them. Where the number is wrong, or ``run``
+    raises ValueError or OSError, one line goes to stderr and the exit code is 2.
+    """
+    if not {"-h", "--help"}.isdisjoint(argv):
         print(text.strip())
-    return asked
-
-
-def are_words(argv: Sequence[str], number: int) -> bool:
-    """Whether there are ``number`` arguments and none is a flag."""
-    return len(argv) == number and not any(word.startswith("-") for word in argv)
+        return 0
+    try:
+        if len(argv) != len(words) or any(word.startswith("-") for word in argv):
+            wanted = "name " + " and ".join(words) if words else "takes no arguments"
+            raise ValueError(f"{' '.join(argv)!r}: {wanted}")
+        return run(*argv) or 0
+    except (ValueError, OSError) as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return 2
 
 
 @contextlib.contextmanager

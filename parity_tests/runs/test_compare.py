@@ -28,7 +28,7 @@ SMALL = Settings(
 
 @cache
 def measured(implementation: str) -> dict[str, Row]:
-    rows = compare_models.measure(run_script.implementation(implementation, CHAPTERS), lambda line: None, SMALL)
+    rows = compare_models.measure(run_script.implementation(implementation, CHAPTERS), SMALL)
     return {row.model: row for row in rows}
 
 
@@ -165,12 +165,12 @@ def test_bad_input_gets_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.
     other = report(tmp_path / "b.json", "tf2_impl", settings="large")
     (tmp_path / "half.json").write_text(Path(whole).read_text()[:-99])
     cases = [
-        (compare_report, [], "name two .json files"),
+        (compare_report, [], "name a .json file and another and a folder"),
         (compare_report, [whole, str(tmp_path / "half.json"), str(tmp_path)], "half.json: no comparison"),
         (compare_report, [whole, str(tmp_path / "none.json"), str(tmp_path)], "none.json: no comparison"),
         (compare_report, [whole, other, str(tmp_path)], "measured with other settings; run both anew"),
         (compare_report, [whole, whole, "/proc/out"], "cannot be written"),
-        (compare_models, [], "name an implementation"),
+        (compare_models, [], "name an implementation and"),
         (compare_models, ["jax_impl", "x.json"], "name an implementation"),
         (compare_models, ["pytorch_impl", "/proc/out/x.json"], "cannot be written"),
     ]
