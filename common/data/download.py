@@ -1,10 +1,9 @@
 """MNIST, Fashion-MNIST and KMNIST from the network, once, into the user's cache.
 
-A file is taken from the first mirror that has it, with a limit on its size and on every wait, and goes on to the next
-mirror otherwise. It counts as the data only if its SHA-256 is the known one, and appears in the cache whole or not at
-all, whoever else is fetching it. The SHA-256 is that of the decompressed bytes wherever that is known: the same data
-are about in several compressions. This is done with the standard library: of what is needed here, a downloader such as
-pooch has the cache and the progress bar, and lacks mirrors, limits and sums of decompressed bytes.
+A file is taken from the first mirror that has it, with limits on its size and on every wait. It is accepted only if
+its SHA-256 is the published one, and appears in the cache whole or not at all, whoever else is fetching it. The SHA-256
+is that of the decompressed bytes if it is known, since the same data exist in several compressions. Downloaders such as
+pooch have the cache and the progress bar, and lack mirrors, limits and sums of decompressed bytes.
 """
 
 import contextlib
@@ -28,13 +27,13 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from common.data.messages import reason
+from common.data.messages import InputError, reason
 
 APPLICATION = "mixtures-to-vae"
 SECONDS_WITHOUT_AN_ANSWER = 15.0
 SLOWEST = 1024  # bytes a second, on average over that time
 WAITS = (1.0, 4.0)  # seconds before the second and the third round of all mirrors
-CHUNK = 2**16
+PIECE = 2**16
 
 
 @dataclass(frozen=True)
@@ -59,77 +58,83 @@ class Source:
     files: tuple[RemoteFile, ...]
 
 
-IMAGES, LABELS = 16 + 28 * 28 * 60_000, 8 + 60_000
-TEST_IMAGES, TEST_LABELS = 16 + 28 * 28 * 10_000, 8 + 10_000
+# Of a decompressed file: 60,000 and 10,000 images of 28 x 28 bytes and their labels, each with a header.
+CONTENT_SIZES = (16 + 28 * 28 * 60_000, 8 + 60_000, 16 + 28 * 28 * 10_000, 8 + 10_000)
+FILE_NAMES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+
+
+def _source(mirrors: tuple[str, ...], sizes: tuple[int, ...], sums: tuple[str, ...], of: str) -> Source:
+    described = zip(FILE_NAMES, sizes, CONTENT_SIZES, sums, strict=True)
+    return Source(mirrors, tuple(RemoteFile(name, size, whole, **{of: sha}) for name, size, whole, sha in described))
+
+
 SOURCES = {
-    "mnist": Source(
+    "mnist": _source(
         ("https://storage.googleapis.com/cvdf-datasets/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/"),
+        (9_912_422, 28_881, 1_648_877, 4_542),
         (
-            RemoteFile("train-images-idx3-ubyte.gz", 9_912_422, IMAGES,
-                       "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
-            RemoteFile("train-labels-idx1-ubyte.gz", 28_881, LABELS,
-                       "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
-            RemoteFile("t10k-images-idx3-ubyte.gz", 1_648_877, TEST_IMAGES,
-                       "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
-            RemoteFile("t10k-labels-idx1-ubyte.gz", 4_542, TEST_LABELS,
-                       "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
+        of="content_sha256",
     ),
-    "fashion-mnist": Source(
-        ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
-         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"),
+    "fashion-mnist": _source(
         (
-            RemoteFile("train-images-idx3-ubyte.gz", 26_421_880, IMAGES,
-                       "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
-            RemoteFile("train-labels-idx1-ubyte.gz", 29_515, LABELS,
-                       "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
-            RemoteFile("t10k-images-idx3-ubyte.gz", 4_422_102, TEST_IMAGES,
-                       "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
-            RemoteFile("t10k-labels-idx1-ubyte.gz", 5_148, TEST_LABELS,
-                       "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         ),
+        (26_421_880, 29_515, 4_422_102, 5_148),
+        (
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        ),
+        of="content_sha256",
     ),
-    "kmnist": Source(  # only sums of the compressed files are published
+    "kmnist": _source(
         ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
+        (18_165_135, 29_497, 3_041_136, 5_120),
         (
-            RemoteFile("train-images-idx3-ubyte.gz", 18_165_135, IMAGES,
-                       sha256="51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"),
-            RemoteFile("train-labels-idx1-ubyte.gz", 29_497, LABELS,
-                       sha256="e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17"),
-            RemoteFile("t10k-images-idx3-ubyte.gz", 3_041_136, TEST_IMAGES,
-                       sha256="edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5"),
-            RemoteFile("t10k-labels-idx1-ubyte.gz", 5_120, TEST_LABELS,
-                       sha256="20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"),
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
         ),
+        of="sha256",  # only sums of the compressed files are published
     ),
-}  # fmt: skip
+}
 
 
 def fetch(name: str) -> Path:
-    """The folder that holds the verified files of ``SOURCES[name]``; what it lacks is downloaded, and that is said.
+    """Return the folder that holds the verified files of ``SOURCES[name]``; missing ones are downloaded, with a notice.
 
-    Raises ValueError, in one line that says what to put where, if a file cannot be had.
+    Raises InputError, in one line that says what to put where, if a file cannot be had.
     """
     source, folder = SOURCES[name], cache_folder() / name
     missing = [file for file in source.files if fault(folder / file.name, file) is not None]
     if not missing:
         return folder
-    megabytes = sum(file.size for file in missing) / 1e6
-    print(f"{name}: {len(missing)} file(s) of {megabytes:.1f} MB in all from {_host(source.mirrors[0])} "
-          f"(or a mirror) into {folder}", file=sys.stderr, flush=True)  # fmt: skip
+    what = f"{len(missing)} file(s) of {sum(file.size for file in missing) / 1e6:.1f} MB in all"
+    print(f"{name}: {what} from {_host(source.mirrors[0])} (or a mirror) into {folder}", file=sys.stderr, flush=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file in missing:
             _from_any_mirror(source.mirrors, file, folder)
     except _Unavailable as error:
-        names = ", ".join(file.name for file in missing)
-        raise ValueError(
-            f"data {name!r} could not be downloaded ({error}); get {names} from {source.mirrors[0]} and put them into "
-            f"{folder}, or name a folder that holds them by --data-dir"
-        ) from error
+        files = f"{', '.join(file.name for file in missing)} from {source.mirrors[0]}"
+        remedy = f"get {files} and put them into {folder}, or name a folder that holds them by {{data_dir}}"
+        raise InputError("data", f"could not be downloaded ({error}); {remedy}", name) from error
     except OSError as error:
-        raise ValueError(f"data {name!r}: {folder} cannot be written ({reason(error)}); name a folder that holds the "
-                         "data by --data-dir, or another cache by XDG_CACHE_HOME") from error  # fmt: skip
+        remedy = "name a folder that holds the data by {data_dir}, or another cache by XDG_CACHE_HOME"
+        raise InputError("data", f"{folder} cannot be written ({reason(error)}); {remedy}", name) from error
     return folder
 
 
@@ -150,9 +155,9 @@ def fault(path: Path, file: RemoteFile) -> str | None:
         if file.content_sha256 is None and hashlib.sha256(path.read_bytes()).hexdigest() != file.sha256:
             return "its SHA-256 is not the published one"
         with gzip.open(path) as stream:
-            while size <= file.content_size and (chunk := stream.read(CHUNK)):
-                content.update(chunk)
-                size += len(chunk)
+            while size <= file.content_size and (piece := stream.read(PIECE)):
+                content.update(piece)
+                size += len(piece)
     except (OSError, EOFError, zlib.error) as error:
         return f"it is cut short or damaged ({reason(error)})"
     if size != file.content_size:
@@ -172,34 +177,39 @@ class _Unavailable(Exception):
 
 def _from_any_mirror(mirrors: tuple[str, ...], file: RemoteFile, folder: Path) -> None:
     """Move the verified file into ``folder``, from the first mirror that has it; _Unavailable if none has."""
-    said: dict[str, str] = {}
+    faults: dict[str, str] = {}
     left = list(mirrors)
     for wait in (0.0, *WAITS):
         time.sleep(wait if left else 0.0)
         for mirror in tuple(left):
-            descriptor, beside = tempfile.mkstemp(dir=folder, prefix=f".{file.name}.", suffix=".part")
             try:
-                with open(descriptor, "wb") as into:
-                    for chunk in _chunks(mirror + file.name, file):
-                        into.write(chunk)
-                if what := fault(Path(beside), file):
-                    raise _Unavailable(f"{file.name}: {what}", passing=True)
-                os.replace(beside, folder / file.name)
+                _from_mirror(mirror, file, folder)
                 return
             except _Unavailable as error:
-                said[mirror] = f"{_host(mirror)}: {error}"
+                faults[mirror] = f"{_host(mirror)}: {error}"
                 if not error.passing:
                     left.remove(mirror)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(beside)
-    raise _Unavailable("; ".join(said.values()))
+    raise _Unavailable("; ".join(faults.values()))
 
 
-def _chunks(url: str, file: RemoteFile) -> Iterator[bytes]:
+def _from_mirror(mirror: str, file: RemoteFile, folder: Path) -> None:
+    descriptor, partial = tempfile.mkstemp(dir=folder, prefix=f".{file.name}.", suffix=".part")
+    try:
+        with open(descriptor, "wb") as target:
+            target.writelines(_pieces(mirror + file.name, file))
+        if what := fault(Path(partial), file):
+            raise _Unavailable(f"{file.name}: {what}", passing=True)
+        os.replace(partial, folder / file.name)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+
+
+def _pieces(url: str, file: RemoteFile) -> Iterator[bytes]:
     """The response of ``url``; _Unavailable if it is late, too long or something else."""
     request = urllib.request.Request(url, headers={"User-Agent": APPLICATION, "Accept-Encoding": "identity"})
     most = file.content_size + file.content_size // 1000 + 1024  # what does not compress grows by less
+    expected = f"where about {file.size:,} are expected"
     try:
         with (
             _opener().open(request, timeout=SECONDS_WITHOUT_AN_ANSWER) as answer,
@@ -207,17 +217,17 @@ def _chunks(url: str, file: RemoteFile) -> Iterator[bytes]:
         ):
             announced, received, then, before = answer.length, 0, time.monotonic(), 0
             if announced is not None and announced > most:
-                raise _Unavailable(f"announces {announced:,} bytes where about {file.size:,} are expected")
-            while chunk := answer.read1(CHUNK):  # one wait at most, so that the clock is looked at
-                received += len(chunk)
+                raise _Unavailable(f"announces {announced:,} bytes {expected}")
+            while piece := answer.read1(PIECE):  # one wait at most, so that the clock is read
+                received += len(piece)
                 if received > most:
-                    raise _Unavailable(f"sends more than {most:,} bytes where about {file.size:,} are expected")
+                    raise _Unavailable(f"sends more than {most:,} bytes {expected}")
                 if (seconds := time.monotonic() - then) > SECONDS_WITHOUT_AN_ANSWER:
                     if received - before < SLOWEST * seconds:
                         raise _Unavailable(f"sends less than {SLOWEST} bytes a second", passing=True)
                     then, before = time.monotonic(), received
-                bar.update(len(chunk))
-                yield chunk
+                bar.update(len(piece))
+                yield piece
             if announced is not None and received < announced:
                 raise _Unavailable(f"sends {received:,} bytes where it announced {announced:,}", passing=True)
     except urllib.error.HTTPError as error:
@@ -239,16 +249,9 @@ def _may_pass(cause: Exception | str) -> bool:
 def _opener() -> urllib.request.OpenerDirector:
     """http and https alone, through the proxies that the environment names: no redirect leads to file:// or ftp://."""
     opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.UnknownHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
+    for kind in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
+        opener.add_handler(getattr(urllib.request, f"{kind}Handler")())
+    opener.add_handler(urllib.request.HTTPErrorProcessor())
     return opener
 
 

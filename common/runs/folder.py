@@ -1,4 +1,4 @@
-"""A run's folder: config.json, metrics.jsonl, checkpoint.safetensors and figures.
+"""A run's folder: config.json, metrics.jsonl, checkpoint.safetensors, figures and, if asked for, TensorBoard's file.
 
 ``config.json`` holds every option and the versions, ``metrics.jsonl`` one object per update, and the checkpoint
 appears whole or not at all; ``--resume`` goes on from there, in whichever framework.
@@ -8,9 +8,10 @@ import contextlib
 import json
 import os
 import platform
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,11 +20,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from common.data.messages import reason
+from common.data.messages import InputError, reason
 from common.data.readers import read_json, read_json_lines
 from common.runs import checkpoint
 from common.runs.options import RunOptions
-from common.runs.tensorboard import EVENTS, TensorBoardLog
 
 try:
     import fcntl
@@ -32,6 +32,7 @@ except ImportError:  # Windows
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "tensorflow", "tensorflow-cpu", "keras")
 SECONDS_BETWEEN_SAVES = 10.0
+EVENTS = "events.out.tfevents.*"
 LARGEST_FLOAT = sys.float_info.max
 
 
@@ -55,13 +56,12 @@ class RunFolder:
         self.interrupted = self.asked_to_stop = False
         self.start: tuple[dict[str, np.ndarray], int] | None = None
         self.history: list[dict[str, Any]] = []
-        source = None if chosen.resume is None else Path(chosen.resume)
-        if source is not None:
+        if source := chosen.resume and Path(chosen.resume):
             arrays, step, found = checkpoint.load(source / "checkpoint.safetensors")
             checkpoint.check_architecture(source / "checkpoint.safetensors", found, architecture)
             self.start = arrays, step
             self.history = [row for row in read_metrics(source) if row["step"] <= step]
-        self._in_place = source is not None and source.resolve() == self.path.resolve()
+        self._in_place = bool(source) and source.resolve() == self.path.resolve()
         self._made_folders = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self._has_saved = False
         self._log = self._locked = None
@@ -89,13 +89,12 @@ class RunFolder:
     def steps(self, first: int, last: int, unit: str, rows: int = 0) -> Iterator[int]:
         """Count from first + 1 to last, with a progress bar on a terminal; ends early if the run is interrupted.
 
-        The bar shows how many ``rows`` of data a second a step of so many goes through.
-
-        Raises ValueError if a run to go on with is past the last step already: to do nothing is not what was asked for.
+        A step goes through ``rows`` rows of data, for the bar's rows per second. Raises InputError if a run to go on
+        with is past the last step already: doing nothing is not what was asked for.
         """
         if last < first:
-            raise ValueError(f"--resume {self.options.resume}: {first} {unit}s are done already, and --steps or "
-                             f"--epochs asks for {last}; ask for more, or leave the flag out")  # fmt: skip
+            done = f"{first} {unit}s are done already, and {{steps}} or {{epochs}} asks for {last}"
+            raise InputError("resume", f"{done}; ask for more, or leave the flag out", self.options.resume)
         return self._steps(first, last, unit, rows)
 
     def _steps(self, first: int, last: int, unit: str, rows: int) -> Iterator[int]:
@@ -132,24 +131,22 @@ class RunFolder:
         self._saved = time.perf_counter()
 
     def check_history(self, *names: str) -> None:
-        """ValueError unless each line of the metrics to go on from has the ``names``."""
+        """InputError unless each line of the metrics to go on from has the ``names``."""
         for row in self.history:
-            if lacking := set(names) - row.keys():
-                raise ValueError(f"--resume {self.options.resume}: metrics.jsonl lacks {', '.join(sorted(lacking))} at "
-                                 f"step {row['step']}; restore the file")  # fmt: skip
+            if lacking := ", ".join(sorted(set(names) - row.keys())):
+                problem = f"metrics.jsonl lacks {lacking} at step {row['step']}; restore the file"
+                raise InputError("resume", problem, self.options.resume)
 
     def check_arrays(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """ValueError unless the checkpoint to go on from holds arrays of these names and shapes."""
-        arrays, source = self.start[0], f"--resume {self.options.resume}"
+        """InputError unless the checkpoint to go on from holds arrays of these names and shapes."""
+        arrays, problem = self.start[0], ""
         if differing := arrays.keys() ^ shapes.keys():
-            names = reason(repr(sorted(differing)))
-            raise ValueError(f"{source}: the checkpoint's names differ in {names}; use a run's own")
-        for name, shape in shapes.items():
-            if arrays[name].shape != tuple(shape):
-                raise ValueError(
-                    f"{source}: the checkpoint's {name} has shape {arrays[name].shape}, not {tuple(shape)}; use one a "
-                    "run wrote"
-                )
+            problem = f"the checkpoint's names differ in {reason(repr(sorted(differing)))}"
+        for name in arrays.keys() & shapes.keys():
+            if arrays[name].shape != tuple(shapes[name]):
+                problem = problem or f"the checkpoint's {name} has shape {arrays[name].shape}, not {shapes[name]}"
+        if problem:
+            raise InputError("resume", f"{problem}; use a checkpoint that a run wrote", self.options.resume)
 
     def save_is_due(self) -> bool:
         """Whether the last checkpoint is so old that losing what came after it would hurt."""
@@ -201,9 +198,8 @@ class RunFolder:
             try:
                 fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise ValueError(
-                    f"--out {self.path}: another run is writing there; wait, or choose another folder"
-                ) from error
+                problem = "another run is writing there; wait, or choose another folder"
+                raise InputError("out", problem, str(self.path)) from error
         self._owned = True
 
     def _take_place(self) -> None:
@@ -217,43 +213,42 @@ class RunFolder:
         self._has_saved = True
 
     def _check_room(self) -> None:
-        held = (self.path / "checkpoint.safetensors").exists()
-        if held and not self._in_place and not self.options.overwrite:
-            raise ValueError(f"--out {self.path}: holds a run already; choose another folder or add --overwrite")
+        is_taken = (self.path / "checkpoint.safetensors").exists()
+        if is_taken and not self._in_place and not self.options.overwrite:
+            raise InputError("out", "holds a run already; choose another folder or add {overwrite}", str(self.path))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(
-                f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
-            ) from error
+            problem = f"cannot be written ({error.strerror}); choose another folder"
+            raise InputError("out", problem, str(self.path)) from error
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The options of the run in a folder."""
+    """Return the options of the run in a folder."""
     try:
         return read_json(path / "config.json")
     except ValueError as error:
-        raise ValueError(f"--resume {path}: config.json cannot be read ({error}); name a run's folder") from error
+        raise InputError("resume", f"config.json cannot be read ({error}); name a run's folder", str(path)) from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl, finite numbers with a step and a loss; without a last one cut short."""
+    """Return the lines of a run's metrics.jsonl, finite numbers with a step and a loss; not a last one cut short."""
     rows = read_json_lines(path / "metrics.jsonl")
     for number, row in enumerate(rows, start=1):
         finite = all(type(value) in (int, float) and abs(value) <= LARGEST_FLOAT for value in row.values())
         if not (finite and {"step", "loss"} <= row.keys() and isinstance(row["step"], int) and row["step"] > 0):
-            what = f"line {number} of metrics.jsonl holds no step and loss, or other than finite numbers"
+            what = f"line {number} of metrics.jsonl lacks step or loss, or holds other than finite numbers"
             raise ValueError(f"{path}: {what}; restore the file")
     return rows
 
 
 def versions() -> dict[str, str]:
-    """The versions a result may depend on, of the packages that are installed: one framework is enough."""
-    found = {"python": platform.python_version()}
+    """Return the versions of the packages that a result may depend on, as far as they are installed."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            found[package.removesuffix("-cpu")] = version(package)  # TensorFlow has a build of that name
-    return found
+            installed[package.removesuffix("-cpu")] = version(package)  # TensorFlow has a build of that name
+    return installed
 
 
 class _Bar(tqdm):
@@ -268,3 +263,41 @@ class _Bar(tqdm):
         if self.rows and values["rate"]:
             values["postfix"] = f"{self.rows * values['rate']:,.0f} rows/s"
         return values
+
+
+class TensorBoardLog:
+    """A run's metrics and figures in a new events file, for ``tensorboard --logdir build/runs``."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        for old in folder.glob(EVENTS):
+            old.unlink()
+        self._began = time.time()
+        name = EVENTS.replace("*", f"{int(self._began)}.{socket.gethostname()}.{os.getpid()}")
+        self._writer = RecordWriter(open(folder / name, "wb"))  # noqa: SIM115 (open as long as the run)
+        self._write(file_version="brain.Event:2")
+        self._rows = 0
+
+    def update(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Write the rows of ``history`` that are not in the file yet: a scalar per number, at the row's step."""
+        for row in history[self._rows :]:
+            values = {name: value for name, value in row.items() if name not in ("step", "seconds")}
+            self._write(row["step"], row["seconds"], [{"tag": k, "simple_value": v} for k, v in values.items()])
+        self._rows = len(history)
+        self._writer.flush()
+
+    def picture(self, name: str, step: int, png: bytes) -> None:
+        """Write a picture, which is shown next to the curves."""
+        self._write(step, time.time() - self._began, [{"tag": name, "image": {"encoded_image_string": png}}])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+    def _write(self, step: int = 0, seconds: float = 0.0, values: Sequence[dict] = (), **fields: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        if values:
+            fields["summary"] = {"value": values}
+        self._writer.write(Event(step=step, wall_time=self._began + seconds, **fields).SerializeToString())

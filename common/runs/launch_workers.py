@@ -3,9 +3,8 @@
 python -m common.runs.launch_workers 2 tf2_impl.train_vae --out build/runs/shared
 python -m common.runs.launch_workers 2 pytorch_impl.train_vae --out build/runs/shared
 
-Each process finds in its environment what its framework expects: TF_CONFIG, or what torchrun would set. Across
-machines, set those on each of them, or use torchrun. The exit code is the first worker's that is not 0. If a worker
-fails, the others see that it is gone and stop by themselves.
+The launcher sets the variables that the frameworks read: TF_CONFIG, and those of torchrun. Across machines, set them on
+each machine, or use torchrun. The exit code is the first one that is not 0. If a worker fails, the others stop too.
 """
 
 import importlib.util
@@ -46,41 +45,38 @@ def environment(rank: int, ports: Sequence[int]) -> dict[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Start the workers, wait for all, and pass on what asks them to stop."""
+    """Start the workers, wait for all, and pass on a signal to stop."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] in (["-h"], ["--help"]):
         print(__doc__.strip())
         return 0
-    if len(arguments) < 2 or not arguments[0].isdecimal() or int(arguments[0]) < 1:
-        print("usage: python -m common.runs.launch_workers WORKERS MODULE [ARGUMENT ...]", file=sys.stderr)
-        return 2
-    if int(arguments[0]) > MOST_WORKERS:
-        print(f"common.runs.launch_workers: error: {arguments[0]} workers: at most {MOST_WORKERS}", file=sys.stderr)
-        return 2
     sys.path.insert(0, ROOT)
-    if not _exists(arguments[1]):
-        print(f"common.runs.launch_workers: error: there is no module {arguments[1]}; name one such as "
-              "pytorch_impl.train_gmm", file=sys.stderr)  # fmt: skip
+    if problem := _problem(arguments):
+        print(problem, file=sys.stderr)
         return 2
     ports = free_ports(int(arguments[0]))
     command = [sys.executable, "-m", *arguments[1:]]
     workers = [subprocess.Popen(command, env=environment(rank, ports)) for rank in range(len(ports))]
-
-    def pass_on(number: int, frame: object) -> None:
-        for worker in workers:
-            worker.send_signal(number)
-
-    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGTERM, lambda number, _: [worker.send_signal(number) for worker in workers])
     signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to the workers as well
     codes = [worker.wait() for worker in workers]
     return next((code for code in codes if code), 0)
 
 
-def _exists(module: str) -> bool:
+def _problem(arguments: list[str]) -> str:
+    # The message about arguments that cannot be used; empty if they can.
+    if len(arguments) < 2 or not arguments[0].isdecimal() or int(arguments[0]) < 1:
+        return "usage: python -m common.runs.launch_workers WORKERS MODULE [ARGUMENT ...]"
+    if int(arguments[0]) > MOST_WORKERS:
+        return f"common.runs.launch_workers: error: {arguments[0]} workers: at most {MOST_WORKERS}"
     try:  # imports the packages that the module is in, not the module
-        return importlib.util.find_spec(module) is not None
+        if importlib.util.find_spec(arguments[1]) is not None:
+            return ""
     except (ImportError, ValueError):
-        return False
+        pass
+    return (
+        f"common.runs.launch_workers: error: there is no module {arguments[1]}; name one such as pytorch_impl.train_gmm"
+    )
 
 
 if __name__ == "__main__":

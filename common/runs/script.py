@@ -1,7 +1,7 @@
-"""A training loop's surroundings: options, data, devices and workers before it; signals, errors and exit codes after.
+"""What surrounds a training loop: options, data, devices and workers before it; signals, errors and exit codes after.
 
-An interrupted run stops between two updates, writes its checkpoint and ends. Whatever is wrong with the arguments or
-the data is said in one line, before the run's folder is touched.
+An interrupted run stops between two updates, writes its checkpoint and ends. A fault in the arguments or the data is
+reported in one line, before the run's folder is touched.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def main(
     train: Callable[[RunFolder, Any], None],
     argv: Sequence[str] | None,
 ) -> int:
-    """One run of a training script; returns the exit code: 0, 2 for bad arguments or input, 130 when interrupted.
+    """Run a training script and return the exit code: 0, 2 for bad arguments or input, 130 when interrupted.
 
     ``prepare(options)`` loads and checks the data, and says what architecture they need, before the folder is touched;
     ``train(run, data)`` does the rest.
@@ -60,15 +60,7 @@ def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, give
             chosen = options.resumed(chosen, given, read_config(Path(chosen.resume)))
         data, architecture = prepare(chosen)
         package = prog.partition(".")[0]
-        if chosen.verbose:
-            os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"  # before TensorFlow is imported
-        silence = contextlib.nullcontext if chosen.verbose else without_native_stderr
-        with silence():
-            backend = implementation(package, ["backend"]).backend
-        in_chunks = getattr(data, "in_chunks", False)
-        backend.set_up(chosen.device, chosen.threads, in_chunks)  # refused here, before the folder is touched
-        with silence():
-            workers = importlib.import_module(f"{package}.distributed").join(chosen.device)
+        workers = _set_up(package, chosen, getattr(data, "in_chunks", False))
         chosen.check_workers(workers.size)
         run = RunFolder(chosen, package, architecture, workers)
         _stop_between_steps(run)
@@ -81,13 +73,13 @@ def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, give
         return 130 if run.interrupted else 0
     except (ValueError, OSError) as error:
         message = error.on_command_line(FLAGS, vars(chosen)) if isinstance(error, InputError) else str(error)
-        if run is not None and isinstance(error, ConnectionError):  # a worker is lost
+        is_lost_worker = run is not None and isinstance(error, ConnectionError)
+        if is_lost_worker:
             saved = f" with --resume {run.path}" if (run.path / "checkpoint.safetensors").exists() else ""
-            print(f"{prog}: error: {message}; start all again{saved}", file=sys.stderr)
-            return 1
-        if workers is None or workers.rank == 0:
+            message = f"{message}; start all again{saved}"
+        if is_lost_worker or workers is None or workers.rank == 0:
             print(f"{prog}: error: {message}", file=sys.stderr)
-        return 2
+        return 1 if is_lost_worker else 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
@@ -98,8 +90,20 @@ def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, give
             workers.leave()
 
 
+def _set_up(package: str, chosen: RunOptions, in_chunks: bool) -> Any:
+    """Load the framework, prepare the device and return the workers of the run."""
+    if chosen.verbose:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"  # before TensorFlow is imported
+    silence = contextlib.nullcontext if chosen.verbose else without_native_stderr
+    with silence():
+        pages = implementation(package, ["backend", "distributed"])
+    pages.backend.set_up(chosen.device, chosen.threads, in_chunks)
+    with silence():
+        return pages.distributed.join(chosen.device)
+
+
 def implementation(package: str, names: Sequence[str]) -> SimpleNamespace:
-    """The modules of these names of an implementation; ValueError if its framework is not installed."""
+    """Return the modules of these names of an implementation; ValueError if its framework is not installed."""
     if package not in FRAMEWORKS.values():
         raise ValueError(f"{package}: name an implementation, {' or '.join(FRAMEWORKS.values())}")
     try:

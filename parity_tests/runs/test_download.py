@@ -202,7 +202,7 @@ def test_a_mirror_at_fault_is_left_for_the_next(
     with pytest.raises(ValueError, match=message) as error:
         download.fetch("mnist")
     assert "\n" not in str(error.value)
-    for part in ("data 'mnist' could not be downloaded", ONE[0], "/faulty/", str(cache), "--data-dir"):
+    for part in ("data='mnist' could not be downloaded", ONE[0], "/faulty/", str(cache), "data_dir"):
         assert part in str(error.value)
     assert list(cache.iterdir()) == []
     if "redirects" not in kind:
@@ -276,7 +276,7 @@ def test_a_cache_that_cannot_be_written(
 ) -> None:
     mnist(server.mirror("a", whole), files=ONE)
     (tmp_path / "cache").write_text("in the way")
-    with pytest.raises(ValueError, match=r"cannot be written \(.*--data-dir, or another cache by XDG_CACHE_HOME"):
+    with pytest.raises(ValueError, match=r"cannot be written \(.*data_dir, or another cache by XDG_CACHE_HOME"):
         download.fetch("mnist")
     (tmp_path / "cache").unlink()
 
@@ -306,7 +306,7 @@ def test_a_script_that_cannot_download_says_what_to_do(
     assert pytorch_impl.train_vae.main(arguments) == 2
     said, error = capsys.readouterr().err.splitlines()
     assert said.startswith("mnist: 4 file(s)")
-    assert "error: data 'mnist' could not be downloaded (127.0.0.1:" in error
+    assert "error: --data mnist: could not be downloaded (127.0.0.1:" in error
     assert not (tmp_path / "run").exists()
     for name, body in BODY.items():  # as the line says
         (cache / name[1:]).write_bytes(body)

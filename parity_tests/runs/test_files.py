@@ -403,7 +403,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "metrics of deep nesting": ("metrics", lambda: b'{"a":' * 10**5 + b"\n", "line 1 cannot be read as JSON"),
     "metrics of one line": ("metrics", lambda: b" " * 10**8, "line 1 is longer than"),
     "metrics with NaN": ("metrics", lambda: b'{"step": 1, "loss": NaN}\n', "other than finite numbers"),
-    "metrics without loss": ("metrics", lambda: b'{"step": 1}\n', "no step and loss"),
+    "metrics without loss": ("metrics", lambda: b'{"step": 1}\n', "lacks step or loss"),
     "metrics of a huge number": ("metrics", lambda: b'{"step": 1, "loss": 1' + b"0" * 400 + b"}\n", "finite"),
 }
 

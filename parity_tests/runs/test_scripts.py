@@ -323,7 +323,7 @@ BAD = {
     "channels of dense": ("vae", "--channels 4", "--channels 4: only a conv model has them; leave it out or add"),
     "zero channels": ("vae", "--model conv --channels 0", "--channels 0: must be at least 1"),
     "labels of a named set": ("gmm", "--label-column -1", "--pixel-max apply to files only"),
-    "columns that are not there": ("gmm", "--data {nan2} --columns 1,7", "has 2 column(s) and none that is '7'"),
+    "columns that are not there": ("gmm", "--data {nan2} --columns 1,7", "'7' is not one of the 2 column(s)"),
     "labels that are none": ("gmm", "--data {nan2} --label-column 3", "--label-column 3: "),
     "bytes, not told": ("vae", "--data {line}", "or say what a white one has by --pixel-max"),
     "zero white": ("vae", "--pixel-max 0", "--pixel-max 0.0: must be at least"),
