@@ -26,11 +26,7 @@ from parity_tests.bench.measure import measure, table
 
 THREADS = 2
 BUILD = Path("build")
-FAMILIES = {
-    "em": em,
-    "vae": vae,
-    "scaling": scaling,
-}  # a family that is added here is measured, printed and written with the rest
+FAMILIES = {"em": em, "vae": vae, "scaling": scaling}  # each is measured, printed and written
 
 
 def main() -> None:
@@ -47,17 +43,17 @@ def main() -> None:
         if len(options.families) == 1:
             measured = measure_family(family, options.repeats, options.quick)
         else:  # a process each, since TensorFlow cannot divide its threads in two ways
-            own = [family, "--repeats", str(options.repeats), *["--quick"] * options.quick]
-            subprocess.run([sys.executable, "-m", "parity_tests.bench", *own], check=True)
+            again = [family, "--repeats", str(options.repeats), *["--quick"] * options.quick]
+            subprocess.run([sys.executable, "-m", "parity_tests.bench", *again], check=True)
             measured = json.loads((BUILD / "bench.json").read_text())["rows"]
         rows += measured
         write(rows)
     print("\n" + table(rows))
     for framework, peer, speedups in by_peer(rows):
-        print(f"{framework} against {peer}, float64: {' '.join(f'{s:.1f}' for s in speedups)} times faster, "
-              f"geometric mean {np.exp(np.mean(np.log(speedups))):.1f}")  # fmt: skip
-    if any(row["work"].startswith("EM") for row in rows):
-        speedups_figure(rows).savefig(BUILD / "bench.png")
+        mean, each = np.exp(np.mean(np.log(speedups))), " ".join(f"{s:.1f}" for s in speedups)
+        print(f"{framework} against {peer}, float64: {each} times faster, geometric mean {mean:.1f}")
+    if chosen := em_rows(rows):
+        speedups_figure(chosen).savefig(BUILD / "bench.png")
     if "scaling" in options.families:
         scaling.figure(rows).savefig(BUILD / "bench_scaling.png")
     print(f"rows in {BUILD / 'bench.json'}, figures in {BUILD}/bench*.png")
@@ -83,11 +79,17 @@ def write(rows: list[dict[str, Any]]) -> None:
     (BUILD / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
+def em_rows(rows: list[dict[str, Any]], dtype: str = "float") -> list[dict[str, Any]]:
+    """The rows of EM with a peer."""
+    return [row for row in rows if row["work"].startswith("EM") and row["dtype"].startswith(dtype) and row["peer"]]
+
+
 def by_peer(rows: list[dict[str, Any]]) -> list[tuple[str, str, list[float]]]:
     """The speedups of the EM rows in float64, of each framework over each peer."""
-    chosen = [row for row in rows if row["work"].startswith("EM") and row["dtype"] == "float64" and row["peer"]]
-    pairs = dict.fromkeys((row["framework"], row["peer"]) for row in chosen)
-    return [(f, p, [r["speedup"] for r in chosen if (r["framework"], r["peer"]) == (f, p)]) for f, p in pairs]
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in em_rows(rows, "float64"):
+        found.setdefault((row["framework"], row["peer"]), []).append(row["speedup"])
+    return [(*pair, speedups) for pair, speedups in found.items()]
 
 
 def speedups_figure(rows: list[dict[str, Any]]) -> Figure:
@@ -95,7 +97,7 @@ def speedups_figure(rows: list[dict[str, Any]]) -> Figure:
     with rc_context(STYLE):
         drawn = Figure(figsize=(11, 4.6))
         for axes, dtype in zip(drawn.subplots(1, 2), ("float64", "float32"), strict=True):
-            chosen = [r for r in rows if r["work"].startswith("EM") and r["dtype"] == dtype and r["peer"]]
+            chosen = em_rows(rows, dtype)
             bars = list(dict.fromkeys((r["shape"], r["peer"]) for r in chosen))
             for side, (framework, name) in enumerate((("pytorch", "PyTorch"), ("tf2", "TensorFlow"))):
                 mine = {(r["shape"], r["peer"]): r["speedup"] for r in chosen if r["framework"] == framework}

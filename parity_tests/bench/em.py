@@ -7,7 +7,9 @@ is the two matrix products of every chunk and nothing else.
 import math
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,31 +43,19 @@ def em_case(n: int, d: int, k: int, dtype: str, iterations: int, peers: tuple[st
     """EM on a table of n points, d features, k components."""
     x = datasets.synthetic_mixture(n, k, d, 4.0, seed=1).x.astype(dtype)
     rows = np.linspace(0, n - 1, k).astype(int)
-    arguments = dict(n_components=k, tol=0, max_iter=iterations, init_params="random", random_state=0)
+    arguments = dict(n_components=k, tol=0, reg_covar=1e-3, max_iter=iterations, init_params="random", random_state=0)
     arguments |= dict(weights_init=np.full(k, 1 / k, dtype), means_init=x[rows])
     arguments |= dict(precisions_init=np.stack([np.eye(d, dtype=dtype) / 4] * k))
-    ours = {"pytorch": torch_estimators.GaussianMixture, "tf2": tf_estimators.GaussianMixture}
+    estimators = {"pytorch": torch_estimators.GaussianMixture, "tf2": tf_estimators.GaussianMixture}
     found = {"scikit-learn": lambda: fit(SklearnMixture, arguments, x)} if "numpy" in peers else {}
     if "torch" in peers:
         tensors = {name: torch.tensor(v) if isinstance(v, np.ndarray) else v for name, v in arguments.items()}
-        on_torch = torch.tensor(x)
-
-        def scikit_learn_on_torch() -> float:
-            with sklearn.config_context(array_api_dispatch=True):
-                return fit(SklearnMixture, tensors, on_torch)
-
-        found["scikit-learn on torch"] = scikit_learn_on_torch
+        found["scikit-learn on torch"] = partial(scikit_learn_on_torch, tensors, torch.tensor(x))
     if "pomegranate" in peers and dtype == "float32" and (peer := pomegranate(arguments, x)):
         found["pomegranate"] = peer
-    return Case(
-        f"EM, {iterations} iterations",
-        f"{n} x {d} x {k}",
-        dtype,
-        {name: lambda Mixture=Mixture: fit(Mixture, arguments, x) for name, Mixture in ours.items()},
-        found,
-        floors(n, d, k, dtype, iterations),
-        lambda results: check_bounds(results, dtype),
-    )
+    ours = {name: partial(fit, Mixture, arguments, x) for name, Mixture in estimators.items()}
+    bounds, work = partial(check_bounds, dtype=dtype), f"EM, {iterations} iterations"
+    return Case(work, f"{n} x {d} x {k}", dtype, ours, found, floors(n, d, k, dtype, iterations), bounds)
 
 
 def fit(Mixture: type, arguments: dict[str, Any], x: Any) -> float:
@@ -73,6 +63,12 @@ def fit(Mixture: type, arguments: dict[str, Any], x: Any) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return float(Mixture(**arguments).fit(x).lower_bound_)
+
+
+def scikit_learn_on_torch(arguments: dict[str, Any], x: torch.Tensor) -> float:
+    """The same by scikit-learn, on tensors."""
+    with sklearn.config_context(array_api_dispatch=True):
+        return fit(SklearnMixture, arguments, x)
 
 
 def check_bounds(results: dict[str, Any], dtype: str) -> None:
@@ -98,9 +94,8 @@ def pomegranate(arguments: dict[str, Any], x: np.ndarray) -> Callable[[], None] 
 
     def run() -> None:
         components = [Normal(torch.tensor(m), torch.tensor(c)) for m, c in zip(means, covariances, strict=True)]
-        model = GeneralMixtureModel(components, priors=torch.tensor(arguments["weights_init"]), tol=-math.inf,
-                                    max_iter=arguments["max_iter"])  # fmt: skip
-        model.fit(data)
+        weights, iterations = torch.tensor(arguments["weights_init"]), arguments["max_iter"]
+        GeneralMixtureModel(components, priors=weights, tol=-math.inf, max_iter=iterations).fit(data)
 
     return run
 
@@ -111,14 +106,12 @@ def floors(n: int, d: int, k: int, dtype: str, iterations: int) -> dict[str, Cal
     number = iterations * -(-n // rows)
     theta, table, gamma = (np.ones(shape, dtype) for shape in ((k, p), (p, rows), (k, rows)))
 
-    def in_torch() -> None:
-        a, b, c = map(torch.tensor, (theta, table, gamma))
-        for _ in torch_backend.in_order(lambda _: (a @ b, c @ b.T), range(number)):
-            pass
-
-    def in_tf() -> None:
-        a, b, c = map(tf.constant, (theta, table, gamma))
-        for _ in tf_backend.in_order(lambda _: (a @ b, tf.matmul(c, b, transpose_b=True)), range(number)):
-            pass
-
-    return {"pytorch": in_torch, "tf2": in_tf}
+    a, b, c = map(torch.tensor, (theta, table, gamma))
+    tf_a, tf_b, tf_c = map(tf.constant, (theta, table, gamma))
+    return {
+        "pytorch": lambda: deque(torch_backend.in_order(lambda _: (a @ b, c @ b.T), range(number)), maxlen=0),
+        "tf2": lambda: deque(
+            tf_backend.in_order(lambda _: (tf_a @ tf_b, tf.matmul(tf_c, tf_b, transpose_b=True)), range(number)),
+            maxlen=0,
+        ),
+    }

@@ -30,53 +30,42 @@ class Case:
 
 def measure(case: Case, repeats: int) -> list[dict[str, Any]]:
     """A row for every framework and peer: median seconds of each, their ratio, and the share of the floor in ours."""
-    contenders = {("ours", name): call for name, call in case.ours.items()}
-    contenders |= {("peer", name): call for name, call in case.peers.items()}
-    contenders |= {("floor", name): call for name, call in case.floors.items()}
-    first, seconds = {}, {key: [] for key in contenders}
-    results = {}
-    for key, call in contenders.items():
-        first[key], result = _timed(call)
-        if key[0] != "floor":
-            results[" ".join(key)] = result
-    case.agree(results)
-    for _ in range(repeats):
-        for key, call in contenders.items():
-            seconds[key].append(_timed(call)[0])
-    median = {key: statistics.median(values) for key, values in seconds.items()}
+    sides = {"ours": case.ours, "peer": case.peers, "floor": case.floors}
+    contenders = {(side, name): call for side, calls in sides.items() for name, call in calls.items()}
+    first = {key: timed(call) for key, call in contenders.items()}
+    case.agree({" ".join(key): result for key, (_, result) in first.items() if key[0] != "floor"})
+    turns = [{key: timed(call)[0] for key, call in contenders.items()} for _ in range(repeats)]
+    median = {key: statistics.median(turn[key] for turn in turns) for key in contenders}
     rows = []
     for framework in case.ours:
         ours, floor = median["ours", framework], median.get(("floor", framework))
         shared = dict(work=case.work, framework=framework, shape=case.shape, dtype=case.dtype, seconds=ours)
-        shared["first_call_more"] = first["ours", framework] - ours
+        shared |= dict(floor_seconds=floor, fraction_of_floor=floor and floor / ours)
+        shared["first_call_more"] = first["ours", framework][0] - ours
         for peer in case.peers or [None]:
-            theirs = None if peer is None else median["peer", peer]
-            rows.append(
-                shared
-                | dict(peer=peer, peer_seconds=theirs, speedup=None if theirs is None else theirs / ours)
-                | dict(floor_seconds=floor, fraction_of_floor=None if floor is None else floor / ours)
-            )
+            theirs = median.get(("peer", peer))
+            rows.append(shared | dict(peer=peer, peer_seconds=theirs, speedup=theirs and theirs / ours))
     return rows
 
 
-COLUMNS = {
-    "work": "work", "shape": "shape", "dtype": "dtype", "framework": "framework", "seconds": "seconds",
-    "peer": "peer", "peer_seconds": "its seconds", "speedup": "times faster",
-    "fraction_of_floor": "share of floor", "first_call_more": "first call +s",
-}  # fmt: skip
+# The headings of the table, by what a row calls its fields.
+HEADINGS = dict(work="work", shape="shape", dtype="dtype", framework="framework", seconds="seconds", peer="peer")
+HEADINGS |= dict(peer_seconds="its seconds", speedup="times faster", fraction_of_floor="share of floor")
+HEADINGS |= dict(first_call_more="first call +s")
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """The rows as text."""
-    lines = [tuple(COLUMNS.values())]
+    lines = [tuple(HEADINGS.values())]
     for row in rows:
-        cells = (row[name] for name in COLUMNS)
+        cells = (row[name] for name in HEADINGS)
         lines.append(tuple("" if c is None else f"{c:.3g}" if isinstance(c, float) else str(c) for c in cells))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """The seconds of a call, and its result."""
     start = time.perf_counter()
     result = call()
     return time.perf_counter() - start, result

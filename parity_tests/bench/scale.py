@@ -36,22 +36,22 @@ print(time.perf_counter() - start, peak() - imports, mixture.lower_bound_)
 def main() -> int:
     """Fit the file in a fresh process of each framework; 1 if one of them takes more memory than it may."""
     parser = argparse.ArgumentParser(prog="parity_tests.bench.scale", description=__doc__)
-    parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--components", type=int, default=8)
-    parser.add_argument("--iterations", type=int, default=10)
+    for name, default in (("rows", 5_000_000), ("components", 8), ("iterations", 10)):
+        parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     write(options.rows)
     worst = 0.0
     for package in ("pytorch_impl", "tf2_impl"):
         arguments = [str(FILE), str(options.components), str(options.iterations)]
-        result = subprocess.run([sys.executable, "-c", FIT.format(package=package), *arguments],
-                                capture_output=True, text=True, check=False)  # fmt: skip
+        command = [sys.executable, "-c", FIT.format(package=package), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             sys.exit(result.stderr)
         seconds, memory, bound = map(float, result.stdout.split())
         worst = max(worst, memory)
-        print(f"{package}: {options.rows:,} x 16, K = {options.components}, {options.iterations} iterations: "
-              f"{seconds:.1f} s, {memory:.0f} MB above the imports ({LIMIT} allowed), bound {bound:.9f}")  # fmt: skip
+        size = f"{options.rows:,} x 16, K = {options.components}, {options.iterations} iterations"
+        needed = f"{memory:.0f} MB above the imports ({LIMIT} allowed)"
+        print(f"{package}: {size}: {seconds:.1f} s, {needed}, bound {bound:.9f}")
     return int(worst > LIMIT)
 
 

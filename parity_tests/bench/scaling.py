@@ -33,12 +33,10 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
         drawn = Figure(figsize=(11, 3.8))
         for axes, axis in zip(drawn.subplots(1, 3, sharey=True), GRIDS, strict=True):
             chosen = [row for row in rows if row["work"] == f"scaling with {axis}"]
-            lines = {
-                "scikit-learn": [(row["shape"], row["peer_seconds"]) for row in chosen if row["framework"] == "tf2"]
-            }
-            for framework, name in (("pytorch", "PyTorch"), ("tf2", "TensorFlow")):
-                lines[name] = [(row["shape"], row["seconds"]) for row in chosen if row["framework"] == framework]
-            for (name, points), colour in zip(lines.items(), (COLOURS[-1], *COLOURS[1::-1]), strict=True):
+            sides = {"scikit-learn": ("tf2", "peer_seconds"), "PyTorch": ("pytorch", "seconds")}
+            sides |= {"TensorFlow": ("tf2", "seconds")}
+            for (name, (framework, column)), colour in zip(sides.items(), (COLOURS[-1], *COLOURS[1::-1]), strict=True):
+                points = [(row["shape"], row[column]) for row in chosen if row["framework"] == framework]
                 sizes = [int(shape.split(" x ")["NDK".index(axis)]) for shape, _ in points]
                 axes.loglog(sizes, np.array([s for _, s in points]) / ITERATIONS, "o-", color=colour, label=name)
                 axes.set_xticks(sizes, [f"{size:,}" for size in sizes])

@@ -6,7 +6,6 @@ backward pass and nothing else.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -73,12 +72,10 @@ def epochs(n: int, step: Callable[[np.ndarray, np.ndarray], float]) -> Callable[
 
 def ours_in_torch(x: np.ndarray) -> Callable[[], float]:
     """The step of `pytorch_impl.train_vae`."""
-    model = torch_vae.VAE(DATA, LATENT, HIDDEN, "relu")
+    model, images = torch_vae.VAE(DATA, LATENT, HIDDEN, "relu"), torch.tensor(x)
     parameters = torch_networks.named_parameters(model)
     torch_networks.import_parameters(model, draws.initial_values(0, {n: p.shape for n, p in parameters.items()}))
     optimizer = torch_optimizer.Adam(parameters)
-
-    images = torch.tensor(x)
 
     def step(rows: np.ndarray, noise: np.ndarray) -> float:
         bound, gradients = torch_vae.loss_and_gradients(model, images[torch.tensor(rows)], torch.tensor(noise))
@@ -90,7 +87,7 @@ def ours_in_torch(x: np.ndarray) -> Callable[[], float]:
 
 def ours_in_tensorflow(x: np.ndarray) -> Callable[[], float]:
     """The step of `tf2_impl.train_vae`, one graph that XLA compiles."""
-    model = tf_vae.VAE(DATA, LATENT, HIDDEN, "relu")
+    model, images = tf_vae.VAE(DATA, LATENT, HIDDEN, "relu"), tf.constant(x)
     shapes = {name: value.shape for name, value in tf_networks.export_parameters(model).items()}
     tf_networks.import_parameters(model, draws.initial_values(0, shapes))
     optimizer = tf_optimizer.Adam(tf_networks.named_parameters(model))
@@ -101,47 +98,33 @@ def ours_in_tensorflow(x: np.ndarray) -> Callable[[], float]:
         optimizer.apply(gradients, corrections)
         return bound
 
-    images = tf.constant(x)
-
     def step(rows: np.ndarray, noise: np.ndarray) -> float:
         return -float(training_step(tf.gather(images, rows), tf.constant(noise), optimizer.count_step()).elbo)
 
     return epochs(len(x), step)
 
 
-class TorchExample(nn.Module):
-    """A VAE as PyTorch's own examples write it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden, self.out = nn.Linear(DATA, HIDDEN), nn.Linear(HIDDEN, DATA)
-        self.mean, self.log_var, self.code = (
-            nn.Linear(HIDDEN, LATENT),
-            nn.Linear(HIDDEN, LATENT),
-            nn.Linear(LATENT, HIDDEN),
-        )
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        h = F.relu(self.hidden(x))
-        mean, log_var = self.mean(h), self.log_var(h)
-        z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_var)
-        return torch.sigmoid(self.out(F.relu(self.code(z)))), mean, log_var
-
-
 def torch_example(x: np.ndarray) -> Callable[[], float]:
-    """A loop over a DataLoader, with the library's loss and optimiser."""
+    """A loop over a DataLoader, with the library's loss and optimiser, as PyTorch's own examples write it."""
     torch.manual_seed(0)
-    model = TorchExample()
-    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in LAYERS)
+    adam = torch.optim.Adam(layers.parameters(), lr=1e-3)
     loader = DataLoader(TensorDataset(torch.tensor(x)), batch_size=BATCH, shuffle=True)
+
+    def loss_of(batch: torch.Tensor) -> torch.Tensor:
+        hidden, mean, log_var, code, out = layers
+        h = F.relu(hidden(batch))
+        mean, log_var = mean(h), log_var(h)
+        z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_var)
+        pixels = torch.sigmoid(out(F.relu(code(z))))
+        reconstruction = F.binary_cross_entropy(pixels, batch, reduction="sum")
+        return reconstruction - 0.5 * torch.sum(1 + log_var - mean.pow(2) - log_var.exp())
 
     def epoch() -> float:
         total = 0.0
         for (batch,) in loader:
             adam.zero_grad()
-            pixels, mean, log_var = model(batch)
-            reconstruction = F.binary_cross_entropy(pixels, batch, reduction="sum")
-            loss = reconstruction - 0.5 * torch.sum(1 + log_var - mean.pow(2) - log_var.exp())
+            loss = loss_of(batch)
             (loss / len(batch)).backward()
             adam.step()
             total += loss.item()
@@ -155,23 +138,17 @@ class KerasExample(keras.Model):
 
     def __init__(self) -> None:
         super().__init__()
-        self.hidden = keras.layers.Dense(HIDDEN, activation="relu")
-        self.mean, self.log_var = keras.layers.Dense(LATENT), keras.layers.Dense(LATENT)
-        self.code = keras.layers.Dense(HIDDEN, activation="relu")
-        self.out = keras.layers.Dense(DATA, activation="sigmoid")
+        activations = ("relu", None, None, "relu", "sigmoid")
+        self.parts = [keras.layers.Dense(size, a) for (_, size), a in zip(LAYERS, activations, strict=True)]
         self.loss_tracker = keras.metrics.Mean(name="loss")
 
-    @property
-    def metrics(self) -> list[Any]:
-        return [self.loss_tracker]
-
     def train_step(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        hidden, mean, log_var, code, out = self.parts
         with tf.GradientTape() as tape:
-            h = self.hidden(x)
-            mean, log_var = self.mean(h), self.log_var(h)
+            h = hidden(x)
+            mean, log_var = mean(h), log_var(h)
             z = mean + tf.exp(0.5 * log_var) * tf.random.normal(tf.shape(mean))
-            pixels = self.out(self.code(z))
-            reconstruction = DATA * tf.reduce_mean(keras.losses.binary_crossentropy(x, pixels))
+            reconstruction = DATA * tf.reduce_mean(keras.losses.binary_crossentropy(x, out(code(z))))
             kl = -0.5 * tf.reduce_mean(tf.reduce_sum(1 + log_var - tf.square(mean) - tf.exp(log_var), axis=1))
             loss = reconstruction + kl
         gradients = tape.gradient(loss, self.trainable_weights)
@@ -204,9 +181,8 @@ def torch_floor(steps: int) -> Callable[[], None]:
 
 def tensorflow_floor(steps: int) -> Callable[[], None]:
     """The matrix products of so many steps."""
-    tables = [
-        (tf.random.uniform((BATCH, i)), tf.random.uniform((i, o)), tf.random.uniform((BATCH, o))) for i, o in LAYERS
-    ]
+    uniform = tf.random.uniform
+    tables = [(uniform((BATCH, i)), uniform((i, o)), uniform((BATCH, o))) for i, o in LAYERS]
 
     @tf.function
     def products() -> list[tf.Tensor]:

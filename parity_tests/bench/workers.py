@@ -42,17 +42,14 @@ def main() -> None:
     for package in ("pytorch_impl", "tf2_impl"):
         ports = free_ports(WORKERS)
         command = [sys.executable, "-m", "parity_tests.bench.workers", package]
-        started = [
-            subprocess.Popen(command, env=environment(rank, ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            for rank in range(WORKERS)
-        ]
-        told = [process.communicate() for process in started]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        started = [subprocess.Popen(command, env=environment(rank, ports), **pipes) for rank in range(WORKERS)]
+        outputs = [process.communicate() for process in started]
         if any(process.returncode for process in started):
-            raise SystemExit(told[0][1].decode())
-        for what, seconds in json.loads(told[0][0].splitlines()[-1]).items():
+            raise SystemExit(outputs[0][1].decode())
+        for what, seconds in json.loads(outputs[0][0].splitlines()[-1]).items():
             size, dtype = SIZES[what]
-            width = size * int(dtype[-2:]) // 8
-            print(f"{what:<40}{package:<14}{width:>12,}{1000 * seconds:>14.2f}")
+            print(f"{what:<40}{package:<14}{size * int(dtype[-2:]) // 8:>12,}{1000 * seconds:>14.2f}")
 
 
 if __name__ == "__main__":
