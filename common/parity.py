@@ -52,13 +52,11 @@ def difference(a: np.ndarray, b: np.ndarray) -> Difference:
         return Difference(0.0, 0.0, 0.0, 0, 1.0)
     if a.dtype.kind in "iub":
         a, b = a.astype(np.float64), b.astype(np.float64)
-    apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
-    max_abs, scale = float(apart.max()), float(np.max(np.abs(a)))
-    if scale == 0:
-        nmax = l2 = 0.0 if max_abs == 0 else np.inf
-    else:
-        # divided by the scale first: the square of a number of 1e-200 is zero
-        nmax, l2 = max_abs / scale, float(np.linalg.norm(apart / scale) / np.linalg.norm(a.astype(np.float64) / scale))
+    apart, size = np.abs(a.astype(np.float64) - b.astype(np.float64)), np.abs(a.astype(np.float64))
+    max_abs, scale = float(apart.max()), float(size.max())
+    nmax = l2 = 0.0 if max_abs == 0 else np.inf
+    if scale > 0:  # divided by the scale first: the square of a number of 1e-200 is zero
+        nmax, l2 = max_abs / scale, float(np.linalg.norm(apart / scale) / np.linalg.norm(size / scale))
     bit_equal = float(np.mean(a.view(_bits(a)) == b.view(_bits(b))))
     return Difference(max_abs, nmax, l2, int(ulp_distance(a, b).max()), bit_equal)
 
@@ -121,36 +119,39 @@ def check_values(
     AssertionError that names the first tensor that is further apart than rounding explains, ValueError if names, shapes
     or dtypes differ or an entry is not finite.
     """
-    ours, theirs = _named(ours), _named(theirs)
+    ours, theirs, moved = _named(ours), _named(theirs), None if moved is None else _named(moved)
     if ours.keys() != theirs.keys():
         raise ValueError(f"{sorted(ours.keys() ^ theirs.keys())} are not in both: give both the same names")
-    found = {}
+    apart = {}
     for name, a in ours.items():
-        b = theirs[name]
-        if a is None or b is None:
-            if a is not b:
-                raise AssertionError(f"{name}{where}: None in {'ours' if a is None else 'theirs'}, not in the other")
-            found[name] = Difference(0.0, 0.0, 0.0, 0, 1.0)
-            continue
+        noise = moved[name] if moved is not None and a is not None and a.dtype.kind == "f" else None
         try:
-            found[name] = difference(a, b)
+            apart[name], problem = _compared(a, theirs[name], condition, noise)
         except ValueError as error:
             raise ValueError(f"{name}{where}: {error}") from None
-        if a.dtype.kind != "f":
-            if not np.array_equal(a, b):
-                raise AssertionError(f"{name}{where}: {np.sum(a != b)} of {a.size} whole numbers differ")
-            continue
-        if moved is not None:
-            ratio = noise_floor_ratio(a, b, [_named(moved)[name]])
-            if ratio > NOISE_FLOOR_RATIO:
-                raise AssertionError(f"{name}{where}: {ratio:.1f} times as far apart as a change of the weights' last "
-                                     f"bit explains; {NOISE_FLOOR_RATIO} times is allowed")  # fmt: skip
-            continue
-        allowed = EPSILONS * condition * float(np.finfo(a.dtype).eps)
-        if (apart := found[name]).nmax > allowed:
-            raise AssertionError(f"{name}{where}: {apart.nmax:.1e} of its scale apart, {apart.max_ulp} ULP; rounding "
-                                 f"explains {allowed:.1e}")  # fmt: skip
-    return found
+        if problem:
+            raise AssertionError(f"{name}{where}: {problem}")
+    return apart
+
+
+def _compared(
+    a: np.ndarray | None, b: np.ndarray | None, condition: float, moved: np.ndarray | None
+) -> tuple[Difference, str]:
+    # how far apart two tensors are, and why that is too far, or nothing
+    if a is None or b is None:
+        alone = "" if a is b else f"None in {'ours' if a is None else 'theirs'}, not in the other"
+        return Difference(0.0, 0.0, 0.0, 0, 1.0), alone
+    apart, problem = difference(a, b), ""
+    if a.dtype.kind != "f":
+        if not np.array_equal(a, b):
+            problem = f"{np.sum(a != b)} of {a.size} whole numbers differ"
+    elif moved is not None:
+        if (ratio := noise_floor_ratio(a, b, [moved])) > NOISE_FLOOR_RATIO:
+            problem = f"{ratio:.1f} times as far apart as a change of the weights' last bit explains; "
+            problem += f"{NOISE_FLOOR_RATIO} times is allowed"
+    elif apart.nmax > (allowed := EPSILONS * condition * float(np.finfo(a.dtype).eps)):
+        problem = f"{apart.nmax:.1e} of its scale apart, {apart.max_ulp} ULP; rounding explains {allowed:.1e}"
+    return apart, problem
 
 
 def check_training(

@@ -120,12 +120,11 @@ class Book:
         self.shown.add(file)
         shutil.copy(picture, self.out / "figures" / file)
         width, height = struct.unpack(">II", picture.read_bytes()[16:24])  # where a PNG says its size
-        size = f'width="{width}" height="{height}"' + (' class="wide"' if width > 2.5 * height else "")
         described = re.sub("<[^>]*>", "", caption) if place.startswith("pages/") else escape(drawing(file, place))
-        return (
-            f'<figure><img src="figures/{file}" alt="{described}" {size} loading="lazy">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
+        image = f'<img src="figures/{file}" alt="{described}" width="{width}" height="{height}" loading="lazy"'
+        if width > 2.5 * height:  # of several panels: on a phone it scrolls
+            return f'<figure><div class="scroll">{image} class="wide"></div><figcaption>{caption}</figcaption></figure>'
+        return f"<figure>{image}><figcaption>{caption}</figcaption></figure>"
 
     def source(self, path: str, line: int = 1) -> str:
         """The address of a line of a file of the project."""
