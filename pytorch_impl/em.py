@@ -52,7 +52,7 @@ Shapes: N points of D features, K choices (components).
     prior                         concentration (K,), mean (D,), mean_precision (), scale (D, D), degrees_of_freedom ()
 
 The first half serves any model through its `log_joint`; `gmm.py` makes one. The loop around the two steps,
-which needs no tensors, is `common.mixtures.loop.run_em`. All values are sums over the points, in nats.
+which needs no tensors, is `common.mixtures.loop.em`. All values are sums over the points, in nats.
 
 Source: Bishop (2006), sections 9.3 and 9.4; R. Neal and G. Hinton, "A view of the EM algorithm that justifies
 incremental, sparse, and other variants" (1998); C. Fraley and A. Raftery, "Bayesian regularization for normal
@@ -64,7 +64,7 @@ import math
 import torch
 from torch import Tensor
 
-from common.mixtures.mixture_prior import MixturePrior
+from common.mixtures.priors import MixturePrior
 from pytorch_impl.gaussian import cholesky
 from pytorch_impl.gmm import component_log_densities, e_step
 

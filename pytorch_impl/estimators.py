@@ -10,13 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.data.passes import Chunks
 from common.mixtures.bayesian import BayesianMixtureEstimator
-from common.mixtures.coin_checks import check_count, check_probability, check_tosses
-from common.mixtures.coins import BetaBernoulliEstimator, CoinMixtureEstimator
+from common.mixtures.coins import (
+    BetaBernoulliEstimator,
+    CoinMixtureEstimator,
+    check_count,
+    check_probability,
+    check_tosses,
+)
 from common.mixtures.estimator import MixtureEstimator
-from common.mixtures.priors import VariationalPosterior, VariationalPrior
-from pytorch_impl import coin, coin_mixture, conjugate, gmm, gmm_statistics, missing_data, variational_gmm
+from common.mixtures.input import FitData
+from common.mixtures.priors import MixtureParameters, VariationalPosterior
+from pytorch_impl import algorithms, coin, coin_mixture, gmm, missing_data, variational_gmm
 from pytorch_impl.backend import outside_autocast
 
 
@@ -95,34 +100,19 @@ class GaussianMixture(MixtureEstimator):
     See `common.mixtures.estimator.MixtureEstimator` for all that is not maths.
     """
 
-    _takes_chunks = True
-
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array if array.flags.writeable else array.copy())  # shared where it may be
 
-    def _e_step(self, x: Tensor, observed: Tensor | None, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        if observed is None:
-            return gmm.e_step(x, *parameters, self.covariance_type)
-        return missing_data.e_step(x, observed, *parameters)
+    def _algorithm(self, data: FitData) -> algorithms.ExpectationMaximisation:
+        return algorithms.algorithm_for(data, self._tensor)
 
-    def _m_step(self, x: Tensor | Chunks, gamma: Tensor | None, sample_weight: Tensor | None) -> tuple[Tensor, ...]:
-        if isinstance(x, Chunks):
-            return gmm_statistics.m_step(x, self.covariance_type, self.reg_covar)
-        return gmm.m_step(x, gamma, self.covariance_type, self.reg_covar, sample_weight)
-
-    def _em_iteration(
-        self, x: Tensor | Chunks, observed: Tensor | None, parameters: tuple[Tensor, ...], sample_weight: Tensor | None
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        if isinstance(x, Chunks):
-            return gmm_statistics.em_iteration(x, *parameters, self.covariance_type, self.reg_covar)
-        if observed is None:
-            return gmm.em_iteration(x, *parameters, self.covariance_type, self.reg_covar, sample_weight)
-        return gmm_statistics.em_iteration_with_gaps(x, observed, *parameters, self.reg_covar, sample_weight)
+    def _e_step(self, x: Tensor, observed: Tensor | None, parameters: MixtureParameters) -> tuple[Tensor, Tensor]:
+        return algorithms.e_step(x, observed, parameters, self.covariance_type)
 
     def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return gmm.sample(*parameters, uniforms, noise, self.covariance_type)
 
-    def _impute(self, x: Tensor, observed: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
+    def _impute(self, x: Tensor, observed: Tensor, parameters: MixtureParameters) -> Tensor:
         return missing_data.impute(x, observed, *parameters)
 
 
@@ -139,24 +129,14 @@ class BayesianGaussianMixture(BayesianMixtureEstimator):
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, device="cpu")
 
+    def _algorithm(self, data: FitData) -> algorithms.ExpectationMaximisation:
+        return algorithms.algorithm_for(data, self._tensor)
+
     def _e_step(self, x: Tensor, observed: None, posterior: VariationalPosterior) -> tuple[Tensor, Tensor]:
-        return variational_gmm.e_step(x, posterior, self.covariance_type)
-
-    def _m_step(self, x: Tensor, gamma: Tensor, prior: VariationalPrior) -> VariationalPosterior:
-        return variational_gmm.m_step(
-            variational_gmm.statistics(x, gamma, self.covariance_type, self.reg_covar), prior, self.covariance_type
-        )
-
-    def _variational_iteration(
-        self, x: Tensor, posterior: VariationalPosterior, prior: VariationalPrior
-    ) -> tuple[VariationalPosterior, Tensor]:
-        return variational_gmm.variational_iteration(x, posterior, prior, self.covariance_type, self.reg_covar)
-
-    def _expected_weights(self, concentration: Tensor) -> Tensor:
-        return conjugate.expected_weights(concentration)
-
-    def _predictive_log_density(self, x: Tensor, posterior: VariationalPosterior) -> Tensor:
-        return variational_gmm.predictive_log_density(x, posterior, self.covariance_type)
+        return algorithms.e_step(x, observed, posterior, self.covariance_type)
 
     def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return gmm.sample(*parameters, uniforms, noise, self.covariance_type)
+
+    def _predictive_log_density(self, x: Tensor, posterior: VariationalPosterior) -> Tensor:
+        return variational_gmm.predictive_log_density(x, posterior, self.covariance_type)

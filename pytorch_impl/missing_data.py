@@ -35,7 +35,7 @@ in one batch. Each point takes from $\Sigma_k$ the rows and columns that it obse
 others, so that every matrix is D by D. An entry with a row of the identity and no difference from its mean
 adds nothing, neither to the determinant nor to the quadratic form. The price is N times K Cholesky factors,
 and tables (N, K, D, D): `gmm_statistics.py` iterates over large data in blocks of rows. No NaN enters the
-arithmetic: `common.mixtures.missing` turns a table with NaN into `x` and `observed`. Where a covariance is
+arithmetic: `common.mixtures.input` turns a table with NaN into `x` and `observed`. Where a covariance is
 not positive definite, its densities are NaN, as in `gmm.py`. Everything is in nats.
 
 Source: Z. Ghahramani and M. Jordan, "Supervised learning from incomplete data via an EM approach", NIPS 6

@@ -33,7 +33,7 @@ import math
 import torch
 from torch import Tensor
 
-from common.mixtures.mixture_prior import MixturePrior
+from common.mixtures.priors import MixturePrior
 from pytorch_impl.em import log_prior
 from pytorch_impl.gmm import log_likelihood
 

@@ -33,7 +33,7 @@ import math
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.mixtures.mixture_prior import MixturePrior
+from common.mixtures.priors import MixturePrior
 from tf2_impl.em import log_prior
 from tf2_impl.gmm import log_likelihood
 

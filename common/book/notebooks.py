@@ -49,7 +49,7 @@ import numpy as np
 from common import draws
 from common.data import datasets
 from common.figures import chapters as chapter_figures, draw, runs as figures
-from common.mixtures.missing import check_missing, mean_imputed
+from common.mixtures.input import check_missing, mean_imputed
 {dialect}
 
 # The chapter itself. Its definitions stand below, to be changed and run again.

@@ -1,8 +1,12 @@
-"""Tables of points in chunks: what is passed over piece by piece never needs to be in memory as a whole.
+"""Large tables, passed over piece by piece: chunks for EM, columns' ranges, some of the rows, and centring.
 
-A file that NumPy maps into memory (``numpy.load(path, mmap_mode="r")``) is read where it is touched, and what was
-touched stays mapped and counts as memory of the process. So after each chunk its pages are given back; the system
-keeps them in its own cache as long as it has room, and the next pass finds them there.
+A table never needs to be in memory as a whole. A file that NumPy maps into memory (``numpy.load(path,
+mmap_mode="r")``) is read where it is touched, and what was touched counts as memory of the process. So its pages are
+given back after each piece; the system keeps them in its own cache as long as it has room.
+
+A sum of squares or a product of numbers near 1e10 has no digits left for a spread of 1. So a mixture is fitted to the
+data less a centre, which is exact where it matters, and the centre is added back to what is reported. Columns near zero
+have the centre 0: nothing changes there, to the last bit.
 """
 
 import math
@@ -12,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from common.data.centring import Centred
-
 NUMBERS_IN_A_CHUNK = 2**20  # 8 MB of float64 at most
 NUMBERS_TO_START_FROM = 2**22
 ROWS_TO_START_FROM = 2**18
+FAR = 8  # ranges from zero to the middle of a column; nearer ones gain four binary digits at most
+STEPS = 16  # of the dtype between the least and the largest entry of a column; with fewer, its digits are lost
 
 
 def chunk_rows(n_features: int, n_components: int) -> int:
@@ -51,18 +55,17 @@ def share(n: int, rank: int, size: int) -> slice:
 
 
 class Chunks(Sequence):
-    """A table (N, D) and what goes with its rows, (N,) or (N, K), as pairs of tensors of chunks, all of one size.
+    """A table (N, D) and values of its rows, (N,) or (N, K), as pairs of tensors of chunks, all of one size.
 
-    A chunk is made when it is asked for. The last is filled up with copies of its last row, and what goes with those is
-    zero: a point of weight zero. Without ``beside`` every row has weight one.
+    A chunk is made when it is asked for. The last is filled up with copies of its last row, whose values are zero:
+    points of weight zero. Without ``values`` every row has weight one.
     """
 
     def __init__(
-        self, x: np.ndarray, beside: np.ndarray | None, rows: int, convert: Callable[[np.ndarray], Any], dtype: Any
+        self, x: np.ndarray, values: np.ndarray | None, rows: int, convert: Callable[[np.ndarray], Any], dtype: Any
     ) -> None:
-        self.x, self.rows, self.convert, self.dtype = x, rows, convert, dtype
-        self.beside, self.shape = beside, x.shape
-        self.ones = self._tensor(np.ones(self.rows))  # the weights of a whole chunk without ``beside``
+        self.x, self.values, self.rows, self.convert, self.dtype = x, values, rows, convert, dtype
+        self.shape, self.ones = x.shape, self._tensor(np.ones(rows))
 
     def __len__(self) -> int:
         """The number of chunks."""
@@ -79,11 +82,10 @@ class Chunks(Sequence):
             points = np.concatenate([points, np.repeat(points[-1:], lacking, axis=0)])
         points = self._tensor(points)
         give_back(self.x)
-        if self.beside is None and lacking == 0:
+        if self.values is None and lacking == 0:
             return points, self.ones
-        beside = np.ones(self.rows - lacking) if self.beside is None else self.beside[rows]
-        filled = np.concatenate([beside, np.zeros((lacking, *beside.shape[1:]), beside.dtype)])
-        return points, self._tensor(filled)
+        values = np.ones(self.rows - lacking) if self.values is None else self.values[rows]
+        return points, self._tensor(np.concatenate([values, np.zeros((lacking, *values.shape[1:]), values.dtype)]))
 
     def _tensor(self, array: np.ndarray) -> Any:
         return self.convert(np.ascontiguousarray(array, dtype=self.dtype))
@@ -151,6 +153,62 @@ def rows_to_start_from(n: int, n_features: int) -> int:
 def spread_rows(n: int, uniforms: np.ndarray) -> np.ndarray:
     """One row number from each of ``len(uniforms)`` equal parts of n rows, so that all are different."""
     return np.minimum(((np.arange(len(uniforms)) + uniforms) * (n / len(uniforms))).astype(np.int64), n - 1)
+
+
+def find_centre(low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
+    """A centre (D,) for columns between ``low`` and ``high``, 0 for those that are not far from zero; None if none is.
+
+    It follows from the extremes alone, so it is the same on every machine, in any order of the rows. It has as few
+    digits as will do, so that subtracting it from the data loses none.
+    """
+    low, high = (np.asarray(end, dtype=np.float64) for end in (low, high))
+    with np.errstate(over="ignore"):
+        middle, spread = 0.5 * low + 0.5 * high, high - low
+    far = np.abs(middle) > FAR * spread
+    if not far.any():
+        return None
+    _, exponent = np.frexp(spread)
+    grid = np.where(far & (spread > 0), np.ldexp(1.0, exponent - 1), 1.0)  # the power of two at or below the spread
+    return np.where(far, np.where(spread > 0, np.round(middle / grid) * grid, low), 0.0)
+
+
+def narrow_columns(low: np.ndarray, high: np.ndarray, dtype: Any, reg_covar: float) -> np.ndarray:
+    """The numbers of the columns that are not constant, yet only a few steps of the dtype wide, so far from zero.
+
+    Columns whose squared width is at most ``reg_covar`` are left out.
+    """
+    width, step = high - low, np.finfo(dtype).eps * 0.5 * np.abs(low + high)
+    return np.flatnonzero((width > 0) & (width < STEPS * step) & (width**2 > reg_covar))
+
+
+class Centred:
+    """A table (N, D), often a file, whose centre is subtracted when rows are read; converts to an array on demand."""
+
+    def __init__(self, x: Any, centre: np.ndarray, dtype: Any) -> None:
+        self.x, self.centre, self.dtype, self.shape = x, centre, np.dtype(dtype), x.shape
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.x)
+
+    def __getitem__(self, rows: Any) -> "Centred":
+        """Some of the rows, not read yet."""
+        return Centred(self.x[rows], self.centre, self.dtype)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The rows less the centre: the difference is taken in double precision and rounded once."""
+        return (self.x - self.centre).astype(dtype or self.dtype, copy=False)
+
+
+def centred(x: np.ndarray, centre: np.ndarray | None, dtype: Any = None) -> np.ndarray:
+    """The table (N, D) less its centre, if it has one, as an array of ``dtype``, that of x unless another is given."""
+    dtype = x.dtype if dtype is None else dtype
+    return x.astype(dtype, copy=False) if centre is None else np.asarray(Centred(x, centre, dtype))
+
+
+def from_zero(points: np.ndarray, centre: np.ndarray | None, dtype: Any = None) -> np.ndarray:
+    """Points (..., D) less a centre with it added back, in ``dtype``, theirs unless another is given."""
+    return points if centre is None else (points + centre).astype(dtype or points.dtype)
 
 
 def _numbers_in_a_row(d: int, k: int) -> int:

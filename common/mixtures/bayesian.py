@@ -6,20 +6,13 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from common.data.arrays import as_array
-from common.data.centring import centred, from_zero
-from common.mixtures.base import MixtureBase
-from common.mixtures.input import (
-    check_density,
-    check_distinct,
-    check_enough,
-    check_parameters,
-    check_points,
-    check_size,
-)
-from common.mixtures.priors import PRIOR_TYPES, VariationalPosterior, VariationalPrior, make_prior, posterior_shapes
-from common.mixtures.start import initial_responsibilities
+from common.data.passes import centred, from_zero
+from common.mixtures.estimator import MixtureBase
+from common.mixtures.input import REG_COVAR, check_density, check_parameters, check_table, prepare
+from common.mixtures.priors import VariationalPosterior, variational_prior
 
 PRIOR_ARGUMENTS = (
+    "weight_concentration_prior_type",
     "weight_concentration_prior",
     "mean_precision_prior",
     "mean_prior",
@@ -80,13 +73,16 @@ class BayesianMixtureEstimator(MixtureBase):
         Of the best run: whether it converged, its iterations, the bound after the last and after each of them.
     """
 
+    _parameter_type = VariationalPosterior
+    _remedy = "fit GaussianMixture(missing='em')"
+
     def __init__(
         self,
         n_components=1,
         *,
         covariance_type="full",
         tol=1e-3,
-        reg_covar=1e-6,
+        reg_covar=REG_COVAR,
         max_iter=100,
         n_init=1,
         init_params="kmeans",
@@ -121,36 +117,23 @@ class BayesianMixtureEstimator(MixtureBase):
 
     def fit(self, X: Any, y: Any = None) -> "BayesianMixtureEstimator":
         """Fit the posterior to X (N, D) by variational inference; returns self."""
-        self.fit_predict(X, y)
+        check_parameters(self)
+        x = check_table(self, X, reset=True)
+        sizes = self.n_components, self.covariance_type, self.reg_covar
+        data = prepare(x, *sizes, method="variational", remedy=self._remedy)
+        given = {name: as_array(getattr(self, name), name) for name in PRIOR_ARGUMENTS}
+        prior = variational_prior(data, **given)
+        self._fit(data._replace(prior=prior))
+        self.weight_concentration_prior_ = float(prior.weight_concentration.flat[-1])
+        self.mean_precision_prior_ = float(prior.mean_precision)
+        self.mean_prior_ = from_zero(prior.mean, data.centre)
+        self.degrees_of_freedom_prior_ = float(prior.degrees_of_freedom)
+        self.covariance_prior_ = prior.covariance if prior.covariance.ndim else float(prior.covariance)
         return self
 
     def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
         """Fit the posterior to X (N, D) and return the most probable component of every point, (N,)."""
-        check_parameters(self)
-        if (kind := self.weight_concentration_prior_type) not in PRIOR_TYPES:
-            raise ValueError(f"weight_concentration_prior_type={kind!r} must be one of {', '.join(PRIOR_TYPES)}")
-        x, _ = check_points(self, X, reset=True)
-        check_enough(x, self.n_components)
-        sizes, centre = check_size("X", x, reg_covar=self.reg_covar)
-        check_distinct("X", x, self.n_components)
-        x = centred(x, centre)
-        given = {name: as_array(getattr(self, name), name) for name in PRIOR_ARGUMENTS}
-        prior = make_prior(
-            x,
-            self.n_components,
-            self.covariance_type,
-            weight_concentration_prior_type=kind,
-            reg_covar=self.reg_covar,
-            centre=centre,
-            **given,
-        )
-        self._fit((x, *prior), sizes, centre=centre)
-        self.weight_concentration_prior_ = float(prior.weight_concentration.flat[-1])
-        self.mean_precision_prior_ = float(prior.mean_precision)
-        self.mean_prior_ = from_zero(prior.mean, centre)
-        self.degrees_of_freedom_prior_ = float(prior.degrees_of_freedom)
-        self.covariance_prior_ = prior.covariance if prior.covariance.ndim else float(prior.covariance)
-        return self.predict(X)
+        return self.fit(X, y).predict(X)
 
     def score_samples(self, X: Any) -> np.ndarray:
         """The log of every point's normaliser in the E step, (N,), as scikit-learn has it: below the log density."""
@@ -163,64 +146,16 @@ class BayesianMixtureEstimator(MixtureBase):
     def predictive_log_density(self, X: Any) -> np.ndarray:
         """The log density of new points in nats, (N,), everything unknown integrated out: a mixture of Student t."""
         check_is_fitted(self)
-        x, _ = check_points(self, X, reset=False)
-        x = self._tensor(centred(x, self._centre, self.means_.dtype))
-        log_density = np.asarray(self._predictive_log_density(x, self._parameters()))
-        check_density("X", log_density)
+        x = self._tensor(centred(self._rows(X)[0], self._centre, self.means_.dtype))
+        log_density = np.asarray(self._predictive_log_density(x, self._tensors()))
+        check_density(log_density)
         return log_density
 
-    def _iterate(self, tensors: tuple, parameters: tuple) -> tuple[tuple, float]:
-        x, *prior = tensors
-        posterior, bound = self._variational_iteration(x, parameters, VariationalPrior(*prior))
-        return posterior, float(bound)
-
-    def _fitted(self, parameters: tuple) -> dict[str, Any]:
-        posterior = VariationalPosterior(*map(np.asarray, parameters))
-        concentration = posterior.weight_concentration
-        return {
-            "weights_": np.asarray(self._expected_weights(parameters[0])),
-            "weight_concentration_": tuple(concentration) if concentration.ndim == 2 else concentration,
-            "mean_precision_": posterior.mean_precision,
-            "means_": posterior.means,
-            "degrees_of_freedom_": posterior.degrees_of_freedom,
-            "covariances_": posterior.covariances,
-        }
-
-    def _starting_parameters(self, data: tuple, start: tuple, random_state: np.random.RandomState) -> tuple:
-        gamma = initial_responsibilities(data[0], self.n_components, self.init_params, random_state)
-        x, *prior = map(self._tensor, data)
-        return self._m_step(x, self._tensor(gamma), VariationalPrior(*prior))
-
-    def _last_parameters(self, x: np.ndarray, centre: np.ndarray | None) -> tuple:
-        sizes = self.n_components, x.shape[1], self.covariance_type
-        needed = posterior_shapes(*sizes, self.weight_concentration_prior_type)
-        last = self._arrays(centre)
-        for name, array, shape in zip(needed._fields, last, needed, strict=True):
-            if array.shape != shape:
-                raise ValueError(
-                    f"warm_start=True: the last fit: {name} {array.shape}; {shape} is needed: set warm_start=False"
-                )
-        return VariationalPosterior(*(self._tensor(array.astype(x.dtype)) for array in last))
-
-    def _arrays(self, centre: np.ndarray | None) -> VariationalPosterior:
-        kept = VariationalPosterior(*(np.asarray(getattr(self, f"{name}_")) for name in VariationalPosterior._fields))
-        return kept._replace(means=self._means_from(centre))
-
-    def _parameters(self) -> tuple:
-        return VariationalPosterior(*map(self._tensor, self._arrays(self._centre)))
-
-    # What a framework adds.
-
-    def _m_step(self, x: Any, gamma: Any, prior: VariationalPrior) -> VariationalPosterior:
-        raise NotImplementedError
-
-    def _variational_iteration(
-        self, x: Any, posterior: VariationalPosterior, prior: VariationalPrior
-    ) -> tuple[VariationalPosterior, Any]:
-        raise NotImplementedError
-
-    def _expected_weights(self, concentration: Any) -> Any:
-        raise NotImplementedError
+    def _fitted(self, algorithm: Any, parameters: VariationalPosterior) -> dict[str, Any]:
+        fitted = super()._fitted(algorithm, parameters)
+        if (concentration := fitted["weight_concentration_"]).ndim == 2:
+            fitted["weight_concentration_"] = tuple(concentration)
+        return fitted
 
     def _predictive_log_density(self, x: Any, posterior: VariationalPosterior) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError  # a framework adds it, too

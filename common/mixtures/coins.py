@@ -1,6 +1,6 @@
 """The sides of the coin models that need no tensors, once for both frameworks.
 
-Counting, the posterior's intervals and tails, starting values, the fit and the messages live here; a framework's
+Counting, the posterior's intervals and tails, starting values, the fit and the checks stand here; a framework's
 ``BetaBernoulli`` and ``CoinMixture`` add the maths.
 """
 
@@ -8,6 +8,7 @@ import copy
 import math
 import numbers
 import warnings
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from common import draws
+from common.data.arrays import as_array
+from common.data.messages import InputError
 from common.mixtures.beta_tails import beta_credible_interval, beta_log_upper_tail, beta_upper_tail
-from common.mixtures.coin_checks import (
-    check_count,
-    check_level,
-    check_positive,
-    check_probabilities,
-    check_probability,
-    check_sequences,
-    check_tosses,
-)
-from common.mixtures.loop import run_em
+from common.mixtures.loop import em
+
+LARGEST = 1e150  # of a Beta density's parameters; ratios of two are numbers
+LEAST = float(np.finfo(np.float64).tiny)  # of probabilities above 0; TensorFlow takes what is smaller for 0
+MOST = {"float64": 2**53, "float32": 2**24}  # of counts; beyond, not every whole number is there
 
 
 class BetaBernoulliEstimator:
@@ -144,32 +142,30 @@ class CoinMixtureEstimator(BaseEstimator):
 
     def fit(self, heads: Any, tosses: Any) -> "CoinMixtureEstimator":
         """Fit the coins to ``heads`` (N,) out of ``tosses``, (N,) or one number for all; returns self."""
-        weights, biases = self._start()
+        start = self._start()
         heads, tosses = check_sequences(heads, tosses, self.n_components)
         data = self._tensor(heads), self._tensor(tosses)
-
-        def iterate(parameters: tuple) -> tuple[tuple, Any]:
-            return self._em_iteration(*data, parameters)
-
-        def refuse_the_impossible(iteration: int, before: tuple, bound: float) -> None:
-            if not np.isfinite(bound):
-                n = int(np.flatnonzero(~np.isfinite(np.asarray(self._e_step(*data, before)[0])))[0])
-                raise ValueError(
-                    f"biases_init={_shown(before[1])}: no coin can show {heads[n]:g} heads in "
-                    f"{tosses[n]:g} tosses (position {n}); start from biases inside (0, 1)"
-                )
-
-        start = tuple(self._tensor(value.astype(heads.dtype)) for value in (weights, biases))
-        result = run_em(iterate, start, tol=self.tol, max_iter=int(self.max_iter), on_iteration=refuse_the_impossible)
-        if not result.converged and self.max_iter > 0:
+        parameters, log_likelihoods, change = tuple(self._tensor(v.astype(heads.dtype)) for v in start), [], math.inf
+        for step in islice(em(lambda p: self._em_iteration(*data, p), parameters), int(self.max_iter)):
+            if not math.isfinite(step.bound):
+                log_probabilities = np.asarray(self._e_step(*data, step.before)[0])
+                n, biases = int(np.flatnonzero(~np.isfinite(log_probabilities))[0]), _six_digits(step.before[1])
+                where = f"{heads[n]:g} heads in {tosses[n]:g} tosses (position {n}); start from biases inside (0, 1)"
+                raise ValueError(f"biases_init={biases}: no coin can show {where}")
+            parameters, change = step.after, step.change
+            log_likelihoods.append(step.bound)
+            if abs(change) < self.tol:
+                break
+        self.converged_, self.n_iter_ = abs(change) < self.tol, len(log_likelihoods)
+        self.weights_, self.biases_ = map(np.asarray, parameters)
+        self.log_likelihoods_ = log_likelihoods
+        if not self.converged_ and self.max_iter > 0:
             warnings.warn(
                 f"EM stopped at max_iter={self.max_iter} before the log likelihood changed by less than "
                 f"tol={self.tol}: raise max_iter or tol, or use other starting values",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        self.weights_, self.biases_ = (np.asarray(tensor) for tensor in result.parameters)
-        self.converged_, self.n_iter_, self.log_likelihoods_ = result.converged, result.n_iter, result.bounds
         return self
 
     def predict(self, heads: Any, tosses: Any) -> np.ndarray:
@@ -180,10 +176,8 @@ class CoinMixtureEstimator(BaseEstimator):
         """The responsibilities, (N, K)."""
         log_probability, gamma = self._posterior(heads, tosses)
         if len(bad := np.flatnonzero(~np.isfinite(log_probability))):
-            raise ValueError(
-                f"heads, tosses: no fitted coin (biases {_shown(self.biases_)}) can have made the sequence at "
-                f"position {bad[0]}; leave it out, or fit with it"
-            )
+            where = f"can have made the sequence at position {bad[0]}; leave it out, or fit with it"
+            raise ValueError(f"heads, tosses: no fitted coin (biases {_six_digits(self.biases_)}) {where}")
         return gamma
 
     def log_likelihood(self, heads: Any, tosses: Any) -> float:
@@ -202,9 +196,9 @@ class CoinMixtureEstimator(BaseEstimator):
         check_count("max_iter", self.max_iter)
         check_count("seed", self.seed)
         if not isinstance(self.tol, numbers.Real) or not 0 <= self.tol < math.inf:
-            raise ValueError(f"tol={self.tol!r} must be a number of at least 0")
+            raise InputError("tol", "must be a number of at least 0", self.tol)
         if not isinstance(self.fixed_weights, bool | np.bool_):
-            raise ValueError(f"fixed_weights={self.fixed_weights!r} must be True or False")
+            raise InputError("fixed_weights", "must be True or False", self.fixed_weights)
         weights = np.full(k, 1 / k) if self.weights_init is None else self.weights_init
         biases = draws.uniforms(int(self.seed), "start", (k,)) if self.biases_init is None else self.biases_init
         weights = check_probabilities("weights_init", weights, k, sum_to_one=True)
@@ -222,6 +216,116 @@ class CoinMixtureEstimator(BaseEstimator):
         raise NotImplementedError
 
 
-def _shown(biases: Any) -> list[float]:
-    """To six digits, in which both frameworks agree."""
+def check_positive(name: str, value: Any) -> float:
+    """A positive, finite number as a float."""
+    number = _number(name, value)
+    if not 0 < number < math.inf:
+        raise InputError(name, "is no parameter of a Beta density: give a positive, finite number", value)
+    if not 1 / LARGEST <= number <= LARGEST:
+        raise InputError(name, f"is too extreme: give a number from {1 / LARGEST:g} to {LARGEST:g}", value)
+    return number
+
+
+def check_probability(name: str, value: Any) -> float:
+    """A number in [0, 1] as a float."""
+    number = _number(name, value)
+    if not 0 <= number <= 1:
+        raise InputError(name, "is no probability: give a number in [0, 1]", value)
+    if 0 < number < LEAST:
+        raise InputError(name, f"is too small to be told from 0: give 0, or {LEAST:.2g} or more", value)
+    return number
+
+
+def check_level(level: Any) -> float:
+    """The level of a credible interval, strictly between 0 and 1."""
+    number = _number("level", level)
+    if not 0 < number < 1:
+        raise InputError("level", "must lie strictly between 0 and 1: give 0.95 for 95 %", level)
+    return number
+
+
+def check_count(name: str, value: Any, least: int = 0) -> int:
+    """A whole number of at least ``least`` as an int."""
+    number = _number(name, value)
+    if not (math.isfinite(number) and number == math.floor(number) and number >= least):
+        raise InputError(name, f"must be a whole number of at least {least}", value)
+    if number > (most := MOST["float64"]):
+        raise InputError(name, f"is more than {most}, up to which double precision counts", value)
+    return int(number)
+
+
+def check_tosses(tosses: Any) -> np.ndarray:
+    """Tosses as float64 zeros and ones, (N,); N may be 0."""
+    array = _array("tosses", tosses)
+    if array.ndim != 1:
+        raise InputError("tosses", f"has shape {array.shape}, not (N,): give one sequence of zeros and ones")
+    _check_entries("tosses", array, (array == 0) | (array == 1), ": give 1 for heads, 0 for tails")
+    return array.astype(np.float64)
+
+
+def check_sequences(heads: Any, tosses: Any, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Heads (N,) out of tosses, (N,) or one number for all, as arrays of one float dtype; N at least n_components."""
+    heads, tosses = _array("heads", heads), _array("tosses", tosses)
+    dtype = np.dtype(np.float32 if heads.dtype == np.float32 else np.float64)
+    if heads.ndim != 1:
+        raise InputError("heads", f"has shape {heads.shape}, not (N,): give one number of heads for each sequence")
+    if tosses.shape not in ((), heads.shape):
+        what = f"has shape {tosses.shape} where heads has {heads.shape}"
+        raise InputError("tosses", f"{what}: give one number for each sequence, or one for all")
+    tosses = np.broadcast_to(tosses, heads.shape)
+    for name, array, least in (("heads", heads, 0), ("tosses", tosses, 1)):
+        whole = np.isfinite(array) & (array >= least) & (array == np.floor(array))
+        _check_entries(name, array, whole, f": give whole numbers of at least {least}")
+        most = MOST[dtype.name]
+        _check_entries(name, array, array <= most, f": give at most {most}, up to which {dtype.name} counts")
+    if len(bad := np.flatnonzero(heads > tosses)):
+        n = bad[0]
+        what = f"has {heads[n]:g} at position {n}, more than the {tosses[n]:g} tosses: correct either"
+        raise InputError("heads", what)
+    if len(heads) < n_components:
+        few = f"has {len(heads)} sequences, fewer than n_components={n_components}"
+        raise InputError("heads", f"{few}: give more sequences or ask for fewer coins")
+    return heads.astype(dtype), tosses.astype(dtype)
+
+
+def check_probabilities(name: str, values: Any, n_components: int, sum_to_one: bool = False) -> np.ndarray:
+    """Probabilities (K,) in [0, 1] as float64, which sum to one where asked to."""
+    array = _array(name, values).astype(np.float64)
+    if array.shape != (n_components,):
+        raise InputError(name, f"has shape {array.shape}: give n_components={n_components} numbers")
+    _check_entries(name, array, (array >= 0) & (array <= 1), ": give numbers in [0, 1]")
+    too_small = f", too small to be told from 0: give 0, or {LEAST:.2g} or more"
+    _check_entries(name, array, (array == 0) | (array >= LEAST), too_small)
+    if sum_to_one and abs(array.sum() - 1) > 1e-6:
+        raise InputError(name, f"sums to {array.sum():g}: divide it by its sum so that it sums to 1")
+    return array / array.sum() if sum_to_one else array
+
+
+def _check_entries(name: str, array: np.ndarray, valid: np.ndarray, remedy: str) -> None:
+    if len(bad := np.flatnonzero(~valid)):
+        raise InputError(name, f"has the entry {array[bad[0]]:g} at position {bad[0]}{remedy}")
+
+
+def _number(name: str, value: Any) -> float:
+    array = np.asarray(as_array(value, name))
+    if array.shape != () or array.dtype.kind not in "fiub":
+        raise InputError(name, "is not a number: give one number", value)
+    return float(array)
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    values = as_array(values, name)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InputError(name, "is a list of lists of different lengths: give one sequence of numbers") from None
+    if array.size == 0:
+        return array.astype(np.float64)
+    if array.dtype.kind not in "fiub":
+        raise InputError(name, f"holds {array.dtype.name} values: give numbers")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _six_digits(biases: Any) -> list[float]:
+    """The biases to six digits, in which both frameworks agree."""
     return [float(f"{bias:.6g}") for bias in np.asarray(biases)]

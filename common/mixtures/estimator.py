@@ -1,35 +1,221 @@
-"""The scikit-learn side of the mixture fitted by EM: everything that needs no tensors, once for both frameworks.
+"""The scikit-learn side of the mixtures: everything that needs no tensors, once for both frameworks.
 
-Parameters, data, starting values and what is fitted are here; what any mixture does is in ``common.mixtures.base``, and
-a framework's ``GaussianMixture`` adds only the maths, as a few small methods.
+``MixtureBase`` has what every mixture does: restarts, the loop, prediction, sampling. ``MixtureEstimator`` is the one
+fitted by EM; ``common.mixtures.bayesian`` has the Bayesian one. A framework adds the maths, as a few small methods.
 """
 
-from collections.abc import Iterator
+import numbers
+import warnings
+from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
-from common.data.arrays import as_array
-from common.data.centring import Centred, centred, from_zero
-from common.data.passes import Chunks, chunk_rows, pieces, rows_of_chunks, rows_to_start_from, spread_rows, take_rows
-from common.mixtures.base import MixtureBase
-from common.mixtures.given import check_mixture, check_start
+from common.data.messages import InputError
+from common.data.passes import centred, chunk_rows, from_zero, pieces
+from common.mixtures.covariances import check_fit, precisions, precisions_cholesky
 from common.mixtures.input import (
-    check_distinct,
-    check_enough,
+    REG_COVAR,
+    FitData,
+    check_density,
+    check_entries,
+    check_mixture,
     check_parameters,
-    check_points,
-    check_size,
-    check_spread,
-    covariance_shape,
-    feature_variances,
-    precisions,
-    precisions_cholesky,
+    check_start,
+    check_table,
+    prepare,
 )
-from common.mixtures.missing import check_missing, mean_imputed
-from common.mixtures.second_look import doubtful, summed_again
-from common.mixtures.start import initial_responsibilities
+from common.mixtures.loop import em
+from common.mixtures.priors import MixtureParameters, VariationalPosterior, parameter_shapes
+from common.mixtures.start import starting_points
+
+
+class MixtureBase(DensityMixin, BaseEstimator):
+    """Base of the mixture estimators."""
+
+    missing = "error"  # what NaN in X means, unless a model has an argument of that name
+    weight_concentration_prior_type: str | None = None  # a Bayesian mixture's argument
+    _parameter_type: type[MixtureParameters] | type[VariationalPosterior] = MixtureParameters
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable component of every point, (N,)."""
+        return self._of_each_row(X, lambda log_density, gamma: gamma.argmax(axis=1))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The responsibilities, (N, K)."""
+        return self._of_each_row(X, lambda log_density, gamma: gamma)
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """The log density of every point in nats, (N,)."""
+        return self._of_each_row(X, lambda log_density, gamma: log_density)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean log density per point, in nats."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Draw points (n_samples, D) from the mixture, and the components that drew them (n_samples,).
+
+        ``random_state`` takes the place of the estimator's own, unless it is None.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
+            raise ValueError(f"Invalid value for 'n_samples': {n_samples!r}; ask for at least one sample")
+        random_state = random_source(self.random_state if random_state is None else random_state)
+        dtype, centre = self.means_.dtype, self._centre
+        uniforms = random_state.uniform(size=n_samples).astype(dtype)
+        noise = random_state.standard_normal((n_samples, self.means_.shape[1])).astype(dtype)
+        mixture = tuple(map(self._tensor, (self.weights_, self._means_from(centre), self.covariances_)))
+        x, z = self._sample(mixture, self._tensor(uniforms), self._tensor(noise))
+        return from_zero(np.asarray(x), centre), np.asarray(z).astype(np.int64)
+
+    def _fit(self, data: FitData, given: tuple = ()) -> None:
+        """Run from every start and keep the best; ``given`` parameters replace those of the first M step."""
+        random_state = random_source(self.random_state)
+        warm = self.warm_start and hasattr(self, "converged_")
+        algorithm = self._algorithm(data)
+        best: dict[str, Any] = {}
+        for number in range(1 if warm else self.n_init):
+            if self.verbose:
+                print(f"Initialization {number}")
+            start = self._last_parameters(data) if warm else self._start(data, algorithm, given, random_state)
+            run = self._run(data, algorithm, start, self.lower_bound_ if warm else -np.inf)
+            # of equally good ones the first: which is ahead by rounding alone differs from framework to framework
+            margin = 100 * np.finfo(data.dtype).eps * abs(run["lower_bound_"])
+            if not best or run["lower_bound_"] > best["lower_bound_"] + margin:
+                best = run
+        if not best["converged_"] and self.max_iter > 0:
+            warnings.warn(
+                "Best performing initialization did not converge. Try different init parameters, or increase max_iter, "
+                f"tol, or check for degenerate data. (max_iter={self.max_iter}, tol={self.tol:g})",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        best["precisions_cholesky_"] = precisions_cholesky(best["covariances_"], self.covariance_type, self.reg_covar)
+        best["precisions_"] = precisions(best["precisions_cholesky_"], self.covariance_type)
+        best["_centred"] = None if data.centre is None else (data.centre, best["means_"])
+        best["means_"] = from_zero(best["means_"], data.centre)
+        vars(self).update(best)
+
+    def _start(self, data: FitData, algorithm: Any, given: tuple, random_state: np.random.RandomState) -> tuple:
+        """The parameters of the first M step, but for those given."""
+        given = [None if value is None else self._tensor(value) for value in given]
+        if given and all(value is not None for value in given):
+            return MixtureParameters(*given)
+        points = starting_points(data, self.init_params, random_state, random_state.random_sample)
+        start = algorithm.start(*points)
+        return start._replace(**{n: g for n, g in zip(start._fields, given, strict=False) if g is not None})
+
+    def _run(self, data: FitData, algorithm: Any, parameters: tuple, bound: float) -> dict[str, Any]:
+        """The loop: iterate until the bound stands still; returns what is fitted."""
+        n = len(data.x) if data.method == "em" else 1  # a Bayesian mixture's bound is that of all points together
+        bounds, change = [], np.inf
+        for step in islice(em(algorithm.iterate, parameters, bound, n), self.max_iter):
+            check_fit(data, algorithm, step.before, step.bound)
+            parameters, bound, change = step.after, step.bound, step.change
+            bounds.append(bound)
+            if self.verbose and step.number % self.verbose_interval == 0:
+                detail = f": lower bound {bound:.5f}, change {change:.5e}" if self.verbose >= 2 else ""
+                print(f"  Iteration {step.number}{detail}")
+            if abs(change) < self.tol:
+                break
+        converged = abs(change) < self.tol
+        if self.verbose:
+            print(f"Initialization {'converged' if converged else 'did not converge'}, lower bound {bound:.5f}")
+        check_fit(data, algorithm, parameters, last=True)
+        course = {"converged_": converged, "n_iter_": len(bounds), "lower_bound_": bound, "lower_bounds_": bounds}
+        return self._fitted(algorithm, parameters) | course
+
+    def _of_each_row(self, X: Any, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """``function`` of the log densities (C,) and responsibilities (C, K) of runs of C rows, put together."""
+        check_is_fitted(self)
+        x, observed = self._rows(X)
+        parameters, centre, results = self._tensors(), self._centre, []
+        for start, points in pieces(x, chunk_rows(x.shape[1], self.n_components)):
+            mask = None if observed is None else self._tensor(observed[start : start + len(points)])
+            of_rows = self._e_step(self._tensor(centred(points, centre, self.means_.dtype)), mask, parameters)
+            log_density, gamma = map(np.asarray, of_rows)
+            check_density(log_density, start)
+            results.append(function(log_density, gamma))
+        return results[0] if len(results) == 1 else np.concatenate(results)
+
+    def _rows(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Rows for a fitted mixture, checked, and what was observed of them, None for all."""
+        x = check_table(self, X, reset=False)
+        return check_entries(x, self.missing, self.covariance_type, self._remedy, to_fit=False)
+
+    # Parameters as they are kept. A fit to data far from zero also keeps its means less a centre, with more digits.
+
+    _remedy = ""  # against NaN, where missing="em" is none
+    _centred: tuple[np.ndarray, np.ndarray] | None = None  # the centre (D,) and the means (K, D) less it
+
+    @property
+    def _centre(self) -> np.ndarray | None:
+        """The centre of the fitted means; None if there is none, or if ``means_`` was replaced."""
+        held = self._centred
+        return None if held is None or not np.array_equal(from_zero(held[1], held[0]), self.means_) else held[0]
+
+    def _means_from(self, centre: np.ndarray | None) -> np.ndarray:
+        """The fitted means less a centre."""
+        if self._centre is None:
+            return centred(self.means_, centre)
+        held, means = self._centred
+        return means if centre is held else (means + (held - (0.0 if centre is None else centre))).astype(means.dtype)
+
+    def _arrays(self, centre: np.ndarray | None) -> tuple:
+        names = self._parameter_type._fields
+        kept = self._parameter_type(*(np.asarray(getattr(self, f"{name}_")) for name in names))
+        return kept._replace(means=self._means_from(centre))
+
+    def _tensors(self) -> tuple:
+        return self._parameter_type(*map(self._tensor, self._arrays(self._centre)))
+
+    def _last_parameters(self, data: FitData) -> tuple:
+        """Those of the last fit, for a warm start."""
+        k, d, last = data.n_components, data.x.shape[1], self._arrays(data.centre)
+        needed = parameter_shapes(k, d, data.covariance_type, self.weight_concentration_prior_type)
+        for name, array, shape in zip(last._fields, last, needed, strict=True):
+            if array.shape != shape:
+                what = f"the last fit: {name} {array.shape}; {shape} is needed: set warm_start=False"
+                raise ValueError(f"warm_start=True: {what}")
+        return last._make(self._tensor(array.astype(data.dtype)) for array in last)
+
+    def _fitted(self, algorithm: Any, parameters: tuple) -> dict[str, Any]:
+        fitted = algorithm.mixture(parameters)._asdict() | parameters._asdict()
+        return {f"{name}_": np.asarray(value) for name, value in fitted.items()}
+
+    # What a framework adds.
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        raise NotImplementedError
+
+    def _algorithm(self, data: FitData) -> Any:
+        raise NotImplementedError
+
+    def _e_step(self, x: Any, observed: Any, parameters: tuple) -> tuple:
+        raise NotImplementedError
+
+    def _sample(self, mixture: tuple, uniforms: Any, noise: Any) -> tuple:
+        raise NotImplementedError
+
+
+def random_source(random_state: Any) -> np.random.RandomState:
+    """The source of random numbers that ``random_state`` names."""
+    if isinstance(random_state, np.random.Generator):
+        raise ValueError(
+            "random_state is a NumPy Generator, which scikit-learn's estimators do not take: give an integer, or "
+            "np.random.RandomState(generator.bit_generator)"
+        )
+    try:
+        return check_random_state(random_state)
+    except (TypeError, ValueError):
+        what = "must be an integer from 0 to 2**32 - 1, an np.random.RandomState or None"
+        raise InputError("random_state", what, random_state) from None
 
 
 class MixtureEstimator(MixtureBase):
@@ -59,8 +245,8 @@ class MixtureEstimator(MixtureBase):
         1 prints the course of every run, 2 the lower bound too, every ``verbose_interval`` iterations.
     missing : "error" or "em", default "error"
         What NaN in X means, or a masked entry: an error, or an entry that is missing at random, which EM treats as
-        hidden; then every method takes NaN, densities are those of what was observed, and ``impute`` fills the gaps
-        in. The covariances must be "full".
+        hidden. Then every method takes NaN, densities are those of what was observed, and ``impute`` fills the gaps.
+        The covariances must be "full".
 
     Attributes
     ----------
@@ -78,7 +264,7 @@ class MixtureEstimator(MixtureBase):
         *,
         covariance_type="full",
         tol=1e-3,
-        reg_covar=1e-6,
+        reg_covar=REG_COVAR,
         max_iter=100,
         n_init=1,
         init_params="kmeans",
@@ -127,17 +313,16 @@ class MixtureEstimator(MixtureBase):
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MixtureEstimator":
         """Fit the mixture to X (N, D) by EM, row n counting ``sample_weight[n]`` times; returns self."""
         check_parameters(self)
-        x, observed, weight = self._training_data(X, sample_weight)
-        filled = x if observed is None else mean_imputed(x, observed)
-        sizes, centre = check_size("X", filled, reg_covar=self.reg_covar)
-        check_spread("X", filled, self.covariance_type, self.reg_covar)
-        check_distinct("X", filled, self.n_components)
-        start = check_start(self, x.shape[1], x.dtype, centre)
-        if centre is not None:
-            x = Centred(x, centre, x.dtype) if self._in_chunks(x, observed) else centred(x, centre)
-        if observed is not None:
-            x = np.where(observed, x, x.dtype.type(0))
-        self._fit((x, observed, weight), sizes, start, centre)
+        data = prepare(
+            check_table(self, X, reset=True),
+            self.n_components,
+            self.covariance_type,
+            self.reg_covar,
+            missing=self.missing,
+            sample_weight=sample_weight,
+            constant=self.reg_covar,
+        )
+        self._fit(data, check_start(self, data))
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
@@ -147,14 +332,14 @@ class MixtureEstimator(MixtureBase):
     def impute(self, X: Any) -> np.ndarray:
         """X (N, D) with every NaN replaced by its expectation given the rest of its row; needs ``missing="em"``."""
         if self.missing != "em":
-            raise ValueError(f"missing={self.missing!r}: only a mixture with missing='em' imputes; set it and fit")
+            raise InputError("missing", "only a mixture with missing='em' imputes; set it and fit", self.missing)
         check_is_fitted(self)
-        x, observed = check_points(self, X, reset=False)
+        x, observed = self._rows(X)
         dtype, centre = self.means_.dtype, self._centre
         if observed is None:
             return x.astype(dtype, copy=False)
         tensors = self._tensor(centred(x, centre, dtype)), self._tensor(observed)
-        imputed = from_zero(np.asarray(self._impute(*tensors, self._parameters())), centre)
+        imputed = from_zero(np.asarray(self._impute(*tensors, self._tensors())), centre)
         return imputed if centre is None else np.where(observed, x.astype(dtype), imputed)
 
     def bic(self, X: Any) -> float:
@@ -164,121 +349,6 @@ class MixtureEstimator(MixtureBase):
     def aic(self, X: Any) -> float:
         """Akaike information criterion on X, -2 log p(X) + 2 (number of free parameters); lower is better."""
         return -2 * self.score(X) * len(X) + 2 * self._n_parameters()
-
-    def _summed_again(
-        self, data: tuple[np.ndarray | None, ...], parameters: tuple, least: np.ndarray, last: bool
-    ) -> np.ndarray:
-        (x, observed, weight), kind, fitted = data, self.covariance_type, self._fitted(parameters)
-        covariances, means = fitted["covariances_"], fitted["means_"]
-        # on the way, to confirm that one has collapsed; at the end, to see what the rounding of large sums may hide
-        chosen = doubtful(covariances, kind, least, len(x) if last else 1)
-        if not chosen.any():
-            return covariances
-        if observed is not None:
-            return self._rescaled(data, parameters, chosen)
-
-        def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for start, points in pieces(x, chunk_rows(x.shape[1], self.n_components)):
-                gamma = np.asarray(self._e_step(self._tensor(np.asarray(points)), None, parameters)[1])
-                yield np.asarray(points), gamma if weight is None else gamma * weight[start : start + len(points), None]
-
-        again = summed_again(parts(), means, kind, chosen)
-        if not np.all(np.isfinite(again)):  # a matrix without a factor has no responsibilities
-            return covariances
-        again = again + self.reg_covar * (np.eye(x.shape[1]) if kind in ("full", "tied") else 1.0)
-        pick = chosen.reshape((-1,) + (1,) * (covariances.ndim - 1)) if kind != "tied" else chosen[0]
-        return np.where(pick, again.astype(covariances.dtype), covariances)
-
-    def _rescaled(self, data: tuple[np.ndarray, ...], parameters: tuple, chosen: np.ndarray) -> np.ndarray:
-        """With gaps: the chosen covariances, their variances no larger than those of the entries observed."""
-        (x, observed, weight), fitted = data, self._fitted(parameters)
-        covariances, means = fitted["covariances_"], fitted["means_"]
-        gamma = np.asarray(self._e_step(self._tensor(x), self._tensor(observed), parameters)[1])
-        gamma = gamma if weight is None else gamma * weight[:, None]
-        columns = [(x[seen, i : i + 1], gamma[seen], means[:, i : i + 1]) for i, seen in enumerate(observed.T)]
-        variances = np.column_stack([summed_again([(c, g)], mean, "diag", chosen) for c, g, mean in columns])
-        old = feature_variances(covariances, "full")
-        ratio = (variances + self.reg_covar) / np.maximum(old, np.finfo(old.dtype).tiny)
-        scale = np.where(chosen[:, None] & np.isfinite(ratio), np.sqrt(np.minimum(ratio, 1)), 1).astype(old.dtype)
-        return covariances * scale[:, :, None] * scale[:, None, :]
-
-    def _iterate(self, tensors: tuple, parameters: tuple) -> tuple[tuple, float]:
-        x, observed, weight = tensors  # weights have a mean of 1
-        parameters, total = self._em_iteration(x, observed, parameters, weight)
-        return parameters, float(total) / x.shape[0]
-
-    def _fitted(self, parameters: tuple) -> dict[str, Any]:
-        return dict(zip(("weights_", "means_", "covariances_"), map(np.asarray, parameters), strict=True))
-
-    def _starting_parameters(self, data: tuple, start: tuple, random_state: np.random.RandomState) -> tuple:
-        x, observed, weight = data
-        given = [None if value is None else self._tensor(value) for value in start]
-        if all(value is not None for value in given):
-            return tuple(given)
-        filled = x if observed is None else mean_imputed(x, observed)
-        if (size := rows_to_start_from(*x.shape)) < len(x):
-            rows = spread_rows(len(x), random_state.uniform(size=size))
-            filled, weight = take_rows(filled, rows), None if weight is None else weight[rows]
-        filled = np.asarray(filled)
-        gamma = initial_responsibilities(filled, self.n_components, self.init_params, random_state, weight)
-        if self._in_chunks(filled, None):
-            gamma = gamma if weight is None else gamma * weight[:, None]
-            estimated = self._m_step(self._chunks(filled, gamma), None, None)
-        else:
-            weight = None if weight is None else self._tensor(weight)
-            estimated = self._m_step(self._tensor(filled), self._tensor(gamma), weight)
-        return tuple(g if g is not None else e for g, e in zip(given, estimated, strict=True))
-
-    def _training_data(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        x, observed = check_points(self, X, reset=True)
-        check_enough(x, self.n_components)
-        if sample_weight is None:
-            return x, observed, None
-        weight = _check_sample_weight(
-            as_array(sample_weight, "sample_weight"), x, dtype=x.dtype, ensure_non_negative=True
-        )
-        # only ratios matter; a subnormal weight counts as zero, as in TensorFlow
-        weight = weight / max(weight.max(), np.finfo(x.dtype).tiny)
-        weight[weight < np.finfo(x.dtype).tiny] = 0
-        if np.count_nonzero(weight) < max(2, self.n_components):
-            raise ValueError(
-                f"sample_weight leaves {np.count_nonzero(weight)} points of positive weight, fewer than "
-                f"n_components={self.n_components} or than 2: give weight to more points"
-            )
-        # rows of weight zero are not there; a mean of 1 keeps N_k away from rounding
-        seen = weight > 0
-        if not seen.all():
-            x, weight = x[seen], weight[seen]
-        if observed is not None:
-            x, observed = check_missing(np.where(observed[seen], x, np.nan), "X")
-        return x, observed, weight / weight.mean()
-
-    def _training_tensors(self, data: tuple[np.ndarray | None, ...]) -> tuple:
-        """The data as tensors, or, if they are more than a chunk, in chunks."""
-        x, observed, weight = data
-        if self._in_chunks(x, observed):
-            return self._chunks(x, weight), None, None
-        return super()._training_tensors(data)
-
-    def _in_chunks(self, x: np.ndarray, observed: np.ndarray | None) -> bool:
-        return self._takes_chunks and observed is None and len(x) > chunk_rows(x.shape[1], self.n_components)
-
-    def _chunks(self, x: np.ndarray, beside: np.ndarray | None) -> Chunks:
-        return Chunks(x, beside, rows_of_chunks(*x.shape, self.n_components), self._tensor, x.dtype)
-
-    def _last_parameters(self, x: np.ndarray, centre: np.ndarray | None) -> tuple:
-        k, d, kind = self.n_components, x.shape[1], self.covariance_type
-        shape = covariance_shape(k, d, kind)
-        if self.means_.shape != (k, d) or self.covariances_.shape != shape:
-            raise ValueError(
-                f"warm_start=True: the last fit: means {self.means_.shape} and covariances {self.covariances_.shape}; "
-                f"{(k, d)} and {shape} are needed: set warm_start=False"
-            )
-        means = self._means_from(centre)
-        return tuple(self._tensor(v.astype(x.dtype)) for v in (self.weights_, means, self.covariances_))
-
-    def _parameters(self) -> tuple:
-        return tuple(map(self._tensor, (self.weights_, self._means_from(self._centre), self.covariances_)))
 
     def _n_parameters(self) -> int:
         k, d = self.means_.shape
@@ -290,15 +360,5 @@ class MixtureEstimator(MixtureBase):
         tags.input_tags.allow_nan = self.missing == "em"
         return tags
 
-    # What a framework adds. Where _takes_chunks says so, x in the M step and the iteration may be Chunks.
-
-    _takes_chunks = False
-
-    def _m_step(self, x: Any, gamma: Any, sample_weight: Any) -> tuple:
-        raise NotImplementedError
-
-    def _em_iteration(self, x: Any, observed: Any, parameters: tuple, sample_weight: Any) -> tuple:
-        raise NotImplementedError
-
-    def _impute(self, x: Any, observed: Any, parameters: tuple) -> Any:
-        raise NotImplementedError
+    def _impute(self, x: Any, observed: Any, parameters: MixtureParameters) -> Any:
+        raise NotImplementedError  # a framework adds it, too

@@ -1,72 +1,166 @@
-"""The checks that a mixture estimator makes before it computes: one clear line for each way its input can be wrong."""
+"""Every check of the table and the parameters that a mixture is given, once, for the estimators and the script alike.
+
+`prepare` makes of a table what an algorithm is fitted to. Each error is an `InputError` of one line.
+"""
 
 import numbers
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from common.data.arrays import as_array
-from common.data.centring import find_centre, how_to_regain, narrow_columns
-from common.data.passes import column_ranges, constant_columns, pieces
-from common.mixtures.missing import check_missing
-from common.mixtures.start import INIT_PARAMS
-
-SINGULAR = 10  # a matrix is singular if its smallest eigenvalue is below this many D epsilons, well above rounding
-COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
-ILL_DEFINED = (
-    "Fitting the mixture model failed because some components have ill-defined empirical covariance (for instance "
-    "caused by singleton or collapsed samples). Try to decrease the number of components, increase reg_covar, or "
-    "scale the input data. For data far from zero, first subtract the mean or use float64."
+from common.data.messages import InputError
+from common.data.passes import (
+    Centred,
+    centred,
+    chunk_rows,
+    column_ranges,
+    constant_columns,
+    find_centre,
+    narrow_columns,
+    pieces,
 )
+from common.mixtures.covariances import COVARIANCE_TYPES, are_singular, covariance_shape, least_variances
+from common.mixtures.start import INIT_PARAMS, mean_imputed
+
+REG_COVAR = 1e-6  # the default
+MISSING = ("error", "em")
+CHOICES = {"covariance_type": COVARIANCE_TYPES, "init_params": INIT_PARAMS, "missing": MISSING}
+INTEGERS = {"n_components": 1, "n_init": 1, "max_iter": 0, "verbose": 0, "verbose_interval": 1}
+
+
+class FitData(NamedTuple):
+    """A table that was checked, and what is to be fitted to it: all that start, algorithm and collapse depend on.
+
+    ``x`` has zeros where ``observed`` is False. Where columns lie far from zero, points, prior and parameters are those
+    less a ``centre``. A table that goes ``in_chunks`` may be a file, which is read where it is needed.
+    """
+
+    x: np.ndarray | Centred  # (N, D)
+    n_components: int
+    covariance_type: str
+    reg_covar: float
+    dtype: np.dtype  # of the arithmetic
+    sizes: np.ndarray  # the largest magnitude of every column, (D,)
+    observed: np.ndarray | None = None  # (N, D); None: all
+    weight: np.ndarray | None = None  # (N,), of mean 1; None: all alike
+    centre: np.ndarray | None = None  # (D,)
+    method: str = "em"  # "map" or "variational" have a prior
+    in_chunks: bool = False
+    prior: Any = None
+
+    @property
+    def least_variances(self) -> np.ndarray | None:
+        """The variances (D,) that may be rounding alone; None if regularisation or a prior keeps covariances above."""
+        return None if self.method == "map" else least_variances(self.sizes, self.dtype, self.reg_covar)
+
+
+def prepare(
+    x: np.ndarray,
+    n_components: int,
+    covariance_type: str,
+    reg_covar: float,
+    *,
+    method: str = "em",
+    missing: str = "error",
+    remedy: str = "",
+    dtype: Any = None,
+    sample_weight: Any = None,
+    constant: float | None = None,
+) -> FitData:
+    """The table (N, D), checked and centred; its entries are of ``dtype``, that of x unless another is given.
+
+    ``remedy`` is that against NaN, unless it is ``missing="em"``. ``constant`` is how much regularisation lets columns
+    be constant: 0 refuses them, None admits them all.
+    """
+    k, dtype = n_components, np.dtype(dtype or x.dtype)
+    x, observed = check_entries(x, missing, covariance_type, remedy)
+    check_enough(x, k)
+    weight = None
+    if sample_weight is not None:
+        weight = check_sample_weight(sample_weight, x, k)
+        rows = weight > 0  # rows of weight zero are not there
+        x, weight = x[rows], weight[rows] / weight[rows].mean()  # a mean of 1 keeps N_k away from rounding
+        if observed is not None:
+            x, observed = check_missing(np.where(observed[rows], x, np.nan))
+    complete = x if observed is None else mean_imputed(x, observed)
+    sizes, centre = check_size(complete, dtype, reg_covar)
+    if constant is not None:
+        check_spread(complete, covariance_type, constant, "" if method == "map" else " or set {reg_covar} above 0")
+    check_distinct(complete, k)
+    in_chunks = method == "em" and observed is None and len(x) > chunk_rows(x.shape[1], k)
+    if not in_chunks:
+        x = centred(x, centre, dtype)
+    elif centre is not None:
+        x = Centred(x, centre, dtype)
+    if observed is not None:
+        x = np.where(observed, x, dtype.type(0))
+    return FitData(x, k, covariance_type, reg_covar, dtype, sizes, observed, weight, centre, method, in_chunks)
 
 
 def check_parameters(estimator: Any) -> None:
-    """ValueError naming the first constructor argument that is out of its range."""
-    for name, least in (("n_components", 1), ("n_init", 1), ("max_iter", 0), ("verbose", 0), ("verbose_interval", 1)):
+    """Check the constructor's arguments; the error names the first that is out of its range."""
+    for name, least in INTEGERS.items():
         value = getattr(estimator, name)
         if not isinstance(value, numbers.Integral) or (name != "verbose" and isinstance(value, bool)) or value < least:
-            raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
+            raise InputError(name, f"must be an integer of at least {least}", value)
     for name in ("tol", "reg_covar"):
         value = getattr(estimator, name)
         if not isinstance(value, numbers.Real) or not 0 <= value < np.inf:
-            raise ValueError(f"{name}={value!r} must be a number of at least 0")
-    choices_of = {"covariance_type": COVARIANCE_TYPES, "init_params": INIT_PARAMS, "missing": ("error", "em")}
-    for name, choices in choices_of.items():
+            raise InputError(name, "must be a number of at least 0", value)
+    for name, choices in CHOICES.items():
         if not isinstance(value := getattr(estimator, name), str) or value not in choices:
-            raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")
-    if estimator.missing == "em" and estimator.covariance_type != "full":
-        raise ValueError(
-            f"missing='em' is for covariance_type='full', not {estimator.covariance_type!r}: choose either"
-        )
+            raise InputError(name, f"must be one of {', '.join(choices)}", value)
+    if estimator.missing == "em" and (kind := estimator.covariance_type) != "full":
+        raise InputError("missing", f"is for {{covariance_type=full}}, not {kind!r}: choose either", "em")
 
 
-def check_points(estimator: Any, X: Any, reset: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """X as a finite float64 or float32 table (N, D), and what was observed of it: None for all.
-
-    Raises ValueError, in one line, if X is no such table; NaN is admitted only by ``missing="em"``.
-    """
+def check_table(estimator: Any, X: Any, reset: bool) -> np.ndarray:
+    """X as a float64 or float32 table (N, D), of the estimator's columns unless they are ``reset``."""
     from sklearn.utils.validation import validate_data  # imported here because the scripts do not need it
 
     X = as_array(X, "X")
     shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
     if len(shape) != 2:
-        raise ValueError(
-            f"X has shape {tuple(shape)}, not (N, D). Reshape your data: X.reshape(-1, 1) makes one column"
-        )
+        what = f"has shape {tuple(shape)}, not (N, D). Reshape your data: X.reshape(-1, 1) makes one column"
+        raise InputError("X", what)
     if getattr(getattr(X, "dtype", None), "kind", "f") == "c":
-        raise ValueError(f"X has dtype {X.dtype}. Complex data not supported: give real numbers")
-    x = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
-    if estimator.missing == "em" and np.isnan(x).any():
-        return check_missing(x, "X", to_fit=reset)
-    full = "" if estimator.covariance_type == "full" else " and covariance_type='full'"
-    by_em = f"set missing='em'{full}" if "missing" in estimator.get_params() else "fit GaussianMixture(missing='em')"
-    check_finite("X", x, by_em)
+        raise InputError("X", f"has dtype {X.dtype}. Complex data not supported: give real numbers")
+    return validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
+
+
+def check_entries(
+    x: np.ndarray, missing: str, covariance_type: str, remedy: str = "", to_fit: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The table with zeros for NaN, and what was observed of it, None for all; NaN needs ``missing="em"``."""
+    if missing == "em" and np.isnan(x).any():
+        return check_missing(x, to_fit)
+    full = "" if covariance_type == "full" else " and {covariance_type=full}"
+    check_finite("X", x, remedy or "set {missing=em}" + full)
     return x, None
 
 
-def check_finite(name: str, x: np.ndarray, or_else: str = "") -> None:
-    """ValueError naming the first entry of a table that is NaN or infinite; ``or_else`` is a remedy for NaN alone."""
+def check_missing(x: np.ndarray, to_fit: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """A table (N, D) with NaN for missing entries, as (x with zeros there, a boolean table of what was observed).
+
+    A row or a column of which nothing was observed is an error if a model is to be fitted to the table; to a fitted
+    one, such a row is a point of which nothing is known.
+    """
+    x = as_array(x, "X")
+    if len(infinite := np.argwhere(np.isinf(x))):
+        (row, column), remedy = infinite[0], "give finite numbers, or NaN for a missing entry"
+        what = f"contains infinity (inf) at row {row}, column {column} ({len(infinite)} such entries): {remedy}"
+        raise InputError("X", what)
+    observed = ~np.isnan(x)
+    for axis, what in ((1, "row"), (0, "column")) if to_fit else ():
+        if len(empty := np.flatnonzero(~observed.any(axis=axis))):
+            raise InputError("X", f"has nothing but NaN in {what} {empty[0]} ({len(empty)} such): remove it")
+    return np.where(observed, x, x.dtype.type(0)), observed
+
+
+def check_finite(name: str, x: np.ndarray, remedy: str = "") -> None:
+    """Find the first entry of a table that is NaN or infinite; ``remedy`` is one against NaN alone."""
     first, count = None, 0
     for start, piece in pieces(x):
         with np.errstate(over="ignore"):
@@ -77,23 +171,36 @@ def check_finite(name: str, x: np.ndarray, or_else: str = "") -> None:
             first, count = first or (what, start + row, column), count + len(bad)
     if first:
         what, row, column = first
-        remedy = "remove those rows or fill them in"
-        if or_else and what == "NaN":
-            remedy = f"remove those rows, fill them in, or {or_else}"
-        raise ValueError(f"{name} contains {what} at row {row}, column {column} ({count} such entries): {remedy}")
+        remedies = "remove those rows or fill them in"
+        if remedy and what == "NaN":
+            remedies = f"remove those rows, fill them in, or {remedy}"
+        raise InputError(name, f"contains {what} at row {row}, column {column} ({count} such entries): {remedies}")
 
 
 def check_enough(x: np.ndarray, n_components: int) -> None:
-    """ValueError if there are fewer points than components, or than the two that a spread needs."""
+    """There must be as many points as components, and the two that a spread needs."""
     if len(x) < max(2, n_components):
-        raise ValueError(
-            f"X has {len(x)} sample(s) (n_samples={len(x)}), fewer than n_components={n_components} or than 2: "
-            "give more points or ask for fewer components"
-        )
+        n, remedy = len(x), "give more points or ask for fewer components"
+        few = f"has {n} sample(s) (n_samples={n}), fewer than {{n_components}}={n_components} or than 2: {remedy}"
+        raise InputError("X", few)
 
 
-def check_distinct(name: str, x: np.ndarray, n_components: int) -> None:
-    """A warning, if there are more components than distinct points."""
+def check_sample_weight(sample_weight: Any, x: np.ndarray, n_components: int) -> np.ndarray:
+    """The weights (N,), the largest 1; only ratios matter, and a subnormal weight counts as zero, as in TensorFlow."""
+    from sklearn.utils.validation import _check_sample_weight
+
+    given, tiny = as_array(sample_weight, "sample_weight"), np.finfo(x.dtype).tiny
+    weight = _check_sample_weight(given, x, dtype=x.dtype, ensure_non_negative=True)
+    weight = weight / max(weight.max(), tiny)
+    weight[weight < tiny] = 0
+    if (number := np.count_nonzero(weight)) < max(2, n_components):
+        few = f"leaves {number} points of positive weight, fewer than {{n_components}}={n_components} or than 2"
+        raise InputError("sample_weight", f"{few}: give weight to more points")
+    return weight
+
+
+def check_distinct(x: np.ndarray, n_components: int) -> None:
+    """Warn if there are more components than distinct points."""
     distinct = x[:0]
     for _, piece in pieces(x, max(1000, 4 * n_components)):
         distinct = np.unique(np.concatenate([distinct, piece]), axis=0)
@@ -101,12 +208,8 @@ def check_distinct(name: str, x: np.ndarray, n_components: int) -> None:
             return
     from sklearn.exceptions import ConvergenceWarning  # here, as above
 
-    warnings.warn(
-        f"{name} has {len(distinct)} distinct point(s), fewer than {n_components} components: some will be empty, or "
-        "share a point; ask for fewer",
-        ConvergenceWarning,
-        stacklevel=3,
-    )
+    few = f"the data have {len(distinct)} distinct point(s), fewer than {n_components} components: some will be empty, "
+    warnings.warn(few + "or share a point; ask for fewer", ConvergenceWarning, stacklevel=4)
 
 
 def sizes_allowed(dtype: Any) -> tuple[float, float]:
@@ -114,158 +217,138 @@ def sizes_allowed(dtype: Any) -> tuple[float, float]:
     return (1e-140, 1e150) if dtype == np.float64 else (1e-12, 1e18)
 
 
-def check_size(
-    name: str, x: np.ndarray, dtype: Any = None, reg_covar: float = 0.0
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The largest magnitude of every column seen from its centre, (D,), and the centre (see `common.data.centring`).
+def check_size(x: np.ndarray, dtype: Any, reg_covar: float = 0.0) -> tuple[np.ndarray, np.ndarray | None]:
+    """The largest magnitude of every column less its centre, (D,), and the centre (see `common.data.passes`).
 
-    Raises ValueError if the dtype, that of x unless another is given, cannot hold a square, or only as a number that
-    TensorFlow takes for zero; and if a column lies so far from zero that the digits of its spread are lost.
+    It is an error if the dtype cannot hold a square, or only as a number that TensorFlow takes for zero; and if a
+    column lies so far from zero that the digits of its spread are lost.
     """
     low, high = column_ranges(x)
-    centre, (least, most) = find_centre(low, high), sizes_allowed(dtype or x.dtype)
+    centre, (least, most) = find_centre(low, high), sizes_allowed(dtype)
     c = 0.0 if centre is None else centre
     sizes = np.maximum(np.abs(low - c), np.abs(high - c))
     if sizes.max() > most:
-        raise ValueError(f"{name} has entries as large as {sizes.max():.3g}, whose squares overflow; scale the data")
+        raise InputError("X", f"has entries as large as {sizes.max():.3g}, whose squares overflow; scale the data")
     if len(small := np.flatnonzero((sizes > 0) & (sizes < least))):
-        raise ValueError(
-            f"{name} has no entry above {sizes[small[0]]:.3g} in column {small[0]}, whose squares underflow; scale the "
-            "data"
-        )
+        what = f"has no entry above {sizes[small[0]]:.3g} in column {small[0]}, whose squares underflow; scale the data"
+        raise InputError("X", what)
     if centre is not None and len(lost := narrow_columns(low, high, x.dtype, reg_covar)):
-        raise ValueError(
-            f"{name} has lost its digits in column {lost[0]}: all values lie within {high[lost[0]] - low[lost[0]]:.3g} "
-            f"of {low[lost[0]]:.9g}, a few steps of {x.dtype}; {how_to_regain(x.dtype)}"
-        )
+        (j, width), remedy = (lost[0], high[lost[0]] - low[lost[0]]), _how_to_regain(x.dtype)
+        within = f"all values lie within {width:.3g} of {low[j]:.9g}, a few steps of {x.dtype}"
+        raise InputError("X", f"has lost its digits in column {j}: {within}; {remedy}")
     return sizes, centre
 
 
-def check_spread(
-    name: str, x: np.ndarray, covariance_type: str, reg_covar: float, remedy: str = "or set reg_covar above 0"
-) -> None:
-    """A constant column has no variance: an error without ``reg_covar``, a warning with it.
+def check_spread(x: np.ndarray, covariance_type: str, allowed: float, or_else: str = "") -> None:
+    """A constant column has no variance: an error, or a warning if regularisation by ``allowed`` above 0 gives it one.
 
-    Unless all columns are, at values whose last digit is more than ``reg_covar`` allows for: that is an error, too.
+    It is an error, too, if all columns are constant at values whose last digit is more than that allows for.
     """
-    constant = constant_columns(x)
-    if covariance_type == "spherical" and len(constant) < x.shape[1]:
+    columns = constant_columns(x)
+    if not len(columns) or (covariance_type == "spherical" and len(columns) < x.shape[1]):
         return
-    if len(constant):
-        shown = ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else "")
-        what = f"{name} is constant in column(s) {shown} (value {x[0, constant[0]]:g})"
-        coarse = np.square(np.finfo(x.dtype).eps * x[0, constant].astype(np.float64)) > reg_covar
-        lost = f"; or, if its digits are lost, {how_to_regain(x.dtype)}" if coarse.any() else ""
-        if reg_covar == 0:
-            raise ValueError(f"{what}: the variance there is zero; remove the column {remedy}".rstrip() + lost)
-        if np.count_nonzero(coarse) == x.shape[1]:
-            raise ValueError(f"{what}: if anything varied there, its digits are lost; {how_to_regain(x.dtype)}")
-        warnings.warn(f"{what}: the variance there is reg_covar={reg_covar:g} alone{lost}", UserWarning, stacklevel=3)
+    shown = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
+    what = f"constant in column(s) {shown} (value {x[0, columns[0]]:g})"
+    coarse = np.square(np.finfo(x.dtype).eps * x[0, columns].astype(np.float64)) > allowed
+    lost = f"; or, if its digits are lost, {_how_to_regain(x.dtype)}" if coarse.any() else ""
+    if allowed == 0:
+        raise InputError("X", f"is {what}: the variance there is zero; remove the column{or_else}{lost}")
+    if np.count_nonzero(coarse) == x.shape[1]:
+        remedy = _how_to_regain(x.dtype)
+        raise InputError("X", f"is {what}: if anything varied there, its digits are lost; {remedy}")
+    warnings.warn(
+        f"the data are {what}: the variance there is the regularisation alone, {allowed:g}{lost}", stacklevel=4
+    )
 
 
-def covariance_shape(k: int, d: int, covariance_type: str) -> tuple[int, ...]:
-    """The shape of K covariances of D features of this type."""
-    return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
+def _how_to_regain(dtype: Any) -> str:
+    """The remedy where digits are lost to the distance from zero."""
+    return "subtract the mean" + (", or use float64" if np.finfo(dtype).bits < 64 else "")
 
 
-def check_collapse(
-    covariances: np.ndarray, covariance_type: str, reg_covar: float, least: np.ndarray | float = 0.0
-) -> None:
-    """ValueError naming the first component whose covariance is singular but for rounding.
-
-    ``least`` are the variances, (K, D), (D,) or one for all, that may be rounding alone. A matrix is judged by
-    the smallest eigenvalue of its correlations, and by a limit well above rounding, so that both frameworks' are
-    judged alike: a Cholesky factor of it exists or not by the last bit.
-    """
-    d = covariances.shape[-1]
-    matrices = covariances.reshape(-1, d, d) if covariance_type in ("full", "tied") else None
-    least = np.max(np.atleast_1d(least), axis=-1, keepdims=True) if covariance_type == "spherical" else least
-    collapsed = np.any(feature_variances(covariances, covariance_type) <= least, axis=1)
-    if matrices is not None and np.all(np.isfinite(matrices)):
-        collapsed |= are_singular(np.where(collapsed[:, None, None], np.eye(d, dtype=matrices.dtype), matrices))
-    if collapsed.any():
-        k = int(np.argmax(collapsed))
-        what = f"component {k} has collapsed: its covariance is singular up to rounding"
-        what += " in float32; try float64" if covariances.dtype == np.float32 else ""
-        raise ValueError(f"reg_covar={reg_covar:g}: {what}. {ILL_DEFINED}")
-
-
-def feature_variances(covariances: np.ndarray, covariance_type: str) -> np.ndarray:
-    """The variances on the diagonals: (K, D) full, diag | (1, D) tied | (K, 1) spherical."""
-    if covariance_type in ("full", "tied"):
-        return np.atleast_2d(np.diagonal(covariances, axis1=-2, axis2=-1))
-    return covariances.reshape(len(covariances), -1)
-
-
-def are_singular(matrices: np.ndarray, times: float = 1.0) -> np.ndarray:
-    """Which of the covariances (..., D, D), of positive diagonal, have singular correlations, but for rounding.
-
-    The limit is well above the rounding of a matrix's entries; ``times`` as high for entries that are worse.
-    """
-    least = SINGULAR * matrices.shape[-1] * np.finfo(matrices.dtype).eps * max(1.0, times)
-    matrices = matrices.astype(np.float64)  # what is judged are the matrices' digits, not those of the judgement
-    deviations = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))  # (..., D)
-    correlations = matrices / deviations[..., :, None] / deviations[..., None, :]
-    return np.linalg.eigvalsh(correlations)[..., 0] <= least
-
-
-def least_variance(dtype: Any) -> float:
-    """The least variance whose digits no underflow takes."""
-    return 100 * float(np.finfo(dtype).tiny) / float(np.finfo(dtype).eps)
-
-
-def least_variances(sizes: np.ndarray, dtype: Any, reg_covar: float) -> np.ndarray | None:
-    """Variances, (D,), of columns of these sizes, below which points differ by rounding alone, or lose digits to
-    underflow; None if ``reg_covar`` keeps every covariance of such points well away from singular."""
-    eps, size = float(np.finfo(dtype).eps), float(np.max(sizes))
-    least = np.maximum(np.square(16 * eps * sizes), least_variance(dtype))
-    return None if reg_covar > max(10 * SINGULAR * len(sizes) * eps * size**2, 10 * least.max()) else least
-
-
-def least_of_components(
-    least: np.ndarray, means: np.ndarray, covariances: np.ndarray, covariance_type: str
-) -> np.ndarray:
-    """The least variances (K, D) of components whose points are no larger than these, (D,) if one covariance is tied.
-
-    What rounds are the points that a component answers for: those of others, however large, take no digits from it.
-    """
-    if covariance_type == "tied":
-        return least
-    eps = float(np.finfo(means.dtype).eps)
-    with np.errstate(invalid="ignore"):
-        deviations = np.sqrt(np.maximum(feature_variances(covariances, covariance_type), 0))
-    own = np.square(16 * eps * (np.abs(means) + 8 * deviations).astype(np.float64))
-    return np.minimum(least, np.maximum(own, least_variance(means.dtype)))
-
-
-def check_density(name: str, log_density: np.ndarray, first_row: int = 0) -> None:
-    """ValueError naming the first row whose log density is beyond the numbers of its dtype."""
+def check_density(log_density: np.ndarray, first_row: int = 0) -> None:
+    """Find the first row whose log density is beyond the numbers of its dtype."""
     if len(bad := np.flatnonzero(~np.isfinite(log_density))):
-        raise ValueError(
-            f"{name} has the row {first_row + bad[0]} ({len(bad)} such) so far from every component that its log "
-            f"density is beyond {log_density.dtype}: leave it out"
-        )
+        far = f"so far from every component that its log density is beyond {log_density.dtype}: leave it out"
+        raise InputError("X", f"has the row {first_row + bad[0]} ({len(bad)} such) {far}")
 
 
-def precisions_cholesky(covariances: np.ndarray, covariance_type: str, reg_covar: float) -> np.ndarray:
-    """U with U U' = Sigma^-1, upper triangular (full, tied), or 1/sigma; ValueError if a covariance is singular."""
-    if covariance_type in ("diag", "spherical"):
-        if not np.all(covariances > 0):
-            check_collapse(covariances, covariance_type, reg_covar)
-        return 1 / np.sqrt(covariances)
-    from scipy.linalg import solve_triangular
-
+def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Finite numbers of this shape as an array of this dtype."""
+    value = as_array(value, name)
     try:
-        factor = np.linalg.cholesky(covariances)
-    except np.linalg.LinAlgError:
-        check_collapse(covariances, covariance_type, reg_covar)
-        raise
-    identity = np.eye(covariances.shape[-1], dtype=covariances.dtype)
-    if covariance_type == "tied":
-        return solve_triangular(factor, identity, lower=True).T
-    return np.stack([solve_triangular(f, identity, lower=True).T for f in factor])
+        array = np.asarray(value, dtype=dtype)
+    except (TypeError, ValueError):
+        raise InputError(name, f"holds no numbers: give an array of shape {shape}", value) from None
+    if array.shape != shape:
+        raise InputError(name, f"should have the shape of {shape}, but got {array.shape}: give it that shape")
+    if not np.all(np.isfinite(array)):
+        raise InputError(name, "has NaN or infinite entries: give finite numbers")
+    return array
 
 
-def precisions(cholesky: np.ndarray, covariance_type: str) -> np.ndarray:
-    """Sigma^-1 from its factor U: U U', or the square."""
-    return np.square(cholesky) if covariance_type in ("diag", "spherical") else cholesky @ np.swapaxes(cholesky, -1, -2)
+def check_start(estimator: Any, data: FitData) -> tuple[np.ndarray | None, ...]:
+    """weights_init, means_init less the centre, and the covariances of precisions_init; None where none is given."""
+    k, d, kind, dtype = data.n_components, data.x.shape[1], data.covariance_type, data.dtype
+    weights, means, precisions = (getattr(estimator, f"{name}_init") for name in ("weights", "means", "precisions"))
+    if weights is not None:
+        weights = check_array("weights_init", weights, (k,), dtype)
+        check_weights("weights_init", weights)
+    if means is not None:
+        means = check_array("means_init", means, (k, d), dtype if data.centre is None else np.float64)
+        means = centred(means, data.centre, dtype)
+    if precisions is None:
+        return weights, means, None
+    precisions = check_array("precisions_init", precisions, covariance_shape(k, d, kind), dtype)
+    if kind in ("diag", "spherical"):
+        if precisions.min() <= 0:
+            raise InputError("precisions_init", f"should be positive, but has the entry {precisions.min():g}")
+        return weights, means, 1 / precisions
+    what = "should be symmetric, positive-definite, but"
+    if not np.allclose(precisions, np.swapaxes(precisions, -1, -2)):
+        raise InputError("precisions_init", f"{what} is not symmetric; average it with its transpose")
+    if (least := np.linalg.eigvalsh(precisions).min()) <= 0:
+        raise InputError("precisions_init", f"{what} has the eigenvalue {least:g}; add to its diagonal")
+    covariances = np.linalg.inv(precisions)
+    return weights, means, 0.5 * (covariances + np.swapaxes(covariances, -1, -2))
+
+
+def check_mixture(weights: Any, means: Any, covariances: Any, covariance_type: str) -> tuple[np.ndarray, ...]:
+    """A mixture's parameters, checked, as new arrays: of float32 if all three are, else of float64."""
+    if covariance_type not in COVARIANCE_TYPES:
+        raise InputError("covariance_type", f"must be one of {', '.join(COVARIANCE_TYPES)}", covariance_type)
+    given = {"weights": weights, "means": means, "covariances": covariances}
+    given = {name: as_array(value, name) for name, value in given.items()}
+    dtype = np.float32 if all(getattr(value, "dtype", None) == np.float32 for value in given.values()) else np.float64
+    try:
+        shape = np.shape(given["means"])
+    except ValueError:  # rows of different lengths
+        shape = ()
+    if len(shape) != 2 or 0 in shape:
+        raise InputError("means", "is not of shape (K, D): give a row of D numbers for each of K components", means)
+    shapes = {"weights": shape[:1], "means": shape, "covariances": covariance_shape(*shape, covariance_type)}
+    weights, means, covariances = (check_array(name, given[name], shapes[name], dtype).copy() for name in given)
+    check_weights("weights", weights)
+    is_matrix = covariance_type in ("full", "tied")
+    variances = np.diagonal(covariances, axis1=-2, axis2=-1) if is_matrix else covariances
+    if variances.min() <= 0:
+        raise InputError("covariances", f"has the variance {variances.min():g}: give positive variances")
+    if is_matrix:
+        transposed, deviations = np.swapaxes(covariances, -1, -2), np.sqrt(variances)
+        if np.any(abs(covariances - transposed) > 1e-6 * deviations[..., :, None] * deviations[..., None, :]):
+            raise InputError("covariances", "should be symmetric, but are not: average each with its transpose")
+        if np.any(are_singular(covariances)):
+            raise InputError("covariances", "should be positive-definite, but are not: add to their diagonals")
+        covariances = 0.5 * (covariances + transposed)
+    return weights, means, covariances
+
+
+def check_weights(name: str, weights: np.ndarray) -> None:
+    """The weights must lie in [0, 1] and sum to one."""
+    if weights.min() < 0 or weights.max() > 1:
+        raise InputError(name, f"has entries from {weights.min():g} to {weights.max():g}: give values in [0, 1]")
+    if len(small := weights[(weights > 0) & (weights < (least := np.finfo(weights.dtype).tiny))]):
+        raise InputError(name, f"has the entry {small[0]:.3g}, too small to be told from 0: give 0, or {least:.2g}")
+    if abs(weights.sum() - 1) > (1e-6 if weights.dtype == np.float32 else 1e-8):
+        what = f"should be normalized, but got sum(weights) = {weights.sum():.5f}; divide them by their sum"
+        raise InputError(name, what)

@@ -1,24 +1,51 @@
-"""Prior and posterior of a Bayesian mixture of Gaussians, as both frameworks and the scripts hold them.
+"""Parameters, priors and posteriors of a mixture of Gaussians, as NumPy arrays or as either framework's tensors.
 
-Weights have a Dirichlet distribution or are broken off a stick; component k has a Normal-Wishart distribution. The
-posterior has the prior's form, so the two have the same fields. Precisions are kept the way scikit-learn keeps them,
-as covariances: that of the prior is the inverse of the Wishart's scale, W_0^-1; those of the posterior are divided by
-the degrees of freedom, which makes each the inverse of the expected precision, E[Lambda_k]^-1.
+Maximum likelihood and MAP end with `MixtureParameters`; the `MixturePrior` of MAP is a Dirichlet distribution of the
+weights and a Normal-inverse-Wishart distribution of each component.
+
+A Bayesian mixture ends with a posterior of the form of its prior. Its weights have a Dirichlet distribution or are
+broken off a stick, its components Normal-Wishart distributions. Precisions are kept the way scikit-learn keeps them, as
+covariances: that of the prior is the inverse of the Wishart's scale, W_0^-1; those of the posterior are divided by the
+degrees of freedom, which makes each the inverse of the expected precision, E[Lambda_k]^-1.
+
+Source: C. Fraley and A. Raftery, "Bayesian regularization for normal mixture estimation and model-based clustering",
+Journal of Classification 24 (2007), section 2.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.data.centring import centred
-from common.mixtures.input import are_singular, covariance_shape, least_variance
+from common.data.messages import InputError
+from common.data.passes import centred
+from common.mixtures.covariances import are_singular, covariance_shape, least_variance
+from common.mixtures.input import FitData, check_array
 
 EXTREME = 1e30  # of a prior's numbers; beyond, their products leave single precision
 PRIOR_TYPES = ("dirichlet_process", "dirichlet_distribution")
 
 
+class MixtureParameters(NamedTuple):
+    """A mixture of Gaussians."""
+
+    weights: Any  # (K,)
+    means: Any  # (K, D)
+    covariances: Any  # (K, D, D) full | (D, D) tied | (K, D) diag | (K,) spherical
+
+
+class MixturePrior(NamedTuple):
+    """The prior of MAP: pi ~ Dir(alpha), and for every component Sigma_k ~ IW(S_0, nu_0) and
+    mu_k ~ N(m_0, Sigma_k / kappa_0)."""
+
+    concentration: Any  # alpha (K,), each at least 1
+    mean: Any  # m_0 (D,)
+    mean_precision: Any  # kappa_0 (), as many points as the prior mean is worth
+    scale: Any  # S_0 (D, D), symmetric positive definite
+    degrees_of_freedom: Any  # nu_0 (), above D - 1
+
+
 class VariationalPrior(NamedTuple):
-    """The belief before the data, as NumPy arrays or either framework's tensors."""
+    """The belief of a Bayesian mixture before the data."""
 
     weight_concentration: Any  # (K,) Dirichlet | (2, K) of the Beta distributions of stick-breaking
     mean_precision: Any  # beta_0 (), as many points as the prior mean is worth
@@ -37,11 +64,67 @@ class VariationalPosterior(NamedTuple):
     covariances: Any  # E[Lambda_k]^-1 (K, D, D) full | (D, D) tied | (K, D) diag | (K,) spherical
 
 
-def posterior_shapes(k: int, d: int, covariance_type: str, prior_type: str) -> VariationalPosterior:
-    """The shape of every part of a posterior of K components of D features."""
+def parameter_shapes(
+    k: int, d: int, covariance_type: str, prior_type: str | None = None
+) -> MixtureParameters | VariationalPosterior:
+    """The shapes of a mixture's parameters or, with a type of prior, of a posterior."""
+    covariances = covariance_shape(k, d, covariance_type)
+    if prior_type is None:
+        return MixtureParameters((k,), (k, d), covariances)
     concentration = (2, k) if prior_type == "dirichlet_process" else (k,)
-    degrees = () if covariance_type == "tied" else (k,)
-    return VariationalPosterior(concentration, (k,), (k, d), degrees, covariance_shape(k, d, covariance_type))
+    return VariationalPosterior(concentration, (k,), (k, d), () if covariance_type == "tied" else (k,), covariances)
+
+
+def default_prior(x: np.ndarray, n_components: int) -> MixturePrior:
+    """The weak, proper prior of Fraley and Raftery for data x (N, D), as arrays of the data's dtype.
+
+    alpha = 1: every division of the weights is as likely as any other, and the prior adds nothing to their counts.
+    m_0 = the mean of the data and kappa_0 = 0.01: the means are drawn to the centre as by a hundredth of a point.
+    nu_0 = D + 2: the fewest whole degrees of freedom for which the inverse Wishart has a mean, which is S_0.
+    S_0 = the covariance of the data / K^(2/D): each component is expected to fill a K-th of the data's volume.
+    """
+    n, d = x.shape
+    if n < 2:
+        raise InputError("x", f"has {n} row(s), which have no covariance: give at least 2 or a MixturePrior")
+    scale = np.atleast_2d(np.cov(x, rowvar=False)) / n_components ** (2 / d)
+    prior = MixturePrior(np.ones(n_components), x.mean(axis=0), 0.01, scale, d + 2)
+    try:
+        return check_prior(prior, n_components, d, x.dtype)
+    except ValueError as error:
+        remedy = "remove columns that are constant or combinations of others, or give a MixturePrior"
+        raise InputError("x", f"has a singular covariance, which makes no scale: {remedy}") from error
+
+
+def check_prior(prior: MixturePrior, n_components: int, n_features: int, dtype: Any = np.float64) -> MixturePrior:
+    """The prior as arrays of ``dtype`` and of the shapes (K,), (D,), (), (D, D), (); a scalar concentration is for all.
+
+    The error names the first field that is out of its range.
+    """
+    k, d = n_components, n_features
+    if np.ndim(prior.concentration) == 0:
+        prior = prior._replace(concentration=np.full(k, prior.concentration))
+    shapes = MixturePrior((k,), (d,), (), (d, d), ())
+    arrays = (check_array(*each, dtype) for each in zip(prior._fields, prior, shapes, strict=True))
+    prior = MixturePrior(*arrays)
+    if (least := prior.concentration.min()) < 1:
+        raise InputError("concentration", "is below 1, where the prior has no mode: give 1 or more", float(least))
+    if (kappa := prior.mean_precision) <= 0:
+        raise InputError("mean_precision", "must be above 0: 0.01 is a weak prior", float(kappa))
+    if (nu := prior.degrees_of_freedom) <= d - 1:
+        raise InputError("degrees_of_freedom", f"must be above D - 1 = {d - 1}: {d + 2} is a weak prior", float(nu))
+    if not np.allclose(prior.scale, prior.scale.T, rtol=1e-5, atol=0):
+        raise InputError("scale", "is not symmetric: give a symmetric, positive definite matrix")
+    eigenvalues = np.linalg.eigvalsh(prior.scale)
+    if eigenvalues[0] <= d * np.finfo(dtype).eps * eigenvalues[-1]:
+        what = f"has the eigenvalue {eigenvalues[0]:.3g}: give a symmetric, positive definite matrix"
+        raise InputError("scale", what)
+    return prior
+
+
+def variational_prior(data: FitData, **arguments: Any) -> VariationalPrior:
+    """`make_prior` for a table that was prepared."""
+    sizes = data.x, data.n_components, data.covariance_type
+    return make_prior(*sizes, reg_covar=data.reg_covar, centre=data.centre, **arguments)
 
 
 def make_prior(
@@ -56,104 +139,77 @@ def make_prior(
     degrees_of_freedom_prior: float | None = None,
     covariance_prior: Any = None,
     reg_covar: float = 0.0,
-    flags: bool = False,
     centre: np.ndarray | None = None,
 ) -> VariationalPrior:
     """The prior with scikit-learn's arguments and defaults for data x (N, D), as arrays of the data's dtype.
 
     By default the concentration is 1 / K, beta_0 = 1, m_0 the mean of the data, nu_0 = D and W_0^-1 the covariance of
     the data (its diagonal; the mean of that). Where the data's covariance is singular, and the prior would be none,
-    ``reg_covar`` is added to its diagonal. With ``flags`` a message names the script's flag instead of the argument.
-    Where x is seen from a ``centre`` (D,), ``mean_prior`` is not, and the prior is.
-
-    Raises ValueError, in one line, for the first argument that is out of its range.
+    ``reg_covar`` is added to its diagonal. Where x is less a ``centre`` (D,), ``mean_prior`` is not, and the prior is.
     """
-    k, d = n_components, x.shape[1]
-
-    def number(name: str, value: Any, default: float, least: float) -> np.ndarray:
-        if value is None:
-            return np.asarray(default, dtype=x.dtype)
-        try:
-            valid = not isinstance(value, bool) and np.ndim(value) == 0 and least < float(value) < np.inf
-        except (TypeError, ValueError):
-            valid = False
-        if not valid:
-            raise ValueError(f"{_called(name, flags)}{' ' if flags else '='}{value!r} must be a number above {least:g}")
-        if not 1 / EXTREME <= float(value) <= EXTREME:
-            raise ValueError(
-                f"{_called(name, flags)}{' ' if flags else '='}{value!r} is too extreme: give a number from "
-                f"{1 / EXTREME:g} to {EXTREME:g}"
-            )
-        return np.asarray(value, dtype=x.dtype)
-
-    concentration = number("weight_concentration_prior", weight_concentration_prior, 1 / k, 0)
-    # a stick is broken at v ~ Beta(1, concentration)
-    sticks = np.stack([np.ones(k, x.dtype), np.full(k, concentration)])
-    is_process = weight_concentration_prior_type == "dirichlet_process"
+    (k, d), dtype = (n_components, x.shape[1]), x.dtype
+    if weight_concentration_prior_type not in PRIOR_TYPES:
+        kind = weight_concentration_prior_type
+        raise InputError("weight_concentration_prior_type", f"must be one of {', '.join(PRIOR_TYPES)}", kind)
+    concentration = _number("weight_concentration_prior", weight_concentration_prior, 1 / k, 0, dtype)
+    concentration = np.full(k, concentration)
+    if weight_concentration_prior_type == "dirichlet_process":  # a stick is broken at v ~ Beta(1, concentration)
+        concentration = np.stack([np.ones(k, dtype), concentration])
     if mean_prior is None:
         mean = x.mean(axis=0)
     else:
-        mean = _array("mean_prior", mean_prior, (d,), x.dtype if centre is None else np.dtype(np.float64), flags)
-        mean = centred(mean, centre, x.dtype)
-    return VariationalPrior(
-        sticks if is_process else np.full(k, concentration),
-        number("mean_precision_prior", mean_precision_prior, 1, 0),
-        mean,
-        number("degrees_of_freedom_prior", degrees_of_freedom_prior, d, d - 1),
-        _covariance(x, covariance_type, covariance_prior, reg_covar, flags),
-    )
+        mean = check_array("mean_prior", mean_prior, (d,), dtype if centre is None else np.float64)
+        mean = centred(mean, centre, dtype)
+    precision = _number("mean_precision_prior", mean_precision_prior, 1, 0, dtype)
+    degrees = _number("degrees_of_freedom_prior", degrees_of_freedom_prior, d, d - 1, dtype)
+    covariance = _covariance(x, covariance_type, covariance_prior, reg_covar)
+    return VariationalPrior(concentration, precision, mean, degrees, covariance)
 
 
-def _covariance(x: np.ndarray, kind: str, given: Any, reg_covar: float, flags: bool) -> np.ndarray:
-    d = x.shape[1]
-    shape = {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}[kind]
-    name = _called("covariance_prior", flags)
+def _number(name: str, value: Any, default: float, least: float, dtype: np.dtype) -> np.ndarray:
+    if value is None:
+        return np.asarray(default, dtype=dtype)
+    try:
+        valid = not isinstance(value, bool) and np.ndim(value) == 0 and least < float(value) < np.inf
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise InputError(name, f"must be a number above {least:g}", value)
+    if not 1 / EXTREME <= float(value) <= EXTREME:
+        raise InputError(name, f"is too extreme: give a number from {1 / EXTREME:g} to {EXTREME:g}", value)
+    return np.asarray(value, dtype=dtype)
+
+
+def _covariance(x: np.ndarray, kind: str, given: Any, reg_covar: float) -> np.ndarray:
+    """W_0^-1: the one given, checked, or the covariance of the data."""
+    name, d, dtype = "covariance_prior", x.shape[1], x.dtype
     if given is not None:
-        covariance = _array("covariance_prior", given, shape, x.dtype, flags)
-        if len(shape) == 2 and not np.allclose(covariance, covariance.T, rtol=1e-5, atol=0):
-            raise ValueError(f"{name} should be symmetric, positive-definite, but is not symmetric")
+        covariance = check_array(name, given, {"diag": (d,), "spherical": ()}.get(kind, (d, d)), dtype)
+        if covariance.ndim == 2 and not np.allclose(covariance, covariance.T, rtol=1e-5, atol=0):
+            raise InputError(name, "should be symmetric, positive-definite, but is not symmetric")
         if _is_singular(covariance):
-            raise ValueError(f"{name} should be positive-definite, but has the eigenvalue {_least(covariance):.3g}")
+            least = np.linalg.eigvalsh(covariance)[0] if covariance.ndim == 2 else covariance.min()
+            raise InputError(name, f"should be positive-definite, but has the eigenvalue {least:.3g}")
         return covariance
     if kind in ("full", "tied"):
-        covariance, floor = np.atleast_2d(np.cov(x, rowvar=False)).astype(x.dtype), reg_covar * np.eye(d, dtype=x.dtype)
+        covariance, floor = np.atleast_2d(np.cov(x, rowvar=False)).astype(dtype), reg_covar * np.eye(d, dtype=dtype)
     else:
         variances = np.var(x, axis=0, ddof=1)
-        covariance, floor = (variances if kind == "diag" else variances.mean()), x.dtype.type(reg_covar)
+        covariance, floor = (variances if kind == "diag" else variances.mean()), dtype.type(reg_covar)
     if _is_singular(covariance):
         covariance = covariance + floor
     if _is_singular(covariance):
-        raise ValueError(
-            f"{name}: the data's covariance, which is the default, is singular (reg_covar={reg_covar:g}): remove "
-            "columns that are constant or combinations of others, or give a prior of your own"
+        default = (
+            f"has a singular covariance, which is the default of {{covariance_prior}} ({{reg_covar}}={reg_covar:g})"
         )
-    return np.asarray(covariance, dtype=x.dtype)
-
-
-def _least(covariance: np.ndarray) -> float:
-    return float(np.linalg.eigvalsh(covariance)[0] if covariance.ndim == 2 else covariance.min())
+        remedy = "remove columns that are constant or combinations of others, or give a prior"
+        raise InputError("X", f"{default}: {remedy}")
+    return np.asarray(covariance, dtype=dtype)
 
 
 def _is_singular(covariance: np.ndarray) -> bool:
-    """Or so near to it that rounding decides, or underflow."""
+    """Whether rounding or underflow may decide if it is."""
     variances = np.diagonal(covariance) if covariance.ndim == 2 else covariance
     if not variances.min() > least_variance(covariance.dtype):
         return True
     return covariance.ndim == 2 and bool(are_singular(covariance))
-
-
-def _array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, flags: bool) -> np.ndarray:
-    called = _called(name, flags)
-    try:
-        array = np.asarray(value, dtype=dtype)
-    except (TypeError, ValueError):
-        raise ValueError(f"{called}={value!r} holds no numbers: give an array of shape {shape}") from None
-    if array.shape != shape:
-        raise ValueError(f"{called} should have the shape of {shape}, but got {array.shape}")
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{called} has NaN or infinite entries: give finite numbers")
-    return array
-
-
-def _called(name: str, flags: bool) -> str:
-    return "--" + name.replace("_", "-") if flags else name

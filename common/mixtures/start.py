@@ -1,11 +1,39 @@
-"""Where EM for a mixture starts: the responsibilities of the first M step, as scikit-learn chooses them."""
+"""Where a mixture's fit starts: the points and responsibilities of the first M step, as scikit-learn chooses them."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from common.data.centring import centred, find_centre
-from common.data.passes import column_ranges
+from common.data.passes import centred, column_ranges, find_centre, rows_to_start_from, spread_rows, take_rows
 
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
+
+
+def starting_points(
+    data: Any, init_params: str, random_state: np.random.RandomState, uniforms: Callable[[tuple], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points without gaps and their responsibilities, times their weights, for a first M step on a `FitData`.
+
+    They are all the points, or of a large table some rows spread over it, drawn by ``uniforms(shape)``; with a prior,
+    which weighs against all points, they are all.
+    """
+    x, weight = data.x if data.observed is None else mean_imputed(data.x, data.observed), data.weight
+    if data.method == "em" and (size := rows_to_start_from(*x.shape)) < len(x):
+        rows = spread_rows(len(x), uniforms((size,)))
+        x, weight = take_rows(x, rows), None if weight is None else weight[rows]
+    x = np.asarray(x, data.dtype)
+    gamma = initial_responsibilities(x, data.n_components, init_params, random_state, weight)
+    return x, gamma if weight is None else gamma * weight[:, None]
+
+
+def mean_imputed(x: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """The table (N, D) with every missing entry at the mean of its column's observed ones: for starting values only."""
+    mean = x.mean(axis=0, where=observed)
+    # rounding must not make a constant column look otherwise
+    low = x.min(axis=0, where=observed, initial=np.inf)
+    high = x.max(axis=0, where=observed, initial=-np.inf)
+    return np.where(observed, x, np.clip(mean, low, high))
 
 
 def initial_responsibilities(

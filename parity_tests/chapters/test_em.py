@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Sequence
+from itertools import islice, pairwise
 from types import ModuleType
 from typing import Any
 
@@ -18,10 +19,11 @@ import tf2_impl.em as tf_em
 import tf2_impl.gmm as tf_gmm
 from common import draws
 from common.data import datasets
-from common.mixtures.loop import run_em
-from common.mixtures.mixture_prior import MixturePrior, check_prior, default_prior
+from common.mixtures.loop import em
+from common.mixtures.priors import MixturePrior, check_prior, default_prior
 from parity_tests.conftest import MODES, Parity
 from parity_tests.support.frameworks import estimators
+from parity_tests.support.loops import run_em
 
 N, D, K = 60, 3, 4
 GMM = {torch_em: torch_gmm, tf_em: tf_gmm}
@@ -374,18 +376,10 @@ def test_map_objective_never_falls(module: ModuleType, seed: int) -> None:
     """One iteration at a time; and where it stops, the gradient of log likelihood plus log prior is zero."""
     x, *start = mixture(seed=seed, k=2)
     tx, prior = tensor(module, x), prior_of(module, default_prior(x, 2))
-    before = [-np.inf]
-
-    def check(iteration: int, parameters: tuple, objective: float) -> None:
-        assert objective >= before[-1] - 1e-11 * abs(objective), f"iteration {iteration}"
-        before.append(objective)
-
-    result = run_em(
-        lambda p: module.map_em_iteration(tx, *p, prior), tuple(tensor(module, v) for v in start),
-        tol=1e-11, max_iter=2000, criterion="parameters", on_iteration=check,
-    )  # fmt: skip
+    start = tuple(tensor(module, v) for v in start)
+    result = run_em(lambda p: module.map_em_iteration(tx, *p, prior), start, tol=1e-11, max_iter=2000, until_still=True)
     assert result.converged
-    assert result.bounds == before[1:]
+    assert np.all(np.diff(result.bounds) >= -1e-11 * np.abs(result.bounds[1:]))
 
     def objective(logits: Any, means: Any, covariances: Any) -> Any:
         weights = torch.softmax(logits, 0) if module is torch_em else tf.nn.softmax(logits)
@@ -408,8 +402,8 @@ def test_map_does_not_collapse(module: ModuleType) -> None:
     tx, gmm = tensor(module, x), GMM[module]
     weights, means, covariances = gmm.m_step(tx, tensor(module, gamma))
     assert np.abs(np.asarray(covariances)[0]).max() < 1e-12
-    with pytest.raises(ValueError, match=r"the bound became nan at iteration \d+: scale the data or start elsewhere"):
-        run_em(lambda p: gmm.em_iteration(tx, *p), (weights, means, covariances), tol=1e-6, max_iter=50)
+    bounds = run_em(lambda p: gmm.em_iteration(tx, *p), (weights, means, covariances), tol=1e-6, max_iter=50).bounds
+    assert np.isnan(bounds[-1])
     prior = prior_of(module, default_prior(x, 2))
     start = module.map_m_step(tx, tensor(module, gamma), prior)
     result = run_em(lambda p: module.map_em_iteration(tx, *p, prior), start, tol=1e-9, max_iter=2000)
@@ -435,11 +429,14 @@ def test_default_prior() -> None:
     ("changes", "message"),
     [
         ({"concentration": 0.5}, "concentration=0.5 is below 1, where the prior has no mode: give 1 or more"),
-        ({"concentration": [1.0, 2.0]}, "concentration has shape (2,): give one of shape (4,)"),
+        (
+            {"concentration": [1.0, 2.0]},
+            "concentration should have the shape of (4,), but got (2,): give it that shape",
+        ),
         ({"mean": [0.0, np.nan, 0.0]}, "mean has NaN or infinite entries: give finite numbers"),
-        ({"mean_precision": 0.0}, "mean_precision=0 must be above 0: 0.01 is a weak prior"),
-        ({"degrees_of_freedom": 2.0}, "degrees_of_freedom=2 must be above D - 1 = 2: 5 is a weak prior"),
-        ({"scale": np.eye(2)}, "scale has shape (2, 2): give one of shape (3, 3)"),
+        ({"mean_precision": 0.0}, "mean_precision=0.0 must be above 0: 0.01 is a weak prior"),
+        ({"degrees_of_freedom": 2.0}, "degrees_of_freedom=2.0 must be above D - 1 = 2: 5 is a weak prior"),
+        ({"scale": np.eye(2)}, "scale should have the shape of (3, 3), but got (2, 2): give it that shape"),
         ({"scale": np.triu(np.ones((3, 3)))}, "scale is not symmetric: give a symmetric, positive definite matrix"),
         ({"scale": -np.eye(3)}, "scale has the eigenvalue -1: give a symmetric, positive definite matrix"),
         ({"scale": np.diag([1.0, 2.0, 0.0])}, "scale has the eigenvalue 0: give a symmetric, positive definite matrix"),
@@ -459,61 +456,25 @@ def test_data_that_make_no_prior() -> None:
         default_prior(x[:1], 2)
 
 
-def test_driver_on_newtons_square_root() -> None:
-    """The loop alone, on x -> (x + 2/x)/2 with objective -x: order of events, both criteria, going on."""
-    seen = []
+def test_loop_on_newtons_square_root() -> None:
+    """The loop alone, on x -> (x + 2/x)/2 with objective -x: what an iteration holds, and where a run goes on from."""
 
     def iterate(x: float) -> tuple[float, float]:
         return 0.5 * (x + 2 / x), -x
 
-    result = run_em(iterate, 4.0, tol=1e-3, max_iter=50, on_iteration=lambda *event: seen.append(event))
-    x, bounds = 4.0, []
-    while len(bounds) < 2 or abs(bounds[-1] - bounds[-2]) >= 1e-3:
-        bounds.append(-x)
-        x = 0.5 * (x + 2 / x)
-    assert result == (x, bounds, True, len(bounds))
-    # an observer sees the iteration, the parameters before it, and their bound
-    assert seen == [(i, -b, b) for i, b in enumerate(bounds, start=1)]
-    # relative to the last bound given, the first iteration may be the last
-    assert run_em(iterate, x, tol=1e-3, max_iter=50, bound=-x).n_iter == 1
-    exact = run_em(iterate, 4.0, tol=1e-12, max_iter=50, criterion="parameters")
-    assert exact.converged
-    assert exact.parameters == pytest.approx(np.sqrt(2), rel=1e-15)
-    assert run_em(iterate, 4.0, tol=1e-3, max_iter=0) == (4.0, [], False, 0)
-    assert run_em(iterate, 4.0, tol=0.0, max_iter=3) == (exact_after(iterate, 3), [-4.0, -2.25, bounds[2]], False, 3)
-
-
-def exact_after(iterate: Callable, times: int) -> float:
-    x = 4.0
-    for _ in range(times):
-        x = iterate(x)[0]
-    return x
-
-
-def test_driver_measures_each_tensor_on_its_own_scale() -> None:
-    """A change of 1e-3 is small beside 1e6 and large beside 1; a tensor that stays zero has not changed."""
-    for scale, converged in ((1e6, True), (1.0, False)):
-        start = np.zeros(2), (np.array([scale, 0.0]), torch.zeros(3))
-        end = run_em(lambda p: ((p[0], (p[1][0] + 1e-3, p[1][1])), 0.0), start,
-                     tol=1e-6, max_iter=1, criterion="parameters")  # fmt: skip
-        assert end.converged is converged
-
-
-def test_driver_refuses() -> None:
-    with pytest.raises(ValueError, match="criterion='gradient' must be one of bound, parameters"):
-        run_em(lambda p: (p, 0.0), 1.0, tol=1e-3, max_iter=1, criterion="gradient")
-    with pytest.raises(ValueError, match="the bound became inf at iteration 1"):
-        run_em(lambda p: (p, np.inf), 1.0, tol=1e-3, max_iter=1)
-
-    def collapsed(iteration: int, parameters: float, bound: float) -> None:
-        raise ValueError(f"component 0 has collapsed at {parameters}")
-
-    with pytest.raises(ValueError, match="component 0 has collapsed at 1"):  # an observer that knows more speaks first
-        run_em(lambda p: (p, np.nan), 1.0, tol=1e-3, max_iter=1, on_iteration=collapsed)
+    steps = list(islice(em(iterate, 4.0), 6))
+    assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[0][1:] == (4.0, 2.25, -4.0, np.inf)
+    for before, step in pairwise(steps):
+        assert (step.before, step.after) == (before.after, iterate(before.after)[0])
+        assert (step.bound, step.change) == (-step.before, before.before - step.before)
+    assert steps[-1].after == pytest.approx(np.sqrt(2), rel=1e-15)
+    half = next(em(iterate, 4.0, bound=-3.0, n=2))
+    assert (half.bound, half.change) == (-2.0, 1.0)
 
 
 @both
-def test_driver_is_the_estimators_loop(module: ModuleType) -> None:
+def test_loop_is_the_estimators(module: ModuleType) -> None:
     x = datasets.load("old-faithful").x
     start = np.array([0.5, 0.5]), np.array([[2.0, 55.0], [4.0, 80.0]]), np.array([np.diag([1.0, 50.0])] * 2)
     gmm, tx = GMM[module], tensor(module, x)
@@ -530,6 +491,6 @@ def test_driver_is_the_estimators_loop(module: ModuleType) -> None:
         return parameters, float(total) / len(x)
 
     result = run_em(iterate, tuple(tensor(module, v) for v in start), tol=1e-4, max_iter=100)
-    assert (result.n_iter, result.converged) == (estimator.n_iter_, estimator.converged_)
+    assert (len(result.bounds), result.converged) == (estimator.n_iter_, estimator.converged_)
     np.testing.assert_allclose(result.bounds, estimator.lower_bounds_, 1e-13)
     np.testing.assert_allclose(result.parameters[1], estimator.means_, 1e-11)

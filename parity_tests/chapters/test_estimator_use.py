@@ -28,8 +28,8 @@ import tf2_impl.gmm as tf_gmm
 import tf2_impl.variational_gmm as tf_variational
 from common import draws
 from common.data import datasets
-from common.mixtures.input import COVARIANCE_TYPES, covariance_shape
-from common.mixtures.missing import check_missing
+from common.mixtures.covariances import COVARIANCE_TYPES, covariance_shape
+from common.mixtures.input import check_missing
 from parity_tests.support.frameworks import estimators
 
 ROOT = Path(__file__).parents[2]
@@ -153,14 +153,14 @@ def test_gaps_are_filled_from_given_parameters(Mixture: type) -> None:
 
 
 BAD_PARAMETERS = {
-    "sum": (([0.5, 0.6], [[0], [1]], [[[1]], [[1]]]), {}, "weights: .* sum.weights. = 1.10000; divide them"),
+    "sum": (([0.5, 0.6], [[0], [1]], [[[1]], [[1]]]), {}, "weights should .* sum.weights. = 1.10000; divide them"),
     "negative": (([1.5, -0.5], [[0], [1]], [[[1]], [[1]]]), {}, "weights has entries from -0.5 to 1.5"),
-    "count": (([1.0], [[0], [1]], [[[1]], [[1]]]), {}, r"'weights' should have the shape of \(2,\), but got \(1,\)"),
+    "count": (([1.0], [[0], [1]], [[[1]], [[1]]]), {}, r"weights should have the shape of \(2,\), but got \(1,\)"),
     "flat means": (([1.0], [0], [[[1]]]), {}, r"means=\[0\] is not of shape \(K, D\)"),
     "ragged": (([0.5, 0.5], [[0], [1, 2]], [1, 1]), {}, r"means=.* is not of shape \(K, D\)"),
     "words": (([1.0], [["a"]], [[[1]]]), {}, "means=.* holds no numbers"),
     "NaN": (([1.0], [[np.nan]], [[[1]]]), {}, "means has NaN or infinite entries"),
-    "kind": (([1.0], [[0]], [[1]]), {}, r"'covariances' should have the shape of \(1, 1, 1\), but got \(1, 1\)"),
+    "kind": (([1.0], [[0]], [[1]]), {}, r"covariances should have the shape of \(1, 1, 1\), but got \(1, 1\)"),
     "unknown kind": (([1.0], [[0]], [[1]]), {"covariance_type": "round"}, "covariance_type='round' must be one of"),
     "asymmetric": (([1.0], [[0, 0]], [[[1, 1e-3], [0, 1]]]), {}, "covariances should be symmetric"),
     "indefinite": (([1.0], [[0, 0]], [[[1, 2], [2, 1]]]), {}, "covariances should be positive-definite"),
@@ -207,7 +207,7 @@ def test_a_generator_is_refused_by_name(Mixture: type) -> None:
 def test_more_components_than_distinct_points_are_a_warning(Mixture: type) -> None:
     few = np.repeat([[0.0, 1.0], [2.0, 1.5], [3.0, 5.0]], 700, axis=0)
     with pytest.warns(
-        ConvergenceWarning, match=r"X has 3 distinct point\(s\), fewer than 4 components: .*ask for fewer"
+        ConvergenceWarning, match=r"the data have 3 distinct point\(s\), fewer than 4 components: .*ask for fewer"
     ):
         Mixture(4, random_state=0).fit(few)
     with warnings.catch_warnings():

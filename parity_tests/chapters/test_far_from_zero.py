@@ -16,7 +16,7 @@ import pytorch_impl.estimators as torch_estimators
 import pytorch_impl.train_gmm
 import tf2_impl.estimators as tf_estimators
 import tf2_impl.train_gmm
-from common.data import centring, datasets
+from common.data import datasets
 from common.data import passes as chunks
 from common.mixtures.input import COVARIANCE_TYPES
 from common.mixtures.start import INIT_PARAMS, initial_responsibilities
@@ -196,9 +196,9 @@ def test_lost_digits_get_their_line(Mixture: type, dtype: str) -> None:
 def test_near_zero_nothing_is_done() -> None:
     for name in ("old-faithful", "digits", "synthetic"):
         x = datasets.load(name).x
-        assert centring.find_centre(*chunks.column_ranges(x)) is None
+        assert chunks.find_centre(*chunks.column_ranges(x)) is None
     low, high = np.array([0.0, -1e300, 7, 1000, 0]), np.array([1.0, 1e300, 8, 1001, 0])
-    centre = centring.find_centre(low, high)
+    centre = chunks.find_centre(low, high)
     np.testing.assert_array_equal(centre[[0, 1, 2, 4]], 0)
     assert 1000 <= centre[3] <= 1001
     model = FRAMEWORKS["torch"](2, random_state=0).fit(NEAR)
@@ -210,11 +210,11 @@ def test_a_centre_is_within_the_data_and_its_difference_exact() -> None:
     for _ in range(200):
         x = rng.standard_normal((20, 1)) * 10 ** rng.uniform(-9, 9)
         x += np.abs(x).max() * 10 ** rng.uniform(1, 12) * rng.choice([-1, 1])
-        centre = centring.find_centre(*chunks.column_ranges(x))
+        centre = chunks.find_centre(*chunks.column_ranges(x))
         if centre is not None:
             assert x.min() - np.ptp(x) <= centre[0] <= x.max() + np.ptp(x)
             exact = x.astype(np.longdouble) - np.longdouble(centre[0])
-            np.testing.assert_array_equal(centring.centred(x, centre).astype(np.longdouble), exact)
+            np.testing.assert_array_equal(chunks.centred(x, centre).astype(np.longdouble), exact)
 
 
 RUNS = {

@@ -11,7 +11,7 @@ from scipy import stats
 import pytorch_impl.singularity as torch_singularity
 import tf2_impl.singularity as tf_singularity
 from common.data import datasets
-from common.mixtures.mixture_prior import MixturePrior, default_prior
+from common.mixtures.priors import MixturePrior, default_prior
 from parity_tests.conftest import MODES, Parity
 from pytorch_impl.estimators import GaussianMixture as TorchMixture
 from tf2_impl.estimators import GaussianMixture as TFMixture

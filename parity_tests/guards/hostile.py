@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from common.mixtures.covariances import pairs
 from common.mixtures.input import COVARIANCE_TYPES, covariance_shape, sizes_allowed
-from common.mixtures.mixture_prior import MixturePrior
-from common.mixtures.pairs import pairs
-from common.mixtures.priors import VariationalPosterior, VariationalPrior
+from common.mixtures.priors import MixturePrior, VariationalPosterior, VariationalPrior
 
 
 @dataclass(frozen=True)

@@ -199,15 +199,22 @@ _PLANTED = {
         ("the variance of the held-out images for that of the training images", "return model.fit_of(x, model.fit_of(tf.constant(training_set.x)).squared_error)", "return model.fit_of(x)"),
     ),
     "pytorch_impl/train_gmm.py": (
-        ("parameters rounded for the checkpoint alone", "return tuple(torch.tensor(value) for value in stored(updated)), objective", "return updated, objective"),
-        ("one iteration more than is saved", "_, objective = step(parameters)", "parameters, objective = step(parameters)"),
-        ("a resumed run seen from zero", "mixture_parameters(run, data.centre)", "mixture_parameters(run, None)"),
+        ("one iteration more than is saved", "objective = float(algorithm.objective(parameters))", "parameters, objective = step.after, float(algorithm.objective(iterate(step.after)[0]))"),
+        ("responsibilities of the parameters before", "gamma = algorithm.responsibilities(parameters,", "gamma = algorithm.responsibilities(step.before,"),
     ),
     "tf2_impl/train_gmm.py": (
-        ("means stored as seen from the centre", "checkpoint_arrays(options, data.centre, ", "checkpoint_arrays(options, None, "),
-        ("a start that is not regularised", "start = gmm.m_step(tf.constant(points), tf.constant(gamma), kind, epsilon)", "start = gmm.m_step(tf.constant(points), tf.constant(gamma), kind)"),
-        ("missing entries without the regularisation", "gmm_statistics.em_iteration_with_gaps(x, observed, *parameters, epsilon)", "gmm_statistics.em_iteration_with_gaps(x, observed, *parameters)"),
-        ("a reproducible run that does not round", "return mixture_training.rounded(options, tuple(value.numpy() for value in parameters))", "return tuple(value.numpy() for value in parameters)"),
+        ("means stored as seen from the centre", "mixture_run.save(run, fit.centre, parameters, number)\n        objective", "mixture_run.save(run, None, parameters, number)\n        objective"),
+        ("a reproducible run that does not round", "iterate = partial(mixture_run.iterate, options, algorithm)", "iterate = algorithm.iterate"),
+    ),
+    "pytorch_impl/algorithms.py": (
+        ("all points for every worker", "rows = share(len(data.x), workers.rank, workers.size)", "rows = share(len(data.x), 0, 1)"),
+        ("a posterior that stays where it was", "return variational_gmm.variational_iteration(self.x, parameters, self.prior, self.kind, self.reg_covar)", "return parameters, variational_gmm.variational_iteration(self.x, parameters, self.prior, self.kind, self.reg_covar)[1]"),
+        ("sample weights forgotten in the iteration", "*parameters, self.kind, self.reg_covar, self.weight)", "*parameters, self.kind, self.reg_covar)"),
+    ),
+    "tf2_impl/algorithms.py": (
+        ("a start that is not regularised", "self.tensor(gamma), self.kind, self.reg_covar))", "self.tensor(gamma), self.kind))"),
+        ("missing entries without the regularisation", "em_iteration_with_gaps(x, observed, *parameters, self.reg_covar, self", "em_iteration_with_gaps(x, observed, *parameters, 0.0, self"),
+        ("sample weights forgotten with gaps", "self.reg_covar, self.weight)\n        return MixtureParameters(*updated), total\n\n\n@outside_autocast\nclass InChunks", "self.reg_covar)\n        return MixtureParameters(*updated), total\n\n\n@outside_autocast\nclass InChunks"),
     ),
     "pytorch_impl/estimators.py": (
         ("heads and tails to come exchanged", "(*self._tensors(*counts, *self.posterior))", "(*self._tensors(*counts[::-1], *self.posterior))"),
@@ -215,7 +222,7 @@ _PLANTED = {
         ("the prior's mode for the posterior's", "coin.maximum_a_posteriori(*self._tensors(self.heads, self.tails,", "coin.maximum_a_posteriori(*self._tensors(0, 0,"),
     ),
     "tf2_impl/estimators.py": (
-        ("sample weights forgotten beside gaps", "gmm_statistics.em_iteration_with_gaps(x, observed, *parameters, self.reg_covar, sample_weight)", "gmm_statistics.em_iteration_with_gaps(x, observed, *parameters, self.reg_covar)"),
+        ("gaps left out of what is known of a row", "return algorithms.e_step(x, observed, parameters, self.covariance_type)", "return algorithms.e_step(x, None, parameters, self.covariance_type)"),
         ("a density at another posterior", "coin.beta_log_density(*self._tensors(check_probability(\"theta\", theta), *self.posterior))", "coin.beta_log_density(*self._tensors(check_probability(\"theta\", theta), self.a, self.b))"),
         ("draws with the wrong covariances", "return gmm.sample(*parameters, uniforms, noise, self.covariance_type)\n\n    def _impute", "return gmm.sample(*parameters, uniforms, 2 * noise, self.covariance_type)\n\n    def _impute"),
     ),

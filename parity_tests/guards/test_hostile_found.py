@@ -86,7 +86,7 @@ REFUSED = {
     ),
     "a prior that underflows": (
         lambda p: beliefs(covariance_type="diag", reg_covar=1e-320)(p).fit(ZERO_COLUMN),
-        "^covariance_prior: the data's covariance, which is the default, is singular",
+        "^X has a singular covariance, which is the default of covariance_prior",
     ),
     "a prior's number too extreme": (
         lambda p: beliefs(mean_precision_prior=1e-320)(p).fit(X),

@@ -250,7 +250,7 @@ BAD = {
     "NaN for beliefs": ("gmm", "--data airquality --method variational", "or use --method em --missing em"),
     "constant column": ("gmm", "--data {constant}", "constant in column(s) 1"),
     "collapse": ("gmm", "--data {point} --reg-covar 0", "has collapsed"),
-    "few points": ("gmm", "--data {nan2} --components 9", "--components 9: the data have only 3 rows"),
+    "few points": ("gmm", "--data {nan2} --components 9", "has 3 sample(s) (n_samples=3), fewer than --components=9"),
     "no idx files": ("vae", "--data mnist --data-dir {folder}", "train-images-idx3-ubyte[.gz] is missing"),
     "zero components": ("gmm", "--components 0", "--components 0: must be at least 1"),
     "negative components": ("gmm", "--components -3", "--components -3: must be at least 1"),
@@ -297,7 +297,7 @@ BAD = {
     "variational of a line": (
         "gmm",
         "--method variational --reg-covar 0 --data {line}",
-        "--covariance-prior: the data's covariance, which is the default, is singular",
+        "has a singular covariance, which is the default of --covariance-prior (--reg-covar=0)",
     ),
     "map and reg": ("gmm", "--method map --reg-covar 1e-3", "--method map has its prior instead"),
     "map of a line": ("gmm", "--method map --data {line}", "singular covariance"),
@@ -642,10 +642,8 @@ def test_what_a_mixture_run_shows_is_of_its_last_parameters(
     tmp_path: Path, framework: str, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log likelihood of the summary and the figure's responsibilities, far from convergence, by SciPy."""
-    shown, finish = [], mixture_training.finish_mixture
-    monkeypatch.setattr(
-        mixture_training, "finish_mixture", lambda *arguments: (shown.extend(arguments), finish(*arguments))
-    )
+    shown, finish = [], mixture_training.finish
+    monkeypatch.setattr(mixture_training, "finish", lambda *arguments: (shown.extend(arguments), finish(*arguments)))
     assert run(GMM[framework], f"--data {data} --components 3 --init random --steps 4", tmp_path / "run") == 0
     _, _, parameters, gamma, objective = shown
     arrays = load_file(tmp_path / "run" / "checkpoint.safetensors")

@@ -1,0 +1,241 @@
+"""Covariances of a mixture: their shapes and precisions, their products of features, and whether one has collapsed.
+
+Whether a component has collapsed is decided by its points alone, not by their number nor by who adds them up. A
+framework adds up N products in an order of its own, and the sum of N equal numbers, or of points on a line, is off by
+more the larger N is. So covariances that may be rounding alone are summed again here: in double precision, about the
+component's own mean, and in pairs (NumPy's sum over contiguous numbers), which leaves a few roundings, whatever N is.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from common.data.arrays import as_array
+from common.data.messages import InputError
+from common.data.passes import chunk_rows, pieces
+
+COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+SINGULAR = 10  # a matrix is singular if its smallest eigenvalue is below this many D epsilons, well above rounding
+ILL_DEFINED = (
+    "Fitting the mixture model failed because some components have ill-defined empirical covariance (for instance "
+    "caused by singleton or collapsed samples). Try to decrease the number of components, increase {reg_covar}, or "
+    "scale the input data. For data far from zero, first subtract the mean or use float64."
+)
+
+
+def covariance_shape(k: int, d: int, covariance_type: str) -> tuple[int, ...]:
+    """The shape of K covariances of D features of this type."""
+    return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
+
+
+def feature_variances(covariances: np.ndarray, covariance_type: str) -> np.ndarray:
+    """The variances on the diagonals: (K, D) full, diag | (1, D) tied | (K, 1) spherical."""
+    if covariance_type in ("full", "tied"):
+        return np.atleast_2d(np.diagonal(covariances, axis1=-2, axis2=-1))
+    return covariances.reshape(len(covariances), -1)
+
+
+def pairs(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """The features i and j of the products of d features, D (D + 1) / 2 each: j is i, then i + 1, ..., modulo d.
+
+    They stand as if the features sat in a circle: first every feature with itself, then with its neighbour, and so on,
+    halfway round. So the products at one distance are those of two runs of features, which are quick to make.
+    """
+    number = d * (d + 1) // 2  # halfway round an even circle, each pair would come twice
+    distance, i = np.divmod(np.arange(number), d)
+    return i, (i + distance) % d
+
+
+def places(d: int) -> np.ndarray:
+    """Where the product of features i and j stands, (D, D)."""
+    i, j = pairs(d)
+    places = np.empty((d, d), dtype=np.int64)
+    places[i, j] = places[j, i] = np.arange(len(i))
+    return places
+
+
+def precisions_cholesky(covariances: np.ndarray, covariance_type: str, reg_covar: float) -> np.ndarray:
+    """U with U U' = Sigma^-1, upper triangular (full, tied), or 1/sigma; ValueError if a covariance is singular."""
+    if covariance_type in ("diag", "spherical"):
+        if not np.all(covariances > 0):
+            check_collapse(covariances, covariance_type, reg_covar)
+        return 1 / np.sqrt(covariances)
+    from scipy.linalg import solve_triangular
+
+    try:
+        factor = np.linalg.cholesky(covariances)
+    except np.linalg.LinAlgError:
+        check_collapse(covariances, covariance_type, reg_covar)
+        raise
+    identity = np.eye(covariances.shape[-1], dtype=covariances.dtype)
+    if covariance_type == "tied":
+        return solve_triangular(factor, identity, lower=True).T
+    return np.stack([solve_triangular(f, identity, lower=True).T for f in factor])
+
+
+def precisions(cholesky: np.ndarray, covariance_type: str) -> np.ndarray:
+    """Sigma^-1 from its factor U: U U', or the square."""
+    return np.square(cholesky) if covariance_type in ("diag", "spherical") else cholesky @ np.swapaxes(cholesky, -1, -2)
+
+
+def are_singular(matrices: np.ndarray, times: float = 1.0) -> np.ndarray:
+    """Which of the covariances (..., D, D), of positive diagonal, have singular correlations, but for rounding.
+
+    The limit is well above the rounding of a matrix's entries; ``times`` as high for entries that are worse.
+    """
+    least = SINGULAR * matrices.shape[-1] * np.finfo(matrices.dtype).eps * max(1.0, times)
+    matrices = matrices.astype(np.float64)  # what is judged are the matrices' digits, not those of the judgement
+    deviations = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))  # (..., D)
+    correlations = matrices / deviations[..., :, None] / deviations[..., None, :]
+    return np.linalg.eigvalsh(correlations)[..., 0] <= least
+
+
+def least_variance(dtype: Any) -> float:
+    """The least variance whose digits no underflow takes."""
+    return 100 * float(np.finfo(dtype).tiny) / float(np.finfo(dtype).eps)
+
+
+def least_variances(sizes: np.ndarray, dtype: Any, reg_covar: float) -> np.ndarray | None:
+    """Variances, (D,), of columns of these sizes, below which points differ by rounding alone, or lose digits to
+    underflow; None if ``reg_covar`` keeps every covariance of such points well away from singular."""
+    eps, size = float(np.finfo(dtype).eps), float(np.max(sizes))
+    least = np.maximum(np.square(16 * eps * sizes), least_variance(dtype))
+    return None if reg_covar > max(10 * SINGULAR * len(sizes) * eps * size**2, 10 * least.max()) else least
+
+
+def check_fit(data: Any, algorithm: Any, parameters: Any, bound: float = 0.0, last: bool = False) -> None:
+    """ValueError if a component has collapsed, or if a number has left the range of its dtype.
+
+    ``data`` and ``parameters`` are a `FitData` and a `MixtureParameters` or `VariationalPosterior`; the ``last`` ones
+    of a fit are looked at closely. A prior keeps MAP from collapsing, so only what is not finite is looked at there.
+    """
+    least, kind = data.least_variances, data.covariance_type
+    if np.isfinite(bound) and (data.method == "map" or (least is None and not last)):
+        return
+    means, covariances = (np.asarray(as_array(value)) for value in (parameters.means, parameters.covariances))
+    if least is not None:
+        least = _least_of_components(least, means, covariances, kind)
+        if np.all(np.isfinite(covariances)) and data.method == "em":
+            covariances = _second_look(data, algorithm, parameters, least, last)
+    check_collapse(covariances, kind, data.reg_covar, 0.0 if least is None else least)
+    if not (np.all(np.isfinite(covariances)) and np.isfinite(bound)):
+        raise InputError("X", f"leads the fit out of the range of {covariances.dtype}: scale the data")
+
+
+def check_collapse(
+    covariances: np.ndarray, covariance_type: str, reg_covar: float, least: np.ndarray | float = 0.0
+) -> None:
+    """ValueError naming the first component whose covariance is singular but for rounding.
+
+    ``least`` are the variances, (K, D), (D,) or one for all, that may be rounding alone. A matrix is judged by
+    the smallest eigenvalue of its correlations, and by a limit well above rounding, so that both frameworks' are
+    judged alike: a Cholesky factor of it exists or not by the last bit.
+    """
+    collapsed = _are_flat(covariances, covariance_type, least)
+    if collapsed.any():
+        k = int(np.argmax(collapsed))
+        what = f"component {k} has collapsed: its covariance is singular up to rounding"
+        what += " in float32; try float64" if covariances.dtype == np.float32 else ""
+        raise InputError("reg_covar", f"is too small; {what}. {ILL_DEFINED}", reg_covar)
+
+
+def _are_flat(covariances: np.ndarray, covariance_type: str, least: np.ndarray | float, n: int = 1) -> np.ndarray:
+    """Which components, (K,) or (1,), have a singular covariance, but for the rounding of sums over n points."""
+    least = np.max(np.atleast_1d(least), axis=-1, keepdims=True) if covariance_type == "spherical" else least
+    # the mean of N equal numbers is off by up to N / 16 epsilons
+    flat = np.any(feature_variances(covariances, covariance_type) <= least * max(1, n / 64) ** 2, axis=1)
+    if covariance_type in ("full", "tied"):
+        d = covariances.shape[-1]
+        matrices = covariances.reshape(-1, d, d)
+        if np.all(np.isfinite(matrices)):
+            flat |= are_singular(np.where(flat[:, None, None], np.eye(d, dtype=matrices.dtype), matrices), n / 64)
+    return flat
+
+
+def _least_of_components(
+    least: np.ndarray, means: np.ndarray, covariances: np.ndarray, covariance_type: str
+) -> np.ndarray:
+    """The least variances (K, D) of components whose points are no larger than these, (D,) if one covariance is tied.
+
+    What rounds are the points that a component answers for: those of others, however large, take no digits from it.
+    """
+    if covariance_type == "tied":
+        return least
+    eps = float(np.finfo(means.dtype).eps)
+    with np.errstate(invalid="ignore"):
+        deviations = np.sqrt(np.maximum(feature_variances(covariances, covariance_type), 0))
+    of_component = np.square(16 * eps * (np.abs(means) + 8 * deviations).astype(np.float64))
+    return np.minimum(least, np.maximum(of_component, least_variance(means.dtype)))
+
+
+def _second_look(data: Any, algorithm: Any, parameters: Any, least: np.ndarray, last: bool) -> np.ndarray:
+    """The covariances, those that may be rounding alone summed again: while EM runs, to confirm that one has
+    collapsed; at the end, to see what the rounding of large sums may hide."""
+    kind, x = data.covariance_type, data.x
+    means, covariances = (np.asarray(as_array(value)) for value in (parameters.means, parameters.covariances))
+    chosen = _are_flat(covariances, kind, least, len(x) if last else 1)
+    if not chosen.any():
+        return covariances
+    if data.observed is not None:
+        gamma = algorithm.responsibilities(parameters, x, data.observed)
+        return _narrowed(data, gamma, means, covariances, chosen)
+    again = summed_again(_with_responsibilities(data, algorithm, parameters), means, kind, chosen)
+    if not np.all(np.isfinite(again)):  # a matrix without a factor has no responsibilities
+        return covariances
+    again = again + data.reg_covar * (np.eye(x.shape[1]) if kind in ("full", "tied") else 1.0)
+    pick = chosen.reshape((-1,) + (1,) * (covariances.ndim - 1)) if kind != "tied" else chosen[0]
+    return np.where(pick, again.astype(covariances.dtype), covariances)
+
+
+def _with_responsibilities(data: Any, algorithm: Any, parameters: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The points (C, D) and their weighted responsibilities (C, K), piece by piece."""
+    for start, piece in pieces(data.x, chunk_rows(data.x.shape[1], data.n_components)):
+        points = np.asarray(piece, data.dtype)
+        gamma = algorithm.responsibilities(parameters, points)
+        yield points, gamma if data.weight is None else gamma * data.weight[start : start + len(points), None]
+
+
+def _narrowed(
+    data: Any, gamma: np.ndarray, means: np.ndarray, covariances: np.ndarray, chosen: np.ndarray
+) -> np.ndarray:
+    """With gaps: the chosen covariances, their variances no larger than those of the entries observed."""
+    gamma = gamma if data.weight is None else gamma * data.weight[:, None]
+    columns = [(data.x[rows, i : i + 1], gamma[rows], means[:, i : i + 1]) for i, rows in enumerate(data.observed.T)]
+    variances = np.column_stack([summed_again([(c, g)], mean, "diag", chosen) for c, g, mean in columns])
+    old = feature_variances(covariances, "full")
+    ratio = (variances + data.reg_covar) / np.maximum(old, np.finfo(old.dtype).tiny)
+    scale = np.where(chosen[:, None] & np.isfinite(ratio), np.sqrt(np.minimum(ratio, 1)), 1).astype(old.dtype)
+    return covariances * scale[:, :, None] * scale[:, None, :]
+
+
+def summed_again(
+    parts: Iterable[tuple[np.ndarray, np.ndarray]], means: np.ndarray, covariance_type: str, chosen: np.ndarray
+) -> np.ndarray:
+    """The covariances of the chosen components, from points (C, D) and responsibilities (C, K), piece by piece.
+
+    Of the others they are the identity. The mean is that of the points: what ``means`` (K, D) are off is subtracted.
+    """
+    (k, d), means = means.shape, means.astype(np.float64)
+    chosen = np.flatnonzero(np.broadcast_to(chosen, k))
+    counts, sums, scatter = np.zeros(k), np.zeros((k, d)), np.zeros((k, d, d))
+    for x, gamma in parts:
+        points, shares = np.ascontiguousarray(x.T, np.float64), np.ascontiguousarray(gamma.T, np.float64)
+        for j in chosen:
+            difference = points - means[j][:, None]  # (D, C)
+            weighted = shares[j] * difference
+            counts[j] += shares[j].sum()
+            sums[j] += weighted.sum(axis=-1)
+            for i in range(d):
+                scatter[j, i] += (weighted[i] * difference).sum(axis=-1)
+    counts = np.maximum(counts, np.finfo(np.float64).tiny)
+    sums /= np.sqrt(counts)[:, None]
+    scatter -= sums[:, :, None] * sums[:, None, :]
+    if covariance_type == "tied":
+        return scatter.sum(axis=0) / counts[chosen].sum()
+    covariances = np.broadcast_to(np.eye(d), (k, d, d)).copy()
+    covariances[chosen] = scatter[chosen] / counts[chosen, None, None]
+    if covariance_type == "full":
+        return covariances
+    variances = np.diagonal(covariances, axis1=-2, axis2=-1)
+    return variances if covariance_type == "diag" else variances.mean(axis=1)

@@ -1,0 +1,171 @@
+r"""Five ways to fit a mixture, with one contract: what the estimators and the training script ask of a model.
+
+    start(points, gamma)             the parameters of a first M step, from points (N, D), responsibilities (N, K)
+    iterate(parameters)              the parameters after one E step and one M step, and the objective in nats
+    objective(parameters)            the objective of these parameters
+    mixture(parameters)              the weights, means and covariances, of a posterior those that are expected
+    responsibilities(parameters, x)  of any points (N, D), or of what was observed of them, as arrays
+
+The maths is in the chapters; here stands which chapter's. Parameters are the tensors of a `MixtureParameters` or, after
+variational inference, of a `VariationalPosterior`. The objective that `iterate` gives is that of the parameters before
+it, and of a posterior after it. `algorithm_for` chooses, by what the data are and what is asked for.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from common.data.arrays import as_array
+from common.data.passes import Chunks, chunk_rows, rows_of_chunks, share
+from common.mixtures.input import FitData
+from common.mixtures.priors import MixtureParameters, MixturePrior, VariationalPosterior, VariationalPrior
+from pytorch_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
+from pytorch_impl.backend import outside_autocast
+from pytorch_impl.distributed import Workers
+
+
+@outside_autocast
+class ExpectationMaximisation:
+    """Maximum likelihood, of points in memory: the chapter on mixtures."""
+
+    def __init__(self, data: FitData, tensor: Callable[[np.ndarray], Tensor]) -> None:
+        self.data, self.tensor = data, tensor
+        self.kind, self.reg_covar = data.covariance_type, data.reg_covar
+        self.x, self.weight = tensor(data.x), None if data.weight is None else tensor(data.weight)  # (N, D), (N,)
+
+    def start(self, points: np.ndarray, gamma: np.ndarray) -> MixtureParameters:
+        """The M step of these responsibilities, times the points' weights; chunk by chunk if there are many points."""
+        if len(points) > chunk_rows(*points.shape[1:], gamma.shape[1]):
+            rows = rows_of_chunks(*points.shape, gamma.shape[1])
+            chunks = Chunks(points, gamma, rows, self.tensor, self.data.dtype)
+            return MixtureParameters(*gmm_statistics.m_step(chunks, self.kind, self.reg_covar))
+        return MixtureParameters(*gmm.m_step(self.tensor(points), self.tensor(gamma), self.kind, self.reg_covar))
+
+    def iterate(self, parameters: MixtureParameters) -> tuple[MixtureParameters, Tensor]:
+        """One E step and one M step, and the log likelihood of the old parameters."""
+        updated, total = gmm.em_iteration(self.x, *parameters, self.kind, self.reg_covar, self.weight)
+        return MixtureParameters(*updated), total
+
+    def objective(self, parameters: MixtureParameters) -> Tensor:
+        """The log likelihood of these parameters."""
+        return self.iterate(parameters)[1]
+
+    def mixture(self, parameters: MixtureParameters) -> MixtureParameters:
+        """The parameters themselves."""
+        return parameters
+
+    def responsibilities(
+        self, parameters: MixtureParameters, x: np.ndarray, observed: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The responsibilities (N, K) of points (N, D), or of what was observed of them."""
+        mask = None if observed is None else self.tensor(observed)
+        return np.asarray(as_array(e_step(self.tensor(x), mask, parameters, self.kind)[1]))
+
+
+@outside_autocast
+class MaximumAPosteriori(ExpectationMaximisation):
+    """The most probable parameters under a prior: the chapter on EM in general."""
+
+    def __init__(self, data: FitData, tensor: Callable[[np.ndarray], Tensor]) -> None:
+        super().__init__(data, tensor)
+        self.prior = MixturePrior(*map(tensor, data.prior))
+
+    def iterate(self, parameters: MixtureParameters) -> tuple[MixtureParameters, Tensor]:
+        """One E step and one M step, and the log likelihood plus log prior of the old parameters."""
+        updated, total = em.map_em_iteration(self.x, *parameters, self.prior)
+        return MixtureParameters(*updated), total
+
+
+@outside_autocast
+class WithGaps(ExpectationMaximisation):
+    """Maximum likelihood of what was observed: the chapter on missing data."""
+
+    def __init__(self, data: FitData, tensor: Callable[[np.ndarray], Tensor]) -> None:
+        super().__init__(data, tensor)
+        self.observed = tensor(data.observed)  # (N, D)
+
+    def iterate(self, parameters: MixtureParameters) -> tuple[MixtureParameters, Tensor]:
+        """One E step and one M step, and the log likelihood of what was observed under the old parameters."""
+        x, observed = self.x, self.observed
+        updated, total = gmm_statistics.em_iteration_with_gaps(x, observed, *parameters, self.reg_covar, self.weight)
+        return MixtureParameters(*updated), total
+
+
+@outside_autocast
+class InChunks(ExpectationMaximisation):
+    """Maximum likelihood by sufficient statistics, chunk by chunk; each of several workers has a share of the rows."""
+
+    def __init__(self, data: FitData, tensor: Callable[[np.ndarray], Tensor], workers: Workers) -> None:
+        self.data, self.tensor, self.workers = data, tensor, workers
+        self.kind, self.reg_covar = data.covariance_type, data.reg_covar
+        self.chunks = chunks_of_worker(data, tensor, workers)
+
+    def iterate(self, parameters: MixtureParameters) -> tuple[MixtureParameters, Tensor]:
+        """One E step and one M step, and the log likelihood of the old parameters, of all workers' points."""
+        updated, total = gmm_statistics.em_iteration(self.chunks, *parameters, self.kind, self.reg_covar, self.workers)
+        return MixtureParameters(*updated), total
+
+
+@outside_autocast
+class Variational(ExpectationMaximisation):
+    """A posterior over all parameters: the chapter on the Bayesian mixture."""
+
+    def __init__(self, data: FitData, tensor: Callable[[np.ndarray], Tensor]) -> None:
+        super().__init__(data, tensor)
+        self.prior = VariationalPrior(*map(tensor, data.prior))
+
+    def start(self, points: np.ndarray, gamma: np.ndarray) -> VariationalPosterior:
+        """The variational M step of these responsibilities, of all points."""
+        counted = variational_gmm.statistics(self.x, self.tensor(gamma), self.kind, self.reg_covar)
+        return variational_gmm.m_step(counted, self.prior, self.kind)
+
+    def iterate(self, parameters: VariationalPosterior) -> tuple[VariationalPosterior, Tensor]:
+        """One E step and one M step, and the lower bound of the new posterior."""
+        return variational_gmm.variational_iteration(self.x, parameters, self.prior, self.kind, self.reg_covar)
+
+    def objective(self, parameters: VariationalPosterior) -> Tensor:
+        """The lower bound of this posterior, with the responsibilities that are best for it."""
+        gamma = variational_gmm.e_step(self.x, parameters, self.kind)[1]  # (N, K)
+        counted = variational_gmm.statistics(self.x, gamma, self.kind, self.reg_covar)
+        return sum(variational_gmm.bound_terms(counted, gamma, parameters, self.prior, self.kind))
+
+    def mixture(self, parameters: VariationalPosterior) -> MixtureParameters:
+        """The expected weights and means, and the inverses of the expected precisions."""
+        weights = conjugate.expected_weights(parameters.weight_concentration)  # (K,)
+        return MixtureParameters(weights, parameters.means, parameters.covariances)
+
+
+def algorithm_for(
+    data: FitData, tensor: Callable[[np.ndarray], Tensor], workers: Workers | None = None
+) -> ExpectationMaximisation:
+    """The algorithm for these data, whose arrays `tensor` converts; several `workers` share what goes in chunks."""
+    if data.method == "variational":
+        return Variational(data, tensor)
+    if data.method == "map":
+        return MaximumAPosteriori(data, tensor)
+    if data.observed is not None:
+        return WithGaps(data, tensor)
+    workers = workers or Workers()
+    if data.in_chunks or workers.size > 1:
+        return InChunks(data, tensor, workers)
+    return ExpectationMaximisation(data, tensor)
+
+
+def e_step(x: Tensor, observed: Tensor | None, parameters: Any, covariance_type: str) -> tuple[Tensor, Tensor]:
+    """The log densities (N,) and responsibilities (N, K) of any points: by the chapter that the parameters are of."""
+    if isinstance(parameters, VariationalPosterior):
+        return variational_gmm.e_step(x, parameters, covariance_type)
+    if observed is not None:
+        return missing_data.e_step(x, observed, *parameters)
+    return gmm.e_step(x, *parameters, covariance_type)
+
+
+def chunks_of_worker(data: FitData, tensor: Callable[[np.ndarray], Tensor], workers: Workers) -> Chunks:
+    """The chunks of this worker's share of the points; a point of weight zero, if there are too few."""
+    rows = share(len(data.x), workers.rank, workers.size)
+    x, weight = data.x[rows], None if data.weight is None else data.weight[rows]
+    if rows.stop == rows.start:
+        x, weight = data.x[:1], np.zeros(1)
+    return Chunks(x, weight, rows_of_chunks(*x.shape, data.n_components), tensor, data.dtype)
