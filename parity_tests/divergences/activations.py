@@ -15,26 +15,24 @@ X = np.linspace(-6, 6, 1001)
 
 @divergence("L8", "LeakyReLU's slope", (0.28, 0.3), unit="absolute", after="float32 constant")
 def leaky_relu():
-    """Three defaults in two frameworks: f(-1) is -0.01, -0.3 or -0.2.
-    PyTorch: 0.01  TensorFlow: 0.3 in keras.layers; 0.2 in keras.activations and tf.nn
+    """Three defaults in two frameworks: f(-1) is -0.01, -0.3 or -0.2.  PyTorch: 0.01
+    TensorFlow: 0.3 in keras.layers; 0.2 in keras.activations and tf.nn
     Remedy: keras.layers.LeakyReLU(negative_slope=0.01)"""
     x = np.array([-1.0])
     ours = F.leaky_relu(torch.tensor(x))
-    remedied = keras.layers.LeakyReLU(negative_slope=0.01)(x)
     assert absolute(tf.nn.leaky_relu(x), keras.activations.leaky_relu(x)) < 1e-8
     assert 0.18 < absolute(ours, tf.nn.leaky_relu(x)) < 0.2
-    return absolute(ours, keras.layers.LeakyReLU()(x)), absolute(ours, remedied)
+    return ours, keras.layers.LeakyReLU()(x), keras.layers.LeakyReLU(negative_slope=0.01)(x)
 
 
 @divergence("L9", "GELU, the exact form, in float64", (4.8e-9, 5.3e-9), unit="absolute", after="elementwise")
 def exact_gelu():
-    """The worst of -6 to 6, in tf.nn.gelu and keras.activations.gelu alike.
-    PyTorch: exact  TensorFlow: the root of two passes through float32
+    """The worst of -6 to 6, in tf.nn.gelu and keras.activations.gelu alike.  PyTorch: exact
+    TensorFlow: the root of two passes through float32
     Remedy: 0.5 * x * (1 + tf.math.erf(x / math.sqrt(2)))"""
-    ours, x = F.gelu(torch.tensor(X)), tf.constant(X)
+    x = tf.constant(X)
     assert absolute(tf.nn.gelu(x), keras.activations.gelu(x)) == 0
-    remedied = 0.5 * x * (1 + tf.math.erf(x / math.sqrt(2)))
-    return absolute(ours, tf.nn.gelu(x)), absolute(ours, remedied)
+    return F.gelu(torch.tensor(X)), tf.nn.gelu(x), 0.5 * x * (1 + tf.math.erf(x / math.sqrt(2)))
 
 
 @divergence("L9b", "GELU by default", (4.5e-4, 5e-4), unit="absolute", after="float32 constant")
@@ -42,35 +40,25 @@ def gelu_default():
     """keras.activations.gelu and tf.nn.gelu default to the exact form (but see L9).
     PyTorch: exact: x times the normal distribution function
     TensorFlow: keras.ops.gelu: the approximation by a tanh  Remedy: keras.ops.gelu(x, approximate=False)"""
-    ours, x = F.gelu(torch.tensor(X)), tf.constant(X)
-    return absolute(ours, keras.ops.gelu(x)), absolute(ours, keras.ops.gelu(x, approximate=False))
+    x = tf.constant(X)
+    return F.gelu(torch.tensor(X)), keras.ops.gelu(x), keras.ops.gelu(x, approximate=False)
 
 
 @divergence("L10", "softplus above 20", (1.7e-9, 2.1e-9), unit="absolute", after="elementwise")
 def softplus():
-    """At 20.1, in value and in gradient. In float32 both are x.
-    PyTorch: returns x  TensorFlow: log(1 + exp(x))  Remedy: F.softplus(x, threshold=40)"""
+    """At 20.1, in value and in gradient. In float32 both are x.  PyTorch: returns x
+    TensorFlow: log(1 + exp(x))  Remedy: F.softplus(x, threshold=40)"""
     array = np.array([20.1])
-    theirs, gradient = tf.nn.softplus(tf.constant(array)), tf_gradient(tf.nn.softplus, array)
-    x = torch.tensor(array)
+    x, theirs, gradient = torch.tensor(array), tf.nn.softplus(array), tf_gradient(tf.nn.softplus, array)
     assert 1e-9 < absolute(torch_gradient(F.softplus, array), gradient) < 3e-9
     assert absolute(torch_gradient(lambda x: F.softplus(x, threshold=40), array), gradient) < 1e-15
-    return absolute(F.softplus(x), theirs), absolute(F.softplus(x, threshold=40), theirs)
+    return F.softplus(x), theirs, F.softplus(x, threshold=40), theirs
 
 
 @agreement("L11", "ELU, SELU, CELU, SiLU, Mish, log and hard sigmoid, softsign, ReLU6", after="elementwise")
 def other_activations():
-    """With their defaults, from -6 to 6, in float64.
-    Both: one function each"""
-    pairs = [
-        (F.elu, tf.nn.elu),
-        (F.selu, tf.nn.selu),
-        (F.celu, keras.activations.celu),
-        (F.silu, tf.nn.silu),
-        (F.mish, keras.activations.mish),
-        (F.logsigmoid, tf.math.log_sigmoid),
-        (F.hardsigmoid, keras.activations.hard_sigmoid),
-        (F.softsign, tf.nn.softsign),
-        (F.relu6, tf.nn.relu6),
-    ]
-    return max(relative(ours(torch.tensor(X)), theirs(tf.constant(X))) for ours, theirs in pairs)
+    """With their defaults, from -6 to 6, in float64.  Both: one function each"""
+    ours = (F.elu, F.selu, F.celu, F.silu, F.mish, F.logsigmoid, F.hardsigmoid, F.softsign, F.relu6)
+    theirs = (tf.nn.elu, tf.nn.selu, keras.activations.celu, tf.nn.silu, keras.activations.mish)
+    theirs += (tf.math.log_sigmoid, keras.activations.hard_sigmoid, tf.nn.softsign, tf.nn.relu6)
+    return max(relative(f(torch.tensor(X)), g(tf.constant(X))) for f, g in zip(ours, theirs, strict=True))

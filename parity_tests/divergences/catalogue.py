@@ -68,10 +68,10 @@ class Entry:
         with untouched_settings(), tf.device("CPU"):
             values = self.function(**{"dtype": dtype} if len(self.dtypes) > 1 else {})
         if self.size is None:
-            values = values, values
-        elif len(values) > 2:
+            return Measured(float(values), float(values))
+        if len(values := tuple(values)) > 2:
             ours, theirs, *remedied = values
-            apart = {"relative": relative, "absolute": absolute, "of entries": unequal}[self.unit]
+            apart = {"relative": relative, "of entries": unequal}.get(self.unit, absolute)
             values = apart(ours, theirs), apart(*(remedied if len(remedied) == 2 else (ours, *remedied)))
         return Measured(*map(float, values))
 

@@ -23,12 +23,12 @@ def factorisations():
     Both: equal, and symmetric"""
     b = draws.normals(1, "sample", (4, 2))
     pairs = [
-        (lambda a: torch.linalg.cholesky(a), lambda a: tf.linalg.cholesky(a)),
+        (torch.linalg.cholesky, tf.linalg.cholesky),
         (lambda a: torch.linalg.slogdet(a)[1], lambda a: tf.linalg.slogdet(a)[1]),
         (lambda a: torch.linalg.solve(a, torch.tensor(b)), lambda a: tf.linalg.solve(a, b)),
         (
             lambda a: torch.linalg.solve_triangular(a, torch.tensor(b), upper=False),
-            lambda a: tf.linalg.triangular_solve(a, b, lower=True),
+            lambda a: tf.linalg.triangular_solve(a, b),
         ),
     ]
     return max(relative(torch_gradient(f, COVARIANCE), tf_gradient(g, COVARIANCE)) for f, g in pairs)
@@ -40,7 +40,7 @@ def eigenvalues(dtype: str = "float64"):
     PyTorch: symmetric  TensorFlow: all in the lower triangle  Remedy: (theirs + tf.transpose(theirs)) / 2"""
     ours = torch_gradient(lambda a: torch.linalg.eigvalsh(a) ** 2, COVARIANCE.astype(dtype))
     theirs = tf_gradient(lambda a: tf.linalg.eigvalsh(a) ** 2, COVARIANCE.astype(dtype))
-    return relative(ours, theirs), relative(ours, (theirs + tf.transpose(theirs)) / 2)
+    return ours, theirs, (theirs + tf.transpose(theirs)) / 2
 
 
 def fix_signs(vectors: np.ndarray) -> np.ndarray:
@@ -52,7 +52,8 @@ def fix_signs(vectors: np.ndarray) -> np.ndarray:
 @divergence("G3", "eigenvectors", (0.25, 0.75), unit="of entries", after="gradient through a solve")
 def eigenvectors():
     """The share of 200 matrices' eigenvectors with another sign. Let the largest entry be positive.
-    PyTorch: of one sign  TensorFlow: of the other, as likely as not  Remedy: fix_signs(ours); fix_signs(theirs)"""
+    PyTorch: of one sign  TensorFlow: of the other, as likely as not
+    Remedy: fix_signs(ours); fix_signs(theirs)"""
     roots = draws.normals(0, "sample", (200, 3, 3))
     matrices = roots @ roots.transpose(0, 2, 1) + np.diag([1.0, 4.0, 9.0])
     ours, theirs = torch.linalg.eigh(torch.tensor(matrices))[1].numpy(), tf.linalg.eigh(matrices)[1].numpy()
@@ -97,9 +98,8 @@ def singular_vectors():
     """The principal axes are rows in one and columns in the other. Signs as in G3.
     PyTorch: U, s, V': the last is transposed  TensorFlow: s, U, V: another order, and not transposed
     Remedy: tf.transpose(v)"""
-    ours = torch.linalg.svd(torch.tensor(ROOT))[2]
-    v = tf.linalg.svd(ROOT)[2]
-    return relative(ours.abs(), tf.abs(v)), relative(ours.abs(), tf.abs(tf.transpose(v)))
+    ours, v = torch.linalg.svd(torch.tensor(ROOT))[2], tf.linalg.svd(ROOT)[2]
+    return ours.abs(), tf.abs(v), tf.abs(tf.transpose(v))
 
 
 @divergence("G16", "least squares with nearly collinear columns", (3.9e-7, 3.6e-6), after="ill-conditioned")
@@ -110,26 +110,25 @@ def least_squares():
     x = np.vander(np.linspace(0, 1, 30), 9)
     y = x.sum(axis=1, keepdims=True)
     ours = torch.linalg.lstsq(torch.tensor(x), torch.tensor(y)).solution
-    return relative(ours, tf.linalg.lstsq(x, y)), relative(ours, tf.linalg.lstsq(x, y, fast=False))
+    return ours, tf.linalg.lstsq(x, y), tf.linalg.lstsq(x, y, fast=False)
 
 
 @divergence("G17", "the 2-norm of a matrix", (0.27, 0.44), after="gradient")
 def matrix_norm():
-    """TensorFlow flattens unless an axis pair is named. Without an order both give the root of the sum of squares.
-    PyTorch: torch.linalg.norm(a, 2): the largest singular value
-    TensorFlow: tf.norm(a, ord=2): the root of the sum of squares  Remedy: tf.norm(ROOT, ord=2, axis=(0, 1))"""
-    ours = torch.linalg.norm(torch.tensor(ROOT), 2)
-    return relative(ours, tf.norm(ROOT, ord=2)), relative(ours, tf.norm(ROOT, ord=2, axis=(0, 1)))
+    """TensorFlow flattens unless an axis pair is named. Without an order both give the root of the sum of
+    squares.  PyTorch: torch.linalg.norm(a, 2): the largest singular value
+    TensorFlow: tf.norm(a, ord=2): the root of the sum of squares
+    Remedy: tf.norm(ROOT, ord=2, axis=(0, 1))"""
+    return torch.linalg.norm(torch.tensor(ROOT), 2), tf.norm(ROOT, ord=2), tf.norm(ROOT, ord=2, axis=(0, 1))
 
 
 @divergence("G18", "normalising a short vector", (0.94, 0.96), after="elementwise")
 def normalise():
-    """A vector of length 5e-8 becomes one of length 1, or of length 1/20.
-    PyTorch: x / max(|x|, 1e-12)  TensorFlow: x / sqrt(max(|x|², 1e-12)): the floor of the length is 1e-6
+    """A vector of length 5e-8 becomes one of length 1, or of length 1/20.  PyTorch: x / max(|x|, 1e-12)
+    TensorFlow: x / sqrt(max(|x|², 1e-12)): the floor of the length is 1e-6
     Remedy: tf.math.l2_normalize(x, epsilon=1e-24)"""
     x = np.array([3e-8, 4e-8])
-    ours = F.normalize(torch.tensor(x), dim=0)
-    return relative(ours, tf.math.l2_normalize(x)), relative(ours, tf.math.l2_normalize(x, epsilon=1e-24))
+    return F.normalize(torch.tensor(x), dim=0), tf.math.l2_normalize(x), tf.math.l2_normalize(x, epsilon=1e-24)
 
 
 @divergence("G19", "the pseudoinverse of a nearly singular matrix", (1, 1), after="gradient")
@@ -138,9 +137,8 @@ def pseudoinverse():
     PyTorch: drops singular values below D eps of the largest  TensorFlow: below 10 D eps
     Remedy: tf.linalg.pinv(a, rcond=2 * np.finfo(np.float64).eps)"""
     a = np.diag([1.0, 1e-15])
-    ours = torch.linalg.pinv(torch.tensor(a))
     remedied = tf.linalg.pinv(a, rcond=2 * np.finfo(np.float64).eps)
-    return relative(ours, tf.linalg.pinv(a)), relative(ours, remedied)
+    return torch.linalg.pinv(torch.tensor(a)), tf.linalg.pinv(a), remedied
 
 
 @divergence("G20", "transposing a batch of matrices", (0.75, 1.2), unit="of entries")
@@ -149,5 +147,4 @@ def batch_transpose():
     PyTorch: x.mT: the last two axes  TensorFlow: tf.transpose(x): all axes, reversed
     Remedy: tf.linalg.matrix_transpose(x)"""
     x = draws.normals(0, "sample", (4, 4, 4))
-    ours = torch.tensor(x).mT
-    return unequal(ours, tf.transpose(x)), unequal(ours, tf.linalg.matrix_transpose(x))
+    return torch.tensor(x).mT, tf.transpose(x), tf.linalg.matrix_transpose(x)
