@@ -12,15 +12,13 @@ import tensorflow as tf
 import torch
 from scipy import integrate, optimize, stats
 
-import pytorch_impl.coin as torch_coin
 import pytorch_impl.estimators as torch_estimators
-import tf2_impl.coin as tf_coin
 from common import draws
 from common.mixtures.beta_tails import beta_credible_interval, beta_log_upper_tail
-from parity_tests.conftest import MODES, Parity
-from parity_tests.support.frameworks import estimators
+from parity_tests.conftest import Parity
+from parity_tests.support.frameworks import both, check_function, differentiate, estimators, in_mode, pair, tensors
 
-both = pytest.mark.parametrize("module", [torch_coin, tf_coin], ids=["torch", "tf2"])
+both_coins = both("coin")
 TOSSES = (draws.uniforms(0, "sample", (60,)) < 0.3).astype(float)
 ARGUMENTS = {
     "tosses": TOSSES,
@@ -47,26 +45,6 @@ FUNCTIONS = {
 }
 
 
-def tensors(module: ModuleType, *values: Any, dtype: str = "float64") -> list:
-    """Values as the module's own tensors."""
-    make = torch.tensor if module is torch_coin else tf.constant
-    return [make(np.asarray(value, dtype=dtype)) for value in values]
-
-
-def value_and_gradients(module: ModuleType, name: str, *values: Any) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A function's value, and the gradients of its sum, in float64."""
-    inputs = tensors(module, *values)
-    if module is torch_coin:
-        inputs = [t.requires_grad_() for t in inputs]
-        value = getattr(module, name)(*inputs)
-        gradients = torch.autograd.grad(value.sum(), inputs)
-        return value.detach().numpy(), [g.numpy() for g in gradients]
-    with tf.GradientTape() as tape:
-        tape.watch(inputs)
-        value = getattr(module, name)(*inputs)
-    return value.numpy(), [g.numpy() for g in tape.gradient(value, inputs)]
-
-
 def exact_log(p: Fraction) -> float:
     """log p to machine precision, however many digits the fraction has."""
     exponent = p.numerator.bit_length() - p.denominator.bit_length()
@@ -75,32 +53,18 @@ def exact_log(p: Fraction) -> float:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_values_and_gradients_agree(parity: Parity, name: str, dtype: str, mode: str) -> None:
-    names, kind, gradient_kind = FUNCTIONS[name]
-    arrays = [ARGUMENTS[argument].astype(dtype) for argument in names]
-    sought = [i for i, argument in enumerate(names) if argument != "tosses"] if gradient_kind else []
-
-    def parts(value: Any) -> tuple:
-        return value if isinstance(value, tuple) else (value,)
-
-    inputs = [torch.tensor(a, requires_grad=bool(sought)) for a in arrays]
-    ours = parts(getattr(torch_coin, name)(*inputs))
-    gradients = torch.autograd.grad(sum(v.sum() for v in ours), [inputs[i] for i in sought]) if sought else ()
-
-    def with_gradient(*arguments: tf.Tensor) -> tuple:
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            value = parts(getattr(tf_coin, name)(*arguments))
-            total = tf.add_n([tf.reduce_sum(v) for v in value])
-        return value, tape.gradient(total, [arguments[i] for i in sought])
-
-    theirs, tf_gradients = MODES[mode](with_gradient)(*map(tf.constant, arrays))
-    for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-        parity.check(name, kind, a, b, str(index) if len(ours) > 1 else "", mode)
-    for i, a, b in zip(sought, gradients, tf_gradients, strict=True):
-        parity.check(f"{name} gradient", gradient_kind, a, b, names[i], mode)
+    names, *kinds = FUNCTIONS[name]
+    arguments = {argument: ARGUMENTS[argument].astype(dtype) for argument in names}
+    check_function(parity, "coin", name, arguments, kinds, mode, by=set(names) - {"tosses"})
 
 
-@both
+def slopes(module: ModuleType, name: str, *values: Any) -> list[np.ndarray]:
+    """The gradients of a function's sum, in float64."""
+    gradients = differentiate(module, getattr(module, name), [np.asarray(v, float) for v in values])[1]
+    return [np.asarray(gradient) for gradient in gradients]
+
+
+@both_coins
 def test_log_probabilities_are_scipys(module: ModuleType) -> None:
     theta = np.array([0.0, 1e-12, 0.2, 0.5, 0.999, 1.0])
     for tosses in (TOSSES, np.ones(4), np.zeros(4), np.zeros(0)):
@@ -115,7 +79,7 @@ def test_log_probabilities_are_scipys(module: ModuleType) -> None:
             assert ours == pytest.approx(expected, abs=1e-12)
 
 
-@both
+@both_coins
 def test_gradients_are_central_differences(module: ModuleType) -> None:
     for name in ("sequence_log_probability", "beta_log_density", "maximum_a_posteriori", "predictive",
                  "predictive_log_probability", "log_evidence", "log_evidence_by_prediction", "log_beta"):  # fmt: skip
@@ -123,7 +87,7 @@ def test_gradients_are_central_differences(module: ModuleType) -> None:
         for a, b in ((2.5, 0.7), (1.0, 3.0), (3.0, 1.0)):  # at 1 a count of the Beta density is 0, not its gradient
             changed = {"theta": 0.28, "a": a, "b": b}
             values = [np.array(changed.get(n, ARGUMENTS[n])) for n in names]
-            gradients = value_and_gradients(module, name, *values)[1]
+            gradients = slopes(module, name, *values)
             for i, argument in enumerate(names):
                 if argument == "tosses":
                     continue
@@ -133,21 +97,20 @@ def test_gradients_are_central_differences(module: ModuleType) -> None:
                 assert float(gradients[i]) == pytest.approx((up - down) / (2 * h), rel=1e-7, abs=1e-7), (name, argument)
 
 
-@both
+@both_coins
 def test_zero_log_zero_is_zero_and_has_a_finite_gradient(module: ModuleType, mode: str) -> None:
     heads, tails, theta = [0.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0]
-    value, gradients = value_and_gradients(module, "sequence_log_probability", heads, tails, theta)
-    np.testing.assert_array_equal(value, 0.0)
+    gradients = slopes(module, "sequence_log_probability", heads, tails, theta)
     # d/d theta of t log(1 - theta) at 0 is -t, of h log theta at 1 is h
     np.testing.assert_array_equal(gradients[2], [-2.0, 3.0, 0.0, 0.0])
     assert np.all(np.isfinite(gradients))
-    function = module.sequence_log_probability if module is torch_coin else MODES[mode](module.sequence_log_probability)
+    function = in_mode(module, module.sequence_log_probability, mode)
     np.testing.assert_array_equal(function(*tensors(module, heads, tails, theta)), 0.0)
     assert float(function(*tensors(module, [1.0], [0.0], [0.0]))[0]) == -np.inf
     assert float(function(*tensors(module, [0.0], [1.0], [1.0]))[0]) == -np.inf
 
 
-@both
+@both_coins
 def test_estimates_are_the_maxima(module: ModuleType) -> None:
     heads, tails = 17, 43
     for estimate, a, b in ((module.maximum_likelihood, 1.0, 1.0), (module.maximum_a_posteriori, 4.0, 9.0)):
@@ -157,11 +120,11 @@ def test_estimates_are_the_maxima(module: ModuleType) -> None:
             lambda theta: -stats.binom.logpmf(heads, heads + tails, theta) - stats.beta.logpdf(theta, a, b),  # noqa: B023
             bounds=(0, 1), method="bounded", options={"xatol": 1e-12})  # fmt: skip
         assert found == pytest.approx(peak.x, abs=1e-7)
-        slope = value_and_gradients(module, "beta_log_density", found, a + heads, b + tails)[1][0]
+        slope = slopes(module, "beta_log_density", found, a + heads, b + tails)[0]
         assert abs(slope) < 1e-11 * (heads + tails)
 
 
-@both
+@both_coins
 def test_the_mode_at_the_edges(module: ModuleType, mode: str, dtype: str) -> None:
     cases = [
         (0, 0, 1, 1, np.nan), (0, 0, 0.5, 0.5, np.nan), (0, 0, 0.2, 0.9, np.nan), (0, 0, 0.5, 1, 0), (0, 0, 1, 0.5, 1),
@@ -169,10 +132,10 @@ def test_the_mode_at_the_edges(module: ModuleType, mode: str, dtype: str) -> Non
         (2, 1, 1, 1, 2 / 3), (0, 1, 2, 1, 0.5), (1, 0, 0.5, 0.5, 1), (5, 2, 0.5, 0.5, 0.75), (0, 0, 3, 2, 2 / 3),
     ]  # fmt: skip
     columns = tensors(module, *np.array(cases, dtype=float).T[:4], dtype=dtype)
-    function = module.maximum_a_posteriori if module is torch_coin else MODES[mode](module.maximum_a_posteriori)
-    np.testing.assert_allclose(
-        function(*columns), [case[4] for case in cases], rtol=1e-6 if dtype == "float32" else 1e-15
-    )
+    found = in_mode(module, module.maximum_a_posteriori, mode)(*columns)
+    np.testing.assert_allclose(found, [case[4] for case in cases], rtol=1e-6 if dtype == "float32" else 1e-15)
+    if dtype == "float64":
+        assert np.all(np.isfinite(slopes(module, "maximum_a_posteriori", *map(np.asarray, columns))))
     # each finite one against the density itself, on a grid that gets close to the edges
     grid = np.concatenate([np.logspace(-9, -2, 50), np.linspace(0.01, 0.99, 981), 1 - np.logspace(-2, -9, 50)])
     for heads, tails, a, b, expected in cases:
@@ -180,47 +143,26 @@ def test_the_mode_at_the_edges(module: ModuleType, mode: str, dtype: str) -> Non
         assert np.isnan(expected) or highest == pytest.approx(expected, abs=2e-3)
 
 
-@both
-def test_gradients_of_the_mode_are_finite_wherever_it_is(module: ModuleType) -> None:
-    for heads, tails, a, b in (
-        (0, 0, 0.5, 2.0),
-        (0, 0, 1.0, 2.0),
-        (3, 0, 1.0, 1.0),
-        (0, 0, 1.0, 1.0),
-        (0, 0, 0.5, 0.5),
-    ):
-        gradients = value_and_gradients(module, "maximum_a_posteriori", heads, tails, a, b)[1]
-        assert np.all(np.isfinite(gradients))
-
-
-@both
+@both_coins
 def test_map_with_a_flat_prior_is_maximum_likelihood(module: ModuleType) -> None:
-    for heads, tails in ((1, 0), (0, 1), (3, 7), (1_000_003, 12)):
-        pair = tensors(module, heads, tails)
-        assert float(module.maximum_a_posteriori(*pair, *tensors(module, 1.0, 1.0))) == float(
-            module.maximum_likelihood(*pair)
-        )
+    for counts in ((1, 0), (0, 1), (3, 7), (1_000_003, 12)):
+        flat = module.maximum_a_posteriori(*tensors(module, *counts, 1, 1))
+        assert float(flat) == float(module.maximum_likelihood(*tensors(module, *counts)))
 
 
-@both
-@pytest.mark.parametrize(
-    ("heads", "tails", "a", "b"), [(3, 0, 1, 1), (0, 0, 2, 5), (17, 43, 2.5, 0.7), (0, 2, 0.5, 0.5)]
-)
-def test_the_posterior_is_bayes_rule_by_quadrature(
-    module: ModuleType, heads: int, tails: int, a: float, b: float
-) -> None:
+@both_coins
+@pytest.mark.parametrize("case", [(3, 0, 1, 1), (0, 0, 2, 5), (17, 43, 2.5, 0.7), (0, 2, 0.5, 0.5)])
+def test_the_posterior_is_bayes_rule_by_quadrature(module: ModuleType, case: tuple) -> None:
+    heads, tails, a, b = case
+
     def joint(theta: float) -> float:
         return theta**heads * (1 - theta) ** tails * stats.beta.pdf(theta, a, b)
 
     # the substitution theta = sin²(u) takes the singularities of a, b < 1 away
     def integral(f: Any) -> float:
+        ends = 1e-12, math.pi / 2 - 1e-12
         return integrate.quad(
-            lambda u: f(math.sin(u) ** 2) * math.sin(2 * u),
-            1e-12,
-            math.pi / 2 - 1e-12,
-            epsabs=0,
-            epsrel=1e-12,
-            limit=400,
+            lambda u: f(math.sin(u) ** 2) * math.sin(2 * u), *ends, epsabs=0, epsrel=1e-12, limit=400
         )[0]
 
     evidence, mean = integral(joint), integral(lambda theta: theta * joint(theta))
@@ -234,7 +176,7 @@ def test_the_posterior_is_bayes_rule_by_quadrature(
         assert density == pytest.approx(joint(theta) / evidence, rel=1e-9)
 
 
-@both
+@both_coins
 def test_the_evidence_is_the_product_of_the_predictions(module: ModuleType) -> None:
     a, b = tensors(module, 2.5, 0.7)
     (tosses,) = tensors(module, TOSSES)
@@ -247,7 +189,7 @@ def test_the_evidence_is_the_product_of_the_predictions(module: ModuleType) -> N
     assert float(module.log_evidence(*module.sufficient_statistics(tosses), a, b)) == pytest.approx(total, rel=1e-13)
 
 
-@both
+@both_coins
 @pytest.mark.parametrize(("a", "b"), [(10**10, 10**10), (10**12, 1), (1, 1), (3, 10**6)])
 def test_the_evidence_keeps_its_digits_under_a_strong_prior(module: ModuleType, a: int, b: int) -> None:
     tosses = [1, 1, 0, 1, 1, 0, 1]
@@ -258,13 +200,12 @@ def test_the_evidence_keeps_its_digits_under_a_strong_prior(module: ModuleType, 
     expected = exact_log(exact)
     ours = float(module.log_evidence_by_prediction(*tensors(module, tosses, a, b)))
     assert ours == pytest.approx(expected, rel=1e-12)
+    # log(1 - 1e-12) twice: 1 - p has lost 4 digits, this has not
     ones = float(module.log_evidence_by_prediction(*tensors(module, [1, 1], 10**12, 1)))
-    assert ones == pytest.approx(
-        -2e-12, rel=1e-11, abs=0
-    )  # log(1 - 1e-12) twice: 1 - p has lost 4 digits, this has not
+    assert ones == pytest.approx(-2e-12, rel=1e-11, abs=0)
 
 
-@both
+@both_coins
 def test_the_beta_binomial_sums_to_one_and_one_toss_is_the_predictive(module: ModuleType) -> None:
     heads = np.arange(31.0)
     log_p = np.asarray(module.predictive_log_probability(*tensors(module, heads, 30 - heads, 2.5, 0.7)))
@@ -273,31 +214,28 @@ def test_the_beta_binomial_sums_to_one_and_one_toss_is_the_predictive(module: Mo
     assert math.exp(one) == pytest.approx(float(module.predictive(*tensors(module, 0, 0, 2.5, 0.7))), rel=1e-14)
 
 
-@both
+@both_coins
 @pytest.mark.parametrize("seed", range(3))
 def test_in_portions_is_at_once(module: ModuleType, seed: int) -> None:
     cuts = np.sort((draws.uniforms(seed, "split", (4,)) * 61).astype(int))
-    at_once, in_portions = (
-        estimators(module).BetaBernoulli(2.5, 0.7).update(TOSSES),
-        estimators(module).BetaBernoulli(2.5, 0.7),
-    )
-    evidence = 0.0
+    prior = estimators(module).BetaBernoulli(2.5, 0.7)
+    at_once, in_portions, evidence = prior.update(TOSSES), prior, 0.0
     for portion in np.split(TOSSES, cuts):
         evidence += in_portions.log_evidence(portion)
         in_portions = in_portions.update(portion)
     assert in_portions.posterior == at_once.posterior
     for answer in ("mle", "map", "predictive", "credible_interval"):
         assert getattr(in_portions, answer)() == getattr(at_once, answer)()
-    assert evidence == pytest.approx(estimators(module).BetaBernoulli(2.5, 0.7).log_evidence(TOSSES), rel=1e-13)
+    assert evidence == pytest.approx(prior.log_evidence(TOSSES), rel=1e-13)
 
 
 def test_the_answers_of_both_agree(parity: Parity) -> None:
-    ours, theirs = (estimators(module).BetaBernoulli(2.5, 0.7).update(TOSSES) for module in (torch_coin, tf_coin))
+    ours, theirs = (page.BetaBernoulli(2.5, 0.7).update(TOSSES) for page in pair("estimators"))
     for answer in ("mle", "map", "predictive", "credible_interval"):
         parity.check(f"BetaBernoulli {answer}", "output", getattr(ours, answer)(), getattr(theirs, answer)())
 
 
-@both
+@both_coins
 def test_three_answers_differ_after_few_tosses_and_agree_after_many(module: ModuleType) -> None:
     few = estimators(module).BetaBernoulli(2, 2).update([1, 1, 1])
     assert (few.mle(), few.map(), few.predictive()) == (1.0, pytest.approx(4 / 5), pytest.approx(5 / 7))
@@ -312,15 +250,14 @@ def test_three_answers_differ_after_few_tosses_and_agree_after_many(module: Modu
     assert many.credible_interval()[1] - many.credible_interval()[0] < 0.006
 
 
-@both
+@both_coins
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor, tf.constant, lambda t: np.array(t, dtype=bool)])
 def test_tosses_of_any_kind(module: ModuleType, kind: Any) -> None:
-    coin = estimators(module).BetaBernoulli().update(kind([1, 0, 1, 1]))
+    new = estimators(module).BetaBernoulli()
+    coin = new.update(kind([1, 0, 1, 1]))
     assert (coin.heads, coin.tails, coin.posterior) == (3, 1, (4.0, 2.0))
-    assert estimators(module).BetaBernoulli().log_likelihood(kind([1, 0, 1, 1]), 0.25) == pytest.approx(
-        math.log(0.25**3 * 0.75)
-    )
-    assert estimators(module).BetaBernoulli().update([]).posterior == (1.0, 1.0)
+    assert new.log_likelihood(kind([1, 0, 1, 1]), 0.25) == pytest.approx(math.log(0.25**3 * 0.75))
+    assert new.update([]).posterior == (1.0, 1.0)
     assert repr(coin) == "BetaBernoulli(a=1, b=1) after 3 heads and 1 tails"
 
 
@@ -380,43 +317,45 @@ def test_intervals_cover_as_often_as_they_say() -> None:
     assert held == pytest.approx(0.8, abs=4 * math.sqrt(0.8 * 0.2 / s))
 
 
-BAD = [
-    ("BetaBernoulli(0, 1)", "a=0 is no parameter of a Beta density: give a positive, finite number"),
-    ("BetaBernoulli(1, -2)", "b=-2 is no parameter of a Beta density: give a positive, finite number"),
-    ("BetaBernoulli(inf, 1)", "a=inf is no parameter of a Beta density: give a positive, finite number"),
-    ("BetaBernoulli(1, nan)", "b=nan is no parameter of a Beta density: give a positive, finite number"),
-    ("BetaBernoulli('x', 1)", "a='x' is not a number: give one number"),
-    ("BetaBernoulli().update([0, 2])", "tosses has the entry 2 at position 1: give 1 for heads, 0 for tails"),
-    ("BetaBernoulli().update([nan])", "tosses has the entry nan at position 0: give 1 for heads, 0 for tails"),
-    ("BetaBernoulli().update([0.5, 1])", "tosses has the entry 0.5 at position 0: give 1 for heads, 0 for tails"),
-    ("BetaBernoulli().update([[1, 0]])", "tosses has shape (1, 2), not (N,): give one sequence of zeros and ones"),
-    ("BetaBernoulli().update(1)", "tosses has shape (), not (N,): give one sequence of zeros and ones"),
-    ("BetaBernoulli().update(['H'])", "tosses holds str32 values: give numbers"),
-    ("BetaBernoulli().update([[1], [1, 0]])",
-     "tosses is a list of lists of different lengths: give one sequence of numbers"),
-    ("BetaBernoulli().log_likelihood([1], 1.5)", "theta=1.5 is no probability: give a number in [0, 1]"),
-    ("BetaBernoulli().log_likelihood([1], nan)", "theta=nan is no probability: give a number in [0, 1]"),
-    ("BetaBernoulli().log_density(-0.1)", "theta=-0.1 is no probability: give a number in [0, 1]"),
-    ("BetaBernoulli().tail_probability(2)", "threshold=2 is no probability: give a number in [0, 1]"),
-    ("BetaBernoulli().credible_interval(1)", "level=1 must lie strictly between 0 and 1: give 0.95 for 95 %"),
-    ("BetaBernoulli().credible_interval(95)", "level=95 must lie strictly between 0 and 1: give 0.95 for 95 %"),
-    ("BetaBernoulli().predictive_log_probability(1.5, 2)", "new_heads=1.5 must be a whole number of at least 0"),
-    ("BetaBernoulli().predictive_log_probability(1, -2)", "new_tails=-2 must be a whole number of at least 0"),
-    ("BetaBernoulli().mle()",
-     "mle: no toss was seen (heads=0, tails=0); update(tosses) first, or ask for predictive()"),
-    ("BetaBernoulli().update([]).mle()",
-     "mle: no toss was seen (heads=0, tails=0); update(tosses) first, or ask for predictive()"),
-    ("BetaBernoulli().map()",
-     "map: the posterior Beta(1, 1) is flat and has no mode to prefer; update(tosses) first, or use a prior with a > 1 "
-     "and b > 1"),
-    ("BetaBernoulli(0.5, 0.2).map()",
-     "map: the posterior Beta(0.5, 0.2) has a peak at either edge and has no mode to prefer; update(tosses) first, or "
-     "use a prior with a > 1 and b > 1"),
-]  # fmt: skip
+POSITIVE, SEQUENCE = "give a positive, finite number", "give one sequence of zeros and ones"
+NO_PARAMETER, ZERO_OR_ONE = f"is no parameter of a Beta density: {POSITIVE}", "give 1 for heads, 0 for tails"
+NO_PROBABILITY, BETWEEN = (
+    "is no probability: give a number in [0, 1]",
+    "must lie strictly between 0 and 1: give 0.95 for 95 %",
+)
+NO_TOSS = "mle: no toss was seen (heads=0, tails=0); update(tosses) first, or ask for predictive()"
+NO_MODE = "and has no mode to prefer; update(tosses) first, or use a prior with a > 1 and b > 1"
+BAD = {
+    "BetaBernoulli(0, 1)": f"a=0 {NO_PARAMETER}",
+    "BetaBernoulli(1, -2)": f"b=-2 {NO_PARAMETER}",
+    "BetaBernoulli(inf, 1)": f"a=inf {NO_PARAMETER}",
+    "BetaBernoulli(1, nan)": f"b=nan {NO_PARAMETER}",
+    "BetaBernoulli('x', 1)": "a='x' is not a number: give one number",
+    "BetaBernoulli().update([0, 2])": f"tosses has the entry 2 at position 1: {ZERO_OR_ONE}",
+    "BetaBernoulli().update([nan])": f"tosses has the entry nan at position 0: {ZERO_OR_ONE}",
+    "BetaBernoulli().update([0.5, 1])": f"tosses has the entry 0.5 at position 0: {ZERO_OR_ONE}",
+    "BetaBernoulli().update([[1, 0]])": f"tosses has shape (1, 2), not (N,): {SEQUENCE}",
+    "BetaBernoulli().update(1)": f"tosses has shape (), not (N,): {SEQUENCE}",
+    "BetaBernoulli().update(['H'])": "tosses holds str32 values: give numbers",
+    "BetaBernoulli().update([[1], [1, 0]])": "tosses is a list of lists of different lengths: "
+    "give one sequence of numbers",
+    "BetaBernoulli().log_likelihood([1], 1.5)": f"theta=1.5 {NO_PROBABILITY}",
+    "BetaBernoulli().log_likelihood([1], nan)": f"theta=nan {NO_PROBABILITY}",
+    "BetaBernoulli().log_density(-0.1)": f"theta=-0.1 {NO_PROBABILITY}",
+    "BetaBernoulli().tail_probability(2)": f"threshold=2 {NO_PROBABILITY}",
+    "BetaBernoulli().credible_interval(1)": f"level=1 {BETWEEN}",
+    "BetaBernoulli().credible_interval(95)": f"level=95 {BETWEEN}",
+    "BetaBernoulli().predictive_log_probability(1.5, 2)": "new_heads=1.5 must be a whole number of at least 0",
+    "BetaBernoulli().predictive_log_probability(1, -2)": "new_tails=-2 must be a whole number of at least 0",
+    "BetaBernoulli().mle()": NO_TOSS,
+    "BetaBernoulli().update([]).mle()": NO_TOSS,
+    "BetaBernoulli().map()": f"map: the posterior Beta(1, 1) is flat {NO_MODE}",
+    "BetaBernoulli(0.5, 0.2).map()": f"map: the posterior Beta(0.5, 0.2) has a peak at either edge {NO_MODE}",
+}
 
 
-@both
-@pytest.mark.parametrize(("call", "message"), BAD)
+@both_coins
+@pytest.mark.parametrize(("call", "message"), BAD.items())
 def test_bad_input(module: ModuleType, call: str, message: str) -> None:
     names = {"BetaBernoulli": estimators(module).BetaBernoulli, "nan": math.nan, "inf": math.inf}
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
@@ -424,6 +363,6 @@ def test_bad_input(module: ModuleType, call: str, message: str) -> None:
     assert str(error.value) == message
 
 
-@both
+@both_coins
 def test_no_tosses_and_the_maximum_likelihood_is_nan(module: ModuleType) -> None:
     assert np.isnan(float(module.maximum_likelihood(*tensors(module, 0, 0))))

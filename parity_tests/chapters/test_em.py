@@ -13,59 +13,24 @@ import tensorflow as tf
 import torch
 from scipy import special, stats
 
-import pytorch_impl.em as torch_em
-import pytorch_impl.gmm as torch_gmm
-import tf2_impl.em as tf_em
-import tf2_impl.gmm as tf_gmm
 from common import draws
 from common.data import datasets
 from common.mixtures.loop import em
 from common.mixtures.priors import MixturePrior, check_prior, default_prior
 from parity_tests.conftest import MODES, Parity
-from parity_tests.support.frameworks import estimators
+from parity_tests.support import frameworks, problems
+from parity_tests.support.frameworks import both, check_function, is_torch, mixed, sibling, tensor, tensors
 from parity_tests.support.loops import run_em
 
 N, D, K = 60, 3, 4
-GMM = {torch_em: torch_gmm, tf_em: tf_gmm}
 FIELDS = MixturePrior._fields
-both = pytest.mark.parametrize("module", [torch_em, tf_em], ids=["torch", "tf2"])
+PARAMETERS = ("weights", "means", "covariances")
+both_pages = both("em")
 
 
-def tensor(module: ModuleType, array: Any) -> torch.Tensor | tf.Tensor:
-    return torch.tensor(array) if module is torch_em else tf.constant(array)
-
-
-def prior_of(module: ModuleType, prior: MixturePrior) -> MixturePrior:
-    return MixturePrior(*(tensor(module, value) for value in prior))
-
-
-def gradients(
-    module: ModuleType, function: Callable, arrays: Sequence[np.ndarray], mode: str = "eager"
-) -> tuple[Any, list]:
-    """The value, a tensor or a tuple of them, and the gradient with respect to every argument of a mixed sum of it."""
-    if module is torch_em:
-        inputs = [torch.tensor(a, requires_grad=True) for a in arrays]
-        value = function(*inputs)
-        parts = value if isinstance(value, tuple) else (value,)
-        mixed = sum((torch.tensor(cotangent(p.shape, p.numpy(force=True).dtype)) * p).sum() for p in parts)
-        found = torch.autograd.grad(mixed, inputs)
-        return tuple(p.detach() for p in parts) if isinstance(value, tuple) else value.detach(), list(found)
-
-    def with_gradient(*inputs: tf.Tensor) -> tuple:
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            value = function(*inputs)
-            parts = value if isinstance(value, tuple) else (value,)
-            mixed = sum(tf.reduce_sum(tf.constant(cotangent(p.shape, p.dtype.as_numpy_dtype)) * p) for p in parts)
-        return value, tape.gradient(mixed, inputs)
-
-    value, found = MODES[mode](with_gradient)(*map(tf.constant, arrays))
-    return value, list(found)
-
-
-def cotangent(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """Weights of either sign that tell the entries of a result apart; 1 for a scalar."""
-    return np.cos(1.7 * np.arange(np.prod(shape, dtype=int))).reshape(shape).astype(dtype)
+def gradients(module: ModuleType, function: Callable, values: Sequence[np.ndarray], mode: str = "eager") -> tuple:
+    """The value, and the gradient with respect to every argument of a mixed sum of it."""
+    return frameworks.differentiate(module, function, values, mode, weigh=mixed)
 
 
 def distributions(dtype: str = "float64", seed: int = 0, n: int = N, k: int = K) -> tuple[np.ndarray, np.ndarray]:
@@ -79,13 +44,7 @@ def distributions(dtype: str = "float64", seed: int = 0, n: int = N, k: int = K)
 
 
 def mixture(dtype: str = "float64", seed: int = 0, k: int = K) -> tuple[np.ndarray, ...]:
-    """x, weights, means and covariances of a mixture that did not draw the data."""
-    x = datasets.synthetic_mixture(N, k, D, 2.0, seed).x
-    weights = draws.uniforms(seed, "component", (k,), step=5) + 0.2
-    means = draws.normals(seed, "component", (k, D), step=6) * 2
-    a = draws.normals(seed, "component", (k, D, D), step=7)
-    covariances = a @ np.swapaxes(a, 1, 2) + 0.5 * np.eye(D)
-    return tuple(v.astype(dtype) for v in (x, weights / weights.sum(), means, covariances))
+    return problems.mixture("full", seed, dtype, 2.0, N, k, D)
 
 
 def strong_prior(dtype: str = "float64", k: int = K) -> MixturePrior:
@@ -109,67 +68,43 @@ def test_values_and_gradients_agree(parity: Parity, name: str, dtype: str, mode:
     q, log_joint = distributions(dtype)
     log_posterior = log_joint - special.logsumexp(log_joint, axis=1, keepdims=True)
     arrays = [{"q": q, "log_joint": log_joint, "log_posterior": log_posterior}[n] for n in GENERAL[name]]
-    value, ours = gradients(torch_em, getattr(torch_em, name), arrays)
-    tf_value, theirs = gradients(tf_em, getattr(tf_em, name), arrays, mode)
-    parity.check(name, "output", value, tf_value, mode=mode)
-    for argument, a, b in zip(GENERAL[name], ours, theirs, strict=True):
-        parity.check(f"{name} gradient", "gradient", a, b, argument, mode)
+    arguments = dict(zip(GENERAL[name], arrays, strict=True))
+    check_function(parity, "em", name, arguments, ("output", "gradient"), mode, weigh=mixed)
 
 
-def prior_functions(module: ModuleType) -> dict[str, tuple[Callable, tuple[str, ...]]]:
-    """The functions of the MAP half, with their arguments by name and the prior's fields one by one."""
-    x_gamma, parameters = ("x", "responsibilities"), ("weights", "means", "covariances")
-
-    def both_densities(weights: Any, means: Any, covariances: Any, *fields: Any) -> tuple:
-        prior = MixturePrior(*fields)
-        components = module.normal_inverse_wishart_log_density(means, covariances, prior)
-        return components, module.log_prior(weights, means, covariances, prior)
-
-    return {
-        "dirichlet_log_density": (module.dirichlet_log_density, ("weights", "concentration")),
-        "log_prior": (both_densities, (*parameters, *FIELDS)),
-        "map_m_step": (lambda x, g, *p: module.map_m_step(x, g, MixturePrior(*p)), (*x_gamma, *FIELDS)),
-    }
+def log_prior(module: ModuleType, *arguments: Any) -> tuple:
+    """The sum, and the densities of the components that are in it."""
+    parameters, prior = arguments[:3], MixturePrior(*arguments[3:])
+    return module.normal_inverse_wishart_log_density(*parameters[1:], prior), module.log_prior(*parameters, prior)
 
 
-@pytest.mark.parametrize("name", prior_functions(torch_em))
+PRIOR_FUNCTIONS = {
+    "dirichlet_log_density": (None, ("weights", "concentration")),
+    "log_prior": (log_prior, (*PARAMETERS, *FIELDS)),
+    "map_m_step": (lambda m, x, g, *p: m.map_m_step(x, g, MixturePrior(*p)), ("x", "responsibilities", *FIELDS)),
+}
+
+
+@pytest.mark.parametrize("name", PRIOR_FUNCTIONS)
 def test_prior_and_map_m_step_agree(parity: Parity, name: str, dtype: str, mode: str) -> None:
-    named = dict(zip(("x", "weights", "means", "covariances"), mixture(dtype), strict=True))
+    named = dict(zip(("x", *PARAMETERS), mixture(dtype), strict=True))
     named |= strong_prior(dtype)._asdict() | {"responsibilities": distributions(dtype)[0]}
-    function, arguments = prior_functions(torch_em)[name]
-    arrays = [named[argument] for argument in arguments]
-    value, ours = gradients(torch_em, function, arrays)
-    tf_function = prior_functions(tf_em)[name][0]
-    if dtype == "float32" and mode == "xla":  # to compile the gradients twice would take five seconds
-        tf_value, theirs = MODES[mode](tf_function)(*map(tf.constant, arrays)), []
-    else:
-        tf_value, theirs = gradients(tf_em, tf_function, arrays, mode)
-    if isinstance(value, tuple):
-        of = ("components", "sum") if name == "log_prior" else ("weights", "means", "covariances")
-        value, tf_value = (dict(zip(of, v, strict=True)) for v in (value, tf_value))
-    parity.check(name, "output" if name == "map_m_step" else "log gamma", value, tf_value, mode=mode)
-    for argument, a, b in zip(arguments, ours, theirs, strict=bool(theirs)):
-        parity.check(f"{name} gradient", "gradient through a solve", a, b, argument, mode)
+    function, names = PRIOR_FUNCTIONS[name]
+    kinds = "output" if name == "map_m_step" else "log gamma", "gradient through a solve"
+    arguments = {argument: named[argument] for argument in names}
+    check_function(parity, "em", name, arguments, kinds, mode, function, weigh=mixed)
 
 
 def test_map_em_agrees_over_iterations(parity: Parity, dtype: str, mode: str) -> None:
-    """Fifteen iterations in float64, each on its own parameters; in float32 both start every one from PyTorch's."""
     x, *start = mixture(dtype)
-    prior = strong_prior(dtype)
-    step = MODES[mode](lambda *a: tf_em.map_em_iteration(*a[:4], MixturePrior(*a[4:])))
-    ours, theirs = [[tensor(m, v) for v in start] for m in (torch_em, tf_em)]
-    for iteration in range(1, 16):
-        ours, objective = torch_em.map_em_iteration(torch.tensor(x), *ours, prior_of(torch_em, prior))
-        theirs, tf_objective = step(tf.constant(x), *theirs, *prior_of(tf_em, prior))
-        if iteration in (1, 5, 15):
-            parity.check("map_em_iteration", "em log likelihood", objective, tf_objective, "", mode, iteration)
-            for name, a, b in zip(("weights", "means", "covariances"), ours, theirs, strict=True):
-                parity.check("map_em_iteration", "em parameters", a, b, name, mode, iteration)
-        if dtype == "float32":
-            theirs = [tf.constant(v.numpy()) for v in ours]
+
+    def iterate(module: ModuleType, *parameters: Any) -> tuple:
+        return module.map_em_iteration(tensor(module, x), *parameters, tensor(module, strong_prior(dtype)))
+
+    frameworks.check_iterations(parity, "em", iterate, start, 15, mode, quantities=("map_em_iteration",) * 2)
 
 
-@both
+@both_pages
 def test_bound_is_the_sum_over_all_assignments(module: ModuleType) -> None:
     """Four points and three choices: every expectation by enumeration of the 81 assignments of the whole data set."""
     q, log_joint = distributions(n=4, k=3)
@@ -182,7 +117,7 @@ def test_bound_is_the_sum_over_all_assignments(module: ModuleType) -> None:
             bound += probability * (log_joint[rows].sum() - np.log(probability))
             divergence += probability * (np.log(probability) - log_posterior[rows].sum())
             expected += probability * log_joint[rows].sum()
-    tq, tj, tp = (tensor(module, v) for v in (q, log_joint, log_posterior))
+    tq, tj, tp = tensors(module, q, log_joint, log_posterior)
     assert float(module.log_evidence(tj)) == pytest.approx(np.log(evidence), rel=1e-13)
     assert float(module.lower_bound(tq, tj)) == pytest.approx(bound, rel=1e-13)
     assert float(module.kl_divergence(tq, tp)) == pytest.approx(divergence, rel=1e-13)
@@ -190,7 +125,7 @@ def test_bound_is_the_sum_over_all_assignments(module: ModuleType) -> None:
     np.testing.assert_allclose(module.log_posterior(tj), log_posterior, 1e-13)
 
 
-@both
+@both_pages
 @pytest.mark.parametrize("seed", range(5))
 def test_evidence_is_bound_plus_divergence(module: ModuleType, seed: int) -> None:
     q, log_joint = distributions(seed=seed)
@@ -210,13 +145,13 @@ def test_evidence_is_bound_plus_divergence(module: ModuleType, seed: int) -> Non
     assert float(module.kl_divergence(posterior, log_posterior)) == pytest.approx(0, abs=1e-13)
 
 
-@both
+@both_pages
 def test_impossible_choices_cost_nothing(module: ModuleType) -> None:
     """0 log 0 = 0, also where the joint is zero, with finite gradients; a denormal probability counts as zero."""
     q = np.array([[1.0, 0.0], [0.3, 0.7], [1.0, 1e-310]])
     log_joint = np.array([[-1.0, -np.inf], [-2.0, -3.0], [-0.5, -np.inf]])
     expected = -1.0 - 0.5 + 0.3 * (-2 - np.log(0.3)) + 0.7 * (-3 - np.log(0.7))
-    for mode in MODES if module is tf_em else ["eager"]:
+    for mode in ["eager"] if is_torch(module) else MODES:
         value, (of_q, of_joint) = gradients(module, module.lower_bound, [q, log_joint], mode)
         assert float(value) == pytest.approx(expected, rel=1e-14)
         assert np.all(np.isfinite(np.asarray(of_q)))
@@ -226,7 +161,7 @@ def test_impossible_choices_cost_nothing(module: ModuleType) -> None:
         assert np.all(np.isfinite(np.asarray(of_q)))
 
 
-@both
+@both_pages
 def test_the_smallest_normal_number_is_a_probability(module: ModuleType) -> None:
     """What lies below is none, in either framework."""
     tiny = np.finfo(np.float64).tiny
@@ -236,12 +171,12 @@ def test_the_smallest_normal_number_is_a_probability(module: ModuleType) -> None
         assert float(module.lower_bound(*arguments)) == pytest.approx(expected * (3 - np.log(tiny)), rel=1e-12, abs=0)
 
 
-@both
+@both_pages
 def test_gradient_of_q_is_the_gradient_of_the_log_likelihood(module: ModuleType) -> None:
     """At the old parameters, with respect to each of them; elsewhere it is not."""
     x, *parameters = mixture()
-    gmm, tx = GMM[module], tensor(module, x)
-    old = module.posterior(gmm.log_joint(tx, *(tensor(module, v) for v in parameters)))
+    gmm, tx = sibling(module, "gmm"), tensor(module, x)
+    old = module.posterior(gmm.log_joint(tx, *tensors(module, *parameters)))
     for shift, equal in ((0.0, True), (0.1, False)):
         here = [parameters[0], parameters[1] + shift, parameters[2]]
         _, of_likelihood = gradients(module, lambda *p: module.log_evidence(gmm.log_joint(tx, *p)), here)
@@ -251,12 +186,12 @@ def test_gradient_of_q_is_the_gradient_of_the_log_likelihood(module: ModuleType)
             assert bool(apart < 1e-12) is equal, (name, shift, apart)
 
 
-@both
+@both_pages
 def test_either_step_alone_raises_the_bound(module: ModuleType) -> None:
     """Neal and Hinton: q may be bettered one point at a time, and the parameters from any q."""
     x, *parameters = (v for v in mixture())
-    gmm, tx = GMM[module], tensor(module, x)
-    theta = [tensor(module, v) for v in parameters]
+    gmm, tx = sibling(module, "gmm"), tensor(module, x)
+    theta = tensors(module, *parameters)
     q = distributions()[0]
     bound = float(module.lower_bound(tensor(module, q), gmm.log_joint(tx, *theta)))
     for n in range(25):
@@ -272,11 +207,11 @@ def test_either_step_alone_raises_the_bound(module: ModuleType) -> None:
         bound = after_m
 
 
-@both
+@both_pages
 def test_prior_against_scipy(module: ModuleType) -> None:
     _, weights, means, covariances = mixture()
     prior = strong_prior()
-    t = [tensor(module, v) for v in (weights, means, covariances)]
+    t = tensors(module, weights, means, covariances)
     dirichlet = stats.dirichlet.logpdf(weights, prior.concentration)
     assert float(module.dirichlet_log_density(t[0], tensor(module, prior.concentration))) == pytest.approx(dirichlet)
     components = [
@@ -284,13 +219,13 @@ def test_prior_against_scipy(module: ModuleType) -> None:
         + stats.multivariate_normal.logpdf(m, prior.mean, c / prior.mean_precision)
         for m, c in zip(means, covariances, strict=True)
     ]
-    found = module.normal_inverse_wishart_log_density(*t[1:], prior_of(module, prior))
+    found = module.normal_inverse_wishart_log_density(*t[1:], tensor(module, prior))
     np.testing.assert_allclose(found, components, 1e-12)
-    total = float(module.log_prior(*t, prior_of(module, prior)))
+    total = float(module.log_prior(*t, tensor(module, prior)))
     assert total == pytest.approx(dirichlet + sum(components), rel=1e-12)
 
 
-@both
+@both_pages
 @pytest.mark.parametrize("concentration", [0.5, 1.5, 3.0])
 def test_dirichlet_density_is_scipys_on_both_sides_of_flat(module: ModuleType, concentration: float) -> None:
     weights, alpha = np.array([0.2, 0.5, 0.3]), np.array([concentration, 1.0, 2.5])
@@ -298,7 +233,7 @@ def test_dirichlet_density_is_scipys_on_both_sides_of_flat(module: ModuleType, c
     assert float(found) == pytest.approx(stats.dirichlet.logpdf(weights, alpha), rel=1e-13)
 
 
-@both
+@both_pages
 def test_flat_prior_on_the_weights_allows_zero(module: ModuleType) -> None:
     """Dir(1, 1, 1) is the constant log 2, on the border too, and its gradient there is zero rather than NaN."""
     value, (of_weights, _) = gradients(module, module.dirichlet_log_density, [np.array([0.0, 0.4, 0.6]), np.ones(3)])
@@ -306,20 +241,20 @@ def test_flat_prior_on_the_weights_allows_zero(module: ModuleType) -> None:
     np.testing.assert_array_equal(of_weights, np.zeros(3))
 
 
-@both
+@both_pages
 @pytest.mark.parametrize("seed", range(3))
 def test_map_m_step_is_stationary(module: ModuleType, seed: int) -> None:
     """The gradient of the penalised objective vanishes at the update; weights through a softmax, to stay weights."""
     x, *_ = mixture(seed=seed)
-    gmm, tx, prior = GMM[module], tensor(module, x), strong_prior()
+    gmm, tx, prior = sibling(module, "gmm"), tensor(module, x), strong_prior()
     q = distributions(seed=seed)[0]
-    update = [np.asarray(v) for v in module.map_m_step(tx, tensor(module, q), prior_of(module, prior))]
+    update = [np.asarray(v) for v in module.map_m_step(tx, tensor(module, q), tensor(module, prior))]
     np.testing.assert_allclose(update[0].sum(), 1, 1e-14)
 
     def objective(logits: Any, means: Any, covariances: Any) -> Any:
-        weights = torch.softmax(logits, 0) if module is torch_em else tf.nn.softmax(logits)
+        weights = torch.softmax(logits, 0) if is_torch(module) else tf.nn.softmax(logits)
         joint = gmm.log_joint(tx, weights, means, covariances)
-        penalty = module.log_prior(weights, means, covariances, prior_of(module, prior))
+        penalty = module.log_prior(weights, means, covariances, tensor(module, prior))
         return module.expected_log_joint(tensor(module, q), joint) + penalty
 
     here = [np.log(update[0]), *update[1:]]
@@ -335,12 +270,12 @@ def test_map_m_step_is_stationary(module: ModuleType, seed: int) -> None:
         assert float(gradients(module, objective, there)[0]) < float(best)
 
 
-@both
+@both_pages
 def test_map_m_step_is_the_published_update(module: ModuleType) -> None:
     """Fraley and Raftery's form, with the scatter about each component's own mean, component by component."""
     x, *_ = mixture()
     q, prior = distributions()[0], strong_prior()
-    weights, means, covariances = module.map_m_step(tensor(module, x), tensor(module, q), prior_of(module, prior))
+    weights, means, covariances = module.map_m_step(tensor(module, x), tensor(module, q), tensor(module, prior))
     kappa, nu, alpha = float(prior.mean_precision), float(prior.degrees_of_freedom), prior.concentration
     for k in range(K):
         n = q[:, k].sum()
@@ -352,38 +287,38 @@ def test_map_m_step_is_the_published_update(module: ModuleType) -> None:
         np.testing.assert_allclose(covariances[k], (prior.scale + scatter + shift) / (nu + n + D + 2), 1e-11)
 
 
-@both
+@both_pages
 def test_map_between_the_prior_and_the_data(module: ModuleType) -> None:
     """Without points a component is the prior's mode; without a prior the update is maximum likelihood."""
     x, *_ = mixture()
     q, prior = distributions()[0], strong_prior()
     empty = q.copy()
     empty[:, 0] = 0
-    weights, means, covariances = module.map_m_step(tensor(module, x), tensor(module, empty), prior_of(module, prior))
+    weights, means, covariances = module.map_m_step(tensor(module, x), tensor(module, empty), tensor(module, prior))
     assert float(weights[0]) == pytest.approx(0.5 / (empty.sum() + prior.concentration.sum() - K))
     np.testing.assert_allclose(means[0], prior.mean, 1e-14)
     np.testing.assert_allclose(covariances[0], prior.scale / (6.5 + D + 2), 1e-14)
     # nu_0 = -(D + 2) is no prior: it takes away what the normaliser of the density puts into the denominator
     nothing = MixturePrior(np.ones(K), np.zeros(D), np.array(0.0), np.zeros((D, D)), np.array(-D - 2.0))
-    found = module.map_m_step(tensor(module, x), tensor(module, q), prior_of(module, nothing))
-    for a, b in zip(found, GMM[module].m_step(tensor(module, x), tensor(module, q)), strict=True):
+    found = module.map_m_step(tensor(module, x), tensor(module, q), tensor(module, nothing))
+    for a, b in zip(found, sibling(module, "gmm").m_step(tensor(module, x), tensor(module, q)), strict=True):
         np.testing.assert_allclose(a, b, 1e-12)
 
 
-@both
+@both_pages
 @pytest.mark.parametrize("seed", range(2))
 def test_map_objective_never_falls(module: ModuleType, seed: int) -> None:
     """One iteration at a time; and where it stops, the gradient of log likelihood plus log prior is zero."""
     x, *start = mixture(seed=seed, k=2)
-    tx, prior = tensor(module, x), prior_of(module, default_prior(x, 2))
-    start = tuple(tensor(module, v) for v in start)
+    tx, prior = tensor(module, x), tensor(module, default_prior(x, 2))
+    start = tuple(tensors(module, *start))
     result = run_em(lambda p: module.map_em_iteration(tx, *p, prior), start, tol=1e-11, max_iter=2000, until_still=True)
     assert result.converged
     assert np.all(np.diff(result.bounds) >= -1e-11 * np.abs(result.bounds[1:]))
 
     def objective(logits: Any, means: Any, covariances: Any) -> Any:
-        weights = torch.softmax(logits, 0) if module is torch_em else tf.nn.softmax(logits)
-        likelihood = GMM[module].log_likelihood(tx, weights, means, covariances)
+        weights = torch.softmax(logits, 0) if is_torch(module) else tf.nn.softmax(logits)
+        likelihood = sibling(module, "gmm").log_likelihood(tx, weights, means, covariances)
         return likelihood + module.log_prior(weights, means, covariances, prior)
 
     weights, *rest = (np.asarray(v) for v in result.parameters)
@@ -393,18 +328,18 @@ def test_map_objective_never_falls(module: ModuleType, seed: int) -> None:
         assert np.abs(np.asarray(gradient)).max() < 1e-7
 
 
-@both
+@both_pages
 def test_map_does_not_collapse(module: ModuleType) -> None:
     """A component that starts on a single point: maximum likelihood goes to infinity, MAP to a proper maximum."""
     x = datasets.synthetic_mixture(40, 1, 2).x
     gamma = np.zeros((40, 2))
     gamma[:, 1], gamma[0] = 1, (1, 0)
-    tx, gmm = tensor(module, x), GMM[module]
+    tx, gmm = tensor(module, x), sibling(module, "gmm")
     weights, means, covariances = gmm.m_step(tx, tensor(module, gamma))
     assert np.abs(np.asarray(covariances)[0]).max() < 1e-12
     bounds = run_em(lambda p: gmm.em_iteration(tx, *p), (weights, means, covariances), tol=1e-6, max_iter=50).bounds
     assert np.isnan(bounds[-1])
-    prior = prior_of(module, default_prior(x, 2))
+    prior = tensor(module, default_prior(x, 2))
     start = module.map_m_step(tx, tensor(module, gamma), prior)
     result = run_em(lambda p: module.map_em_iteration(tx, *p, prior), start, tol=1e-9, max_iter=2000)
     assert result.converged
@@ -473,24 +408,19 @@ def test_loop_on_newtons_square_root() -> None:
     assert (half.bound, half.change) == (-2.0, 1.0)
 
 
-@both
+@both_pages
 def test_loop_is_the_estimators(module: ModuleType) -> None:
     x = datasets.load("old-faithful").x
     start = np.array([0.5, 0.5]), np.array([[2.0, 55.0], [4.0, 80.0]]), np.array([np.diag([1.0, 50.0])] * 2)
-    gmm, tx = GMM[module], tensor(module, x)
-    estimator = (
-        estimators(gmm)
-        .GaussianMixture(
-            2, tol=1e-4, weights_init=start[0], means_init=start[1], precisions_init=np.linalg.inv(start[2])
-        )
-        .fit(x)
-    )
+    gmm, tx = sibling(module, "gmm"), tensor(module, x)
+    given = dict(weights_init=start[0], means_init=start[1], precisions_init=np.linalg.inv(start[2]))
+    estimator = frameworks.estimators(module).GaussianMixture(2, tol=1e-4, **given).fit(x)
 
     def iterate(parameters: tuple) -> tuple[tuple, float]:
         parameters, total = gmm.em_iteration(tx, *parameters, "full", 1e-6)
         return parameters, float(total) / len(x)
 
-    result = run_em(iterate, tuple(tensor(module, v) for v in start), tol=1e-4, max_iter=100)
+    result = run_em(iterate, tuple(tensors(module, *start)), tol=1e-4, max_iter=100)
     assert (len(result.bounds), result.converged) == (estimator.n_iter_, estimator.converged_)
     np.testing.assert_allclose(result.bounds, estimator.lower_bounds_, 1e-13)
     np.testing.assert_allclose(result.parameters[1], estimator.means_, 1e-11)

@@ -11,136 +11,78 @@ import tensorflow as tf
 import torch
 from scipy import stats
 
-import pytorch_impl.gmm as torch_gmm
-import pytorch_impl.missing_data as torch_missing
-import tf2_impl.gmm as tf_gmm
-import tf2_impl.missing_data as tf_missing
 from common import draws
 from common.data import datasets, passes
 from common.mixtures.input import check_missing
 from common.mixtures.start import initial_responsibilities, mean_imputed
-from parity_tests.conftest import MODES, Parity
+from parity_tests.conftest import Parity
+from parity_tests.support import frameworks, problems
+from parity_tests.support.frameworks import in_mode, is_torch, sibling, tensor, tensors
 from parity_tests.support.loops import Course, run_em
 
 N, D, K = 40, 4, 3
-GMM = {torch_missing: torch_gmm, tf_missing: tf_gmm}
 PARAMETERS = ("weights", "means", "covariances")
-both = pytest.mark.parametrize("module", [torch_missing, tf_missing], ids=["torch", "tf2"])
-
-
-def tensor(module: ModuleType, array: Any) -> torch.Tensor | tf.Tensor:
-    return torch.tensor(array) if module is torch_missing else tf.constant(array)
-
-
-def tensors(module: ModuleType, *arrays: Any) -> list:
-    return [tensor(module, array) for array in arrays]
+both_pages = frameworks.both("missing_data")
 
 
 def problem(dtype: str = "float64", seed: int = 0, missing: float = 0.35, empty_row: bool = True) -> tuple:
     """x, observed, weights, means and covariances; some rows complete, one wholly missing."""
-    x = datasets.synthetic_mixture(N, K, D, 3.0, seed).x
+    x, *parameters = problems.mixture("full", seed, dtype, n=N, k=K, d=D)
     observed = draws.uniforms(seed, "held-out", (N, D)) > missing
     observed[1] = True
     observed[0] = not empty_row
-    weights = draws.uniforms(seed, "component", (K,), step=5) + 0.2
-    means = draws.normals(seed, "component", (K, D), step=6) * 2
-    a = draws.normals(seed, "component", (K, D, D), step=7)
-    covariances = a @ np.swapaxes(a, 1, 2) + 0.5 * np.eye(D)
-    x, *parameters = (v.astype(dtype) for v in (x * observed, weights / weights.sum(), means, covariances))
-    return x, observed, *parameters
+    return x * observed, observed, *parameters
 
 
-def gradients(module: ModuleType, function: Callable, observed: np.ndarray, arrays: list, mode: str = "eager") -> tuple:
-    """Value of function(x, observed, *rest), and the gradient of a mixed sum of it by ``arrays`` = x, *rest."""
-    if module is torch_missing:
-        inputs = [torch.tensor(a, requires_grad=True) for a in arrays]
-        value = function(inputs[0], torch.tensor(observed), *inputs[1:])
-        parts = value if isinstance(value, tuple) else (value,)
-        mixed = sum((torch.tensor(cotangent(p.shape, p.detach().numpy().dtype)) * p).sum() for p in parts)
-        found = list(torch.autograd.grad(mixed, inputs))
-        return [p.detach() for p in parts], found
-
-    def with_gradient(observed: tf.Tensor, *inputs: tf.Tensor) -> tuple:
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            value = function(inputs[0], observed, *inputs[1:])
-            parts = value if isinstance(value, tuple) else (value,)
-            mixed = sum(tf.reduce_sum(tf.constant(cotangent(p.shape, p.dtype.as_numpy_dtype)) * p) for p in parts)
-        return parts, tape.gradient(mixed, inputs)
-
-    if mode == "xla" and arrays[0].dtype == np.float32:  # to compile the gradients twice would take ten seconds
-        value = MODES[mode](function)(tf.constant(arrays[0]), tf.constant(observed), *map(tf.constant, arrays[1:]))
-        return list(value), []
-    parts, found = MODES[mode](with_gradient)(tf.constant(observed), *map(tf.constant, arrays))
-    return list(parts), list(found)
+def densities(module: ModuleType, x: Any, observed: Any, *theta: Any) -> tuple:
+    """All that the E step computes of the observed parts."""
+    of_components = module.component_log_densities(x, observed, *theta[1:])
+    joint, total = module.log_joint(x, observed, *theta), module.log_likelihood(x, observed, *theta)
+    return of_components, joint, total, *module.e_step(x, observed, *theta)
 
 
-def cotangent(shape: Any, dtype: Any) -> np.ndarray:
-    """Weights of either sign that tell the entries of a result apart; 1 for a scalar."""
-    return np.cos(1.7 * np.arange(np.prod(shape, dtype=int))).reshape(shape).astype(dtype)
+def completions(module: ModuleType, x: Any, observed: Any, *theta: Any) -> tuple:
+    """All that is said of the missing parts, and one iteration in which every row counts differently."""
+    dtype = "float32" if "32" in str(x.dtype) else "float64"
+    random = draws.uniforms(0, "sample", (N,)), draws.normals(0, "sample", (N, D), 1)
+    drawn = module.impute_draw(x, observed, *theta, *tensors(module, *random, dtype=dtype))
+    weight = tensor(module, np.linspace(0.5, 2, N), dtype)
+    parameters, total = module.em_iteration(x, observed, *theta, 1e-3, weight)
+    moments = module.conditional_moments(x, observed, *theta[1:])
+    return *moments, module.impute(x, observed, *theta), drawn, *parameters, total
 
 
-def densities(module: ModuleType) -> tuple[Callable, tuple[str, ...]]:
-    """All that the E step computes of the observed parts, in one call."""
-
-    def function(x: Any, observed: Any, weights: Any, means: Any, covariances: Any) -> tuple:
-        theta = weights, means, covariances
-        of_components = module.component_log_densities(x, observed, means, covariances)
-        joint, total = module.log_joint(x, observed, *theta), module.log_likelihood(x, observed, *theta)
-        return of_components, joint, total, *module.e_step(x, observed, *theta)
-
-    return function, ("component_log_densities", "log_joint", "log_likelihood", "e_step", "e_step responsibilities")
+NAMES = {
+    densities: ("component_log_densities", "log_joint", "log_likelihood", "e_step", "e_step responsibilities"),
+    completions: ("conditional_moments mean", "conditional_moments covariance", "impute", "impute_draw",
+                  *(f"em_iteration {name}" for name in PARAMETERS), "em_iteration log likelihood"),
+}  # fmt: skip
 
 
-def completions(module: ModuleType) -> tuple[Callable, tuple[str, ...]]:
-    """All that is said of the missing parts, and one iteration in which every row counts differently, in one call."""
-
-    def function(x: Any, observed: Any, weights: Any, means: Any, covariances: Any) -> tuple:
-        theta = weights, means, covariances
-        uniforms = draws.uniforms(0, "sample", (N,)).astype(dtype_of(x))
-        noise = draws.normals(0, "sample", (N, D), 1).astype(dtype_of(x))
-        drawn = module.impute_draw(x, observed, *theta, tensor(module, uniforms), tensor(module, noise))
-        moments = module.conditional_moments(x, observed, means, covariances)
-        weight = tensor(module, np.linspace(0.5, 2, N).astype(dtype_of(x)))
-        parameters, total = module.em_iteration(x, observed, *theta, 1e-3, weight)
-        return *moments, module.impute(x, observed, *theta), drawn, *parameters, total
-
-    of_rows = "conditional_moments mean", "conditional_moments covariance", "impute", "impute_draw"
-    return function, (*of_rows, *(f"em_iteration {name}" for name in PARAMETERS), "em_iteration log likelihood")
-
-
-def dtype_of(x: Any) -> str:
-    return str(x.dtype).removeprefix("torch.") if isinstance(x, torch.Tensor) else x.dtype.name
-
-
-@pytest.mark.parametrize("group", [densities, completions])
+@pytest.mark.parametrize("group", NAMES)
 def test_values_and_gradients_agree(parity: Parity, group: Callable, dtype: str, mode: str) -> None:
     x, observed, *theta = problem(dtype)
-    (function, names), (tf_function, _) = group(torch_missing), group(tf_missing)
-    values, found = gradients(torch_missing, function, observed, [x, *theta])
-    tf_values, tf_found = gradients(tf_missing, tf_function, observed, [x, *theta], mode)
-    for name, a, b in zip(names, values, tf_values, strict=True):
-        kind = "em responsibilities" if "responsibilities" in name else "output"
-        parity.check(name, kind, a, b, mode=mode)
-    for name, a, b in zip(("x", *PARAMETERS), found, tf_found, strict=bool(tf_found)):
-        parity.check(f"{group.__name__} gradient", "gradient through a solve", a, b, name, mode)
+    arguments = dict(zip(("x", "observed", *PARAMETERS), (x, observed, *theta), strict=True))
+    # in single precision, to compile the gradients too would take ten seconds
+    of_gradients = None if (mode, dtype) == ("xla", "float32") else "gradient through a solve"
+    kinds = ["em responsibilities" if "responsibilities" in name else "output" for name in NAMES[group]]
+    frameworks.check_function(
+        parity, "missing_data", group.__name__, arguments, (kinds, of_gradients), mode, group,
+        by=("x", *PARAMETERS), weigh=frameworks.mixed, parts=NAMES[group],
+    )  # fmt: skip
 
 
 def test_em_agrees_over_iterations(parity: Parity) -> None:
     """A hundred iterations in float64, each framework on its own parameters."""
     x, observed, *start = problem(missing=0.2)
-    ours, theirs = tensors(torch_missing, *start), tensors(tf_missing, *start)
-    step = tf.function(tf_missing.em_iteration)
-    for iteration in range(1, 101):
-        ours, total = torch_missing.em_iteration(*tensors(torch_missing, x, observed), *ours, 1e-3)
-        theirs, tf_total = step(*tensors(tf_missing, x, observed), *theirs, 1e-3)
-        if iteration in (10, 100):
-            parity.check("EM", "em log likelihood", total, tf_total, "log likelihood", "function", iteration)
-            for name, a, b in zip(PARAMETERS, ours, theirs, strict=True):
-                parity.check("EM", "em parameters", a, b, name, "function", iteration)
+
+    def iterate(module: ModuleType, *parameters: Any) -> tuple:
+        return module.em_iteration(*tensors(module, x, observed), *parameters, 1e-3)
+
+    frameworks.check_iterations(parity, "missing_data", iterate, start, 100, "function", quantities=("EM", "EM"))
 
 
-@both
+@both_pages
 def test_density_is_scipys_on_the_observed_part(module: ModuleType) -> None:
     x, observed, weights, means, covariances = problem()
     found = np.asarray(module.component_log_densities(*tensors(module, x, observed, means, covariances)))
@@ -160,7 +102,7 @@ def test_density_is_scipys_on_the_observed_part(module: ModuleType) -> None:
     )
 
 
-@both
+@both_pages
 def test_moments_are_the_partition_formula(module: ModuleType) -> None:
     """Bishop 2.81 and 2.82 with an explicit inverse, row by row; and they are the moments of the joint density."""
     x, observed, _, means, covariances = problem()
@@ -180,7 +122,7 @@ def test_moments_are_the_partition_formula(module: ModuleType) -> None:
     np.testing.assert_array_equal(unexplained, np.swapaxes(unexplained, 2, 3))
 
 
-@both
+@both_pages
 def test_what_fills_the_gaps_does_not_matter(module: ModuleType) -> None:
     x, observed, *theta = problem()
     other = np.where(observed, x, 1e6)
@@ -190,9 +132,9 @@ def test_what_fills_the_gaps_does_not_matter(module: ModuleType) -> None:
             np.testing.assert_array_equal(ours, theirs)
 
 
-@both
+@both_pages
 def test_with_nothing_missing_it_is_the_mixture(module: ModuleType) -> None:
-    gmm = GMM[module]
+    gmm = sibling(module, "gmm")
     x, _, *theta = problem()
     x = datasets.synthetic_mixture(N, K, D, 3.0).x
     tx, everything, *theta = tensors(module, x, np.ones((N, D), dtype=bool), *theta)
@@ -212,7 +154,7 @@ def test_with_nothing_missing_it_is_the_mixture(module: ModuleType) -> None:
     np.testing.assert_array_equal(module.impute(tx, everything, *theta), x)
 
 
-@both
+@both_pages
 @pytest.mark.parametrize("seed", range(2))
 def test_likelihood_never_falls_and_ends_stationary(module: ModuleType, seed: int) -> None:
     """One iteration at a time; at the end the gradient of the observed log likelihood is zero."""
@@ -223,19 +165,19 @@ def test_likelihood_never_falls_and_ends_stationary(module: ModuleType, seed: in
     assert result.converged
 
     def likelihood(x: Any, observed: Any, logits: Any, means: Any, covariances: Any) -> Any:
-        weights = torch.softmax(logits, 0) if module is torch_missing else tf.nn.softmax(logits)
+        weights = torch.softmax(logits, 0) if is_torch(module) else tf.nn.softmax(logits)
         return module.log_likelihood(x, observed, weights, means, covariances)
 
     weights, *rest = (np.asarray(v) for v in result.parameters)
-    _, found = gradients(module, likelihood, observed, [x, np.log(weights), *rest])
-    for gradient in found[1:]:
+    _, found = frameworks.differentiate(module, likelihood, [x, observed, np.log(weights), *rest], by=(2, 3, 4))
+    for gradient in found:
         assert np.abs(np.asarray(gradient)).max() < 1e-5
 
 
 def fit(module: ModuleType, x: np.ndarray, observed: np.ndarray, start: Any, tol: float, max_iter: int) -> Course:
     """EM until no parameter moves."""
     tx, to = tensors(module, x, observed)
-    step = tf.function(module.em_iteration) if module is tf_missing else module.em_iteration
+    step = in_mode(module, module.em_iteration, "function")
     start = tuple(tensors(module, *start))
     return run_em(lambda p: step(tx, to, *p), start, tol=tol, max_iter=max_iter, until_still=True)
 
@@ -246,7 +188,7 @@ MURRAY = np.array(
 )  # fmt: skip
 
 
-@both
+@both_pages
 @pytest.mark.parametrize(("covariance", "rho"), [(0.3, 0.5), (-0.01, -0.5), (0.0, 0.0)])
 def test_murrays_twelve_points(module: ModuleType, covariance: float, rho: float) -> None:
     """Two maxima and a saddle between them, from G. Murray's remark on Dempster, Laird and Rubin (1977).
@@ -269,7 +211,7 @@ def test_murrays_twelve_points(module: ModuleType, covariance: float, rho: float
 
     def log_likelihood_of(entries: Any) -> Any:  # variance, covariance, variance
         s, c, t = entries[0], entries[1], entries[2]
-        if module is torch_missing:
+        if is_torch(module):
             matrix = torch.stack([torch.stack([s, c]), torch.stack([c, t])])
         else:
             matrix = tf.stack([tf.stack([s, c]), tf.stack([c, t])])
@@ -283,7 +225,7 @@ def test_murrays_twelve_points(module: ModuleType, covariance: float, rho: float
 
 def derivatives(module: ModuleType, function: Callable, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Gradient and Hessian of a scalar function of one vector."""
-    if module is torch_missing:
+    if is_torch(module):
         gradient, hessian = torch.func.grad(function), torch.autograd.functional.hessian(function, torch.tensor(at))
         return gradient(torch.tensor(at)).numpy(), hessian.numpy()
     vector = tf.constant(at)
@@ -296,7 +238,7 @@ def derivatives(module: ModuleType, function: Callable, at: np.ndarray) -> tuple
     return gradient.numpy(), outer.jacobian(gradient, vector).numpy()
 
 
-@both
+@both_pages
 def test_draws_have_the_conditional_moments(module: ModuleType) -> None:
     """Many draws for one row with two gaps: component shares, mean and covariance of the mixture given the rest."""
     s = 40_000
@@ -325,7 +267,7 @@ def test_draws_have_the_conditional_moments(module: ModuleType) -> None:
     np.testing.assert_allclose(np.asarray(last)[0], completed[-1], 1e-12)
 
 
-@both
+@both_pages
 def test_airquality(module: ModuleType) -> None:
     """New York, 1973: the fit rises, fills the gaps within reason, and uses more than the complete days."""
     x = datasets.load("airquality").x
@@ -333,11 +275,11 @@ def test_airquality(module: ModuleType) -> None:
     filled, observed = check_missing(x)
     imputed = mean_imputed(filled, observed)
     gamma = initial_responsibilities(imputed, 2, "kmeans", np.random.RandomState(0))
-    start = GMM[module].m_step(*tensors(module, imputed, gamma))
+    start = sibling(module, "gmm").m_step(*tensors(module, imputed, gamma))
     tx, to = tensors(module, filled, observed)
-    step = tf.function(module.em_iteration) if module is tf_missing else module.em_iteration
+    step = in_mode(module, module.em_iteration, "function")
     for k, parameters in (
-        (1, GMM[module].m_step(tensor(module, imputed), tensor(module, np.ones((153, 1))))),
+        (1, sibling(module, "gmm").m_step(tensor(module, imputed), tensor(module, np.ones((153, 1))))),
         (2, start),
     ):
         result = run_em(lambda p: step(tx, to, *p), parameters, tol=1e-8, max_iter=2000)
@@ -353,7 +295,7 @@ def test_airquality(module: ModuleType) -> None:
     assert result.bounds[-1] > -2350
 
 
-@both
+@both_pages
 def test_one_gaussian_beats_the_complete_cases(module: ModuleType) -> None:
     """Where a gap depends on what was observed, dropping rows biases the mean; EM recovers it."""
     n = 4000
@@ -401,17 +343,17 @@ def test_border_and_start(dtype: str) -> None:
     np.testing.assert_allclose(mean_imputed(*check_missing(table)).mean(axis=0), np.nanmean(table, axis=0), 1e-5)
 
 
-@both
+@both_pages
 def test_a_uniform_number_on_a_boundary_draws_from_the_component_above(module: ModuleType, mode: str) -> None:
     """A row that observed nothing has the weights as responsibilities; u = 1/4 is no longer in the first of them."""
     weights, means, covariances = np.array([0.25, 0.5, 0.25]), np.array([[0.0], [10.0], [20.0]]), np.ones((3, 1, 1))
     uniforms = np.array([np.nextafter(0.25, 0), 0.25, np.nextafter(0.75, 0), 0.75])
     arrays = np.zeros((4, 1)), np.zeros((4, 1), bool), weights, means, covariances, uniforms, np.zeros((4, 1))
-    draw = module.impute_draw if module is torch_missing else MODES[mode](module.impute_draw)
-    np.testing.assert_allclose(np.asarray(draw(*tensors(module, *arrays)))[:, 0], [0.0, 10.0, 10.0, 20.0], atol=1e-12)
+    drawn = in_mode(module, module.impute_draw, mode)(*tensors(module, *arrays))
+    np.testing.assert_allclose(np.asarray(drawn)[:, 0], [0.0, 10.0, 10.0, 20.0], atol=1e-12)
 
 
-@both
+@both_pages
 def test_blocks_of_rows_add_up_to_the_table(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The E step and the imputation in blocks of three rows."""
     arguments = tensors(module, *problem(empty_row=False))
