@@ -32,10 +32,7 @@ from parity_tests.tolerances import LIMITS, TOLERANCES
 
 COLLECTED: dict[str, list[dict[str, Any]]] = {"parity": [], "trajectory": [], "hostile": []}
 BUILD = Path(__file__).parent.parent / "build"
-NEVER_COMPILED = {
-    f"test_{chapter}" for chapter in
-    ("coin", "coin_mixture", "conjugate", "gaussian", "log_factorials", "missing_data", "singularity")
-}  # fmt: skip
+NEVER_COMPILED = ("coin", "coin_mixture", "conjugate", "gaussian", "log_factorials", "missing_data", "singularity")
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -58,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         values = getattr(item, "callspec", None) and item.callspec.params.values()
         modes = {value for value in values or () if isinstance(value, str)}
-        if "xla" in modes and ("float32" in modes or item.path.stem in NEVER_COMPILED):
+        if "xla" in modes and ("float32" in modes or item.path.stem.removeprefix("test_") in NEVER_COMPILED):
             item.add_marker(pytest.mark.long)
 
 
@@ -95,52 +92,49 @@ class Parity:
         a, b = np.asarray(as_array(a)), np.asarray(as_array(b))
         apart, tolerance, measure = difference(a, b), TOLERANCES[kind].of(str(a.dtype)), TOLERANCES[kind].measure
         ratio = noise_floor_ratio(a, b, [np.asarray(as_array(p)) for p in perturbed]) if perturbed else None
-        self._enter(
-            dict(
-                quantity=quantity,
-                tensor=tensor,
-                shape=a.shape,
-                dtype=str(a.dtype),
-                mode=mode,
-                steps=steps,
-                measure=measure,
-            ),
-            apart._asdict() | dict(ulp_histogram=ulp_histogram(a, b), noise_floor_ratio=ratio),
-            getattr(apart, measure),
-            tolerance,
-            f"PyTorch and TensorFlow differ by {getattr(apart, measure):.2e} of its scale, {apart.max_ulp} ULP; "
-            f"{tolerance:.0e} is allowed for '{kind}'",
-        )
+        value = getattr(apart, measure)
+        key = dict(quantity=quantity, tensor=tensor, shape=a.shape, dtype=str(a.dtype), mode=mode, steps=steps)
+        measured = apart._asdict() | dict(ulp_histogram=ulp_histogram(a, b), noise_floor_ratio=ratio)
+        complaint = f"PyTorch and TensorFlow differ by {value:.2e} of its scale, {apart.max_ulp} ULP; "
+        complaint += f"{tolerance:.0e} is allowed for '{kind}'"
+        where = self._enter(key | dict(measure=measure) | measured, value, tolerance, complaint)
         assert ratio is None or ratio <= NOISE_FLOOR_RATIO, (
-            f"{self.chapter}: {quantity} {tensor} ({a.dtype}, {mode}, step {steps}): PyTorch and TensorFlow differ "
-            f"{ratio:.1f} times as much as weights that are moved by one unit in the last place"
+            f"{where}: PyTorch and TensorFlow differ {ratio:.1f} times as much as weights that are moved by one unit "
+            "in the last place"
         )
 
-    def measure(self, quantity: str, kind: str, value: float, tensor: str = "", mode: str = "eager",
-                steps: int = 1) -> None:  # fmt: skip
-        """Enter a number that is no difference of two tensors; fail if it is above the limit of ``kind``."""
+    def measure(
+        self, quantity: str, kind: str, value: float, tensor: str = "", mode: str = "eager", steps: int = 1
+    ) -> None:
+        """Enter a number that does not compare two tensors; fail if it is above the limit of ``kind``."""
         limit, value = LIMITS[kind].value, float(value)
-        self._enter(
-            dict(quantity=quantity, tensor=tensor, shape=(), dtype="float64", mode=mode, steps=steps, measure="value"),
-            dict(max_abs=value, nmax=value, l2=value, max_ulp=None, bit_equal=None, ulp_histogram=None,
-                 noise_floor_ratio=None),
-            value, limit, f"{value:.2e}; {limit:.0e} is allowed: {LIMITS[kind].reason}",
-        )  # fmt: skip
+        row = dict(quantity=quantity, tensor=tensor, shape=(), dtype="float64", mode=mode, steps=steps, measure="value")
+        row |= dict(max_abs=value, nmax=value, l2=value)
+        row |= dict.fromkeys(("max_ulp", "bit_equal", "ulp_histogram", "noise_floor_ratio"))
+        self._enter(row, value, limit, f"{value:.2e}; {limit:.0e} is allowed: {LIMITS[kind].reason}")
 
-    def trajectory(self, case: str, quantity: str, dtype: str, steps: Sequence[int], apart: Sequence[float],
-                   perturbed: Sequence[float]) -> None:  # fmt: skip
+    def trajectory(
+        self,
+        case: str,
+        quantity: str,
+        dtype: str,
+        steps: Sequence[int],
+        apart: Sequence[float],
+        perturbed: Sequence[float],
+    ) -> None:
         """Leave the course of a training in the report: how far PyTorch is from TensorFlow, and from PyTorch with
         weights moved by one unit in the last place, at every step."""
-        series = dict(steps=list(steps), torch_tf2=list(map(float, apart)), torch_perturbed=list(map(float, perturbed)))
-        row = dict(chapter=self.chapter, case=case, quantity=quantity, dtype=dtype)
-        self.rows.append(("trajectory", row | series))
+        row = dict(chapter=self.chapter, case=case, quantity=quantity, dtype=dtype, steps=list(steps))
+        row |= dict(torch_tf2=list(map(float, apart)), torch_perturbed=list(map(float, perturbed)))
+        self.rows.append(("trajectory", row))
 
-    def _enter(self, key: dict, measured: dict, value: float, allowed: float, complaint: str) -> None:
-        row = dict(chapter=self.chapter) | key | measured
-        row |= dict(tolerance=allowed, headroom=allowed / max(value, 1e-300), passed=bool(value <= allowed))
+    def _enter(self, measured: dict, value: float, allowed: float, complaint: str) -> str:
+        row = dict(chapter=self.chapter) | measured | dict(tolerance=allowed, headroom=allowed / max(value, 1e-300))
+        row["passed"] = bool(value <= allowed)
         self.rows.append(("parity", row))
-        where = f"{key['quantity']} {key['tensor']} ({key['dtype']}, {key['mode']}, step {key['steps']})"
-        assert row["passed"], f"{self.chapter}: {where}: {complaint}"
+        where = "{chapter}: {quantity} {tensor} ({dtype}, {mode}, step {steps})".format(**row)
+        assert row["passed"], f"{where}: {complaint}"
+        return where
 
 
 @pytest.fixture

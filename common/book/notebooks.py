@@ -36,10 +36,10 @@ from types import SimpleNamespace
 root = next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "{folder}").is_dir())
 sys.path.insert(0, str(root))
 
-from common.book.progress import show_progress
+from common.book.progress import Progress
 from common.runs.script import without_native_stderr
 
-show_progress(get_ipython())
+Progress(get_ipython())
 with without_native_stderr():  # TensorFlow's remarks on the processor
     from {folder} import estimators, {modules}
     from {folder}.backend import evaluate, set_up

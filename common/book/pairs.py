@@ -1,7 +1,7 @@
 """A chapter read from its pair of files: prose, imports, and every definition with its two implementations."""
 
 import ast
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.book.chapters import HOUSE, NOT_CHAPTERS, titles
@@ -18,9 +18,9 @@ class Definition:
 
     name: str  # "log_beta", "VAE", "VAE.elbo"
     docstring: str
-    code: dict[str, str] = field(default_factory=dict)
-    whole: dict[str, str] = field(default_factory=dict)  # a class with its methods, which have code of their own
-    line: dict[str, int] = field(default_factory=dict)
+    code: dict[str, str]
+    whole: dict[str, str]  # a class with its methods, which have code of their own
+    line: dict[str, int]
 
     @property
     def public(self) -> bool:
@@ -50,26 +50,18 @@ def read_pairs(root: Path = ROOT) -> dict[str, Pair]:
 
 def read_pair(name: str, root: Path = ROOT) -> Pair:
     """The pair ``name``; BookError names the file and the definition where its two files do not match."""
-    pages = {}
-    for side, folder in FOLDERS.items():
-        path = root / folder / f"{name}.py"
-        if not path.is_file():
-            raise BookError(f"{folder}/{name}.py: there is no such file, but common/book/chapters.py names it")
-        pages[side] = _read(path.read_text(encoding="utf-8"), f"{folder}/{name}.py")
-    (prose, preamble, ours), (other_prose, other_preamble, theirs) = pages.values()
-    if prose != other_prose.replace("tf2_impl", "pytorch_impl").replace("-tf2", "-torch"):
+    ours, theirs = (_read(root / folder / f"{name}.py", side) for side, folder in FOLDERS.items())
+    if ours.prose != theirs.prose.replace("tf2_impl", "pytorch_impl").replace("-tf2", "-torch"):
         raise BookError(f"{name}.py: the module docstrings of the two files differ")
-    names, other_names = ([definition.name for definition in page] for page in (ours, theirs))
+    names, other_names = ([definition.name for definition in page.definitions] for page in (ours, theirs))
     if names != other_names:
         alone = sorted(set(names) ^ set(other_names)) or names
         raise BookError(f"{name}.py: the two files do not define the same in the same order: {', '.join(alone)}")
-    for mine, other in zip(ours, theirs, strict=True):
+    for mine, other in zip(ours.definitions, theirs.definitions, strict=True):
         if mine.docstring != other.docstring:
             raise BookError(f"{name}.py: {mine.name}: the docstrings of the two files differ")
-        mine.code = {"torch": mine.code["here"], "tf2": other.code["here"]}
-        mine.whole = {"torch": mine.whole["here"], "tf2": other.whole["here"]}
-        mine.line = {"torch": mine.line["here"], "tf2": other.line["here"]}
-    return Pair(name, prose, {"torch": preamble, "tf2": other_preamble}, ours)
+        mine.code, mine.whole, mine.line = mine.code | other.code, mine.whole | other.whole, mine.line | other.line
+    return Pair(name, ours.prose, ours.preamble | theirs.preamble, ours.definitions)
 
 
 def imported(pair: Pair, names: list[str]) -> list[str]:
@@ -81,44 +73,46 @@ def imported(pair: Pair, names: list[str]) -> list[str]:
     return [name for name in names if name in found]
 
 
-def _read(source: str, place: str) -> tuple[str, str, list[Definition]]:
-    tree = ast.parse(source)
-    prose = ast.get_docstring(tree)
-    if not prose:
+def _read(path: Path, side: str) -> Pair:
+    # one file, as a pair of which the other side is not there yet
+    place = f"{path.parent.name}/{path.name}"
+    if not path.is_file():
+        raise BookError(f"{place}: there is no such file, but common/book/chapters.py names it")
+    source = path.read_text(encoding="utf-8")
+    tree, lines = ast.parse(source), source.split("\n")
+    if not (prose := ast.get_docstring(tree)):
         raise BookError(f"{place}: the module has no docstring, which is the chapter's text")
-    lines = source.split("\n")
     blocks = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     inside = {i for node in (tree.body[0], *blocks) for i in range(_start(node), node.end_lineno + 1)}
     # what is left, comments too, with no line blank
     preamble = "\n".join(line for i, line in enumerate(lines, 1) if i not in inside and line.strip())
-    found = []
+    definitions = []
     for node in blocks:
         methods = [child for child in node.body if isinstance(child, ast.FunctionDef) and ast.get_docstring(child)]
         methods = methods if isinstance(node, ast.ClassDef) else []
-        found.append(_definition(node, node.name, lines, methods, place))
-        found += [_definition(m, f"{node.name}.{DIALECT.get(m.name, m.name)}", lines, [], place) for m in methods]
-    return prose, preamble, found
+        definitions.append(_definition(node, node.name, lines, methods, side))
+        for method in methods:
+            name = f"{node.name}.{DIALECT.get(method.name, method.name)}"
+            definitions.append(_definition(method, name, lines, [], side))
+    if silent := [each.name for each in definitions if each.public and not each.docstring]:
+        raise BookError(f"{place}: {silent[0]} has no docstring, which is its text")
+    return Pair(path.stem, prose, {side: preamble}, definitions)
 
 
-def _definition(node: ast.AST, name: str, lines: list[str], cut: list[ast.FunctionDef], place: str) -> Definition:
+def _definition(node: ast.AST, name: str, lines: list[str], methods: list[ast.FunctionDef], side: str) -> Definition:
     docstring = ast.get_docstring(node) or ""
-    definition = Definition(name, docstring, line={"here": node.lineno})
-    if definition.public and not docstring:
-        raise BookError(f"{place}: {name} has no docstring, which is its text")
-    start = _start(node)
-    own = [(node.body[0].lineno, node.body[0].end_lineno)] if docstring else []
-    definition.whole = {"here": _without(own, lines, start, node)}
-    definition.code = {"here": _without(own + [(_start(m), m.end_lineno) for m in cut], lines, start, node)}
-    return definition
+    text = [(node.body[0].lineno, node.body[0].end_lineno)] if docstring else []
+    code = _without(text + [(_start(method), method.end_lineno) for method in methods], lines, node)
+    return Definition(name, docstring, {side: code}, {side: _without(text, lines, node)}, {side: node.lineno})
 
 
 def _start(node: ast.AST) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
 
 
-def _without(gone: list[tuple[int, int]], lines: list[str], start: int, node: ast.AST) -> str:
+def _without(gone: list[tuple[int, int]], lines: list[str], node: ast.AST) -> str:
     # the node's lines but for those gone, moved to the left margin, with no blank line doubled or after a colon
-    kept = [lines[i - 1] for i in range(start, node.end_lineno + 1) if not any(a <= i <= b for a, b in gone)]
-    text = [line[node.col_offset :] if line.strip() else "" for line in kept]
-    shown = [line for i, line in enumerate(text) if line or (i and text[i - 1] and not text[i - 1].endswith(":"))]
+    numbers = range(_start(node), node.end_lineno + 1)
+    kept = [lines[i - 1][node.col_offset :].rstrip() for i in numbers if not any(a <= i <= b for a, b in gone)]
+    shown = [line for i, line in enumerate(kept) if line or (i and kept[i - 1] and not kept[i - 1].endswith(":"))]
     return "\n".join(shown).rstrip()

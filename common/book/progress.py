@@ -8,31 +8,31 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 
 
-def show_progress(shell: Any, every: float = 5.0) -> None:
-    """From now on, write a line below each of the IPython shell's cells that takes longer than ``every`` seconds."""
-    ended = threading.Event()
-    main = threading.get_ident()
+class Progress:
+    """Writes a line below each of the IPython shell's cells that takes longer than ``every`` seconds, from now on."""
 
-    def report(ended: threading.Event) -> None:
+    def __init__(self, shell: Any, every: float = 5.0) -> None:
+        self.every, self.main = every, threading.get_ident()
+        shell.events.register("pre_run_cell", self.begin)
+        shell.events.register("post_run_cell", lambda *_: self.ended.set())
+        self.begin()  # for the cell that called
+
+    def begin(self, *_: Any) -> None:
+        """Begin to watch a cell."""
+        self.ended = threading.Event()
+        threading.Thread(target=self._report, args=(self.ended,), daemon=True).start()
+
+    def _report(self, ended: threading.Event) -> None:
         seconds = 0.0
-        while not ended.wait(every):
-            seconds += every
-            print(f"\r{seconds:.0f} s{_place(main)}", end="", file=sys.stderr, flush=True)
+        while not ended.wait(self.every):
+            seconds += self.every
+            print(f"\r{seconds:.0f} s{_place(self.main)}", end="", file=sys.stderr, flush=True)
         if seconds:
             print(file=sys.stderr, flush=True)
 
-    def begin(*_: Any) -> None:
-        nonlocal ended
-        ended = threading.Event()
-        threading.Thread(target=report, args=(ended,), daemon=True).start()
-
-    shell.events.register("pre_run_cell", begin)
-    shell.events.register("post_run_cell", lambda *_: ended.set())
-    begin()  # for the cell that called
-
 
 def _place(thread: int) -> str:
-    # the function of this project that the thread is in, the innermost
+    # the innermost function of this project that the thread is in
     frame = sys._current_frames().get(thread)
     while frame is not None:
         path = Path(frame.f_code.co_filename)

@@ -9,6 +9,7 @@ import shutil
 import struct
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from common.book.__main__ import build, main
 from common.book.chapters import NOT_MEASURED, titles
 from common.book.measured import agreement, measured_within
 from common.book.pairs import FOLDERS, ROOT, imported, read_pair, read_pairs
-from common.book.progress import show_progress
+from common.book.progress import Progress
 from common.book.prose import BookError, equation, pieces
 from common.book.side_by_side import align, side_by_side, similarity
 
@@ -80,7 +81,7 @@ def test_every_chapter_has_a_page_with_every_definition(sources: Path) -> None:
         ("gmm", "(em_snapshots.png)", "(restarts.png)", r"em_snapshots.png: no chapter shows it"),
         ("vae", "`elbo.py`", "[elbo](elbo.html#no)", r"vae.html: the link to elbo.html#no leads to no place"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_in_both_is_named(sources: Path, name: str, old: str, new: str, message: str) -> None:
     both(sources, name, old, new)
     with pytest.raises(BookError, match=message):
@@ -124,18 +125,16 @@ def test_no_line_of_the_sources_is_lost(name: str) -> None:
     pair = read_pair(name)
     for side, folder in FOLDERS.items():
         source = (ROOT / folder / f"{name}.py").read_text(encoding="utf-8")
-        lines = [line.strip() for line in source.split("\n")]
+        lines = source.split("\n")
+        for definition in pair.definitions:
+            assert lines[definition.line[side] - 1].strip().startswith(("def ", "class "))
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
-                docstring = node.body[0]
-                lines[docstring.lineno - 1 : docstring.end_lineno] = [""] * (
-                    docstring.end_lineno - docstring.lineno + 1
-                )
+                first, last = node.body[0].lineno - 1, node.body[0].end_lineno
+                lines[first:last] = [""] * (last - first)
         shown = "\n".join([pair.preamble[side], *(d.code[side] for d in pair.definitions)]).split("\n")
-        ours = sorted(line for line in lines if line and not line.startswith("# isort"))
-        assert sorted(line.strip() for line in shown if line.strip()) == ours
-        for definition in pair.definitions:
-            assert source.split("\n")[definition.line[side] - 1].strip().startswith(("def ", "class "))
+        expected = sorted(line.strip() for line in lines if line.strip() and not line.startswith("# isort"))
+        assert sorted(line.strip() for line in shown if line.strip()) == expected
 
 
 @pytest.mark.parametrize("name", titles())
@@ -168,26 +167,6 @@ def rows_of(chapter: str, name: str) -> list[tuple[str, str]]:
     left, right = ([line.strip() for line in code[side].split("\n")] + [""] for side in FOLDERS)
     rows = align(code["torch"].split("\n"), code["tf2"].split("\n"))
     return [(left[-1 if i is None else i], right[-1 if k is None else k]) for i, k in rows]
-
-
-@pytest.mark.parametrize(
-    ("chapter", "name", "torch", "tf"),
-    [
-        ("elbo", "bernoulli_log_likelihood", "magnitude =", "magnitude ="),
-        ("elbo", "bernoulli_log_likelihood", "log_probability =", "log_probability ="),
-        ("elbo", "bernoulli_log_likelihood", "return", "return"),
-        ("gmm", "m_step", "scatter = 0.5", "scatter = 0.5"),
-        ("gmm", "m_step", "regularisation =", "regularisation ="),
-        ("natural_parameters", "bayes_rule", "exponents =", "exponents ="),
-        ("natural_parameters", "bayes_rule", "exponentials =", "exponentials ="),
-        ("natural_parameters", "bayes_rule", "total =", "total ="),
-        ("optimizer", "Adam.apply", "updated = round_to_float32", "updated = round_to_float32"),
-        ("optimizer", "Adam.apply", "first = torch.where", "first = tf.where"),
-        ("optimizer", "Adam.apply", "second = torch.where", "second = tf.where"),
-    ],
-)
-def test_a_line_stands_beside_its_counterpart(chapter: str, name: str, torch: str, tf: str) -> None:
-    assert [right for left, right in rows_of(chapter, name) if left.startswith(torch)][-1].startswith(tf)
 
 
 def test_what_both_sides_assign_once_in_one_order_stands_in_one_row() -> None:
@@ -264,16 +243,12 @@ def test_the_shipped_figures_are_small_and_name_their_versions() -> None:
 
 
 def test_ones_own_figures_replace_the_shipped_ones(sources: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
-    page = build(sources / "build" / "book", sources).read_text(encoding="utf-8")
-    assert "for the release" in page
+    assert "for the release" in build(sources / "build" / "book", sources).read_text(encoding="utf-8")
     row = dict(chapter="coin", quantity="log_beta", dtype="float64", nmax=1.24e-16, tolerance=1e-13, max_ulp=3)
     passed = row | {"passed": True}
-    report = {
-        "versions": dict.fromkeys(("torch", "tensorflow", "keras", "numpy"), "9.8.7"),
-        "rows": [passed, passed | {"nmax": 0.0}],
-    }
+    versions = dict.fromkeys(("torch", "tensorflow", "keras", "numpy"), "9.8.7")
     own = sources / "build" / "parity.json"
-    own.write_text(json.dumps(report))
+    own.write_text(json.dumps({"versions": versions, "rows": [passed, passed | {"nmax": 0.0}]}))
     page = build(sources / "build" / "book", sources).read_text(encoding="utf-8")
     assert "on this machine" in page
     assert "9.8.7" in page
@@ -282,16 +257,13 @@ def test_ones_own_figures_replace_the_shipped_ones(sources: Path, capsys: pytest
     assert measured.main([]) == 0
     shipped = measured.load(Path("none"))
     assert (shipped["rows"], shipped["own"]) == ([row], False)
-    capsys.readouterr()
-    too_far = json.dumps(report | {"rows": [row | {"passed": False}]})
-    for damage, message in ((too_far, "further apart"), ("{", "cannot be read")):
-        own.write_text(damage)
+    too_far = json.dumps({"versions": versions, "rows": [row | {"passed": False}]})
+    for damage, message in ((too_far, "further apart"), ("{", "cannot be read"), (None, "make parity")):
+        own.write_text(damage) if damage else own.unlink()
+        capsys.readouterr()
         assert measured.main([]) == 2
         assert message in capsys.readouterr().err
         assert measured.load(Path("none")) == shipped, "a bad report replaced the shipped figures"
-    own.unlink()
-    assert measured.main([]) == 2
-    assert "make parity" in capsys.readouterr().err
 
 
 def test_a_function_that_is_not_measured_names_those_around_it_that_are() -> None:
@@ -310,9 +282,8 @@ def test_a_measured_quantity_belongs_to_the_function_that_it_names() -> None:
     rows = [row("e_step", 1e-16), row("e_step", 3e-16), row("e_step gradient", 0.0), row("EM parameters", 2e-15)]
     rows += [row("e_step", 1e-7, "float32"), rows[0] | {"chapter": "em"}]
     found = agreement(measured.condense(rows), read_pair("gmm"))
-    assert [(r["what"], r["dtype"], r["nmax"]) for r in found["e_step"]] == [
-        ("value", "float64", 3e-16), ("value", "float32", 1e-7), ("gradient", "float64", 0.0)
-    ]  # fmt: skip
+    expected = [("value", "float64", 3e-16), ("value", "float32", 1e-7), ("gradient", "float64", 0.0)]
+    assert [(r["what"], r["dtype"], r["nmax"]) for r in found["e_step"]] == expected
     assert [r["what"] for r in found[""]] == ["EM parameters"]
 
 
@@ -334,24 +305,23 @@ def test_an_equation_keeps_its_source_and_breaks_at_its_gaps_and_operators() -> 
         equation(r"\frac{1", True, "here")
 
 
+def wait_for(condition: Callable[[], bool]) -> bool:
+    """Whether the condition comes true within five seconds."""
+    return any(condition() or time.sleep(0.05) for _ in range(100))
+
+
 def test_a_cell_that_takes_long_says_for_how_long_and_where(capsys: pytest.CaptureFixture) -> None:
     hooks: dict = {}
     shell = SimpleNamespace(events=SimpleNamespace(register=hooks.__setitem__))
     before = threading.active_count()
-    show_progress(shell, every=0.05)
-    hooks["post_run_cell"]()
-    hooks["pre_run_cell"]()
-    hooks["post_run_cell"]()
+    Progress(shell, every=0.05)
+    for hook in ("post_run_cell", "pre_run_cell", "post_run_cell"):
+        hooks[hook]()
     assert capsys.readouterr().err == ""
     hooks["pre_run_cell"]()
-    waited = 0
-    while "s, in test_book.test_a_cell" not in (shown := capsys.readouterr().err) and (waited := waited + 1) < 100:
-        time.sleep(0.05)
-    assert "s, in test_book.test_a_cell_that_takes_long" in shown
+    assert wait_for(lambda: "s, in test_book." in capsys.readouterr().err)
     hooks["post_run_cell"]()
-    while threading.active_count() > before and (waited := waited + 1) < 200:
-        time.sleep(0.05)
-    assert threading.active_count() == before
+    assert wait_for(lambda: threading.active_count() == before)
 
 
 def test_a_notebook_begins_with_the_chapter_at_work() -> None:

@@ -35,8 +35,8 @@ def test_tensors_of_either_framework_whole_numbers_and_none() -> None:
     x = torch.nn.Parameter(torch.tensor(X["gradient"]))
     variable = keras.Variable(X["gradient"], dtype="float64")
     values = {"w": x, "steps": 7, "labels": torch.tensor([1, 2]), "flags": torch.tensor([True, False]), "unused": None}
-    port = {"w": variable, "steps": np.int32(7), "labels": tf.constant([1, 2]), "flags": tf.constant([True, False]),
-            "unused": None}  # fmt: skip
+    port = {"w": variable, "steps": np.int32(7), "labels": tf.constant([1, 2]), "unused": None}
+    port["flags"] = tf.constant([True, False])
     assert all(apart.bit_equal == 1 for apart in check_values(values, port).values())
     assert check_values(values, port, moved=values).keys() == values.keys()
     check_values(x, tf.Variable(x.detach().numpy()))
@@ -77,11 +77,13 @@ def test_a_training_that_parts_is_named_with_its_step() -> None:
 
 @pytest.mark.parametrize(
     ("theirs", "message"),
-    [({"loss": X["loss"]}, r"\['gradient'\] are not in both"),
-     (X | {"gradient": np.ones(6)}, "gradient: a is .* and b is .*: compare like with like"),
-     (X | {"gradient": X["gradient"].astype(np.float32)}, "compare like with like"),
-     (X | {"loss": np.array(np.nan)}, "loss: b has 1 entries that are not finite")],
-)  # fmt: skip
+    [
+        ({"loss": X["loss"]}, r"\['gradient'\] are not in both"),
+        (X | {"gradient": np.ones(6)}, "gradient: a is .* and b is .*: compare like with like"),
+        (X | {"gradient": X["gradient"].astype(np.float32)}, "compare like with like"),
+        (X | {"loss": np.array(np.nan)}, "loss: b has 1 entries that are not finite"),
+    ],
+)
 def test_what_cannot_be_compared_is_refused(theirs: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_values(X, theirs)

@@ -69,8 +69,8 @@ def run_in_one_shell(chosen: list[Block], copy: Path) -> None:
         pytest.skip(f"{sys.prefix} has no bin/activate: not a virtual environment")
     (copy / ".venv").symlink_to(sys.prefix)
     script = ["set -eu", *(f"echo 'block at line {b.line}' >&2\n{as_shell(b)}" for b in chosen)]
-    fresh = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
-             if name in os.environ}  # fmt: skip
+    kept = ("HOME", "LANG", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
+    fresh = {name: os.environ[name] for name in kept if name in os.environ}
     fresh |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(["bash", "-c", "\n".join(script)], cwd=copy, env=fresh, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
