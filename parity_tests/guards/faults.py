@@ -1,17 +1,18 @@
 """Who guards the guards: plant one-sided bugs, one at a time, and demand that the suite fails.
 
-python -m parity_tests.guards.faults                                   all planted faults of planted_faults.py
+python -m parity_tests.guards.faults                                   all planted faults of planted_faults.txt
 python -m parity_tests.guards.faults pytorch_impl/gmm.py               those of one file
 python -m parity_tests.guards.faults --mutants pytorch_impl/gmm.py     every mutant that cosmic-ray makes of the file
 
 Each fault goes into a copy of the project, and the tests that mention the faulty page run there until the first
 failure, the page's own tests first. The report names that failure, which for a one-sided fault is the first tensor and
 step that differ. At the end the tests that failed run in a copy without a fault, where they must pass. The exit code is
-0 if they do, and if every fault was caught, but for the mutants that planted_faults.py lists as equivalent. The
+0 if they do, and if every fault was caught, but for the mutants that planted_faults.txt lists as equivalent. The
 frameworks are imported once, and every run forks from there.
 """
 
 import argparse
+import ast
 import contextlib
 import io
 import itertools
@@ -33,17 +34,8 @@ from common.runs.script import without_native_stderr
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "build" / "faults.json"
 PRELOADED = (
-    "triton",
-    "torch",
-    "tensorflow",
-    "keras",
-    "sklearn.mixture",
-    "scipy.stats",
-    "matplotlib.figure",
-    "pytest",
-    "hypothesis",
-    "xdist.plugin",
-    "jinja2",
+    *("triton", "torch", "tensorflow", "keras", "sklearn.mixture", "scipy.stats", "matplotlib.figure", "pytest"),
+    *("hypothesis", "xdist.plugin", "jinja2"),
 )
 # Arithmetic that a hand could mistake for another, constants one off, comparisons at their boundary, negations.
 OPERATORS = (
@@ -69,6 +61,10 @@ class Fault(NamedTuple):
         if source.count(self.before) != 1:
             raise ValueError(f"{self.file}: {self.before!r} stands there {source.count(self.before)} times, not once")
         return source.replace(self.before, self.after)
+
+
+PLANTED, EQUIVALENT = ast.literal_eval(Path(__file__).with_name("planted_faults.txt").read_text(encoding="utf-8"))
+FAULTS = [Fault(file, *fault) for file, faults in PLANTED.items() for fault in faults]
 
 
 class Mutant(NamedTuple):
@@ -101,17 +97,12 @@ class FirstFailure:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Keep the first test that failed, and the first lines of what it says."""
-        self._keep(report)
-
-    def pytest_collectreport(self, report: Any) -> None:
-        """Keep a module that could not be imported."""
-        self._keep(report)
-
-    def _keep(self, report: Any) -> None:
         if report.failed and self.test is None:
             crash = getattr(report.longrepr, "reprcrash", None)
             lines = filter(str.strip, str(crash.message if crash else report.longrepr).splitlines())
             self.test, self.message = report.nodeid, " ".join(itertools.islice(lines, 3))
+
+    pytest_collectreport = pytest_runtest_logreport  # a module that could not be imported
 
 
 def test_files(page: str) -> list[str]:
@@ -202,50 +193,46 @@ def mutants(file: str) -> Iterator[Mutant]:
             yield Mutant(file, f"line {line}: {before.strip()} -> {after.strip()}", mutated)
 
 
+def reason(mutant: Fault | Mutant) -> str | None:
+    """Why a mutant changes nothing; None if it is not listed as equivalent."""
+    return EQUIVALENT.get(mutant.file, {}).get(mutant.what.partition(": ")[2])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Plant the faults, print what caught each, and write build/faults.json; the exit code is 0 if all were caught."""
-    from parity_tests.guards.planted_faults import EQUIVALENT, FAULTS
-
-    def reason(mutant: Fault | Mutant) -> str | None:
-        return EQUIVALENT.get(mutant.file, {}).get(mutant.what.partition(": ")[2])
-
     parser = argparse.ArgumentParser(prog="parity_tests.guards.faults", description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="*", help="only these files, such as pytorch_impl/gmm.py")
     parser.add_argument("--mutants", action="store_true", help="cosmic-ray's mutants, not the planted faults")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: all cores)")
     options = parser.parse_args(argv)
-    equivalent: list[Fault | Mutant] = []
-    if options.mutants:  # those that are listed change nothing, and would take the whole suite each
-        faults: list[Fault | Mutant] = [mutant for file in options.files for mutant in mutants(file)]
-        equivalent = [mutant for mutant in faults if reason(mutant)]
-        faults = [mutant for mutant in faults if not reason(mutant)]
-    else:
-        faults = [fault for fault in FAULTS if not options.files or fault.file in options.files]
-    if not faults:
+    planted = [fault for fault in FAULTS if not options.files or fault.file in options.files]
+    chosen = [mutant for file in options.files for mutant in mutants(file)] if options.mutants else planted
+    equivalent = [fault for fault in chosen if options.mutants and reason(fault)]  # these would take the whole suite
+    if not chosen:
         parser.error(f"{options.files}: no faults there; name files such as pytorch_impl/gmm.py")
     outcomes, wrong = [], []
-    for outcome in run_all(faults, options.jobs):
+    for outcome in run_all([fault for fault in chosen if fault not in equivalent], options.jobs):
         if outcome.what == NO_FAULT:
             if outcome.test is not None:
                 wrong.append(f"FAILS WITHOUT A FAULT  {outcome.test}: {outcome.message}")
             continue
         outcomes.append(outcome)
+        verdict = "SURVIVED"
         if outcome.test is not None:
             verdict = f"caught by {outcome.test.removeprefix('parity_tests/')}\n    {outcome.message}"
         else:
-            verdict = "SURVIVED"
             wrong.append(f"SURVIVED  {outcome.file}: {outcome.what}")
         print(f"{outcome.file}: {outcome.what}\n    {verdict}", flush=True)
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps([outcome._asdict() for outcome in outcomes], indent=1) + "\n", encoding="utf-8")
-    caught = sum(outcome.test is not None for outcome in outcomes)
     for mutant in equivalent:
         print(f"{mutant.file}: {mutant.what}\n    not run, equivalent: {reason(mutant)}")
+    caught = sum(outcome.test is not None for outcome in outcomes)
     listed = f", {len(equivalent)} more are listed as equivalent" if options.mutants else ""
     print(f"{caught} of {len(outcomes)} faults caught{listed}; {REPORT.relative_to(ROOT)}")
     if seen := sorted(filter(None, map(times_the_allowed, outcomes))):
-        print(f"{len(seen)} of them as a difference of the frameworks, of {seen[0]:.0e} to {seen[-1]:.0e} times what "
-              f"rounding is allowed, in the middle {seen[len(seen) // 2]:.0e}")  # fmt: skip
+        sizes = f"{seen[0]:.0e} to {seen[-1]:.0e} times what rounding is allowed, median {seen[len(seen) // 2]:.0e}"
+        print(f"{len(seen)} of them as a difference of the frameworks, of {sizes}")
     print("\n".join(wrong), end="\n" if wrong else "")
     return 1 if wrong else 0
 

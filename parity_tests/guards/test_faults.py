@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from parity_tests.conftest import Parity
-from parity_tests.guards.faults import Fault, Mutant, Outcome, times_the_allowed
+from parity_tests.guards.faults import EQUIVALENT, FAULTS, Fault, Mutant, Outcome, times_the_allowed
 from parity_tests.guards.faults import test_files as files_of_tests
-from parity_tests.guards.planted_faults import EQUIVALENT, FAULTS
 from parity_tests.guards.test_mirror import MODULES
 from parity_tests.tolerances import TOLERANCES
 
