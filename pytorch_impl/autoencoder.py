@@ -34,6 +34,7 @@ Source: I. Goodfellow, Y. Bengio, A. Courville, "Deep learning" (2016), sections
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -41,7 +42,8 @@ from torch import Tensor, nn
 
 from common.networks.input import check_autoencoder
 from pytorch_impl.elbo import gaussian_log_likelihood
-from pytorch_impl.networks import ACTIVATIONS, Decoder, dense, named_parameters
+from pytorch_impl.networks import ACTIVATIONS, Decoder, dense
+from pytorch_impl.networks import loss_and_gradients as loss_and_gradients
 
 
 class Fit(NamedTuple):
@@ -76,6 +78,8 @@ class Autoencoder(nn.Module):
     line, for an argument out of its range.
     """
 
+    terms = Fit
+
     def __init__(
         self,
         data_dim: int,
@@ -85,14 +89,12 @@ class Autoencoder(nn.Module):
         variance: float | None = None,
         dtype: str = "float32",
     ) -> None:
-        check_autoencoder(data_dim, latent_dim, hidden_dim, activation, variance, dtype)
-        data_dim, latent_dim, hidden_dim = map(int, (data_dim, latent_dim, hidden_dim))  # of NumPy's, maybe
+        config = check_autoencoder(data_dim, latent_dim, hidden_dim, activation, variance, dtype)
         super().__init__()
-        self.encoder = CodeEncoder(data_dim, hidden_dim, latent_dim, activation, dtype)
-        self.decoder = Decoder(latent_dim, hidden_dim, data_dim, activation, dtype)
-        self.variance = variance
-        sizes = dict(data_dim=data_dim, latent_dim=latent_dim, hidden_dim=hidden_dim, activation=activation)
-        self.config = sizes | dict(variance=variance, dtype=dtype)
+        self.config, self.noise_dim, self.variance = config, 0, config["variance"]
+        sizes = {name: value for name, value in config.items() if name != "variance"}
+        self.encoder = CodeEncoder(**sizes)
+        self.decoder = Decoder(**sizes)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that build this model again, but for its parameters."""
@@ -116,6 +118,23 @@ class Autoencoder(nn.Module):
         log_var = self.log_variance(squared_error if training_error is None else training_error)  # ()
         log_likelihood = gaussian_log_likelihood(x, reconstruction, log_var)  # (N,)
         return Fit(log_likelihood.mean(), squared_error)
+
+    def objective(self, x: Tensor, noise: Tensor | None = None) -> Fit:
+        """`fit_of` a batch, the variance following it: what training climbs. Nothing is drawn."""
+        return self.fit_of(x)
+
+    def held_out_objective(self, x: Tensor) -> Callable[[Tensor, Tensor], Fit]:
+        """`fit_of` for images held out, at the variance that is given or most likely for the training images x."""
+        training_error = self.fit_of(x).squared_error  # ()
+        return lambda held_out, noise=None: self.fit_of(held_out, training_error)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """x (N, D) -> codes (N, L)."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z (N, L) -> expected pixels (N, D)."""
+        return self.decoder(z)
 
 
 def mean_squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -147,11 +166,3 @@ def kernel_log_density(x: Tensor, centres: Tensor, log_var: Tensor) -> Tensor:
     constant = x.shape[1] * (math.log(2 * math.pi) + log_var)  # ()
     log_densities = -0.5 * (constant + squared_distance * torch.exp(-log_var))  # (N, M)
     return torch.logsumexp(log_densities, dim=1) - math.log(centres.shape[0])  # (N,)
-
-
-def loss_and_gradients(model: Autoencoder, x: Tensor) -> tuple[Fit, dict[str, Tensor]]:
-    """The fit of a batch, and the gradient of the loss, -log likelihood, for every parameter, by name."""
-    parameters = named_parameters(model)
-    fit = model.fit_of(x)
-    gradients = torch.autograd.grad(-fit.log_likelihood, list(parameters.values()))
-    return Fit(*(term.detach() for term in fit)), dict(zip(parameters, gradients, strict=True))

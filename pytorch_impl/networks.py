@@ -25,10 +25,17 @@ Where the frameworks differ: in the values that a new layer has. PyTorch draws w
 Keras weights from another, twice as wide for 784 inputs and 400 outputs, and biases of zero. Here `common/draws.py`
 draws them, and `import_parameters` sets them in both.
 
+Two models are made of these networks, and code that trains or uses one need not ask which it is. Both have
+
+    objective(x, noise)      `terms`, a named tuple of scalars: the first is maximised, the others describe it
+    noise_dim                how many normal numbers the objective takes for each image: `noise` is (N, noise_dim)
+    held_out_objective(x)    the objective for held-out images, x being those for training
+    encode(x), decode(z)     images (N, D) -> codes (N, L); codes -> expected pixels
+
 Source: Kingma and Welling (2014), appendix C.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -86,6 +93,23 @@ def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return dict(sorted(model.named_parameters()))
 
 
+def loss_and_gradients(
+    model: nn.Module, x: Tensor, noise: Tensor | None = None
+) -> tuple[NamedTuple, dict[str, Tensor]]:
+    """The terms of a model's objective for a batch, and the gradient of the loss with respect to every parameter.
+
+    The loss is the negative of the first term; gradients are found by the parameters' names. A plain autoencoder needs
+    no noise.
+
+    Where the frameworks differ: PyTorch remembers how every tensor was made, and is asked for gradients afterwards;
+    TensorFlow records only inside a tape.
+    """
+    parameters = named_parameters(model)
+    terms = model.objective(x, noise)
+    gradients = torch.autograd.grad(-terms[0], list(parameters.values()))
+    return type(terms)(*(term.detach() for term in terms)), dict(zip(parameters, gradients, strict=True))
+
+
 def canonical(name: str, value: Tensor) -> np.ndarray:
     """A parameter, gradient or moment in the canonical layout, PyTorch's, by the table above."""
     return value.detach().cpu().numpy().copy()
@@ -106,12 +130,12 @@ def import_parameters(model: nn.Module, arrays: dict[str, Any]) -> None:
 
     Raises ValueError if a name or a shape does not fit.
     """
-    own, arrays = named_parameters(model), {name: np.asarray(as_array(v, name)) for name, v in arrays.items()}
-    if own.keys() != arrays.keys():
-        raise ValueError(f"parameters {sorted(own.keys() ^ arrays.keys())} are not in both: use the same architecture")
-    for name, parameter in own.items():
-        shape = canonical(name, parameter).shape
-        if arrays[name].shape != shape:
-            raise ValueError(f"parameter {name} has shape {arrays[name].shape}, not {shape}")
-    for name, parameter in own.items():
-        parameter.data.copy_(native(name, arrays[name], parameter))
+    parameters = named_parameters(model)
+    values = {name: np.asarray(as_array(value, name)) for name, value in arrays.items()}
+    if differing := sorted(parameters.keys() ^ values.keys()):
+        raise ValueError(f"parameters {differing} are not in both: use the same architecture")
+    for name, parameter in parameters.items():
+        if values[name].shape != (shape := canonical(name, parameter).shape):
+            raise ValueError(f"parameter {name} has shape {values[name].shape}, not {shape}")
+    for name, parameter in parameters.items():
+        parameter.data.copy_(native(name, values[name], parameter))

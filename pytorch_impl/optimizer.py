@@ -14,6 +14,8 @@ grid points. Parameters are rounded to single precision too, so that the model i
 Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, Algorithm 1.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.optim.adam import adam as fused_adam
@@ -35,7 +37,7 @@ def round_to_grid(gradient: Tensor, second_moment: Tensor | None = None, bits: i
     Where all of a gradient nearly cancels, as that of a single parameter does at its optimum, few of its digits agree,
     and a grid by its own size would look at the others. So the grid is no finer than what the second moments $v$ have
     seen: they are what Adam will divide by. The power of two is read from the bits of s, float64, since a computed
-    logarithm may fall short.
+    logarithm may be too small.
     """
     largest = torch.clamp(gradient.abs().amax(), min=_LEAST_GRADIENT)  # ()
     if second_moment is not None:
@@ -121,8 +123,8 @@ class Adam:
     """Adam over named parameters, updated in place.
 
     `reproducible` (float64 only) rounds each gradient to its grid, takes the square root that is the same everywhere,
-    rounds each parameter to single precision, and parameters below 2^-126 and moments below 2^-960 to zero, since
-    TensorFlow computes with subnormal numbers as if they were zero and PyTorch does not.
+    rounds each parameter to single precision, and sets parameters below 2^-126 and moments below 2^-960 to zero, since
+    TensorFlow treats subnormal numbers as zero and PyTorch does not.
     """
 
     def __init__(
@@ -142,7 +144,7 @@ class Adam:
         self.second_moment = {name: torch.zeros_like(p) for name, p in parameters.items()}
 
     def resume(self, step: int, first_moment: dict[str, Tensor], second_moment: dict[str, Tensor]) -> None:
-        """Go on from an earlier training's step and moments."""
+        """Continue from the step and the moments of an earlier training."""
         self.step = step
         for name in self.parameters:
             self.first_moment[name].copy_(first_moment[name])
@@ -159,26 +161,27 @@ class Adam:
 
     @torch.no_grad()
     def apply(self, gradients: dict[str, Tensor], corrections: tuple[float, float]) -> None:
-        """Update all parameters and moments; in one pass over memory, if nothing is rounded on the way."""
+        """Update all parameters and moments with these bias corrections."""
         if not self.reproducible:
-            # the fused kernel takes the entries as they lie in memory, whatever the strides say
-            gradients = {name: torch.empty_like(p).copy_(gradients[name]) if gradients[name].stride() != p.stride()
-                         else gradients[name] for name, p in self.parameters.items()}  # fmt: skip
-            groups = (self.parameters, gradients, self.first_moment, self.second_moment)
-            of_groups = ([group[name] for name in self.parameters] for group in groups)
-            steps = [p.new_tensor(self.step - 1.0, dtype=torch.float32) for p in self.parameters.values()]
-            rate, beta_1, beta_2, epsilon = self.settings
-            fused_adam(*of_groups, [], steps, fused=True, amsgrad=False, lr=rate, beta1=beta_1, beta2=beta_2,
-                       eps=epsilon, weight_decay=0.0, maximize=False)  # fmt: skip
+            # PyTorch's kernel computes corrections from the step. At step infinity they are 1, and those given go into
+            # the rate and epsilon: (m / c1) / (sqrt(v / c2) + eps) = sqrt(c2) / c1 * m / (sqrt(v) + eps sqrt(c2))
+            root, (rate, beta_1, beta_2, epsilon) = math.sqrt(corrections[1]), self.settings
+            steps = [p.new_tensor(math.inf, dtype=torch.float32) for p in self.parameters.values()]
+            settings = dict(lr=rate * root / corrections[0], beta1=beta_1, beta2=beta_2, eps=epsilon * root)
+            # it takes the entries as they lie in memory, whatever the strides say
+            strided = [name for name, p in self.parameters.items() if gradients[name].stride() != p.stride()]
+            copies = {name: torch.empty_like(self.parameters[name]).copy_(gradients[name]) for name in strided}
+            tables = (self.parameters, gradients | copies, self.first_moment, self.second_moment)
+            lists = ([table[name] for name in self.parameters] for table in tables)
+            fused_adam(*lists, [], steps, fused=True, amsgrad=False, weight_decay=0.0, maximize=False, **settings)
             return
         for name, parameter in self.parameters.items():
             moments = self.first_moment[name], self.second_moment[name]
             gradient = round_to_grid(gradients[name], moments[1])
-            updated, first, second = adam_update(
-                parameter, gradient, *moments, corrections, *self.settings, self.reproducible
-            )
+            updated, first, second = adam_update(parameter, gradient, *moments, corrections, *self.settings, True)
             updated = round_to_float32(updated)
             first = torch.where(first.abs() < _LEAST_MOMENT, 0.0, first)
             second = torch.where(second < _LEAST_MOMENT, 0.0, second)
-            for own, value in zip((parameter, *moments), (updated, first, second), strict=True):
-                own.copy_(value)
+            parameter.copy_(updated)
+            moments[0].copy_(first)
+            moments[1].copy_(second)

@@ -34,6 +34,7 @@ Source: I. Goodfellow, Y. Bengio, A. Courville, "Deep learning" (2016), sections
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -42,8 +43,9 @@ from tensorflow import Tensor
 
 from common.networks.input import check_autoencoder
 from tf2_impl.elbo import gaussian_log_likelihood
-from tf2_impl.keras_training import AutoencoderTrainedByKeras
-from tf2_impl.networks import ACTIVATIONS, Decoder, dense, named_parameters
+from tf2_impl.keras_training import Network, TrainedByKeras
+from tf2_impl.networks import ACTIVATIONS, Decoder, dense
+from tf2_impl.networks import loss_and_gradients as loss_and_gradients
 
 
 class Fit(NamedTuple):
@@ -53,7 +55,7 @@ class Fit(NamedTuple):
     squared_error: Tensor  # ()
 
 
-class CodeEncoder(keras.Model):
+class CodeEncoder(Network):
     r"""The code of an image from one hidden layer: a point, where the encoder of a VAE gives a distribution.
 
     $$h = f(W x + b), \qquad z = W_z h + b_z$$
@@ -64,7 +66,6 @@ class CodeEncoder(keras.Model):
         self.hidden = dense(data_dim, hidden_dim, dtype)
         self.code = dense(hidden_dim, latent_dim, dtype)
         self.activation = ACTIVATIONS[activation]
-        self.built = True  # all layers are, from their sizes
 
     def call(self, x: Tensor) -> Tensor:
         """x (N, D) -> code (N, L)."""
@@ -73,12 +74,14 @@ class CodeEncoder(keras.Model):
 
 
 @keras.saving.register_keras_serializable("mixtures_to_vae")
-class Autoencoder(AutoencoderTrainedByKeras):
+class Autoencoder(TrainedByKeras):
     r"""Encoder, decoder and the Gaussian around the reconstruction that trains them.
 
     `variance` is $\sigma^2$, None for the most likely one. `dtype` is "float32" or "float64". Raises ValueError, in one
     line, for an argument out of its range.
     """
+
+    terms = Fit
 
     def __init__(
         self,
@@ -89,15 +92,12 @@ class Autoencoder(AutoencoderTrainedByKeras):
         variance: float | None = None,
         dtype: str = "float32",
     ) -> None:
-        check_autoencoder(data_dim, latent_dim, hidden_dim, activation, variance, dtype)
-        data_dim, latent_dim, hidden_dim = map(int, (data_dim, latent_dim, hidden_dim))  # of NumPy's, maybe
-        super().__init__(dtype=dtype)
-        self.encoder = CodeEncoder(data_dim, hidden_dim, latent_dim, activation, dtype)
-        self.decoder = Decoder(latent_dim, hidden_dim, data_dim, activation, dtype)
-        self.variance = variance
-        sizes = dict(data_dim=data_dim, latent_dim=latent_dim, hidden_dim=hidden_dim, activation=activation)
-        self.config = sizes | dict(variance=variance, dtype=dtype)
-        self.built = True  # all layers are, from their sizes
+        config = check_autoencoder(data_dim, latent_dim, hidden_dim, activation, variance, dtype)
+        super().__init__(dtype)
+        self.config, self.noise_dim, self.variance = config, 0, config["variance"]
+        sizes = {name: value for name, value in config.items() if name != "variance"}
+        self.encoder = CodeEncoder(**sizes)
+        self.decoder = Decoder(**sizes)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that build this model again, but for its parameters."""
@@ -121,6 +121,23 @@ class Autoencoder(AutoencoderTrainedByKeras):
         log_var = self.log_variance(squared_error if training_error is None else training_error)  # ()
         log_likelihood = gaussian_log_likelihood(x, reconstruction, log_var)  # (N,)
         return Fit(tf.reduce_mean(log_likelihood), squared_error)
+
+    def objective(self, x: Tensor, noise: Tensor | None = None) -> Fit:
+        """`fit_of` a batch, the variance following it: what training climbs. Nothing is drawn."""
+        return self.fit_of(x)
+
+    def held_out_objective(self, x: Tensor) -> Callable[[Tensor, Tensor], Fit]:
+        """`fit_of` for images held out, at the variance that is given or most likely for the training images x."""
+        training_error = self.fit_of(x).squared_error  # ()
+        return lambda held_out, noise=None: self.fit_of(held_out, training_error)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """x (N, D) -> codes (N, L)."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z (N, L) -> expected pixels (N, D)."""
+        return self.decoder(z)
 
 
 def mean_squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -152,11 +169,3 @@ def kernel_log_density(x: Tensor, centres: Tensor, log_var: Tensor) -> Tensor:
     constant = x.shape[1] * (math.log(2 * math.pi) + log_var)  # ()
     log_densities = -0.5 * (constant + squared_distance * tf.exp(-log_var))  # (N, M)
     return tf.reduce_logsumexp(log_densities, axis=1) - math.log(centres.shape[0])  # (N,)
-
-
-def loss_and_gradients(model: Autoencoder, x: Tensor) -> tuple[Fit, dict[str, Tensor]]:
-    """The fit of a batch, and the gradient of the loss, -log likelihood, for every parameter, by name."""
-    with tf.GradientTape() as tape:
-        fit = model.fit_of(x)
-        loss = -fit.log_likelihood
-    return fit, tape.gradient(loss, named_parameters(model))

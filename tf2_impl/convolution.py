@@ -29,6 +29,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from common.networks.input import halved
+from tf2_impl.keras_training import Network
 from tf2_impl.networks import ACTIVATIONS, dense
 
 
@@ -42,9 +43,8 @@ class Convolution(keras.layers.Conv2D):
     """
 
     def __init__(self, in_channels: int, out_channels: int, dtype: str) -> None:
-        super().__init__(
-            out_channels, kernel_size=3, strides=2, padding="same", data_format="channels_last", dtype=dtype
-        )
+        layout = dict(padding="same", data_format="channels_last")
+        super().__init__(out_channels, kernel_size=3, strides=2, dtype=dtype, **layout)
         self.build((None, None, None, in_channels))
 
     def call(self, image: Tensor) -> Tensor:
@@ -63,10 +63,8 @@ class TransposedConvolution(keras.layers.Conv2DTranspose):
 
     def __init__(self, in_channels: int, out_channels: int, image_shape: tuple[int, int], dtype: str) -> None:
         even = [1 - size % 2 for size in image_shape]
-        super().__init__(
-            out_channels, kernel_size=3, strides=2, padding="same", output_padding=even, data_format="channels_last",
-            dtype=dtype,
-        )  # fmt: skip
+        layout = dict(padding="same", output_padding=even, data_format="channels_last")
+        super().__init__(out_channels, kernel_size=3, strides=2, dtype=dtype, **layout)
         self.build((None, *halved(image_shape), in_channels))
 
     def call(self, features: Tensor) -> Tensor:
@@ -74,7 +72,7 @@ class TransposedConvolution(keras.layers.Conv2DTranspose):
         return super().call(features)  # (N, ⌈H/2⌉, ⌈W/2⌉, C) -> (N, H, W, O)
 
 
-class ConvEncoder(keras.Model):
+class ConvEncoder(Network):
     r"""Mean and log variance of $q(z \mid x)$ from two convolutions and one dense hidden layer."""
 
     def __init__(
@@ -90,7 +88,6 @@ class ConvEncoder(keras.Model):
         self.log_var = dense(hidden_dim, latent_dim, dtype)
         self.image_shape = image_shape
         self.activation = ACTIVATIONS[activation]
-        self.built = True  # all layers are, from their sizes
 
     def call(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (N, D) -> mean (N, L), log_var (N, L)."""
@@ -101,7 +98,7 @@ class ConvEncoder(keras.Model):
         return self.mean(hidden), self.log_var(hidden)  # (N, L), (N, L)
 
 
-class ConvDecoder(keras.Model):
+class ConvDecoder(Network):
     r"""Logits or mean of $p(x \mid z)$ from two dense layers and two transposed convolutions."""
 
     def __init__(
@@ -117,7 +114,6 @@ class ConvDecoder(keras.Model):
         self.conv_transpose2 = TransposedConvolution(channels, 1, image_shape, dtype)
         self.data_dim = image_shape[0] * image_shape[1]
         self.activation = ACTIVATIONS[activation]
-        self.built = True  # all layers are, from their sizes
 
     def call(self, z: Tensor) -> Tensor:
         """z (N, L) -> output (N, D)."""

@@ -19,8 +19,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from common.networks.input import check_images
-from common.networks.training import ROWS_FOR_COMPONENTS, gaussian_start
-from tf2_impl.networks import export_parameters
+from common.networks.start import ROWS_FOR_COMPONENTS, log_variance_start
 
 NO_WEIGHTS = "sample_weight: the objective is a plain mean over images; leave the weights out"
 
@@ -39,18 +38,26 @@ def first_images(x: Any) -> np.ndarray | None:
     return np.concatenate(batches) if batches else None
 
 
-class TrainedByKeras(keras.Model):
-    """A model with a `config`, whose `terms` of a batch are an objective to be maximised and its parts."""
-
-    PARTS: tuple[str, ...] = ()  # names of all terms but the first
+class Network(keras.Model):
+    """A Keras model whose layers are built, from their sizes, when it is made."""
 
     def __init__(self, dtype: str) -> None:
         super().__init__(dtype=dtype)
-        self.means = [keras.metrics.Mean(name=name) for name in ("loss", *self.PARTS)]
+        self.built = True
 
-    def terms(self, x: Tensor) -> NamedTuple:
-        """What is to be maximised, the mean over the batch, and its parts."""
-        raise NotImplementedError
+
+class TrainedByKeras(Network):
+    """A model with a `config`, trained on its `objective` with noise that is drawn for each batch.
+
+    `fit` starts a learned variance that is still 1 at what the images say, those of an array or the first ones of a
+    `tf.data.Dataset`. With any other source it starts at 1, from where the code may never come to be used: fix
+    `variance`, or assign `log_var` first. A plain autoencoder has each batch's most likely variance if none is fixed.
+    """
+
+    def __init__(self, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.means = [keras.metrics.Mean(name=name) for name in ("loss", *self.terms._fields[1:])]
+        self.noise_generator = keras.random.SeedGenerator()
 
     def fit(self, *arguments: Any, **more: Any) -> Any:
         """As in Keras; ValueError, in one line, if an array does not hold valid images for the likelihood."""
@@ -71,7 +78,7 @@ class TrainedByKeras(keras.Model):
         """One update up the gradient of the objective; returns the means since the epoch began."""
         x = self._images(data)
         with tf.GradientTape() as tape:
-            terms = self.terms(x)
+            terms = self._terms(x)
             loss = -terms[0]
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
@@ -80,7 +87,7 @@ class TrainedByKeras(keras.Model):
     def test_step(self, data: Any) -> dict[str, Tensor]:
         """The loss and the parts of the objective of a batch, added to the means."""
         x = self._images(data)
-        terms = self.terms(x)
+        terms = self._terms(x)
         return self._means_with(-terms[0], terms, x)
 
     @property
@@ -89,8 +96,12 @@ class TrainedByKeras(keras.Model):
         return self.means
 
     def _start(self, x: Any) -> None:
-        # What a new model takes from the images x that it is to be fitted to.
-        pass
+        """Start a learned variance that is still 1, if x gives images now."""
+        if not isinstance(getattr(self, "log_var", None), keras.Variable) or np.any(self.log_var):
+            return
+        if (images := first_images(x)) is not None:
+            check_images(images, self.config["data_dim"], self.likelihood)
+            self.log_var.assign(log_variance_start(images, self.config["latent_dim"], self.log_var.shape))
 
     def _check(self, x: Any, sample_weight: Any, where: str = "") -> None:
         settings = self.get_compile_config() or {} if self.compiled else {}
@@ -102,6 +113,10 @@ class TrainedByKeras(keras.Model):
         if isinstance(x, np.ndarray | tf.Tensor):
             check_images(x, self.config["data_dim"], self.config.get("likelihood", "gaussian"), where)
 
+    def _terms(self, x: Tensor) -> NamedTuple:
+        shape = tf.shape(x)[0], self.noise_dim
+        return self.objective(x, keras.random.normal(shape, dtype=self.compute_dtype, seed=self.noise_generator))
+
     def _images(self, data: Any) -> Tensor:
         x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if sample_weight is not None:
@@ -112,44 +127,3 @@ class TrainedByKeras(keras.Model):
         for mean, value in zip(self.means, (loss, *terms[1:]), strict=True):
             mean.update_state(value, sample_weight=tf.shape(x)[0])
         return {mean.name: mean.result() for mean in self.means}
-
-
-class VAETrainedByKeras(TrainedByKeras):
-    """A VAE, whose objective is the ELBO with noise that is drawn for each batch.
-
-    `fit` starts a learned variance that is still 1 at what the images say, an array's or the first ones of a
-    `tf.data.Dataset`. With any other source it starts at 1, from where the code may never come to be used: fix
-    `variance`, or assign `log_var` first.
-    """
-
-    PARTS = ("reconstruction", "kl")
-
-    def __init__(self, dtype: str) -> None:
-        super().__init__(dtype=dtype)
-        self.noise_generator = keras.random.SeedGenerator()
-
-    def _start(self, x: Any) -> None:
-        if not isinstance(getattr(self, "log_var", None), keras.Variable) or np.any(self.log_var):
-            return
-        if (images := first_images(x)) is not None:
-            check_images(images, self.config["data_dim"], self.likelihood)
-            shapes = {name: value.shape for name, value in export_parameters(self).items()}
-            self.log_var.assign(gaussian_start(shapes, images)["log_var"])
-
-    def terms(self, x: Tensor) -> NamedTuple:
-        """The ELBO and its parts."""
-        shape = tf.shape(x)[0], self.config["latent_dim"]
-        return self.elbo(x, keras.random.normal(shape, dtype=self.compute_dtype, seed=self.noise_generator))
-
-
-class AutoencoderTrainedByKeras(TrainedByKeras):
-    """A plain autoencoder, whose objective is the log likelihood.
-
-    That is with each batch's most likely variance if none is fixed.
-    """
-
-    PARTS = ("squared_error",)
-
-    def terms(self, x: Tensor) -> NamedTuple:
-        """The log likelihood and the squared error."""
-        return self.fit_of(x)

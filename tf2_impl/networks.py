@@ -25,11 +25,18 @@ Where the frameworks differ: in the values that a new layer has. PyTorch draws w
 Keras weights from another, twice as wide for 784 inputs and 400 outputs, and biases of zero. Here `common/draws.py`
 draws them, and `import_parameters` sets them in both.
 
+Two models are made of these networks, and code that trains or uses one need not ask which it is. Both have
+
+    objective(x, noise)      `terms`, a named tuple of scalars: the first is maximised, the others describe it
+    noise_dim                how many normal numbers the objective takes for each image: `noise` is (N, noise_dim)
+    held_out_objective(x)    the objective for held-out images, x being those for training
+    encode(x), decode(z)     images (N, D) -> codes (N, L); codes -> expected pixels
+
 Source: Kingma and Welling (2014), appendix C.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -37,6 +44,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from common.data.arrays import as_array
+from tf2_impl.keras_training import Network
 
 ACTIVATIONS = {"tanh": tf.tanh, "relu": tf.nn.relu, "linear": tf.identity}
 CONVOLUTION = ((3,), (2,), (0,), (1,))
@@ -55,12 +63,12 @@ DEFAULT = {0: (), 1: ((0,),), 2: ((1,), (0,))}  # scalars, biases and dense weig
 
 def dense(in_dim: int, out_dim: int, dtype: str) -> keras.layers.Dense:
     r"""The affine map $h \mapsto W h + b$, its parameters yet to be set by `import_parameters`."""
-    layer = keras.layers.Dense(int(out_dim), dtype=dtype)  # Keras knows no integers of NumPy's
+    layer = keras.layers.Dense(out_dim, dtype=dtype)
     layer.build((None, in_dim))
     return layer
 
 
-class Encoder(keras.Model):
+class Encoder(Network):
     r"""Mean and log variance of $q(z \mid x)$ from one hidden layer.
 
     $$h = f(W x + b), \qquad \mu = W_\mu h + b_\mu, \qquad \log \sigma^2 = W_\sigma h + b_\sigma$$
@@ -72,7 +80,6 @@ class Encoder(keras.Model):
         self.mean = dense(hidden_dim, latent_dim, dtype)
         self.log_var = dense(hidden_dim, latent_dim, dtype)
         self.activation = ACTIVATIONS[activation]
-        self.built = True  # all layers are, from their sizes
 
     def call(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (N, D) -> mean (N, L), log_var (N, L)."""
@@ -80,7 +87,7 @@ class Encoder(keras.Model):
         return self.mean(hidden), self.log_var(hidden)  # (N, L), (N, L)
 
 
-class Decoder(keras.Model):
+class Decoder(Network):
     r"""Logits or mean of $p(x \mid z)$ from one hidden layer.
 
     $$h = f(W z + b), \qquad \mathrm{output} = W_o h + b_o$$
@@ -91,7 +98,6 @@ class Decoder(keras.Model):
         self.hidden = dense(latent_dim, hidden_dim, dtype)
         self.out = dense(hidden_dim, data_dim, dtype)
         self.activation = ACTIVATIONS[activation]
-        self.built = True  # all layers are, from their sizes
 
     def call(self, z: Tensor) -> Tensor:
         """z (N, L) -> output (N, D)."""
@@ -110,6 +116,23 @@ def named_parameters(model: keras.Model) -> dict[str, tf.Variable]:
     if isinstance(getattr(model, "log_var", None), keras.Variable):
         table["log_var"] = model.log_var.value
     return dict(sorted(table.items()))
+
+
+def loss_and_gradients(
+    model: keras.Model, x: Tensor, noise: Tensor | None = None
+) -> tuple[NamedTuple, dict[str, Tensor]]:
+    """The terms of a model's objective for a batch, and the gradient of the loss with respect to every parameter.
+
+    The loss is the negative of the first term; gradients are found by the parameters' names. A plain autoencoder needs
+    no noise.
+
+    Where the frameworks differ: PyTorch remembers how every tensor was made, and is asked for gradients afterwards;
+    TensorFlow records only inside a tape.
+    """
+    with tf.GradientTape() as tape:
+        terms = model.objective(x, noise)
+        loss = -terms[0]
+    return terms, tape.gradient(loss, named_parameters(model))
 
 
 def canonical(name: str, value: Tensor) -> np.ndarray:
@@ -136,12 +159,12 @@ def import_parameters(model: keras.Model, arrays: dict[str, Any]) -> None:
 
     Raises ValueError if a name or a shape does not fit.
     """
-    own, arrays = named_parameters(model), {name: np.asarray(as_array(v, name)) for name, v in arrays.items()}
-    if own.keys() != arrays.keys():
-        raise ValueError(f"parameters {sorted(own.keys() ^ arrays.keys())} are not in both: use the same architecture")
-    for name, parameter in own.items():
-        shape = canonical(name, parameter).shape
-        if arrays[name].shape != shape:
-            raise ValueError(f"parameter {name} has shape {arrays[name].shape}, not {shape}")
-    for name, parameter in own.items():
-        parameter.assign(native(name, arrays[name], parameter))
+    parameters = named_parameters(model)
+    values = {name: np.asarray(as_array(value, name)) for name, value in arrays.items()}
+    if differing := sorted(parameters.keys() ^ values.keys()):
+        raise ValueError(f"parameters {differing} are not in both: use the same architecture")
+    for name, parameter in parameters.items():
+        if values[name].shape != (shape := canonical(name, parameter).shape):
+            raise ValueError(f"parameter {name} has shape {values[name].shape}, not {shape}")
+    for name, parameter in parameters.items():
+        parameter.assign(native(name, values[name], parameter))

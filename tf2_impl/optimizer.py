@@ -34,7 +34,7 @@ def round_to_grid(gradient: Tensor, second_moment: Tensor | None = None, bits: i
     Where all of a gradient nearly cancels, as that of a single parameter does at its optimum, few of its digits agree,
     and a grid by its own size would look at the others. So the grid is no finer than what the second moments $v$ have
     seen: they are what Adam will divide by. The power of two is read from the bits of s, float64, since a computed
-    logarithm may fall short.
+    logarithm may be too small.
     """
     largest = tf.maximum(tf.reduce_max(tf.abs(gradient)), _LEAST_GRADIENT)  # ()
     if second_moment is not None:
@@ -120,8 +120,8 @@ class Adam:
     """Adam over named parameters, updated in place.
 
     `reproducible` (float64 only) rounds each gradient to its grid, takes the square root that is the same everywhere,
-    rounds each parameter to single precision, and parameters below 2^-126 and moments below 2^-960 to zero, since
-    TensorFlow computes with subnormal numbers as if they were zero and PyTorch does not.
+    rounds each parameter to single precision, and sets parameters below 2^-126 and moments below 2^-960 to zero, since
+    TensorFlow treats subnormal numbers as zero and PyTorch does not.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Adam:
         self._apply_in_graph = tf.function(self.apply)
 
     def resume(self, step: int, first_moment: dict[str, Tensor], second_moment: dict[str, Tensor]) -> None:
-        """Go on from an earlier training's step and moments."""
+        """Continue from the step and the moments of an earlier training."""
         self.step = step
         for name in self.parameters:
             self.first_moment[name].assign(first_moment[name])
@@ -159,7 +159,7 @@ class Adam:
         return tuple(tf.constant(c, dtype) for c in bias_corrections(self.step, *self.settings[1:3]))
 
     def apply(self, gradients: dict[str, Tensor], corrections: tuple[Tensor, Tensor]) -> None:
-        """Update all parameters and moments; in one pass over memory, if nothing is rounded on the way."""
+        """Update all parameters and moments with these bias corrections."""
         for name, parameter in self.parameters.items():
             moments = self.first_moment[name], self.second_moment[name]
             gradient = round_to_grid(gradients[name], moments[1]) if self.reproducible else gradients[name]
@@ -170,5 +170,6 @@ class Adam:
                 updated = round_to_float32(updated)
                 first = tf.where(tf.abs(first) < _LEAST_MOMENT, tf.zeros_like(first), first)
                 second = tf.where(second < _LEAST_MOMENT, tf.zeros_like(second), second)
-            for own, value in zip((parameter, *moments), (updated, first, second), strict=True):
-                own.assign(value)
+            parameter.assign(updated)
+            moments[0].assign(first)
+            moments[1].assign(second)

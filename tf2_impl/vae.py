@@ -29,7 +29,7 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
 
 These are the dense networks of `networks.py`; those of `convolution.py` take their place if `model` is "conv". A
 Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it, or one for each pixel. A learned
-variance has to start near where it will end (see `gaussian_start` in `common/networks/training.py`). From 1, far too
+variance has to start near where it will end (see `gaussian_start` in `common/networks/start.py`). From 1, far too
 wide for pixels in [0, 1], no reconstruction is much better than another, the divergence is not worth its price, and
 $q(z \mid x)$ becomes the prior: all images are decoded alike.
 
@@ -40,13 +40,14 @@ Source: Kingma and Welling (2014), section 3 and appendix C.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.networks.input import check_network, check_vae
+from common.networks.input import DEFAULT_CHANNELS, check_vae
 from tf2_impl.convolution import ConvDecoder, ConvEncoder
 from tf2_impl.elbo import (
     Bound,
@@ -58,12 +59,13 @@ from tf2_impl.elbo import (
     log_importance_weights,
     reparameterize,
 )
-from tf2_impl.keras_training import VAETrainedByKeras
-from tf2_impl.networks import Decoder, Encoder, named_parameters
+from tf2_impl.keras_training import TrainedByKeras
+from tf2_impl.networks import Decoder, Encoder
+from tf2_impl.networks import loss_and_gradients as loss_and_gradients
 
 
 @keras.saving.register_keras_serializable("mixtures_to_vae")
-class VAE(VAETrainedByKeras):
+class VAE(TrainedByKeras):
     r"""Encoder, decoder and the bound that trains them.
 
     `likelihood` is "bernoulli" (binary data) or "gaussian"; `variance` is that of a Gaussian decoder, None to learn
@@ -71,9 +73,11 @@ class VAE(VAETrainedByKeras):
     "conv"; the latter needs the `image_shape` (H, W), with H W = `data_dim`, and has `channels` in its first
     convolution and twice as many in its second. Raises ValueError, in one line, for an argument out of its range.
 
-    The methods take their images on trust, so that no update waits for a check: of pixels outside [0, 1] a Bernoulli
-    likelihood is a number that means nothing. `check_images` in `common/networks/input.py` refuses them.
+    The methods do not check their images, so that no update waits: of pixels outside [0, 1] a Bernoulli likelihood is a
+    number without a meaning. `check_images` in `common/networks/input.py` refuses them.
     """
+
+    terms = Bound
 
     def __init__(
         self,
@@ -86,30 +90,23 @@ class VAE(VAETrainedByKeras):
         dtype: str = "float32",
         model: str = "dense",
         image_shape: tuple[int, int] | None = None,
-        channels: int = 32,
+        channels: int = DEFAULT_CHANNELS,
     ) -> None:
-        check_vae(data_dim, latent_dim, hidden_dim, activation, likelihood, variance, dtype)
-        check_network(model, data_dim, image_shape, channels)
-        # sizes may be NumPy's integers, which Keras and JSON do not know
-        data_dim, latent_dim, hidden_dim, channels = map(int, (data_dim, latent_dim, hidden_dim, channels))
-        image_shape = None if image_shape is None else tuple(map(int, image_shape))
-        super().__init__(dtype=dtype)
-        sizes = dict(data_dim=data_dim, latent_dim=latent_dim, hidden_dim=hidden_dim, activation=activation)
-        network = dict(dtype=dtype, model=model, image_shape=image_shape, channels=channels)
-        self.config = sizes | dict(likelihood=likelihood, variance=variance) | network
-        if model == "conv":
-            self.encoder = ConvEncoder(image_shape, channels, hidden_dim, latent_dim, activation, dtype)
-            self.decoder = ConvDecoder(latent_dim, hidden_dim, channels, image_shape, activation, dtype)
-        else:
-            self.encoder = Encoder(data_dim, hidden_dim, latent_dim, activation, dtype)
-            self.decoder = Decoder(latent_dim, hidden_dim, data_dim, activation, dtype)
+        config = check_vae(
+            data_dim, latent_dim, hidden_dim, activation, likelihood, variance, dtype, model, image_shape, channels
+        )
+        super().__init__(dtype)
+        self.config, self.noise_dim = config, config["latent_dim"]
+        names = ("image_shape", "channels") if model == "conv" else ("data_dim",)
+        sizes = {name: config[name] for name in (*names, "hidden_dim", "latent_dim", "activation", "dtype")}
+        self.encoder = ConvEncoder(**sizes) if model == "conv" else Encoder(**sizes)
+        self.decoder = ConvDecoder(**sizes) if model == "conv" else Decoder(**sizes)
         self.likelihood = likelihood
         if likelihood == "gaussian" and variance in (None, "per-pixel"):
             shape = (data_dim,) if variance == "per-pixel" else ()
             self.log_var = self.add_weight(shape=shape, initializer="zeros", name="log_var")
         elif likelihood == "gaussian":
             self.log_var = tf.constant(math.log(variance), dtype)
-        self.built = True  # all layers are, from their sizes
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that build this model again, but for its parameters."""
@@ -131,25 +128,29 @@ class VAE(VAETrainedByKeras):
         return gaussian_log_likelihood(x, output, self.log_var)
 
     def elbo(self, x: Tensor, noise: Tensor) -> Bound:
-        """The ELBO of a batch with its parts; the loss is its negative."""
+        """The ELBO of a batch, of images and noise (N, L), with its parts."""
         output, mean, log_var = self(x, noise)
         return evidence_lower_bound(self.log_likelihood(x, output), gaussian_kl_to_standard_normal(mean, log_var))
+
+    def objective(self, x: Tensor, noise: Tensor) -> Bound:
+        """`elbo`: what training climbs."""
+        return self.elbo(x, noise)
+
+    def held_out_objective(self, x: Tensor) -> Callable[[Tensor, Tensor], Bound]:
+        """`elbo` again: the variance is a parameter, whatever the training images x are."""
+        return self.elbo
+
+    def encode(self, x: Tensor) -> Tensor:
+        """x (N, D) -> the means of the codes (N, L)."""
+        return self.encoder(x)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z (N, L) -> expected pixels (N, D)."""
+        return self.expected_data(self.decoder(z))
 
     def expected_data(self, output: Tensor) -> Tensor:
         r"""$\mathbb{E}[x \mid z]$ from the decoder's output, (N, D): what to show as an image."""
         return tf.sigmoid(output) if self.likelihood == "bernoulli" else output
-
-
-def loss_and_gradients(model: VAE, x: Tensor, noise: Tensor) -> tuple[Bound, dict[str, Tensor]]:
-    """The bound of a batch, and the gradient of the loss, -ELBO, with respect to every parameter, by name.
-
-    Where the frameworks differ: PyTorch remembers how every tensor was made, and is asked for gradients afterwards;
-    TensorFlow records only inside a tape.
-    """
-    with tf.GradientTape() as tape:
-        bound = model.elbo(x, noise)
-        loss = -bound.elbo
-    return bound, tape.gradient(loss, named_parameters(model))
 
 
 def importance_weighted_log_likelihood(model: VAE, x: Tensor, noise: Tensor) -> Tensor:

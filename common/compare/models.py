@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 if not __package__:  # run as a file, python common/compare/models.py, from wherever
@@ -31,7 +31,8 @@ import numpy as np
 
 from common import draws
 from common.compare.images import GREY_LEVELS, SEED, Parts, Row, Settings, dequantised, in_grey_levels, several, split
-from common.networks.training import set_start, updates
+from common.networks.start import set_start
+from common.networks.training import updates
 from common.parity import importance_standard_error
 from common.runs import checkpoint
 from common.runs.folder import versions
@@ -102,7 +103,7 @@ def autoencoders(maths: SimpleNamespace, parts: Parts, settings: Settings) -> It
     for codes in settings.codes:
         model = maths.autoencoder.Autoencoder(d, codes, settings.hidden_dim, settings.activation, dtype="float64")
         score = partial(validation_fit, maths, model, validation)
-        epoch, _ = train_network(maths, maths.autoencoder, model, parts, settings, score)
+        epoch, _ = train_network(maths, model, parts, settings, score)
         centres, around = evaluate(model, train), evaluate(model, y)
         log_var = np.log(evaluate(maths.autoencoder.mean_squared_error, train, centres))
         own = evaluate(maths.elbo.gaussian_log_likelihood, y, around, log_var)
@@ -138,7 +139,7 @@ def variational_autoencoders(maths: SimpleNamespace, parts: Parts, settings: Set
         for codes in settings.latent_dims:
             sizes = d, codes, settings.hidden_dim, settings.activation
             model = maths.vae.VAE(*sizes, likelihood="gaussian", variance=variance, dtype="float64")
-            epoch, score = train_vae(maths, model, codes, parts, settings)
+            epoch, score = train_vae(maths, model, parts, settings)
             if best is None or score > best[0]:
                 sigma = grey_deviation(maths.networks.export_parameters(model)["log_var"])
                 best = score, model, {"codes": codes, "epoch": epoch, "sigma": sigma}
@@ -149,7 +150,7 @@ def linear_autoencoder(maths: SimpleNamespace, parts: Parts, settings: Settings)
     """Probabilistic PCA as a VAE of affine maps: log p(x) exactly, and as it is estimated."""
     codes, d, evaluate = settings.linear_codes, parts.train.shape[1], maths.backend.evaluate
     model = maths.vae.VAE(d, codes, settings.hidden_dim, "linear", "gaussian", dtype="float64")
-    epoch, _ = train_vae(maths, model, codes, parts, settings)
+    epoch, _ = train_vae(maths, model, parts, settings)
     y, chosen = dequantised(parts.held_out, 1), {"codes": codes, "epoch": epoch}
     # an affine decoder is where it sends the origin and the unit vectors
     offset = evaluate(model.decoder, np.zeros((1, codes)))[0]
@@ -166,12 +167,12 @@ def grey_deviation(log_var: np.ndarray) -> float:
     return round(float(GREY_LEVELS * np.exp(log_var / 2).mean()), 2)
 
 
-def train_vae(maths: SimpleNamespace, model: Any, codes: int, parts: Parts, settings: Settings) -> tuple[int, float]:
+def train_vae(maths: SimpleNamespace, model: Any, parts: Parts, settings: Settings) -> tuple[int, float]:
     """Train to the best ELBO on the validation images; the epoch and that ELBO."""
     validation = dequantised(parts.validation, 0)
-    noise = draws.normals(SEED, "validation", (len(validation), codes))
+    noise = draws.normals(SEED, "validation", (len(validation), model.noise_dim))
     score = partial(validation_elbo, maths, model, validation, noise)
-    return train_network(maths, maths.vae, model, parts, settings, score, codes)
+    return train_network(maths, model, parts, settings, score)
 
 
 def validation_elbo(maths: SimpleNamespace, model: Any, validation: np.ndarray, noise: np.ndarray) -> float:
@@ -180,13 +181,7 @@ def validation_elbo(maths: SimpleNamespace, model: Any, validation: np.ndarray, 
 
 
 def train_network(
-    maths: SimpleNamespace,
-    chapter: ModuleType,
-    model: Any,
-    parts: Parts,
-    settings: Settings,
-    score: Callable[[], float],
-    codes: int = 0,
+    maths: SimpleNamespace, model: Any, parts: Parts, settings: Settings, score: Callable[[], float]
 ) -> tuple[int, float]:
     """Train until the score has not risen for ``patience`` epochs; the best parameters are kept. Its epoch and score.
 
@@ -195,8 +190,8 @@ def train_network(
     set_start(maths, model, SEED, dequantised(parts.train, 2))
     per_epoch = draws.batches_per_epoch(len(parts.train), settings.batch_size)
     best, best_epoch, kept = -math.inf, 0, maths.networks.export_parameters(model)
-    batches = noisy_batches(parts.train, settings, per_epoch, codes)
-    for step, _ in enumerate(updates(maths, chapter, model, batches, settings.learning_rate), start=1):
+    batches = noisy_batches(parts.train, settings, per_epoch, model.noise_dim)
+    for step, _ in enumerate(updates(maths, model, batches, settings.learning_rate), start=1):
         if step % per_epoch:
             continue
         epoch = step // per_epoch
@@ -208,13 +203,15 @@ def train_network(
     return best_epoch, best
 
 
-def noisy_batches(grey: np.ndarray, settings: Settings, per_epoch: int, codes: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """The minibatches of all epochs, with the noise of their codes if there are any."""
+def noisy_batches(
+    grey: np.ndarray, settings: Settings, per_epoch: int, noise_dim: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The minibatches of all epochs and their noise."""
     for step in range(settings.epochs * per_epoch):
         if step % per_epoch == 0:
             y = dequantised(grey, 2 + step // per_epoch)
         rows = draws.minibatch(SEED, step, len(grey), settings.batch_size)
-        yield (y[rows], *((draws.normals(SEED, "noise", (len(rows), codes), step),) if codes else ()))
+        yield y[rows], draws.normals(SEED, "noise", (len(rows), noise_dim), step)
 
 
 def importance_weighted(

@@ -1,0 +1,1 @@
+"""Networks before and beside their training: checks of arguments and images, starts, training in memory."""

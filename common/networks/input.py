@@ -1,7 +1,4 @@
-"""Checks of autoencoders before they are built, once for both frameworks; and the sizes of a conv model's images.
-
-Each argument out of its range gets one clear line.
-"""
+"""Checks of a network's arguments and of its images, once for both frameworks, each with one clear line."""
 
 import math
 import numbers
@@ -9,81 +6,94 @@ from typing import Any
 
 import numpy as np
 
+from common.data.messages import InputError
+
 MODELS = ("dense", "conv")
 ACTIVATIONS = ("tanh", "relu", "linear")
+LIKELIHOODS = ("bernoulli", "gaussian")
+DEFAULT_CHANNELS = 32  # of a conv model's first convolution
+CHOICES = {"activation": ACTIVATIONS, "likelihood": LIKELIHOODS, "dtype": ("float32", "float64"), "model": MODELS}
 
 
 def check_vae(
-    data_dim: Any, latent_dim: Any, hidden_dim: Any, activation: Any, likelihood: Any, variance: Any, dtype: Any
-) -> None:
-    """ValueError naming the first argument of ``VAE`` that is out of its range."""
-    for name, value in (("data_dim", data_dim), ("latent_dim", latent_dim), ("hidden_dim", hidden_dim)):
-        if not _is_count(value):
-            raise ValueError(f"{name}={value!r} must be an integer of at least 1")
-    choices = {"activation": ACTIVATIONS, "likelihood": ("bernoulli", "gaussian"), "dtype": ("float32", "float64")}
-    for name, value in (("activation", activation), ("likelihood", likelihood), ("dtype", dtype)):
-        if value not in choices[name]:
-            raise ValueError(f"{name}={value!r} must be one of {', '.join(choices[name])}")
-    if variance is None:
-        return
-    if likelihood != "gaussian":
-        raise ValueError(f"variance={variance!r}: only a gaussian likelihood has one; leave it out")
-    if variance == "per-pixel":
-        return
-    if not isinstance(variance, numbers.Real) or isinstance(variance, bool) or not 0 < variance < math.inf:
-        raise ValueError(f"variance={variance!r} must be a positive number, None to learn it, or 'per-pixel'")
-    least = float(np.finfo(dtype).tiny)  # TensorFlow takes less for zero, and PyTorch does not
-    if not least <= variance <= 1 / least:
-        raise ValueError(f"variance={variance!r} must be from {least:.2g} to {1 / least:.2g} in {dtype}: scale x")
+    data_dim: Any, latent_dim: Any, hidden_dim: Any, activation: Any, likelihood: Any, variance: Any, dtype: Any,
+    model: Any = "dense", image_shape: Any = None, channels: Any = DEFAULT_CHANNELS,
+) -> dict[str, Any]:  # fmt: skip
+    """The arguments of ``VAE`` by name, sizes as Python's integers; InputError for the first one out of its range."""
+    config = dict(data_dim=data_dim, latent_dim=latent_dim, hidden_dim=hidden_dim, activation=activation,
+                  likelihood=likelihood, variance=variance, dtype=dtype, model=model, image_shape=image_shape,
+                  channels=channels)  # fmt: skip
+    for name in ("data_dim", "latent_dim", "hidden_dim", "channels"):
+        if not _is_count(config[name]):
+            raise InputError(name, "must be an integer of at least 1", config[name])
+        config[name] = int(config[name])
+    for name, choices in CHOICES.items():
+        if config[name] not in choices:
+            raise InputError(name, f"must be one of {', '.join(choices)}", config[name])
+    check_variance(variance, likelihood, dtype)
+    return config | {"image_shape": _image_shape(image_shape, model, config["data_dim"])}
 
 
 def check_autoencoder(
     data_dim: Any, latent_dim: Any, hidden_dim: Any, activation: Any, variance: Any, dtype: Any
-) -> None:
-    """ValueError naming the first argument of ``Autoencoder`` that is out of its range."""
+) -> dict[str, Any]:
+    """The arguments of ``Autoencoder`` by name; InputError for the first one that is out of its range."""
     if variance == "per-pixel":
-        raise ValueError("variance='per-pixel': squared error has one variance for all pixels; give a number or None")
-    check_vae(data_dim, latent_dim, hidden_dim, activation, "gaussian", variance, dtype)
+        problem = "must be a number, or left out: squared error has one variance for all pixels"
+        raise InputError("variance", problem, variance)
+    config = check_vae(data_dim, latent_dim, hidden_dim, activation, "gaussian", variance, dtype)
+    names = ("data_dim", "latent_dim", "hidden_dim", "activation", "variance", "dtype")
+    return {name: config[name] for name in names}
+
+
+def check_variance(variance: Any, likelihood: str, dtype: str) -> None:
+    """InputError unless the variance is None, "per-pixel" or a number that the likelihood and the dtype can take."""
+    if variance is None:
+        return
+    if likelihood != "gaussian":
+        raise InputError("variance", "needs {likelihood=gaussian}; leave it out", variance)
+    if variance == "per-pixel":
+        return
+    if not isinstance(variance, numbers.Real) or isinstance(variance, bool) or not 0 < variance < math.inf:
+        raise InputError("variance", "must be a positive number, None to learn it, or 'per-pixel'", variance)
+    least = float(np.finfo(dtype).tiny)  # TensorFlow takes less for zero, and PyTorch does not
+    if not least <= variance <= 1 / least:
+        raise InputError("variance", f"must be from {least:.2g} to {1 / least:.2g} in {dtype}; scale x", variance)
 
 
 def check_images(x: Any, data_dim: int, likelihood: str, where: str = "") -> None:
-    """ValueError unless x is an array (N, ``data_dim``) of finite numbers, for a Bernoulli likelihood in [0, 1].
+    """InputError unless x is an array (N, ``data_dim``) of finite numbers, for a Bernoulli likelihood in [0, 1].
 
     ``where`` begins the message.
     """
     x = np.asarray(x)
     if x.ndim != 2 or x.shape[1] != data_dim:
-        raise ValueError(f"{where}x has shape {x.shape}: flat images (N, {data_dim}) are needed; reshape them")
+        raise InputError(f"{where}x", f"has shape {x.shape}: flat images (N, {data_dim}) are needed; reshape them")
     if not np.all(np.isfinite(x)):
-        raise ValueError(f"{where}x holds NaN or infinity; take out such images")
+        raise InputError(f"{where}x", "holds NaN or infinity; take out such images")
     if likelihood == "bernoulli" and x.size and not 0 <= x.min() <= x.max() <= 1:
-        values = f"values from {x.min():g} to {x.max():g}"
-        raise ValueError(
-            f"{where}x has {values}: likelihood='bernoulli' is of pixels in [0, 1]; scale, or use 'gaussian'"
-        )
-
-
-def check_network(model: Any, data_dim: int, image_shape: Any, channels: Any) -> None:
-    """ValueError if ``model`` is unknown, or the shape of the images is missing or is not that of the data."""
-    if model not in MODELS:
-        raise ValueError(f"model={model!r} must be one of {', '.join(MODELS)}")
-    if not _is_count(channels):
-        raise ValueError(f"channels={channels!r} must be an integer of at least 1")
-    if image_shape is None:
-        if model == "conv":
-            raise ValueError("image_shape=None: a conv model needs (height, width); give it, or use model='dense'")
-        return
-    is_pair = isinstance(image_shape, (tuple, list)) and len(image_shape) == 2
-    if not is_pair or not all(map(_is_count, image_shape)):
-        raise ValueError(f"image_shape={image_shape!r} must be (height, width), two integers of at least 1")
-    if math.prod(image_shape) != data_dim:
-        raise ValueError(f"image_shape={image_shape!r} has {math.prod(image_shape)} pixels, but data_dim={data_dim}")
+        raise InputError(f"{where}x", f"has values from {x.min():g} to {x.max():g}: {{likelihood=bernoulli}} needs "
+                         "pixels in [0, 1]; scale them, or use 'gaussian'")  # fmt: skip
 
 
 def halved(shape: tuple[int, int]) -> tuple[int, int]:
     """The shape of an image after a convolution of stride 2: half of each size, rounded up."""
     height, width = shape
     return -(-height // 2), -(-width // 2)
+
+
+def _image_shape(shape: Any, model: str, data_dim: int) -> tuple[int, int] | None:
+    """(height, width) as Python's integers, or None; InputError if it is missing or is not that of the data."""
+    if shape is None:
+        if model == "conv":
+            problem = "must be (height, width) for {model=conv}; give it, or use {model=dense}"
+            raise InputError("image_shape", problem, None)
+        return None
+    if not (isinstance(shape, tuple | list) and len(shape) == 2 and all(map(_is_count, shape))):
+        raise InputError("image_shape", "must be (height, width), two integers of at least 1", shape)
+    if math.prod(shape) != data_dim:
+        raise InputError("image_shape", f"has {math.prod(shape)} pixels, but data_dim={data_dim}", shape)
+    return tuple(map(int, shape))
 
 
 def _is_count(value: Any) -> bool:

@@ -75,14 +75,12 @@ def test_outputs_and_every_gradient_tensor_agree(parity: Parity, case: str, dtyp
     parity.check("CodeEncoder", "output", a.encoder(torch.tensor(x)), tf_code, case, mode)
     fit, gradients = torch_autoencoder.loss_and_gradients(a, torch.tensor(x))
     for name, ours, theirs in zip(fit._fields, fit, tf_fit, strict=True):
-        parity.check("loss_and_gradients fit", "loss", ours, theirs, f"{case} {name}", mode)
+        parity.check("Autoencoder.fit_of", "loss", ours, theirs, f"{case} {name}", mode)
     ours, theirs = canonical(torch_networks, gradients), canonical(tf_networks, tf_gradients)
     assert list(ours) == list(theirs) == list(torch_networks.named_parameters(a))
     for name in ours:
         assert np.any(ours[name] != 0), f"{name} has no gradient"
-        parity.check(
-            "loss_and_gradients gradients", "gradient of a residual", ours[name], theirs[name], f"{case} {name}", mode
-        )
+        parity.check("gradients", "gradient of a residual", ours[name], theirs[name], f"{case} {name}", mode)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +323,7 @@ def test_names_and_layouts_are_state_dicts(module: ModuleType) -> None:
         ({"activation": "sine"}, "activation='sine' must be one of tanh, relu, linear"),
         ({"dtype": "float16"}, "dtype='float16' must be one of float32, float64"),
         ({"variance": 0.0}, "variance=0.0 must be a positive number"),
-        ({"variance": "per-pixel"}, "variance='per-pixel': squared error has one variance for all pixels"),
+        ({"variance": "per-pixel"}, "variance='per-pixel' must be a number, or left out: squared error"),
     ],
 )
 def test_models_that_cannot_be_built(module: ModuleType, arguments: dict, message: str) -> None:

@@ -324,7 +324,7 @@ def test_parameters_that_do_not_fit_are_refused(module: ModuleType) -> None:
     ("arguments", "message"),
     [
         ({"model": "big"}, "model='big' must be one of dense, conv"),
-        ({"image_shape": None}, "image_shape=None: a conv model needs (height, width)"),
+        ({"image_shape": None}, "image_shape=None must be (height, width) for model='conv'"),
         ({"image_shape": (8, 9)}, "image_shape=(8, 9) has 72 pixels, but data_dim=64"),
         ({"image_shape": (64,)}, "image_shape=(64,) must be (height, width), two integers of at least 1"),
         ({"image_shape": 64}, "image_shape=64 must be (height, width)"),

@@ -1,7 +1,8 @@
-"""Encoder and decoder on their own: outputs, gradients and parameters cross from one framework to the other."""
+"""Encoder and decoder without a model: outputs, gradients and parameters cross from one framework to the other."""
+
+from typing import NamedTuple
 
 import numpy as np
-import pytest
 import tensorflow as tf
 import torch
 
@@ -13,6 +14,12 @@ from parity_tests.conftest import MODES, Parity
 N, WIDTHS = 20, (7, 5, 3)
 
 
+class Squares(NamedTuple):
+    """The sum of squares of all outputs, which stands for an objective."""
+
+    total: torch.Tensor | tf.Tensor
+
+
 class TorchPair(torch.nn.Module):
     """An encoder and a decoder, named as in the models that hold both."""
 
@@ -21,6 +28,9 @@ class TorchPair(torch.nn.Module):
         self.encoder = torch_networks.Encoder(*WIDTHS, activation, dtype)
         self.decoder = torch_networks.Decoder(*WIDTHS[::-1], activation, dtype)
 
+    def objective(self, x: torch.Tensor, z: torch.Tensor) -> Squares:
+        return Squares(sum(value.square().sum() for value in (*self.encoder(x), self.decoder(z))))
+
 
 class TFPair:
     """The same in TensorFlow."""
@@ -28,6 +38,9 @@ class TFPair:
     def __init__(self, activation: str, dtype: str) -> None:
         self.encoder = tf_networks.Encoder(*WIDTHS, activation, dtype)
         self.decoder = tf_networks.Decoder(*WIDTHS[::-1], activation, dtype)
+
+    def objective(self, x: tf.Tensor, z: tf.Tensor) -> Squares:
+        return Squares(sum(tf.reduce_sum(tf.square(value)) for value in (*self.encoder(x), self.decoder(z))))
 
 
 def pair(activation: str, dtype: str) -> tuple[TorchPair, TFPair, dict[str, np.ndarray]]:
@@ -41,30 +54,29 @@ def pair(activation: str, dtype: str) -> tuple[TorchPair, TFPair, dict[str, np.n
     return *models, values
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
-def test_outputs_and_gradients_agree(parity: Parity, activation: str, dtype: str, mode: str) -> None:
-    ours, theirs, values = pair(activation, dtype)
-    x, z = (draws.normals(1, "sample", (N, width)).astype(dtype) for width in (WIDTHS[0], WIDTHS[2]))
-    outputs = ours.encoder(torch.tensor(x)), ours.decoder(torch.tensor(z))
-
-    def compute(x: tf.Tensor, z: tf.Tensor) -> tuple:
-        with tf.GradientTape() as tape:
-            (mean, log_var), output = outputs = theirs.encoder(x), theirs.decoder(z)
-            total = sum(tf.reduce_sum(tf.square(value)) for value in (mean, log_var, output))
-        return outputs, tape.gradient(total, tf_networks.named_parameters(theirs))
-
-    tf_outputs, tf_gradients = MODES[mode](compute)(tf.constant(x), tf.constant(z))
-    for name, a, b in zip(("mean", "log variance"), outputs[0], tf_outputs[0], strict=True):
-        parity.check(f"Encoder {name}", "output", a.detach(), b, activation, mode)
-    parity.check("Decoder", "output", outputs[1].detach(), tf_outputs[1], activation, mode)
-    total = sum(value.square().sum() for value in (*outputs[0], outputs[1]))
-    names, parameters = zip(*torch_networks.named_parameters(ours).items(), strict=True)
-    gradients = dict(zip(names, torch.autograd.grad(total, parameters), strict=True))
-    assert list(names) == list(tf_gradients) == sorted(values)
-    for name in names:
-        a, b = torch_networks.canonical(name, gradients[name]), tf_networks.canonical(name, tf_gradients[name])
-        owner = name.partition(".")[0].capitalize()
-        parity.check(f"{owner} gradient", "gradient", a, b, f"{activation} {name}", mode)
+def test_outputs_and_gradients_agree(parity: Parity, dtype: str, mode: str) -> None:
+    for activation in ("tanh", "relu", "linear"):
+        ours, theirs, values = pair(activation, dtype)
+        arrays = [draws.normals(1, "sample", (N, width)).astype(dtype) for width in (WIDTHS[0], WIDTHS[2])]
+        x, z = map(torch.tensor, arrays)
+        outputs = *ours.encoder(x), ours.decoder(z)
+        compute = MODES[mode](
+            lambda x, z, model=theirs: (
+                *model.encoder(x),
+                model.decoder(z),
+                tf_networks.loss_and_gradients(model, x, z),
+            )
+        )
+        *tf_outputs, (tf_terms, tf_gradients) = compute(*map(tf.constant, arrays))
+        for name, a, b in zip(("Encoder mean", "Encoder log variance", "Decoder"), outputs, tf_outputs, strict=True):
+            parity.check(name, "output", a.detach(), b, activation, mode)
+        terms, gradients = torch_networks.loss_and_gradients(ours, x, z)
+        parity.check("loss_and_gradients terms", "loss", terms.total, tf_terms.total, activation, mode)
+        assert list(gradients) == list(tf_gradients) == sorted(values)
+        for name, gradient in gradients.items():
+            a, b = torch_networks.canonical(name, gradient), tf_networks.canonical(name, tf_gradients[name])
+            owner = name.partition(".")[0].capitalize()
+            parity.check(f"{owner} gradient", "gradient", a, b, f"{activation} {name}", mode)
 
 
 def test_the_dense_layer_is_the_affine_map(parity: Parity, dtype: str, mode: str) -> None:

@@ -65,14 +65,14 @@ def test_outputs_and_every_gradient_tensor_agree(
     step = MODES[mode](lambda *t: tf_vae.loss_and_gradients(b, *t))
     tf_bound, tf_gradients = step(tf.constant(x), tf.constant(noise))
     for name, ours, theirs in zip(bound._fields, bound, tf_bound, strict=True):
-        parity.check("loss_and_gradients ELBO and its parts", "loss", ours, theirs, f"{case} {activation} {name}", mode)
+        parity.check("VAE.elbo and its parts", "loss", ours, theirs, f"{case} {activation} {name}", mode)
     ours, theirs = canonical(torch_networks, gradients), canonical(tf_networks, tf_gradients)
     assert list(ours) == list(theirs) == list(torch_networks.named_parameters(a))
     for name in ours:
         assert np.any(ours[name] != 0), f"{name} has no gradient"
         part = name.partition(".")[0]
         label = f"{case} {activation} {name}"
-        parity.check(f"loss_and_gradients gradients of the {part}", "gradient", ours[name], theirs[name], label, mode)
+        parity.check(f"gradients of the {part}", "gradient", ours[name], theirs[name], label, mode)
 
 
 @pytest.mark.parametrize("module", [torch_vae, tf_vae], ids=["torch", "tf2"])
@@ -209,7 +209,7 @@ def test_parameters_that_do_not_fit_are_refused(module: ModuleType) -> None:
         ({"activation": "sine"}, "activation='sine' must be one of tanh, relu"),
         ({"likelihood": "poisson"}, "likelihood='poisson' must be one of bernoulli, gaussian"),
         ({"dtype": "float16"}, "dtype='float16' must be one of float32, float64"),
-        ({"variance": 0.1}, "variance=0.1: only a gaussian likelihood has one"),
+        ({"variance": 0.1}, "variance=0.1 needs likelihood='gaussian'; leave it out"),
         ({"likelihood": "gaussian", "variance": 0.0}, "variance=0.0 must be a positive number"),
     ],
 )

@@ -131,7 +131,7 @@ REASONS = {
     "backend.device backend.fused distributed.Workers distributed.join",
     "a decorator of the estimators; in test_precision.py": "backend.outside_autocast",
     "a script: bad flags and files are in test_scripts.py and test_files.py": "train_gmm.train train_gmm.main "
-    "train_vae.train train_vae.main",
+    "train_vae.train train_vae.main network_run.build network_run.NetworkRun",
 }
 
 

@@ -24,7 +24,7 @@ from common.data import datasets
 from common.mixtures.input import COVARIANCE_TYPES
 from common.mixtures.start import initial_responsibilities
 from common.runs import checkpoint
-from common.runs.network import vae_state
+from common.runs.network import checkpoint_arrays
 from common.runs.rounding import round_mixture
 from parity_tests.conftest import Parity
 from parity_tests.support import oracle as numpy_oracle
@@ -49,7 +49,7 @@ def checkpoint_of(state: Arrays) -> Arrays:
     moments = [
         {n: state[prefix + n] for n in names} for prefix in ("optimizer.first_moment.", "optimizer.second_moment.")
     ]
-    return vae_state("reproducible", {n: state[n] for n in names}, moments)
+    return checkpoint_arrays("reproducible", {n: state[n] for n in names}, moments)
 
 
 def same_bytes(a: np.ndarray, b: np.ndarray) -> bool:

@@ -14,7 +14,6 @@ from common.data import datasets, readers
 from common.data import files as data_files
 from common.parity import difference, ulp_distance, ulp_histogram
 from common.runs import checkpoint
-from common.runs import network as vae_training
 from common.runs.rounding import round_mixture
 from parity_tests.conftest import Parity, idx
 
@@ -318,15 +317,3 @@ def test_the_report_is_json() -> None:
         *("max_abs", "nmax", "l2", "max_ulp", "bit_equal", "ulp_histogram", "noise_floor_ratio"),
         *("tolerance", "headroom", "passed"),
     ]
-
-
-def test_a_bound_in_pieces_is_the_bound_of_the_whole() -> None:
-    terms = draws.normals(0, "sample", (1201, 3))
-    pieces = vae_training.chunks(len(terms))
-    assert sum(rows.stop - rows.start for rows in pieces) == len(terms)
-    assert max(rows.stop - rows.start for rows in pieces) == vae_training.ROWS_AT_ONCE
-    averaged = vae_training.mean_bound(lambda rows: tuple(terms[rows].mean(axis=0)), len(terms))
-    np.testing.assert_allclose(averaged, terms.mean(axis=0), rtol=1e-12)
-    assert vae_training.mean_bound(lambda rows: tuple(terms[:300][rows].mean(axis=0)), 300) == tuple(
-        terms[:300].mean(axis=0)
-    )

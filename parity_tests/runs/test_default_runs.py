@@ -14,9 +14,10 @@ import tf2_impl.train_vae
 from common import draws
 from common.data import datasets
 from common.figures import runs as figures
-from common.networks.training import gaussian_start, variance_left
-from common.runs import network as vae_training
+from common.networks.start import gaussian_start, variance_left
+from common.runs.network import ROWS_AT_ONCE, held_out_pieces, last_step, mean_terms
 from common.runs.options import VAEOptions
+from pytorch_impl.elbo import Bound
 
 MAIN = {"torch": pytorch_impl.train_vae.main, "tf2": tf2_impl.train_vae.main}
 both = pytest.mark.parametrize("framework", MAIN)
@@ -144,6 +145,19 @@ def test_rows_in_order_of_their_class_are_all_looked_at() -> None:
 @pytest.mark.parametrize(("n", "updates"), [(1497, 84 * 12), (5000, 25 * 40), (60_000, 20 * 469), (2, 1000)])
 def test_a_run_is_long_enough_for_few_images(n: int, updates: int) -> None:
     """20 epochs, or as many as 1,000 updates take; told a number, that."""
-    assert vae_training.last_step(VAEOptions(out="run").check(), n) == updates
-    assert vae_training.last_step(VAEOptions(out="run", epochs=3).check(), n) == 3 * draws.batches_per_epoch(n, 128)
-    assert vae_training.last_step(VAEOptions(out="run", epochs=3, steps=7).check(), n) == 7
+    assert last_step(VAEOptions(out="run").check(), n) == updates
+    assert last_step(VAEOptions(out="run", epochs=3).check(), n) == 3 * draws.batches_per_epoch(n, 128)
+    assert last_step(VAEOptions(out="run", epochs=3, steps=7).check(), n) == 7
+
+
+def test_a_bound_in_pieces_is_the_bound_of_the_whole() -> None:
+    """Whatever the pieces, the noise of an image is its own."""
+    x = draws.normals(0, "sample", (1201, 3))
+    pieces = list(held_out_pieces(5, x, 2))
+    assert [len(images) for images, _ in pieces] == [ROWS_AT_ONCE, ROWS_AT_ONCE, 201]
+    np.testing.assert_array_equal(
+        np.concatenate([noise for _, noise in pieces]), draws.normals(5, "held-out", (1201, 2))
+    )
+    terms = mean_terms([(len(images), Bound(*images.mean(axis=0))) for images, _ in pieces])
+    np.testing.assert_allclose(list(terms.values()), x.mean(axis=0), rtol=1e-12)
+    assert list(terms) == ["elbo", "reconstruction", "kl"]

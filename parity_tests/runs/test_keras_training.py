@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf2_impl.networks as networks
 from common import draws
 from common.data import datasets
-from common.networks.training import gaussian_start
+from common.networks.start import gaussian_start
 from tf2_impl.autoencoder import Autoencoder
 from tf2_impl.vae import VAE, loss_and_gradients
 
@@ -153,7 +153,7 @@ def test_a_fit_uses_the_code(variance: str | None) -> None:
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (255 * TRAIN, r"x has values from 0 to 255: likelihood='bernoulli' is of pixels in \[0, 1\]"),
+        (255 * TRAIN, r"x has values from 0 to 255: likelihood='bernoulli' needs pixels in \[0, 1\]"),
         (-TRAIN, r"x has values from -1 to -?0: likelihood='bernoulli'"),
         (tf.constant(16 * TRAIN), "x has values from 0 to 16"),
         (TRAIN.reshape(-1, 8, 8), r"x has shape \(1497, 8, 8\): flat images \(N, 64\) are needed"),

@@ -1,0 +1,102 @@
+"""A network between two updates of `train_vae`: its model and its optimizer, seen as arrays and numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import Tensor
+
+from common.runs.folder import RunFolder
+from common.runs.network import checkpoint_arrays, held_out_pieces, mean_terms, starting_point
+from tf2_impl.autoencoder import Autoencoder
+from tf2_impl.backend import fused
+from tf2_impl.networks import (
+    canonical,
+    export_parameters,
+    import_parameters,
+    loss_and_gradients,
+    named_parameters,
+    native,
+)
+from tf2_impl.optimizer import Adam
+from tf2_impl.vae import VAE, importance_weighted_log_likelihood
+
+
+def build(architecture: Mapping[str, Any], dtype: str) -> VAE | Autoencoder:
+    """The model of an architecture, as a checkpoint names it."""
+    arguments = dict(architecture, dtype=dtype)
+    if architecture["model"] != "autoencoder":
+        return VAE(**arguments)
+    del arguments["model"], arguments["likelihood"]
+    return Autoencoder(**arguments)
+
+
+class NetworkRun:
+    """The network of a run, at its start or at the checkpoint that the run goes on from.
+
+    It computes on the current device. Images x are (N, D), codes z (N, L), as arrays.
+    """
+
+    def __init__(self, run: RunFolder, training_images: np.ndarray) -> None:
+        options = run.options
+        self.options, self.workers = options, run.workers
+        self.model = build(run.architecture, options.dtype)
+        self.noise_dim = self.model.noise_dim
+        self.images = self.tensor(training_images)
+        parameters = named_parameters(self.model)
+        self.optimizer = Adam(parameters, options.learning_rate, reproducible=options.precision == "reproducible")
+        shapes = {name: value.shape for name, value in export_parameters(self.model).items()}
+        values, moments, step = starting_point(run, self.model.terms._fields[1:], shapes, training_images)
+        import_parameters(self.model, values)
+        layouts = ({name: native(name, moment[name], p) for name, p in parameters.items()} for moment in moments)
+        self.optimizer.resume(step, *layouts)
+        self.loss_and_gradients = fused(loss_and_gradients) if options.compile else loss_and_gradients
+        # one graph of the whole step; XLA fuses it, which moves roundings, so not where they have to stay the same
+        by_xla = options.precision != "reproducible" and self.workers.size == 1
+        self.training_step = tf.function(self.training_step, autograph=False, jit_compile=by_xla)
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """An array as a tensor in the run's precision."""
+        return tf.constant(array.astype(self.options.dtype))
+
+    def update(self, rows: np.ndarray, noise: np.ndarray, part: float) -> tuple[float, dict[str, float]]:
+        """Take a step of Adam up the objective of some training images; returns the loss and the objective's parts.
+
+        Several workers compute a `part` of the minibatch each, and take the same step.
+        """
+        x = tf.gather(self.images, rows)  # (N, D)
+        corrections = self.optimizer.count_step()
+        terms = self.workers.run(self.training_step, x, self.tensor(noise), tf.constant(part, x.dtype), corrections)
+        return -float(terms[0]), {name: float(getattr(terms, name)) for name in terms._fields[1:]}
+
+    def training_step(self, x: Tensor, noise: Tensor, part: Tensor, corrections: tuple[Tensor, Tensor]) -> tuple:
+        """Gradient, average over the workers, Adam; returns the terms of the objective."""
+        terms, gradients = self.loss_and_gradients(self.model, x, noise)
+        averages = self.workers.average([*terms, *gradients.values()], part)
+        self.optimizer.apply(dict(zip(gradients, averages[len(terms) :], strict=True)), corrections)
+        return type(terms)(*averages[: len(terms)])
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The arrays of a checkpoint: parameters and moments, in the canonical layout."""
+        moments = self.optimizer.first_moment, self.optimizer.second_moment
+        layouts = [{name: canonical(name, value) for name, value in moment.items()} for moment in moments]
+        return checkpoint_arrays(self.options.precision, export_parameters(self.model), layouts)
+
+    def held_out_terms(self, x: np.ndarray) -> dict[str, float]:
+        """The objective of held-out images and its parts, by name, with the same noise at every call."""
+        objective = self.model.held_out_objective(self.images)
+        batches = held_out_pieces(self.options.seed, x, self.noise_dim)
+        return mean_terms([(len(piece), objective(self.tensor(piece), self.tensor(noise))) for piece, noise in batches])
+
+    def log_evidence(self, x: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        r"""An estimate of $\log p(x)$ for each image, (N,), from noise (S, N, L)."""
+        return importance_weighted_log_likelihood(self.model, self.tensor(x), self.tensor(noise)).numpy()
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        """The codes of images, or their means."""
+        return self.model.encode(self.tensor(x)).numpy()
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """The expected pixels of codes."""
+        return self.model.decode(self.tensor(z)).numpy()
