@@ -11,6 +11,7 @@ import numpy as np
 from common import draws
 from common.data import datasets
 from common.data.datasets import Dataset
+from common.data.messages import InputError
 from common.data.passes import pieces, share
 from common.mixtures.input import check_finite
 from common.networks.input import DEFAULT_CHANNELS
@@ -28,7 +29,7 @@ MOMENTS = ("optimizer.first_moment.", "optimizer.second_moment.")
 def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, Any]]:
     """Training and held-out images as the likelihood needs them, and the architecture that fits them.
 
-    Raises ValueError, in one line, if the data are not images, or if a conv model does not know their shape.
+    Raises InputError if the data are not images, or if a conv model does not know their shape.
     """
     data = datasets.load(options.data, options.data_dir, options.label_column, options.pixel_max, options.columns)
     check_pixels(options, data)
@@ -44,20 +45,20 @@ def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, 
 
 
 def check_pixels(options: VAEOptions, data: Dataset) -> None:
-    """ValueError unless there are two images or more, with pixels in [0, 1] and a shape where the model needs one."""
+    """InputError unless there are two images or more, with pixels in [0, 1] and a shape where the model needs one."""
     for part in (data, data.held_out):
-        if part is not None:
-            check_finite(f"--data {options.data}", part.x)
-            if part.x.min() < 0 or part.x.max() > 1:
-                raise ValueError(
-                    f"--data {options.data}: values from {part.x.min():g} to {part.x.max():g}; scale pixels to [0, 1], "
-                    "or name the value of a white one by --pixel-max, and a column that holds none by --label-column"
-                )
+        if part is None:
+            continue
+        check_finite("data", part.x)
+        low, high = part.x.min(), part.x.max()
+        if low < 0 or high > 1:
+            remedy = "or give the value of a white one by {pixel_max}, and a column of labels by {label_column}"
+            raise InputError("data", f"has values from {low:g} to {high:g}; scale pixels to [0, 1], {remedy}")
     if options.model == "conv" and data.image_shape is None:
-        what = f"rows of {data.x.shape[1]} numbers, which are not square images"
-        raise ValueError(f"--model conv: --data {options.data} has {what}; use --model dense")
+        problem = f"needs square images, and the data have {data.x.shape[1]} numbers a row; use {{model=dense}}"
+        raise InputError("model", problem, options.model)
     if len(data.x) < 2:
-        raise ValueError(f"--data {options.data}: {len(data.x)} row is too few to train and to hold out; give more")
+        raise InputError("data", f"has {len(data.x)} row, too few to train and to hold out; give more")
 
 
 def starting_point(
@@ -135,15 +136,13 @@ def last_step(options: VAEOptions, n: int) -> int:
 
 
 def check_loss(options: VAEOptions, step: int, loss: float, squared_error: float | None = None) -> None:
-    """ValueError if training has diverged, or fits so well that the most likely variance is zero."""
+    """InputError if training has diverged, or fits so well that the most likely variance is zero."""
     if squared_error == 0 and options.variance is None:
-        raise ValueError(
-            f"--data {options.data}: reconstructed without error at update {step}, where the most likely variance "
-            "is zero and the likelihood infinite; give a --variance"
-        )
+        problem = f"is reconstructed without error at update {step}, where the most likely variance is zero"
+        raise InputError("data", f"{problem} and the likelihood infinite; give a {{variance}}")
     if not math.isfinite(loss):
-        rate = options.learning_rate
-        raise ValueError(f"--learning-rate {rate:g}: the loss became {loss} at update {step}; lower the rate")
+        problem = f"the loss became {loss} at update {step}; lower the rate"
+        raise InputError("learning_rate", problem, options.learning_rate)
 
 
 def unused_code(options: VAEOptions, kl: float) -> dict[str, str]:
