@@ -4,25 +4,23 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import tensorflow as tf
-import torch
 from scipy import integrate, special, stats
 
-import pytorch_impl.conjugate as torch_conjugate
-import tf2_impl.conjugate as tf_conjugate
 from common import draws
 from common.mixtures.input import COVARIANCE_TYPES
-from parity_tests.conftest import MODES, Parity
+from parity_tests.conftest import Parity
+from parity_tests.support.frameworks import both, check_function, pair, tensor
+from parity_tests.support.problems import as_full, of_kind
 
-both = pytest.mark.parametrize("module", [torch_conjugate, tf_conjugate], ids=["torch", "tf2"])
+both_pages = both("conjugate")
 D, K = 3, 4
 NU = np.array([2.5, 4.0, 30.0, 300.0])
 
 
 def call(module: ModuleType, name: str, *arguments: object) -> np.ndarray:
     """A function of either framework on NumPy arrays."""
-    tensor = torch.tensor if module is torch_conjugate else tf.constant
-    return np.asarray(getattr(module, name)(*(tensor(a) if isinstance(a, np.ndarray) else a for a in arguments)))
+    tensors = (tensor(module, a) if isinstance(a, np.ndarray) else a for a in arguments)
+    return np.asarray(getattr(module, name)(*tensors))
 
 
 def matrices(seed: int, k: int = K, d: int = D) -> np.ndarray:
@@ -54,33 +52,29 @@ ARGUMENTS = {
 def test_values_agree(parity: Parity, name: str, dtype: str, mode: str) -> None:
     kind, cases = ARGUMENTS[name]
     for index, arguments in enumerate(cases):
-        arrays = [a.astype(dtype) if isinstance(a, np.ndarray) else a for a in arguments]
-        ours = call(torch_conjugate, name, *arrays)
-        tensors = [tf.constant(a) for a in arrays if isinstance(a, np.ndarray)]
-        numbers = [a for a in arrays if not isinstance(a, np.ndarray)]
-        theirs = MODES[mode](lambda *t, more=numbers: getattr(tf_conjugate, name)(*t, *more))(*tensors)
-        parity.check(name, kind, ours, theirs, str(index), mode)
+        arrays = {str(i): a.astype(dtype) for i, a in enumerate(arguments) if isinstance(a, np.ndarray)}
+        rest = arguments[len(arrays) :]
+        check_function(parity, "conjugate", name, arrays, (kind, None), mode, label=str(index),
+                       function=lambda m, *t, rest=rest: getattr(m, name)(*t, *rest))  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_student_agrees_and_is_scipys(parity: Parity, kind: str, dtype: str, mode: str) -> None:
     x, means, full = draws.normals(3, "sample", (50, D)), draws.normals(4, "sample", (K, D)), matrices(2)
-    variances = np.diagonal(full, axis1=1, axis2=2)
-    shapes = {"full": full, "tied": full[0], "diag": variances, "spherical": variances[:, 0]}[kind]
-    arrays = [a.astype(dtype) for a in (x, means, shapes, NU)]
-    ours = call(torch_conjugate, "student_log_densities", *arrays, kind)
-    theirs = MODES[mode](lambda *t: tf_conjugate.student_log_densities(*t, kind))(*map(tf.constant, arrays))
-    parity.check("student_log_densities", "student", ours, theirs, kind, mode)
+    shapes = of_kind(kind, full)
+    arrays = {name: a.astype(dtype) for name, a in dict(x=x, means=means, shapes=shapes, eta=NU).items()}
+    check_function(parity, "conjugate", "student_log_densities", arrays, ("student", None), mode, label=kind,
+                   function=lambda m, *t: m.student_log_densities(*t, kind))  # fmt: skip
+    ours = call(pair("conjugate")[0], "student_log_densities", *arrays.values(), kind)
     for k in range(K):
         if kind == "diag":
             expected = stats.t(NU[k], means[k], np.sqrt(shapes[k])).logpdf(x).sum(axis=1)
         else:
-            shape = {"full": full[k], "tied": full[0], "spherical": variances[k, 0] * np.eye(D)}[kind]
-            expected = stats.multivariate_t(means[k], shape, NU[k]).logpdf(x)
+            expected = stats.multivariate_t(means[k], as_full(shapes, kind, K, D)[k], NU[k]).logpdf(x)
         np.testing.assert_allclose(ours[:, k], expected, rtol=1e-11 if dtype == "float64" else 2e-4)
 
 
-@both
+@both_pages
 def test_dirichlet_is_scipys(module: ModuleType) -> None:
     """The entropy, and the divergence between two, from SciPy's and from numerical integration."""
     a, b = concentrations(1), concentrations(1) + 0.7
@@ -96,7 +90,7 @@ def test_dirichlet_is_scipys(module: ModuleType) -> None:
     )
 
 
-@both
+@both_pages
 def test_the_stick_is_broken_as_it_is_in_a_simulation(module: ModuleType) -> None:
     sticks, n = np.array([[3.0, 2.0, 6.0, 1.5], [9.0, 4.0, 5.0, 2.5]]), 200_000
     v = special.betaincinv(*sticks[:, None, :], draws.uniforms(0, "sample", (n, 4)))
@@ -109,7 +103,7 @@ def test_the_stick_is_broken_as_it_is_in_a_simulation(module: ModuleType) -> Non
     np.testing.assert_allclose(weights, pi.mean(axis=0) / pi.mean(axis=0).sum(), atol=2e-3)
 
 
-@both
+@both_pages
 @pytest.mark.parametrize("d", [1, 3])
 def test_wishart_is_scipys(module: ModuleType, d: int) -> None:
     """The normaliser from a density value, the entropy, and the cross terms from draws of SciPy's."""

@@ -1,18 +1,18 @@
 """Every term of the ELBO: the frameworks agree, and both agree with SciPy, quadrature and central differences."""
 
+from types import ModuleType
+
 import numpy as np
 import pytest
-import tensorflow as tf
-import torch
 from scipy import integrate, stats
 
-import pytorch_impl.elbo as torch_elbo
-import tf2_impl.elbo as tf_elbo
 from common import draws
 from common.parity import importance_standard_error
-from parity_tests.conftest import MODES, Parity
+from parity_tests.conftest import Parity
+from parity_tests.support.frameworks import both, check_function, differentiate, tensor, tensors
 
 N, D, L = 64, 30, 7
+both_pages = both("elbo")
 
 
 def numbers(seed: int) -> dict[str, np.ndarray]:
@@ -46,28 +46,15 @@ FUNCTIONS = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize(("mode", "seed"), [("eager", 0), ("function", 1), ("xla", 0)])
 def test_values_and_gradients_agree(parity: Parity, name: str, dtype: str, mode: str, seed: int) -> None:
-    arrays = [numbers(seed)[argument].astype(dtype) for argument in FUNCTIONS[name]]
-    inputs = [torch.tensor(a, requires_grad=True) for a in arrays]
-    value = getattr(torch_elbo, name)(*inputs)
-    gradients = torch.autograd.grad(value.sum(), inputs)
-
-    def with_gradient(*arguments: tf.Tensor) -> tuple:
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            value = getattr(tf_elbo, name)(*arguments)
-        return value, tape.gradient(value, arguments)
-
-    tf_value, tf_gradients = MODES[mode](with_gradient)(*map(tf.constant, arrays))
-    parity.check(name, "loss", value, tf_value, mode=mode)
-    for argument, ours, theirs in zip(FUNCTIONS[name], gradients, tf_gradients, strict=True):
-        kind = "share of weights" if argument == "log_weights" else "gradient"
-        parity.check(f"{name} gradient", kind, ours, theirs, argument, mode)
+    arguments = {argument: numbers(seed)[argument].astype(dtype) for argument in FUNCTIONS[name]}
+    kinds = "loss", "share of weights" if name == "importance_weighted_bound" else "gradient"
+    check_function(parity, "elbo", name, arguments, kinds, mode)
 
 
-@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
-def test_against_scipy(module) -> None:
-    a, tensor = numbers(2), torch.tensor if module is torch_elbo else tf.constant
-    t = {name: tensor(value) for name, value in a.items()}
+@both_pages
+def test_against_scipy(module: ModuleType) -> None:
+    a = numbers(2)
+    t = dict(zip(a, tensors(module, *a.values()), strict=True))
     gaussian = stats.norm.logpdf(a["target"], a["output"], np.exp(-0.35)).sum(axis=1)
     np.testing.assert_allclose(module.gaussian_log_likelihood(t["target"], t["output"], t["scalar"]), gaussian, 1e-13)
     log_one, log_zero = stats.logistic.logcdf(a["output"]), stats.logistic.logsf(a["output"])
@@ -82,22 +69,21 @@ def test_against_scipy(module) -> None:
     )
 
 
-@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
-def test_kl_is_the_integral(module) -> None:
-    tensor = torch.tensor if module is torch_elbo else tf.constant
+@both_pages
+def test_kl_is_the_integral(module: ModuleType) -> None:
     for mean_q, log_var_q, mean_p, log_var_p in [(0.3, -1.0, 0.0, 0.0), (-2.0, 0.7, 1.0, -0.5), (0.0, 1e-4, 0.0, 0.0)]:
         q, p = stats.norm(mean_q, np.exp(log_var_q / 2)), stats.norm(mean_p, np.exp(log_var_p / 2))
         low, high = q.ppf(1e-16), q.isf(1e-16)
         integral, _ = integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), low, high, epsabs=1e-13)  # noqa: B023
-        arguments = [tensor(np.array([[value]])) for value in (mean_q, log_var_q, mean_p, log_var_p)]
+        arguments = tensors(module, [[mean_q]], [[log_var_q]], [[mean_p]], [[log_var_p]])
         assert float(module.gaussian_kl(*arguments)[0]) == pytest.approx(integral, rel=1e-9, abs=1e-12)
         if (mean_p, log_var_p) == (0.0, 0.0):
             value = float(module.gaussian_kl_to_standard_normal(*arguments[:2])[0])
             assert value == pytest.approx(integral, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
-def test_kl_near_the_prior_keeps_its_digits(module) -> None:
+@both_pages
+def test_kl_near_the_prior_keeps_its_digits(module: ModuleType) -> None:
     """1/2 (e^s - 1 - s) = s²/4 + s³/12 + s⁴/48 + ...: expm1(s) - s keeps s / eps of the digits, exp(s) - 1 - s none."""
     for dtype, exponents in (("float64", range(-24, -14)), ("float32", range(-10, -5))):
         for exponent in exponents:
@@ -105,7 +91,7 @@ def test_kl_near_the_prior_keeps_its_digits(module) -> None:
                 s = sign * 1.25 * 2.0**exponent  # with a p of log variance 1/2, s is still exact
                 expected = s**2 / 4 + s**3 / 12 + s**4 / 48 + s**5 / 240
                 values = (np.full((1, 1), value, dtype) for value in (0.0, s, 0.5 + s, 0.5))
-                zero, s_alone, s_of_q, s_of_p = map(torch.tensor if module is torch_elbo else tf.constant, values)
+                zero, s_alone, s_of_q, s_of_p = tensors(module, *values)
                 allowed = 4 * float(np.finfo(dtype).eps) / abs(s)
                 for value in (
                     module.gaussian_kl_to_standard_normal(zero, s_alone),
@@ -114,16 +100,15 @@ def test_kl_near_the_prior_keeps_its_digits(module) -> None:
                     assert float(value[0]) == pytest.approx(expected, rel=allowed, abs=0), (dtype, s)
 
 
-@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
-def test_elbo_plus_kl_to_the_posterior_is_the_evidence(module) -> None:
+@both_pages
+def test_elbo_plus_kl_to_the_posterior_is_the_evidence(module: ModuleType) -> None:
     """A linear Gaussian model in one latent dimension: log p(x) = ELBO + KL(q || p(z|x)), all by quadrature."""
-    tensor = torch.tensor if module is torch_elbo else tf.constant
     slope, offset, log_var, x = np.array([1.3, -0.4, 0.8]), np.array([0.1, 0.2, -0.3]), -0.5, np.array([0.9, 0.4, -1.1])
     mean_q, log_var_q = 0.2, -0.3
 
     def log_likelihood(z: np.ndarray) -> np.ndarray:
         args = np.broadcast_to(x, (len(z), 3)), z[:, None] * slope + offset, np.array(log_var)
-        return np.asarray(module.gaussian_log_likelihood(*map(tensor, args)))
+        return np.asarray(module.gaussian_log_likelihood(*tensors(module, *args)))
 
     z = np.linspace(-12, 12, 200_001)
     joint = log_likelihood(z) + stats.norm.logpdf(z)
@@ -132,34 +117,25 @@ def test_elbo_plus_kl_to_the_posterior_is_the_evidence(module) -> None:
     q = stats.norm.pdf(z, mean_q, np.exp(log_var_q / 2))
     log_q = stats.norm.logpdf(z, mean_q, np.exp(log_var_q / 2))
     to_posterior = integrate.simpson(q * (log_q - (joint - evidence)), x=z)
-    kl = module.gaussian_kl_to_standard_normal(*(tensor(np.array([[v]])) for v in (mean_q, log_var_q)))
-    reconstruction = tensor(np.array([integrate.simpson(q * log_likelihood(z), x=z)]))
+    kl = module.gaussian_kl_to_standard_normal(*tensors(module, [[mean_q]], [[log_var_q]]))
+    reconstruction = tensor(module, [integrate.simpson(q * log_likelihood(z), x=z)])
     bound = module.evidence_lower_bound(reconstruction, kl)
     assert evidence == pytest.approx(exact, abs=1e-12)
     assert float(bound.elbo) + to_posterior == pytest.approx(exact, abs=1e-10)
     assert float(bound.elbo) == pytest.approx(float(bound.reconstruction) - float(bound.kl), abs=1e-14)
 
 
-@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
-def test_gradient_at_undecided_logits(module) -> None:
+@both_pages
+def test_gradient_at_undecided_logits(module: ModuleType) -> None:
     """At logit 0 both frameworks must give x - 1/2, the derivative, not a one-sided one."""
     x, logits = np.array([[0.0, 1.0]]), np.zeros((1, 2))
-    if module is torch_elbo:
-        a = torch.tensor(logits, requires_grad=True)
-        (gradient,) = torch.autograd.grad(module.bernoulli_log_likelihood(torch.tensor(x), a).sum(), a)
-    else:
-        a = tf.constant(logits)
-        with tf.GradientTape() as tape:
-            tape.watch(a)
-            value = module.bernoulli_log_likelihood(tf.constant(x), a)
-        gradient = tape.gradient(value, a)
+    _, (gradient,) = differentiate(module, module.bernoulli_log_likelihood, [x, logits], by=(1,))
     np.testing.assert_array_equal(gradient, x - 0.5)
 
 
-@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
-def test_importance_weighting_finds_a_known_evidence(module) -> None:
+@both_pages
+def test_importance_weighting_finds_a_known_evidence(module: ModuleType) -> None:
     """A linear Gaussian model, whose log p(x) is known: the estimate reaches it within its own standard error."""
-    tensor = torch.tensor if module is torch_elbo else tf.constant
     d, latent, points, log_var_x = 5, 2, 20, -0.8
     loadings, offset = draws.normals(0, "sample", (d, latent), 11), draws.normals(0, "sample", (d,), 12)
     covariance = loadings @ loadings.T + np.exp(log_var_x) * np.eye(d)
@@ -174,23 +150,23 @@ def test_importance_weighting_finds_a_known_evidence(module) -> None:
         z = mean + np.exp(log_var / 2) * draws.normals(1, "noise", (s * points, latent), s).reshape(s, points, latent)
         log_likelihood = stats.norm.logpdf(x, z @ loadings.T + offset, np.exp(log_var_x / 2)).sum(axis=-1)
         arguments = log_likelihood, z, np.broadcast_to(mean, z.shape), np.broadcast_to(log_var, z.shape)
-        log_weights = np.asarray(module.log_importance_weights(*map(tensor, arguments)))
-        bounds.append(np.asarray(module.importance_weighted_bound(tensor(log_weights))))
+        log_weights = np.asarray(module.log_importance_weights(*tensors(module, *arguments)))
+        bounds.append(np.asarray(module.importance_weighted_bound(tensor(module, log_weights))))
     error = importance_standard_error(log_weights)
     assert error.max() < 0.05
     assert np.all(np.abs(bounds[-1] - exact) < 5 * error)
     assert bounds[0].mean() < bounds[1].mean() < exact.mean() + 0.02
 
 
-@pytest.mark.parametrize("module", [torch_elbo, tf_elbo])
-def test_only_the_last_axis_is_summed(module) -> None:
+@both_pages
+def test_only_the_last_axis_is_summed(module: ModuleType) -> None:
     """Several draws at once, (S, N, ...), give what they give one by one: features are the last axis."""
-    a, tensor = numbers(3), torch.tensor if module is torch_elbo else tf.constant
+    a = numbers(3)
     for name, arguments in FUNCTIONS.items():
         if name == "importance_weighted_bound":
             continue
         several = [np.stack([a[argument], a[argument][::-1]]) for argument in arguments if argument != "scalar"]
-        scalar = [tensor(a["scalar"])] * ("scalar" in arguments)
+        scalar = [tensor(module, a["scalar"])] * ("scalar" in arguments)
         function = getattr(module, name)
-        one_by_one = [function(*(tensor(value[s]) for value in several), *scalar) for s in range(2)]
-        np.testing.assert_allclose(function(*map(tensor, several), *scalar), np.stack(one_by_one), rtol=1e-13)
+        one_by_one = [function(*tensors(module, *(value[s] for value in several)), *scalar) for s in range(2)]
+        np.testing.assert_allclose(function(*tensors(module, *several), *scalar), np.stack(one_by_one), rtol=1e-13)

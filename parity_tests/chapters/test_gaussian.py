@@ -1,7 +1,6 @@
 """One Gaussian: the frameworks agree, and both agree with SciPy, NumPy, published figures and the theory of maxima."""
 
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,14 +8,13 @@ import tensorflow as tf
 import torch
 from scipy import integrate, stats
 
-import pytorch_impl.gaussian as torch_gaussian
-import tf2_impl.gaussian as tf_gaussian
 from common import draws
 from common.data import datasets
-from parity_tests.conftest import MODES, Parity
+from parity_tests.conftest import Parity
+from parity_tests.support.frameworks import both, check_function, in_mode, is_torch, mixed, tensors
 
 N, D = 60, 4
-both = pytest.mark.parametrize("module", [torch_gaussian, tf_gaussian], ids=["torch", "tf2"])
+both_pages = both("gaussian")
 FUNCTIONS = {
     "univariate_log_density": (("numbers", "number", "variance"), "output"),
     "log_density": (("x", "mean", "covariance"), "output"),
@@ -43,38 +41,14 @@ def arguments(seed: int, dtype: str = "float64") -> dict[str, np.ndarray]:
     return {name: np.asarray(value, dtype=dtype) for name, value in values.items()}
 
 
-def tensors(module: ModuleType, *values: Any) -> list:
-    """Values as the module's own tensors."""
-    return [torch.tensor(v) if module is torch_gaussian else tf.constant(v) for v in map(np.asarray, values)]
-
-
-def parts(value: Any) -> tuple:
-    return value if isinstance(value, tuple) else (value,)
-
-
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_values_and_gradients_agree(parity: Parity, name: str, dtype: str, mode: str) -> None:
     names, kind = FUNCTIONS[name]
-    arrays = [arguments(0, dtype)[argument] for argument in names]
-    inputs = [torch.tensor(a, requires_grad=True) for a in arrays]
-    ours = parts(getattr(torch_gaussian, name)(*inputs))
-    gradients = torch.autograd.grad(sum(torch.square(v).sum() for v in ours), inputs)
-
-    def with_gradient(*arguments: tf.Tensor) -> tuple:
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            value = parts(getattr(tf_gaussian, name)(*arguments))
-            total = tf.add_n([tf.reduce_sum(tf.square(v)) for v in value])
-        return value, tape.gradient(total, arguments)
-
-    theirs, tf_gradients = MODES[mode](with_gradient)(*map(tf.constant, arrays))
-    for a, b, tensor in zip(ours, theirs, ("mean", "covariance") if len(ours) > 1 else ("",), strict=True):
-        parity.check(name, kind, a, b, tensor, mode)
-    for argument, a, b in zip(names, gradients, tf_gradients, strict=True):
-        parity.check(f"{name} gradient", "gradient through a solve", a, b, argument, mode)
+    values = {argument: arguments(0, dtype)[argument] for argument in names}
+    check_function(parity, "gaussian", name, values, (kind, "gradient through a solve"), mode, weigh=mixed)
 
 
-@both
+@both_pages
 @pytest.mark.parametrize("seed", range(3))
 def test_densities_are_scipys(module: ModuleType, seed: int) -> None:
     a = arguments(seed)
@@ -86,7 +60,7 @@ def test_densities_are_scipys(module: ModuleType, seed: int) -> None:
     np.testing.assert_allclose(ours, stats.norm(-0.4, 0.3).logpdf(a["numbers"]), rtol=1e-13)
 
 
-@both
+@both_pages
 def test_one_dimension_is_the_univariate_density(module: ModuleType) -> None:
     a = arguments(1)
     numbers, number, variance = tensors(module, a["numbers"], a["number"], a["variance"])
@@ -95,7 +69,7 @@ def test_one_dimension_is_the_univariate_density(module: ModuleType) -> None:
     np.testing.assert_allclose(module.log_density(column, mean, covariance), ours, rtol=1e-13)
 
 
-@both
+@both_pages
 def test_the_density_integrates_to_one(module: ModuleType) -> None:
     mean, covariance = np.array([0.5, -1.0]), np.array([[1.0, 0.6], [0.6, 0.8]])
     grid = np.linspace(-9, 9, 401)
@@ -104,7 +78,7 @@ def test_the_density_integrates_to_one(module: ModuleType) -> None:
     assert integrate.simpson(integrate.simpson(density, x=grid), x=grid) == pytest.approx(1, abs=1e-10)
 
 
-@both
+@both_pages
 @pytest.mark.parametrize("seed", range(3))
 def test_the_formula_is_the_automatic_gradient_and_the_central_difference(module: ModuleType, seed: int) -> None:
     a = arguments(seed)
@@ -130,7 +104,7 @@ def test_the_formula_is_the_automatic_gradient_and_the_central_difference(module
             assert of_covariance[i, j] == pytest.approx(slope, rel=1e-6, abs=1e-8 * np.abs(of_covariance).max())
 
 
-@both
+@both_pages
 def test_the_estimates_are_numpys_biased_ones(module: ModuleType) -> None:
     x = arguments(2)["x"]
     mean, covariance = module.maximum_likelihood(*tensors(module, x))
@@ -142,7 +116,7 @@ def test_the_estimates_are_numpys_biased_ones(module: ModuleType) -> None:
     np.testing.assert_allclose(far, covariance, rtol=1e-8)
 
 
-@both
+@both_pages
 def test_the_gradient_is_zero_at_the_estimates(module: ModuleType) -> None:
     for x in (arguments(3)["x"], datasets.load("old-faithful").x):
         (t,) = tensors(module, x)
@@ -163,7 +137,7 @@ def hessian_at_the_estimates(module: ModuleType, x: np.ndarray) -> np.ndarray:
     factor = np.linalg.cholesky(covariance)
     free = np.where(rows == columns, np.log(np.abs(factor[rows, columns])), factor[rows, columns])
     start = np.concatenate([mean, free])
-    if module is torch_gaussian:
+    if is_torch(module):
 
         def of_free(p: torch.Tensor) -> torch.Tensor:
             entries = torch.where(torch.tensor(rows == columns), torch.exp(p[d:]), p[d:])
@@ -183,7 +157,7 @@ def hessian_at_the_estimates(module: ModuleType, x: np.ndarray) -> np.ndarray:
     return outer.jacobian(gradient, p, experimental_use_pfor=False).numpy()
 
 
-@both
+@both_pages
 def test_the_estimates_are_a_maximum(module: ModuleType) -> None:
     """Negative definite second derivatives, whose block for the mean is -N Sigma^-1: the Fisher information."""
     for x in (arguments(4)["x"], datasets.load("old-faithful").x):
@@ -196,7 +170,7 @@ def test_the_estimates_are_a_maximum(module: ModuleType) -> None:
         np.testing.assert_allclose(hessian[:d, d:], 0, atol=1e-9 * np.abs(hessian).max())
 
 
-@both
+@both_pages
 def test_no_other_parameters_are_better(module: ModuleType) -> None:
     a = arguments(5)
     (x,) = tensors(module, a["x"])
@@ -204,27 +178,24 @@ def test_no_other_parameters_are_better(module: ModuleType) -> None:
     best = float(module.log_likelihood(x, mean, covariance))
     for seed in range(20):
         other = np.asarray(mean) + 0.1 * draws.normals(seed, "start", (D,))
-        factor = np.linalg.cholesky(np.asarray(covariance)) @ (
-            np.eye(D) + 0.1 * draws.normals(seed, "start", (D, D), 1)
-        )
+        stretch = np.eye(D) + 0.1 * draws.normals(seed, "start", (D, D), 1)
+        factor = np.linalg.cholesky(np.asarray(covariance)) @ stretch
         assert float(module.log_likelihood(x, *tensors(module, other, factor @ factor.T))) < best
     assert float(module.log_likelihood(x, mean, covariance * (N / (N - 1)))) < best  # the unbiased one
 
 
-@both
+@both_pages
 def test_old_faithful(module: ModuleType) -> None:
     (x,) = tensors(module, datasets.load("old-faithful").x)
     mean, covariance = module.maximum_likelihood(x)
     assert float(module.log_likelihood(x, mean, covariance)) == pytest.approx(-1289.796745, abs=1e-6)
 
 
-@both
+@both_pages
 @pytest.mark.parametrize("bad", [-np.eye(2), np.ones((2, 2)), np.full((2, 2), np.nan)], ids=["negative", "flat", "nan"])
 def test_a_covariance_that_is_none_gives_nan(module: ModuleType, mode: str, bad: np.ndarray) -> None:
     t = tensors(module, np.array([[0.0, 1.0], [2.0, 1.0], [1.0, -1.0]]), np.zeros(2), bad)
     for name in ("log_density", "log_likelihood", "mean_gradient", "covariance_gradient"):
-        function = getattr(module, name) if module is torch_gaussian else MODES[mode](getattr(module, name))
-        assert np.all(np.isnan(np.asarray(function(*t)))), name
+        assert np.all(np.isnan(np.asarray(in_mode(module, getattr(module, name), mode)(*t)))), name
     variances = tensors(module, np.zeros(3), 0.0, -1.0)
-    function = module.univariate_log_density
-    assert np.all(np.isnan(np.asarray((function if module is torch_gaussian else MODES[mode](function))(*variances))))
+    assert np.all(np.isnan(np.asarray(in_mode(module, module.univariate_log_density, mode)(*variances))))

@@ -1,27 +1,18 @@
 """Log factorials and their differences: the frameworks agree, and both keep their digits, as mpmath's sixty say."""
 
 import itertools
+from functools import partial
 
 import mpmath
 import numpy as np
 import pytest
-import tensorflow as tf
-import torch
 from scipy import stats
 
-import pytorch_impl.coin as torch_coin
-import pytorch_impl.coin_mixture as torch_coins
-import pytorch_impl.conjugate as torch_conjugate
-import pytorch_impl.log_factorials as torch_page
-import tf2_impl.coin as tf_coin
-import tf2_impl.coin_mixture as tf_coins
-import tf2_impl.conjugate as tf_conjugate
-import tf2_impl.log_factorials as tf_page
 from common.mixtures.beta_tails import beta_credible_interval, beta_log_upper_tail
-from parity_tests.conftest import MODES, Parity
+from parity_tests.conftest import Parity
+from parity_tests.support.frameworks import check_function, pair, tensors
 
 both = pytest.mark.parametrize("framework", [0, 1], ids=["torch", "tf2"])
-PAGES = {"page": (torch_page, tf_page), "coin": (torch_coin, tf_coin), "conjugate": (torch_conjugate, tf_conjugate)}
 COUNTS = np.array([0.0, 0.3, 1.0, 15.999, 16.0, 200.0, 1e6, 3e15])
 NEAR = np.array([0.2, 0.3, 1.3, 15.0, 16.0 + 1e-9, 191.0, 1e6 + 3, 3e15 + 1e8])
 ARGUMENTS = {
@@ -37,8 +28,8 @@ ARGUMENTS = {
 
 def numbers(framework: int, page: str, name: str, *values: float) -> float:
     """A function of either framework, of numbers in double precision."""
-    tensor = (lambda v: torch.tensor(v, dtype=torch.float64), lambda v: tf.constant(v, dtype=tf.float64))[framework]
-    return float(getattr(PAGES[page][framework], name)(*map(tensor, map(float, values))))
+    module = pair(page)[framework]
+    return float(getattr(module, name)(*tensors(module, *values)))
 
 
 def log_beta(a: float, b: float) -> mpmath.mpf:
@@ -53,45 +44,32 @@ def _many_digits() -> None:
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_values_and_gradients_agree(parity: Parity, name: str, dtype: str, mode: str) -> None:
-    arrays = [a.astype(dtype)[1:] for a in ARGUMENTS[name]]  # at a count of 0 the slope is infinite
-
-    def with_gradients(*arguments: tf.Tensor) -> tuple:
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            value = getattr(tf_page, name)(*arguments)
-        return value, *tape.gradient(value, arguments)
-
-    inputs = [torch.tensor(a, requires_grad=True) for a in arrays]
-    ours = getattr(torch_page, name)(*inputs)
-    if name == "digamma_correction":  # of which nothing takes the slope
-        parity.check(name, "log gamma", ours.detach(), MODES[mode](tf_page.digamma_correction)(*arrays), "value", mode)
-        return
-    ours = (ours, *torch.autograd.grad(ours.sum(), inputs))
-    theirs = MODES[mode](with_gradients)(*map(tf.constant, arrays))
-    for place, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-        parity.check(name, "log gamma", a.detach(), b, f"gradient {place}" if place else "value", mode)
+    arguments = {
+        str(i): a.astype(dtype)[1:] for i, a in enumerate(ARGUMENTS[name])
+    }  # at a count of 0 the slope is infinite
+    of_gradient = None if name == "digamma_correction" else "log gamma"  # of the former nothing takes the slope
+    check_function(parity, "log_factorials", name, arguments, ("log gamma", of_gradient), mode)
 
 
 @both
 def test_each_is_what_its_definition_says(framework: int) -> None:
+    page = partial(numbers, framework, "log_factorials")
     for x in (0.0, 1e-9, 0.5, 1.0, 7.3, 15.99, 16.0, 40.0, 1e5, 1e12, 1e20):
         m = mpmath.mpf(x)
         exact = mpmath.loggamma(m + 1) - (m * mpmath.log(m) if x else 0) + m
-        assert numbers(framework, "page", "stirling_correction", x) == pytest.approx(float(exact), rel=2e-14, abs=1e-14)
+        assert page("stirling_correction", x) == pytest.approx(float(exact), rel=2e-14, abs=1e-14)
         if x:
             exact = mpmath.digamma(m) - mpmath.log(m)
-            assert numbers(framework, "page", "digamma_correction", x) == pytest.approx(float(exact), rel=5e-14, abs=0)
+            assert page("digamma_correction", x) == pytest.approx(float(exact), rel=5e-14, abs=0)
     for x, d in itertools.product((1e-3, 2.0, 1e6, 1e15), (-0.5, -0.1001, -0.0999, -1e-7, 0.0, 1e-12, 1e-3, 0.11, 2.0)):
         mu = x + d * x
         exact = mpmath.mpf(x) * mpmath.log(mpmath.mpf(x) / mu) + mpmath.mpf(mu) - x
-        assert numbers(framework, "page", "deviance", x, mu) == pytest.approx(float(exact), rel=1e-12, abs=0)
-    assert numbers(framework, "page", "deviance", 0, 3) == 3
-    assert numbers(framework, "page", "deviance", 3, 0) == np.inf
+        assert page("deviance", x, mu) == pytest.approx(float(exact), rel=1e-12, abs=0)
+    assert page("deviance", 0, 3) == 3
+    assert page("deviance", 3, 0) == np.inf
     for x, more in itertools.product((1e-6, 0.5, 3.0, 1e4, 1e12, 1e20), (0.5, 1.0, 2.0, 30.0)):
         exact = mpmath.loggamma(mpmath.mpf(x) + more) - mpmath.loggamma(x)
-        assert numbers(framework, "page", "log_gamma_ratio", x, more) == pytest.approx(
-            float(exact), rel=1e-14, abs=1e-14
-        )
+        assert page("log_gamma_ratio", x, more) == pytest.approx(float(exact), rel=1e-14, abs=1e-14)
 
 
 SOME, ALL = (1e2, 1e10, 1e20), (0.5, 1.0, 2.7, 1e2, 1e3, 1e4, 1e6, 1e8, 1e10, 1e12, 1e15, 1e18, 1e20)
@@ -134,15 +112,14 @@ def test_the_coin_keeps_its_digits_in_the_long_run(framework: int) -> None:
 @both
 def test_coins_of_many_tosses_keep_their_digits(framework: int) -> None:
     """The binomial probability is SciPy's for few tosses, and of 50 digits for 1e15."""
-    module, tensor = ((torch_coins, torch.tensor), (tf_coins, tf.constant))[framework]
+    module = pair("coin_mixture")[framework]
     few, tosses, biases = np.array([0.0, 3.0, 10.0]), np.array([10.0, 10.0, 10.0]), np.array([0.0, 0.3, 1.0])
-    ours = np.asarray(module.component_log_probabilities(tensor(few), tensor(tosses), tensor(biases)))
+    ours = np.asarray(module.component_log_probabilities(*tensors(module, few, tosses, biases)))
     np.testing.assert_allclose(ours, stats.binom.logpmf(few[:, None], 10, biases), rtol=1e-13, atol=1e-14)
     heads, tails, theta = 3.0e14, 7.0e14, 0.3 + 1e-8
     exact = -log_beta(heads + 1, tails + 1) - mpmath.log(heads + tails + 1)
     exact += heads * mpmath.log(theta) + tails * mpmath.log1p(-mpmath.mpf(theta))
-    pair = tensor(np.array([heads])), tensor(np.array([heads + tails]))
-    ours = np.asarray(module.component_log_probabilities(*pair, tensor(np.array([theta]))))[0, 0]
+    ours = np.asarray(module.component_log_probabilities(*tensors(module, [heads], [heads + tails], [theta])))[0, 0]
     assert ours == pytest.approx(float(exact), abs=1e-7)  # a unit in theta's last place is worth as much
 
 
@@ -209,11 +186,11 @@ def test_intervals_of_large_counts_leave_equal_tails(a: float, b: float, level: 
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
 def test_a_student_is_gaussian_in_the_end(framework: int, kind: str) -> None:
     """Of 1 to 1e20 degrees of freedom: mpmath's own formula at each, and the Gaussian's log density at the last."""
-    module, tensor = ((torch_conjugate, torch.tensor), (tf_conjugate, tf.constant))[framework]
+    module = pair("conjugate")[framework]
     x, mean, variance = np.array([[0.7, -1.3]]), np.zeros((1, 2)), {"full": np.eye(2)[None], "diag": np.ones((1, 2))}
     shape = variance.get(kind, np.ones(1))
     for eta in (1.0, 31.9, 32.0, 1e3, 1e8, 1e12, 1e15, 1e20):
-        ours = np.asarray(module.student_log_densities(*map(tensor, (x, mean, shape, np.array([eta]))), kind))[0, 0]
+        ours = np.asarray(module.student_log_densities(*tensors(module, x, mean, shape, [eta]), kind))[0, 0]
         n, exact = mpmath.mpf(eta), mpmath.mpf(0)
         for part in x[0][:, None] if kind == "diag" else x:
             d, squares = len(part), mpmath.fsum(mpmath.mpf(v) ** 2 for v in part)
@@ -228,17 +205,17 @@ def test_a_student_is_gaussian_in_the_end(framework: int, kind: str) -> None:
 @both
 def test_beliefs_of_large_counts_keep_their_digits(framework: int) -> None:
     """The divergence of two Dirichlets from mpmath, and the gap of a Wishart, where log Gammas leave nothing."""
-    module, tensor = ((torch_conjugate, torch.tensor), (tf_conjugate, tf.constant))[framework]
+    module = pair("conjugate")[framework]
     for size in (1.0, 1e6, 1e12):
         q, p = np.array([2.0, 0.7, 5.0]) * size, np.array([2.1, 0.7, 4.9]) * size
         for of in (p, q + 3.0, q):
             total, exact = mpmath.fsum(q), mpmath.loggamma(mpmath.fsum(of)) - mpmath.fsum(map(mpmath.loggamma, of))
             of_each = [mpmath.digamma(a) - mpmath.digamma(total) for a in q]
             exact += mpmath.fsum((mpmath.mpf(b) - 1) * e for b, e in zip(of, of_each, strict=True))
-            ours = float(module.expected_log_dirichlet(tensor(q), tensor(of)))
+            ours = float(module.expected_log_dirichlet(*tensors(module, q, of)))
             assert ours == pytest.approx(float(exact), rel=1e-13), (size, of)
     for nu in (3.5, 31.0, 40.0, 1e6, 1e15):
         n = mpmath.mpf(nu)
         exact = mpmath.fsum(mpmath.digamma((n - i) / 2) for i in range(3)) - 3 * mpmath.log(n / 2)
-        ours = float(module.log_determinant_gap(tensor(np.array([nu])), 3)[0])
+        ours = float(module.log_determinant_gap(*tensors(module, [nu]), 3)[0])
         assert ours == pytest.approx(float(exact), rel=1e-13)

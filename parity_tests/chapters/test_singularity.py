@@ -1,65 +1,49 @@
 """Collapse: the likelihood of a mixture is unbounded, of one Gaussian it is not, and each remedy does what it says."""
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
-import torch
 from scipy import stats
 
-import pytorch_impl.singularity as torch_singularity
-import tf2_impl.singularity as tf_singularity
 from common.data import datasets
-from common.mixtures.priors import MixturePrior, default_prior
-from parity_tests.conftest import MODES, Parity
-from pytorch_impl.estimators import GaussianMixture as TorchMixture
-from tf2_impl.estimators import GaussianMixture as TFMixture
+from common.mixtures.priors import default_prior
+from parity_tests.conftest import Parity
+from parity_tests.support.frameworks import both, both_estimators, check_function, tensor, tensors
 
-both = pytest.mark.parametrize("module", [torch_singularity, tf_singularity], ids=["torch", "tf2"])
+both_pages = both("singularity")
 X = datasets.synthetic_mixture(60, 2, 2, 3.0, seed=5).x
 WIDTHS = np.geomspace(1e-12, 10, 40)
 CURVES = ("single_gaussian_curve", "mixture_curve", "regularised_curve", "penalised_curve")
 
 
-def arguments(name: str, convert, dtype: str = "float64", widths: np.ndarray = WIDTHS) -> list:
-    prior = MixturePrior(*(convert(np.asarray(field, dtype)) for field in default_prior(X, 2)))
-    more = {"regularised_curve": [1e-6], "penalised_curve": [prior]}.get(name, [])
-    return [convert(X.astype(dtype)), convert(widths.astype(dtype)), *more]
+def curve_at(module: ModuleType, name: str, x: Any, widths: Any) -> Any:
+    """A curve of the page, with what it takes beside points and widths."""
+    dtype = "float32" if "32" in str(x.dtype) else "float64"
+    prior = tensor(module, default_prior(X, 2), dtype)
+    return getattr(module, name)(x, widths, *{"regularised_curve": [1e-6], "penalised_curve": [prior]}.get(name, []))
 
 
 def curve(module: ModuleType, name: str) -> np.ndarray:
-    return np.asarray(
-        getattr(module, name)(*arguments(name, torch.tensor if module is torch_singularity else tf.constant))
-    )
+    return np.asarray(curve_at(module, name, *tensors(module, X, WIDTHS)))
 
 
 @pytest.mark.parametrize("name", CURVES)
 def test_curves_and_their_slopes_agree(parity: Parity, name: str, dtype: str, mode: str) -> None:
-    x, widths, *more = arguments(name, torch.tensor, dtype, WIDTHS[12::9])
-    widths = widths.requires_grad_()
-    value = getattr(torch_singularity, name)(x, widths, *more)
-    (slope,) = torch.autograd.grad(value.sum(), widths)
-    tf_x, tf_widths, *tf_more = arguments(name, tf.constant, dtype, WIDTHS[12::9])
-
-    def with_gradient(x: tf.Tensor, widths: tf.Tensor) -> tuple:
-        with tf.GradientTape() as tape:
-            tape.watch(widths)
-            value = getattr(tf_singularity, name)(x, widths, *tf_more)
-        return value, tape.gradient(value, widths)
-
-    tf_value, tf_slope = MODES[mode](with_gradient)(tf_x, tf_widths)
-    parity.check(name, "output", value, tf_value, mode=mode)
-    parity.check(f"{name} gradient", "gradient through a solve", slope, tf_slope, mode=mode)
+    arguments = {"x": X.astype(dtype), "widths": WIDTHS[12::9].astype(dtype)}
+    kinds = "output", "gradient through a solve"
+    check_function(
+        parity, "singularity", name, arguments, kinds, mode, lambda m, *t: curve_at(m, name, *t), by=["widths"]
+    )
 
 
-@both
+@both_pages
 def test_densities_are_scipys(module: ModuleType) -> None:
-    make = torch.tensor if module is torch_singularity else tf.constant
     for d in (1, 2, 5):
         for width in (0.1, 1.0, 1e-3):
             own = stats.multivariate_normal(np.zeros(d), width**2 * np.eye(d)).logpdf(np.zeros(d))
-            value = module.log_density_at_own_centre(make(np.array([width])), d)
+            value = module.log_density_at_own_centre(tensor(module, [width]), d)
             assert float(value[0]) == pytest.approx(own, rel=1e-13)
     spread = stats.multivariate_normal(X.mean(axis=0), np.cov(X.T, bias=True)).pdf(X)
     for width, value in zip(WIDTHS[20:], curve(module, "mixture_curve")[20:], strict=True):
@@ -69,7 +53,7 @@ def test_densities_are_scipys(module: ModuleType) -> None:
     np.testing.assert_allclose(curve(module, "single_gaussian_curve"), singles, rtol=1e-12)
 
 
-@both
+@both_pages
 def test_the_mixture_diverges_and_the_single_gaussian_does_not(module: ModuleType) -> None:
     mixture, single = curve(module, "mixture_curve"), curve(module, "single_gaussian_curve")
     small = WIDTHS < 1e-3
@@ -80,7 +64,7 @@ def test_the_mixture_diverges_and_the_single_gaussian_does_not(module: ModuleTyp
     assert single[0] < -1e20
 
 
-@both
+@both_pages
 def test_the_remedies_bound_it(module: ModuleType) -> None:
     plain, floored, penalised = (curve(module, name) for name in CURVES[1:])
     assert plain[0] > floored[0] + 10
@@ -89,7 +73,7 @@ def test_the_remedies_bound_it(module: ModuleType) -> None:
     assert 1e-3 < WIDTHS[np.argmax(penalised)] < 10
 
 
-@pytest.mark.parametrize("Mixture", [TorchMixture, TFMixture], ids=["torch", "tf2"])
+@both_estimators("GaussianMixture")
 def test_the_estimators_detect_a_collapse_and_say_so(Mixture: type) -> None:
     x = np.concatenate([X, [[40.0, 40.0]]])
     start = dict(weights_init=[0.9, 0.1], means_init=[X.mean(axis=0), [40.0, 40.0]], precisions_init=[np.eye(2)] * 2)
