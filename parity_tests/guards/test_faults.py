@@ -23,8 +23,9 @@ def test_every_fault_changes_one_place_and_leaves_a_program() -> None:
         assert fault.before != fault.after
 
 
-def test_no_fault_stands_there_twice() -> None:
+def test_faults_are_many_and_different() -> None:
     """Every fault of a file has a name and a change of its own."""
+    assert len(FAULTS) >= 209
     assert len({(fault.file, fault.what) for fault in FAULTS}) == len(FAULTS)
     assert len({(fault.file, fault.before, fault.after) for fault in FAULTS}) == len(FAULTS)
 
@@ -35,12 +36,6 @@ def test_every_page_has_faults_on_both_sides_and_tests_that_look_for_them(module
     files = {fault.file for fault in FAULTS}
     assert {f"pytorch_impl/{module}", f"tf2_impl/{module}"} <= files
     assert files_of_tests(Path(module).stem)
-
-
-def test_there_are_enough_of_them() -> None:
-    """Sixty at the least, and in both implementations."""
-    for implementation in ("pytorch_impl", "tf2_impl"):
-        assert sum(fault.file.startswith(implementation) for fault in FAULTS) >= 30
 
 
 def test_a_fault_that_cannot_be_planted_is_an_error() -> None:

@@ -129,6 +129,9 @@ REASONS = {
     "missing_data.ExpectedStatistics variational_gmm.Statistics variational_gmm.Bound",
     "sets up the process or its device; bad settings are in test_backend.py and test_distributed.py": "backend.set_up "
     "backend.device backend.fused distributed.Workers distributed.join",
+    "part of a fit; hostile tables and arguments reach it through the estimators": "algorithms.ExpectationMaximisation "
+    "algorithms.MaximumAPosteriori algorithms.WithGaps algorithms.InChunks algorithms.Variational "
+    "algorithms.algorithm_for algorithms.e_step algorithms.chunks_of_worker",
     "a decorator of the estimators; in test_precision.py": "backend.outside_autocast",
     "a script: bad flags and files are in test_scripts.py and test_files.py": "train_gmm.train train_gmm.main "
     "train_vae.train train_vae.main network_run.build network_run.NetworkRun",

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "versions"
 RESOLUTION = {"oldest": "lowest-direct", "newest": "highest"}
-SHOWN = ("python", "torch", "tensorflow", "keras", "numpy", "scipy", "scikit-learn")
+PACKAGES = ("python", "torch", "tensorflow", "keras", "numpy", "scipy", "scikit-learn")
 
 
 def environment(python: str, which: str) -> Path:
@@ -45,16 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = False
     for python in pythons:
         for which in RESOLUTION:
-            own = environment(python, which)
+            interpreter = environment(python, which)
             ask = "import json; from common.runs.folder import versions; print(json.dumps(versions()))"
-            told = subprocess.run([own, "-c", ask], check=True, cwd=ROOT, capture_output=True, text=True).stdout
-            suite = [own, "-m", "pytest", "--numprocesses", "2", "parity_tests"]
+            answer = subprocess.run(
+                [interpreter, "-c", ask], check=True, cwd=ROOT, capture_output=True, text=True
+            ).stdout
+            suite = [interpreter, "-m", "pytest", "--numprocesses", "2", "parity_tests"]
             done = subprocess.run(suite, cwd=ROOT, capture_output=True, text=True)
-            (own.parent.parent / "suite.log").write_text(done.stdout + done.stderr, encoding="utf-8")
+            (interpreter.parent.parent / "suite.log").write_text(done.stdout + done.stderr, encoding="utf-8")
             failed |= done.returncode != 0
-            found = json.loads(told)
-            shown = ", ".join(f"{name} {found[name]}" for name in SHOWN)
-            print(f"{which}: {shown}: {done.stdout.strip().splitlines()[-1]}", flush=True)
+            found = json.loads(answer)
+            packages = ", ".join(f"{name} {found[name]}" for name in PACKAGES)
+            print(f"{which}: {packages}: {done.stdout.strip().splitlines()[-1]}", flush=True)
     return int(failed)
 
 

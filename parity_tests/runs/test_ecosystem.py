@@ -74,6 +74,7 @@ def test_frames_keep_their_names(Mixture: type[BaseEstimator]) -> None:
     frame = pandas.DataFrame(X, columns=["eruptions", "waiting"])
     model = Mixture(2, random_state=0).fit(frame)
     assert list(model.feature_names_in_) == ["eruptions", "waiting"]
+    np.testing.assert_array_equal(model.means_, Mixture(2, random_state=0).fit(X).means_)
     np.testing.assert_array_equal(model.predict(frame), model.predict(frame.copy()))
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(frame[["waiting", "eruptions"]])
