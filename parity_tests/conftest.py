@@ -5,7 +5,8 @@ The long part has files of its own, build/parity-long.json and its page; a few t
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,15 @@ def _figures_where_they_are_looked_at(request: pytest.FixtureRequest, monkeypatc
     """Four figures take longer than a short training: runs draw theirs in the tests that are marked so."""
     if request.node.get_closest_marker("figures") is None:
         monkeypatch.setattr(RunFolder, "save_figure", lambda run, name, draw, *arguments: None)
+
+
+@pytest.fixture(autouse=True)
+def _restore_signals() -> Iterator[None]:
+    """Put back what a script makes of Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 MODES: dict[str, Callable[[Callable], Callable]] = {

@@ -13,9 +13,9 @@ from common.runs import checkpoint
 from common.runs import folder as run_folder
 from common.runs.folder import read_metrics
 from parity_tests.conftest import Parity
-from parity_tests.runs.test_scripts import GMM, VAE, digest, run
 from parity_tests.support.lockstep import CASES, Batches, Learner
 from parity_tests.support.relational import expected_flips
+from parity_tests.support.scripts import GMM, VAE, digest, run
 
 RUNS = {
     "dense": (VAE, "--hidden-dim 20 --latent-dim 3 --activation relu"),

@@ -7,8 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,10 @@ from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 from scipy import special, stats
 
-import pytorch_impl.train_gmm
-import pytorch_impl.train_vae
-import tf2_impl.train_gmm
-import tf2_impl.train_vae
 from common import draws
 from common.compare import runs as compare_runs
 from common.data import datasets
+from common.data.messages import flag
 from common.figures import draw as draw_chapters
 from common.figures import runs as figures
 from common.mixtures.priors import VariationalPosterior
@@ -37,38 +34,32 @@ from common.runs.folder import RunFolder
 from common.runs.options import GMMOptions, VAEOptions
 from parity_tests.chapters.test_precision import DEFAULTS
 from parity_tests.support import oracle as numpy_oracle
+from parity_tests.support.scripts import (
+    GMM,
+    PACKAGES,
+    ROOT,
+    SCRIPTS,
+    SMALL,
+    VAE,
+    both,
+    contents,
+    digest,
+    finished,
+    long_for_tf2,
+    one_line,
+    packages,
+    rows,
+    run,
+    run_python,
+    scripts,
+    started,
+    wait_for,
+    written,
+)  # fmt: skip
 from pytorch_impl.autoencoder import Autoencoder as TorchAutoencoder
 from pytorch_impl.vae import VAE as TorchVAE
 
-ROOT = Path(__file__).parents[2]
 DIGITS = datasets.load("digits")
-GMM = {"torch": pytorch_impl.train_gmm.main, "tf2": tf2_impl.train_gmm.main}
-VAE = {"torch": pytorch_impl.train_vae.main, "tf2": tf2_impl.train_vae.main}
-SCRIPTS = {"gmm": GMM, "vae": VAE}
-SMALL = {"gmm": "--steps 5", "vae": "--steps 5 --hidden-dim 20 --latent-dim 3"}
-both = pytest.mark.parametrize("framework", ["torch", "tf2"])
-scripts = pytest.mark.parametrize("script", ["gmm", "vae"])
-
-
-@pytest.fixture(autouse=True)
-def _restore_signals() -> Iterator[None]:
-    """A script changes what Ctrl-C does; put it back for pytest."""
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGINT, before[0])
-    signal.signal(signal.SIGTERM, before[1])
-
-
-def run(main: Callable, arguments: str, out: Path, *more: str) -> int:
-    return main([*arguments.split(), "--out", str(out), *more])
-
-
-def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def digest(folder: Path) -> str:
-    return checkpoint.digest(folder / "checkpoint.safetensors")
 
 
 @pytest.mark.figures
@@ -154,18 +145,22 @@ def test_other_precisions_agree_within_theirs(tmp_path: Path, script: str, preci
         assert np.abs(a[name] - b[name]).max() <= (1e-12 if precision == "float64" else 1e-3) * scale, name
 
 
-@scripts
-def test_a_run_that_crosses_frameworks_ends_in_the_same_bytes(tmp_path: Path, script: str) -> None:
-    more = {"gmm": "--components 3 --init random", "vae": "--hidden-dim 20 --latent-dim 3"}[
-        script
-    ] + " --precision reproducible"
-    mains = SCRIPTS[script]
+@pytest.mark.parametrize(
+    ("script", "more"),
+    [
+        ("gmm", "--components 3 --init random"),
+        ("vae", "--hidden-dim 20 --latent-dim 3"),
+        ("vae", "--hidden-dim 20 --latent-dim 3 --model autoencoder"),
+    ],
+)
+def test_a_run_that_crosses_frameworks_ends_in_the_same_bytes(tmp_path: Path, script: str, more: str) -> None:
+    mains, more = SCRIPTS[script], f"{more} --precision reproducible"
     assert run(mains["torch"], f"{more} --steps 20", tmp_path / "whole") == 0
     assert run(mains["torch"], f"{more} --steps 7", tmp_path / "a") == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    before = contents(tmp_path / "a")
     assert run(mains["tf2"], f"--resume {tmp_path / 'a'} --steps 13", tmp_path / "b") == 0
-    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before, "left untouched"
-    assert mains["torch"](["--resume", str(tmp_path / "b"), "--steps", "20"]) == 0
+    assert contents(tmp_path / "a") == before, "left untouched"
+    assert run(mains["torch"], f"--resume {tmp_path / 'b'} --steps 20") == 0
     assert digest(tmp_path / "b") == digest(tmp_path / "whole")
     assert [row["step"] for row in rows(tmp_path / "b")] == list(range(1, 21))
     for one, two in zip(rows(tmp_path / "b"), rows(tmp_path / "whole"), strict=True):
@@ -229,146 +224,104 @@ def test_runs_are_refused_a_taken_folder_unless_told(
     assert digest(out) != before
 
 
-def one_line(capsys: pytest.CaptureFixture) -> str:
-    """What stderr said, which must be one line without a traceback; the program's name is cut off."""
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line.partition(": ")[2]
-
-
-def csv(path: Path, *lines: str) -> str:
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
-
-
-BAD = {
-    "unknown data": ("gmm", "--data geyser", "--data geyser: is unknown: use"),
-    "missing file": ("gmm", "--data no/such.csv", "there is no such file"),
-    "NaN": ("gmm", "--data {nan}", "contains NaN at row 1, column 1"),
-    "NaN for em": ("gmm", "--data airquality", "fill them in, or add --missing em"),
-    "NaN for tied": ("gmm", "--data airquality --covariance tied", "or add --missing em --covariance full"),
-    "NaN for map": ("gmm", "--data airquality --method map", "or use --method em --missing em"),
-    "NaN for beliefs": ("gmm", "--data airquality --method variational", "or use --method em --missing em"),
-    "constant column": ("gmm", "--data {constant}", "constant in column(s) 1"),
-    "collapse": ("gmm", "--data {point} --reg-covar 0", "has collapsed"),
-    "few points": ("gmm", "--data {nan2} --components 9", "has 3 sample(s) (n_samples=3), fewer than --components=9"),
-    "no idx files": ("vae", "--data mnist --data-dir {folder}", "train-images-idx3-ubyte[.gz] is missing"),
-    "zero components": ("gmm", "--components 0", "--components 0: must be at least 1"),
-    "negative components": ("gmm", "--components -3", "--components -3: must be at least 1"),
-    "half a component": ("gmm", "--components 2.5", "argument --components: invalid int value: '2.5'"),
-    "negative seed": ("gmm", "--seed -1", "--seed -1: must be at least 0"),
-    "huge seed": ("gmm", "--seed 18446744073709551616", "must be below 2^64"),
-    "zero threads": ("vae", "--threads 0", "--threads 0: must be at least 1"),
-    "negative tol": ("gmm", "--tol -1", "--tol -1.0: must be at least 0"),
-    "nan tol": ("gmm", "--tol nan", "--tol nan: must be at least 0"),
-    "negative reg": ("gmm", "--reg-covar -1", "--reg-covar -1.0: must be at least 0"),
-    "unknown covariance": ("gmm", "--covariance round", "argument --covariance: invalid choice: 'round'"),
-    "unknown init": ("gmm", "--init zeros", "argument --init: invalid choice"),
-    "unknown precision": ("vae", "--precision half", "argument --precision: invalid choice: 'half'"),
-    "unknown method": ("gmm", "--method mle", "argument --method: invalid choice: 'mle'"),
-    "map of diag": ("gmm", "--method map --covariance diag", "--method map: needs --covariance full, not diag"),
-    "missing of tied": ("gmm", "--missing em --covariance tied", "--missing em: needs --covariance full, not tied"),
-    "map and missing": ("gmm", "--method map --missing em", "--method map: cannot be combined with --missing em"),
-    "prior without inference": (
-        "gmm",
-        "--mean-precision-prior 2",
-        "--mean-precision-prior 2.0: only --method variational",
-    ),
-    "variational and missing": (
-        "gmm",
-        "--method variational --missing em",
-        "--method variational: cannot be combined with",
-    ),
-    "zero concentration": (
-        "gmm",
-        "--method variational --weight-concentration-prior 0",
-        "--weight-concentration-prior 0.0 must be a number above 0",
-    ),
-    "few degrees": (
-        "gmm",
-        "--method variational --degrees-of-freedom-prior 1",
-        "--degrees-of-freedom-prior 1.0 must be a number above 1",
-    ),
-    "negative scale": (
-        "gmm",
-        "--method variational --covariance-prior -1",
-        "--covariance-prior -1.0 must be a number above",
-    ),
-    "nan precision": ("gmm", "--method variational --mean-precision-prior nan", "--mean-precision-prior nan must be"),
-    "variational of a line": (
-        "gmm",
-        "--method variational --reg-covar 0 --data {line}",
-        "has a singular covariance, which is the default of --covariance-prior (--reg-covar=0)",
-    ),
-    "map and reg": ("gmm", "--method map --reg-covar 1e-3", "--method map has its prior instead"),
-    "map of a line": ("gmm", "--method map --data {line}", "singular covariance"),
-    "gaps": ("gmm", "--data airquality", "contains NaN at row 4, column 0"),
-    "empty row": ("gmm", "--data {hole} --missing em", "has nothing but NaN in row 1"),
-    "empty column": ("gmm", "--data {gap} --missing em", "has nothing but NaN in column 1"),
-    "unknown flag": ("vae", "--lr 1", "unrecognized arguments: --lr 1"),
-    "zero epochs": ("vae", "--epochs 0", "--epochs 0: must be at least 1"),
-    "zero steps": ("vae", "--steps 0", "--steps 0: must be at least 1"),
-    "zero batch": ("vae", "--batch-size 0", "--batch-size 0: must be at least 1"),
-    "zero rate": ("vae", "--learning-rate 0", "--learning-rate 0.0: must be at least"),
-    "zero latent": ("vae", "--latent-dim 0", "--latent-dim 0: must be at least 1"),
-    "zero hidden": ("vae", "--hidden-dim 0", "--hidden-dim 0: must be at least 1"),
-    "zero variance": ("vae", "--likelihood gaussian --variance 0", "--variance 0.0: must be at least"),
-    "unknown likelihood": ("vae", "--likelihood poisson", "argument --likelihood: invalid choice"),
-    "unknown model": ("vae", "--model big", "argument --model: invalid choice"),
-    "unknown activation": ("vae", "--activation sine", "argument --activation: invalid choice"),
-    "no images": ("vae", "--data old-faithful", "scale pixels to [0, 1]"),
-    "no device": ("vae", "--device warp", "--device warp: "),
-    "no cuda": ("gmm", "--device cuda", "--device cuda: "),
-    "resume nothing": ("gmm", "--resume {folder}", "config.json cannot be read"),
-    "conv of no image": ("vae", "--model conv --data {rows}", "--model conv: needs square images"),
-    "channels of dense": ("vae", "--channels 4", "--channels 4: only a conv model has them; leave it out or add"),
-    "zero channels": ("vae", "--model conv --channels 0", "--channels 0: must be at least 1"),
-    "labels of a named set": ("gmm", "--label-column -1", "--pixel-max apply to files only"),
-    "columns that are not there": ("gmm", "--data {nan2} --columns 1,7", "'7' is not one of the 2 column(s)"),
-    "labels that are none": ("gmm", "--data {nan2} --label-column 3", "--label-column 3: "),
-    "bytes, not told": ("vae", "--data {line}", "or give the value of a white one by --pixel-max"),
-    "zero white": ("vae", "--pixel-max 0", "--pixel-max 0.0: must be at least"),
-    "autoencoder of coins": (
-        "vae",
-        "--model autoencoder --likelihood bernoulli",
-        "--likelihood bernoulli: squared error is a gaussian likelihood; leave it out, or train a VAE",
-    ),
-    "autoencoder with 64 variances": (
-        "vae",
-        "--model autoencoder --variance per-pixel",
-        "--variance per-pixel: squared error has one for all pixels; give a number or leave it out",
-    ),
-    "no variance": ("vae", "--likelihood gaussian --variance wide", "argument --variance: invalid"),
-    "per-pixel variance of a coin": ("vae", "--variance per-pixel", "only a gaussian likelihood has one"),
-    "blank images": ("vae", "--model autoencoder --data {blank}", "reconstructed without error at update 1"),
-    "variance of a coin": ("vae", "--variance 0.1", "--variance 0.1: only a gaussian likelihood has one"),
+BAD_ARGUMENTS = """
+gmm | --components 2.5 | argument --components: invalid int value: '2.5'
+gmm | --seed 18446744073709551616 | must be below 2^64
+gmm | --tol nan | --tol nan: must be at least 0
+gmm | --method map --covariance diag | --method map: needs --covariance full, not diag
+gmm | --missing em --covariance tied | --missing em: needs --covariance full, not tied
+gmm | --method map --missing em | --method map: cannot be combined with --missing em
+gmm | --mean-precision-prior 2 | --mean-precision-prior 2.0: only --method variational
+gmm | --method variational --missing em | --method variational: cannot be combined with
+gmm | --method map --reg-covar 1e-3 | --method map has its prior instead
+vae | --lr 1 | unrecognized arguments: --lr 1
+vae | --channels 4 | --channels 4: only a conv model has them; leave it out or add
+vae | --model autoencoder --likelihood bernoulli | --likelihood bernoulli: squared error is a gaussian likelihood
+vae | --model autoencoder --variance per-pixel | --variance per-pixel: squared error has one for all pixels
+vae | --likelihood gaussian --variance wide | argument --variance: invalid
+vae | --variance per-pixel | only a gaussian likelihood has one
+vae | --variance 0.1 | --variance 0.1: only a gaussian likelihood has one
+"""
+BAD_INPUT = """
+gmm | --data geyser | --data geyser: is unknown: use
+gmm | --data no/such.csv | there is no such file
+gmm | --data {nan} | contains NaN at row 1, column 1
+gmm | --data airquality | fill them in, or add --missing em
+gmm | --data airquality --covariance tied | or add --missing em --covariance full
+gmm | --data airquality --method map | or use --method em --missing em
+gmm | --data airquality --method variational | or use --method em --missing em
+gmm | --data {constant} | constant in column(s) 1
+gmm | --data {point} --reg-covar 0 | has collapsed
+gmm | --data {three} --components 9 | has 3 sample(s) (n_samples=3), fewer than --components=9
+vae | --data mnist --data-dir {folder} | train-images-idx3-ubyte[.gz] is missing
+gmm | --method variational --weight-concentration-prior 0 | --weight-concentration-prior 0.0 must be a number above 0
+gmm | --method variational --degrees-of-freedom-prior 1 | --degrees-of-freedom-prior 1.0 must be a number above 1
+gmm | --method variational --covariance-prior -1 | --covariance-prior -1.0 must be a number above
+gmm | --method variational --mean-precision-prior nan | --mean-precision-prior nan must be
+gmm | --method variational --reg-covar 0 --data {line} | has a singular covariance, which is the default of --covariance-prior
+gmm | --method map --data {line} | singular covariance
+gmm | --data {hole} --missing em | has nothing but NaN in row 1
+gmm | --data {gap} --missing em | has nothing but NaN in column 1
+vae | --data old-faithful | scale pixels to [0, 1]
+vae | --device warp | --device warp:
+gmm | --device cuda | --device cuda:
+gmm | --resume {folder} | config.json cannot be read
+vae | --model conv --data {rows} | --model conv: --data
+gmm | --label-column -1 | --pixel-max apply to files only
+gmm | --data {three} --columns 1,7 | '7' is not one of the 2 column(s)
+gmm | --data {three} --label-column 3 | --label-column 3:
+vae | --data {line} | scale pixels to [0, 1]
+vae | --model autoencoder --data {blank} | reconstructed without error at update 1
+"""
+TABLES = {
+    "nan": "1,2\n3,NA\n5,6\n",
+    "three": "1,2\n3,4\n5,7\n",
+    "constant": "1,2\n3,2\n5,2\n",
+    "point": "".join(f"{i % 5},{i % 7}\n" for i in range(30)) + "100,100\n" * 9,
+    "line": "".join(f"{i},{2 * i}\n" for i in range(9)),
+    "hole": "1,2\nNA,NA\n3,4\n5,7\n",
+    "blank": "0,0,0,0\n" * 9,
+    "gap": "1,NA\n2,NA\n4,NA\n",
+    "rows": "0,1,0\n1,0,1\n0,0.5,0.25\n",
 }
 
 
-@both
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_gets_one_line_and_exit_code_2(
-    tmp_path: Path, framework: str, case: str, capsys: pytest.CaptureFixture
-) -> None:
-    script, arguments, message = BAD[case]
-    files = {
-        "nan": csv(tmp_path / "nan.csv", "1,2", "3,NA", "5,6"),
-        "nan2": csv(tmp_path / "three.csv", "1,2", "3,4", "5,7"),
-        "constant": csv(tmp_path / "constant.csv", "1,2", "3,2", "5,2"),
-        "point": csv(tmp_path / "point.csv", *(f"{i % 5},{i % 7}" for i in range(30)), *["100,100"] * 9),
-        "line": csv(tmp_path / "line.csv", *(f"{i},{2 * i}" for i in range(9))),
-        "hole": csv(tmp_path / "hole.csv", "1,2", "NA,NA", "3,4", "5,7"),
-        "blank": csv(tmp_path / "blank.csv", *["0,0,0,0"] * 9),
-        "gap": csv(tmp_path / "gap.csv", "1,NA", "2,NA", "4,NA"),
-        "rows": csv(tmp_path / "rows.csv", "0,1,0", "1,0,1", "0,0.5,0.25"),
-        "folder": tmp_path,
-    }
-    try:
-        code = run(SCRIPTS[script][framework], arguments.format(**files), tmp_path / "out")
-    except SystemExit as stop:
-        code = stop.code
-    assert code == 2
+def refused(tmp_path: Path, main: Callable, line: str, capsys: pytest.CaptureFixture) -> None:
+    """Exit code 2 and one line with the message; nothing is half-written."""
+    _, arguments, message = line.split(" | ")
+    files = {name: written(tmp_path / f"{name}.csv", text) for name, text in TABLES.items() if name in arguments}
+    assert run(main, arguments.format(folder=tmp_path, **files), tmp_path / "out") == 2
     assert message in one_line(capsys)
-    assert not (tmp_path / "out").exists(), "nothing is half-written"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("line", BAD_ARGUMENTS.strip().splitlines())
+def test_bad_arguments_get_one_line_and_exit_code_2(tmp_path: Path, line: str, capsys: pytest.CaptureFixture) -> None:
+    refused(tmp_path, SCRIPTS[line[:3]]["torch"], line, capsys)
+
+
+@both
+@pytest.mark.parametrize("line", BAD_INPUT.strip().splitlines())
+def test_bad_input_gets_one_line_and_exit_code_2(
+    tmp_path: Path, framework: str, line: str, capsys: pytest.CaptureFixture
+) -> None:
+    refused(tmp_path, SCRIPTS[line[:3]][framework], line, capsys)
+
+
+@pytest.mark.parametrize(("script", "kind"), [("gmm", GMMOptions), ("vae", VAEOptions)])
+def test_each_number_has_a_least_value_and_each_choice_is_checked(
+    tmp_path: Path, script: str, kind: type, capsys: pytest.CaptureFixture
+) -> None:
+    for field in fields(kind):
+        least = field.metadata.get("least")
+        if least is not None:
+            gaussian = " --likelihood gaussian" if field.name == "variance" else ""
+            for below in (-1, 0)[: 2 if least > 0 else 1]:
+                assert run(SCRIPTS[script]["torch"], f"{flag(field.name)} {below}{gaussian}", tmp_path / "out") == 2
+                assert re.match(rf"error: {flag(field.name)} {below}\S*: must be at least {least}", one_line(capsys))
+        if "choices" in field.metadata:
+            assert run(SCRIPTS[script]["torch"], f"{flag(field.name)} nonsense", tmp_path / "out") == 2
+            assert f"argument {flag(field.name)}: invalid choice: 'nonsense' (choose from" in one_line(capsys)
 
 
 @both
@@ -378,9 +331,7 @@ def test_where_a_run_cannot_be_written(tmp_path: Path, framework: str, capsys: p
     assert "cannot be written" in one_line(capsys)
     assert GMM[framework](["--steps", "1", "--out", "/proc/run"]) == 2
     assert "cannot be written" in one_line(capsys)
-    with pytest.raises(SystemExit) as stop:
-        GMM[framework](["--steps", "1"])
-    assert stop.value.code == 2
+    assert run(GMM[framework], "--steps 1") == 2
     assert "--out is missing" in one_line(capsys)
 
 
@@ -390,12 +341,12 @@ def test_a_resume_that_does_not_fit_is_refused_by_name(
 ) -> None:
     main, source = VAE[framework], tmp_path / "run"
     assert run(main, SMALL["vae"], source) == 0
-    before = {path.name: path.read_bytes() for path in source.iterdir()}
+    before = contents(source)
     capsys.readouterr()
 
     def refused(*arguments: str, by: Callable = main) -> str:
         assert by(["--resume", str(source), *arguments]) == 2
-        assert {path.name: path.read_bytes() for path in source.iterdir()} == before
+        assert contents(source) == before
         return one_line(capsys)
 
     assert "--hidden-dim 30: the run to resume has 20; leave the flag out" in refused("--hidden-dim", "30")
@@ -415,43 +366,20 @@ def test_a_resume_that_does_not_fit_is_refused_by_name(
 
 @pytest.mark.parametrize(("framework", "number"), [("torch", signal.SIGTERM), ("tf2", signal.SIGINT)])
 def test_an_interrupted_run_can_go_on(tmp_path: Path, framework: str, number: int) -> None:
-    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
-    more = ["--hidden-dim", "20", "--latent-dim", "3", "--precision", "reproducible"]
-    command = [
-        sys.executable,
-        "-m",
-        f"{package}.train_vae",
-        "--epochs",
-        "100000",
-        "--out",
-        str(tmp_path / "run"),
-        *more,
-    ]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    metrics = tmp_path / "run" / ".metrics.jsonl.pending"
-    deadline = time.time() + 120
-    while not (metrics.exists() and metrics.stat().st_size > 0) and time.time() < deadline:
-        time.sleep(0.1)
+    out, more = tmp_path / "run", "--hidden-dim 20 --latent-dim 3 --precision reproducible --epochs 100000"
+    process = started(f"{PACKAGES[framework]}.train_vae", f"{more} --out {out}")
+    metrics = out / ".metrics.jsonl.pending"
+    wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0)
     os.kill(process.pid, number)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
+    code, _, err = finished(process)
+    assert code == 130, err
     assert "interrupted; go on with --resume" in err
     assert "Traceback" not in err
-    steps = checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")[1]
-    assert steps == rows(tmp_path / "run")[-1]["step"] > 0
-    arguments = [*more, "--steps", str(steps + 3)]
-    assert VAE[framework](["--resume", str(tmp_path / "run"), "--steps", str(steps + 3)]) == 0
-    assert VAE[framework]([*arguments, "--epochs", "100000", "--out", str(tmp_path / "whole")]) == 0
-    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
-
-
-def test_every_flag_is_exercised_here() -> None:
-    from dataclasses import fields
-
-    source = Path(__file__).read_text()
-    for kind in (GMMOptions, VAEOptions):
-        for field in fields(kind):
-            assert f"--{field.name.replace('_', '-')}" in source, f"no test uses --{field.name.replace('_', '-')}"
+    steps = checkpoint.load(out / "checkpoint.safetensors")[1]
+    assert steps == rows(out)[-1]["step"] > 0
+    assert run(VAE[framework], f"--resume {out} --steps {steps + 3}") == 0
+    assert run(VAE[framework], f"{more} --steps {steps + 3}", tmp_path / "whole") == 0
+    assert digest(out) == digest(tmp_path / "whole")
 
 
 def test_compare_runs_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -466,33 +394,18 @@ def test_compare_runs_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
     assert compare_runs.main([]) == 2
 
 
-@pytest.mark.parametrize("framework", ["torch", pytest.param("tf2", marks=pytest.mark.long)])
+@long_for_tf2
 def test_the_chapters_figures_are_drawn(
     tmp_path: Path, framework: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    package = PACKAGES[framework]
     monkeypatch.setattr(network_training, "EPOCHS", 1)
     assert draw_chapters.main([package, str(tmp_path / "figures")]) == 0
     told = capsys.readouterr().out.split()
     assert sorted(told) == sorted(map(str, (tmp_path / "figures").iterdir()))
-    names = {
-        "coin",
-        "mixture_density",
-        "em_snapshots",
-        "restarts",
-        "decomposition",
-        "lower_bounds",
-        "components_dying_out",
-        "choosing_components",
-        "singularity",
-        "plates",
-        "vae_manifold",
-        "vae_latent_space",
-        "vae_reconstructions",
-        "vae_samples",
-        "samples_compared",
-    }
-    assert {Path(path).stem for path in told} == names
+    names = "coin mixture_density em_snapshots restarts decomposition lower_bounds components_dying_out singularity "
+    names += "choosing_components plates vae_manifold vae_latent_space vae_reconstructions vae_samples samples_compared"
+    assert {Path(path).stem for path in told} == set(names.split())
     assert draw_chapters.main([package, "/proc/figures"]) == 2
     assert "cannot be written" in one_line(capsys)
     assert draw_chapters.main(["jax_impl", str(tmp_path)]) == 2
@@ -502,15 +415,11 @@ def test_the_chapters_figures_are_drawn(
 @both
 @pytest.mark.parametrize("arguments", ["--device cuda", "--data {point} --reg-covar 0", "--threads 100000000"])
 def test_a_run_that_fails_leaves_the_old_one(tmp_path: Path, framework: str, arguments: str) -> None:
-    out, point = tmp_path / "run", csv(tmp_path / "p.csv", *(f"{i % 5},{i % 7}" for i in range(30)), *["100,100"] * 9)
+    out, point = tmp_path / "run", written(tmp_path / "p.csv", TABLES["point"])
     assert run(GMM[framework], "--steps 2", out) == 0
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    try:
-        code = run(GMM[framework], f"{arguments.format(point=point)} --overwrite", out)
-    except SystemExit as stop:
-        code = stop.code
-    assert code == 2
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    before = contents(out)
+    assert run(GMM[framework], f"{arguments.format(point=point)} --overwrite", out) == 2
+    assert contents(out) == before
 
 
 @pytest.mark.figures
@@ -539,14 +448,6 @@ def test_an_autoencoders_run(tmp_path: Path, framework: str, capsys: pytest.Capt
     assert told["held_out_log_likelihood"] == pytest.approx(normal.logpdf(held_out).sum(axis=1).mean(), rel=1e-10)
     assert VAE[framework](["--resume", str(out), "--model", "dense"]) == 2
     assert "--model dense: the run to resume has autoencoder" in one_line(capsys)
-
-
-def test_an_autoencoder_that_crosses_frameworks_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    more = "--model autoencoder --hidden-dim 20 --latent-dim 3 --precision reproducible"
-    assert run(VAE["tf2"], f"{more} --steps 20", tmp_path / "whole") == 0
-    assert run(VAE["tf2"], f"{more} --steps 7", tmp_path / "a") == 0
-    assert run(VAE["torch"], f"--resume {tmp_path / 'a'} --steps 20", tmp_path / "b") == 0
-    assert digest(tmp_path / "b") == digest(tmp_path / "whole")
 
 
 @both
@@ -578,13 +479,13 @@ def test_a_resume_to_less_than_was_done_is_refused(
 ) -> None:
     main, out = SCRIPTS[script][framework], tmp_path / "run"
     assert run(main, SMALL[script], out) == 0
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = contents(out)
     capsys.readouterr()
     for where in ([], ["--out", str(tmp_path / "other")]):
         assert main(["--resume", str(out), "--steps", "3", *where]) == 2
         unit = {"gmm": "iteration", "vae": "update"}[script]
         assert f"--resume {out}: 5 {unit}s are done already, and --steps" in one_line(capsys)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert contents(out) == before
     assert not (tmp_path / "other").exists()
     assert main(["--resume", str(out), "--steps", "5"]) == 0
     assert digest(out) in capsys.readouterr().out
@@ -739,28 +640,25 @@ def test_importance_samples_raise_the_bound_alike(tmp_path: Path, capfd: pytest.
             assert 0 < told["held_out_log_evidence_error"] < 1
     np.testing.assert_allclose(found["tf2"], found["torch"], rtol=1e-12)
     assert found["torch"][0] < found["torch"][1]
-    with pytest.raises(SystemExit, match="2"):
-        main(["--model", "autoencoder", "--importance-samples", "5", "--out", str(tmp_path / "none")])
+    assert run(main, "--model autoencoder --importance-samples 5", tmp_path / "none") == 2
     assert "--importance-samples 5: a plain autoencoder has no q(z|x) to draw from" in capfd.readouterr().err
 
 
 def test_verbose_shows_what_tensorflow_reports(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tf2_impl.train_gmm", "--steps", "2", "--verbose", "--out", str(tmp_path / "run")]
-    assert "cpu_feature_guard" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr
+    code, _, err = finished(started("tf2_impl.train_gmm", f"--steps 2 --verbose --out {tmp_path / 'run'}"))
+    assert code == 0
+    assert "cpu_feature_guard" in err
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The second is refused, whichever framework, and the first goes on; when it has ended the folder is free."""
-    command = [sys.executable, "-m", "pytorch_impl.train_vae", "--steps", "1000000", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while not (tmp_path / "run" / ".metrics.jsonl.pending").exists() and time.time() < deadline:
-        time.sleep(0.1)
+    process = started("pytorch_impl.train_vae", f"--steps 1000000 --out {tmp_path / 'run'}")
+    wait_for((tmp_path / "run" / ".metrics.jsonl.pending").exists)
     for main in VAE.values():
         assert run(main, SMALL["vae"], tmp_path / "run") == 2
         assert "another run is writing there; wait, or choose another folder" in capsys.readouterr().err
     process.kill()
-    process.wait()
+    finished(process)
     assert run(VAE["torch"], SMALL["vae"], tmp_path / "run") == 0
 
 
@@ -770,24 +668,22 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_compiler_may_be_absent(tmp_path: Path, path: str | None, model: str) -> None:
     """The run goes on after one line without it, to the same losses as with it."""
     small = f"{SMALL['vae']} --model {model}"
-    more = f"{small} --out {tmp_path / 'run'} --compile".split()
     environment = os.environ | {"PATH": path or str(tmp_path), "CXX": "g++"}
-    done = subprocess.run([sys.executable, "-m", "pytorch_impl.train_vae", *more], cwd=ROOT, env=environment,
-                          capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    process = started("pytorch_impl.train_vae", f"{small} --out {tmp_path / 'run'} --compile", env=environment)
+    code, _, err = finished(process)
+    assert code == 0, err
     expected = "" if path else "--compile: PyTorch finds no working C++ compiler, and goes on without; install g++"
-    assert done.stderr.strip().partition(": ")[2] == expected
+    assert err.strip().partition(": ")[2] == expected
     assert run(VAE["torch"], small, tmp_path / "plain") == 0
     compiled, plain = ([row["loss"] for row in rows(tmp_path / name)] for name in ("run", "plain"))
     np.testing.assert_allclose(compiled, plain, rtol=1e-12)
 
 
-@both
-def test_tensorboard_may_be_absent(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture,
-                                   monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_tensorboard_may_be_absent(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match="2"):
-        run(VAE[framework], SMALL["vae"], tmp_path / "run", "--tensorboard")
+    assert run(VAE["torch"], "--tensorboard", tmp_path / "run") == 2
     assert "run `python -m pip install tensorboard`" in one_line(capsys)
     assert not (tmp_path / "run").exists()
 
@@ -802,7 +698,7 @@ sys.exit(train_vae.main(sys.argv[1:]))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("package", ["pytorch_impl", "tf2_impl"])
+@packages
 def test_killed_again_and_again_it_ends_in_the_same_bytes(tmp_path: Path, package: str) -> None:
     """kill -9 at twelve random moments, mostly in the training: what is left loads, and is gone on from."""
     more = f"{SMALL['vae']} --precision reproducible --steps 20000".split()
@@ -828,26 +724,20 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(tmp_path: Path, packag
     assert [row["step"] for row in rows(out)] == list(range(1, 20_001))
 
 
-@pytest.mark.parametrize("framework", ["torch", pytest.param("tf2", marks=pytest.mark.long)])
+@long_for_tf2
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, framework: str) -> None:
     """Files may not grow past 50,000 bytes, less than a checkpoint: one line, exit code 2, and nothing is lost."""
-    more = ["--hidden-dim", "100", "--steps", "3"]
-    assert VAE[framework]([*more, "--out", str(tmp_path / "run")]) == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    out = tmp_path / "run"
+    assert run(VAE[framework], "--hidden-dim 100 --steps 3", out) == 0
+    before = (out / "checkpoint.safetensors").read_bytes()
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
-    code = f"import resource, sys; {limit}; from {package} import train_vae; sys.exit(train_vae.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "--resume", str(tmp_path / "run"), "--steps", "6"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    code = f"import resource, sys; {limit}; from {PACKAGES[framework]} import train_vae"
+    done = run_python(f"{code}; sys.exit(train_vae.main(sys.argv[1:]))", "--resume", str(out), "--steps", "6")
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert "File too large" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")[1] == 3
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")} == {
-        name: data for name, data in before.items() if name.endswith(".safetensors")
-    }
-    assert not list((tmp_path / "run").glob(".*"))
+    assert (out / "checkpoint.safetensors").read_bytes() == before
+    assert not list(out.glob(".*"))
 
 
 def test_a_connection_that_fails_before_the_run_is_no_lost_worker(
@@ -894,7 +784,7 @@ IN_SINGLE_PRECISION = [
 def test_a_run_takes_no_default_of_the_framework(tmp_path: Path, framework: str, script: str, arguments: str) -> None:
     usual = tmp_path / "usual"
     assert run(SCRIPTS[script][framework], arguments + " --precision float32", usual) == 0
-    package = {"torch": "pytorch_impl", "tf2": "tf2_impl"}[framework]
+    package = PACKAGES[framework]
     for what in ("dtype float64", "device meta", "floatx float64", "policy mixed_bfloat16"):
         if DEFAULTS[what][0] == package:
             with DEFAULTS[what][1]():
@@ -907,7 +797,7 @@ def test_a_run_in_single_precision_does_not_end_in_a_covariance_that_rounding_ma
     tmp_path: Path, framework: str, capsys: pytest.CaptureFixture
 ) -> None:
     """Six points, of which two are a component: in float32, reg_covar is nothing beside their covariance."""
-    data = csv(tmp_path / "six.csv", "0,0", "1,3", "50,50", "51,50", "50,51", "52,53")
+    data = written(tmp_path / "six.csv", "0,0\n1,3\n50,50\n51,50\n50,51\n52,53\n")
     assert run(GMM[framework], f"--data {data} --precision float64", tmp_path / "double") == 0
     capsys.readouterr()
     assert run(GMM[framework], f"--data {data} --precision float32", tmp_path / "single") == 2
