@@ -246,19 +246,19 @@ BAD_INPUT = """
 gmm | --data geyser | --data geyser: is unknown: use
 gmm | --data no/such.csv | there is no such file
 gmm | --data {nan} | contains NaN at row 1, column 1
-gmm | --data airquality | fill them in, or add --missing em
-gmm | --data airquality --covariance tied | or add --missing em --covariance full
+gmm | --data airquality | fill them in, or set --missing em
+gmm | --data airquality --covariance tied | or set --missing em and --covariance full
 gmm | --data airquality --method map | or use --method em --missing em
 gmm | --data airquality --method variational | or use --method em --missing em
 gmm | --data {constant} | constant in column(s) 1
 gmm | --data {point} --reg-covar 0 | has collapsed
 gmm | --data {three} --components 9 | has 3 sample(s) (n_samples=3), fewer than --components=9
 vae | --data mnist --data-dir {folder} | train-images-idx3-ubyte[.gz] is missing
-gmm | --method variational --weight-concentration-prior 0 | --weight-concentration-prior 0.0 must be a number above 0
-gmm | --method variational --degrees-of-freedom-prior 1 | --degrees-of-freedom-prior 1.0 must be a number above 1
-gmm | --method variational --covariance-prior -1 | --covariance-prior -1.0 must be a number above
-gmm | --method variational --mean-precision-prior nan | --mean-precision-prior nan must be
-gmm | --method variational --reg-covar 0 --data {line} | has a singular covariance, which is the default of --covariance-prior
+gmm | --method variational --weight-concentration-prior 0 | --weight-concentration-prior 0.0: must be a number above 0
+gmm | --method variational --degrees-of-freedom-prior 1 | --degrees-of-freedom-prior 1.0: must be a number above 1
+gmm | --method variational --covariance-prior -1 | --covariance-prior -1.0: must be a number above
+gmm | --method variational --mean-precision-prior nan | --mean-precision-prior nan: must be
+gmm | --method variational --reg-covar 0 --data {line} | which is the default of --covariance-prior
 gmm | --method map --data {line} | singular covariance
 gmm | --data {hole} --missing em | has nothing but NaN in row 1
 gmm | --data {gap} --missing em | has nothing but NaN in column 1
