@@ -266,11 +266,11 @@ vae | --data old-faithful | scale pixels to [0, 1]
 vae | --device warp | --device warp:
 gmm | --device cuda | --device cuda:
 gmm | --resume {folder} | config.json cannot be read
-vae | --model conv --data {rows} | --model conv: --data
+vae | --model conv --data {rows} | --model conv: needs square images
 gmm | --label-column -1 | --pixel-max apply to files only
 gmm | --data {three} --columns 1,7 | '7' is not one of the 2 column(s)
 gmm | --data {three} --label-column 3 | --label-column 3:
-vae | --data {line} | scale pixels to [0, 1]
+vae | --data {line} | or give the value of a white one by --pixel-max
 vae | --model autoencoder --data {blank} | reconstructed without error at update 1
 """
 TABLES = {
