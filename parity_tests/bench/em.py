@@ -1,7 +1,7 @@
 """EM for a mixture: ours against scikit-learn on NumPy and on PyTorch tensors, and against pomegranate.
 
-All start from the same weights, means and covariances and do the same iterations; convergence is never met. The floor
-is the two matrix products of every chunk and nothing else.
+All start from the same weights, means and covariances and do the same iterations; convergence is never met.
+The floor is the two matrix products of every chunk and nothing else.
 """
 
 import math

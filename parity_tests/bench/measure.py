@@ -1,7 +1,8 @@
 """Timing side by side: contenders for one piece of work take turns, and what counts is the ratio of their medians.
 
-A family of rows is a module with a function ``cases(quick)`` that yields `Case` objects; ``__main__`` lists the
-families. On a machine that is not idle, seconds mean little; since the contenders alternate, their ratios still do.
+A family of rows is a module with a function ``cases(quick)`` that yields `Case` objects; ``__main__`` lists
+the families. On a machine that is not idle, seconds mean little; since the contenders alternate, their
+ratios still do.
 """
 
 import statistics

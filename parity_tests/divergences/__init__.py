@@ -1,7 +1,8 @@
 """The divergence catalogue: where PyTorch and TensorFlow 2 or Keras differ by default, how much, and what to do.
 
-Read the pages before porting a model. Each entry is a function that measures the difference twice, with the defaults
-of both frameworks and with the remedy, and states the band that the first lies in and what the second may not exceed:
+Read the pages before porting a model. Each entry is a function that measures the difference twice, with the
+defaults of both frameworks and with the remedy, and states the band that the first lies in and what the
+second may not exceed:
 
     optimizers          O    settings, formulas, schedules
     layers              L    initial values, layouts, padding, normalisation

@@ -1,7 +1,7 @@
 """Values and gradients at the edge.
 
-At a kink, at a tie, at zero and at infinity a derivative is a convention, and the conventions differ. A gradient that
-is NaN in one framework and 0 in the other ends one training run and not the other.
+At a kink, at a tie, at zero and at infinity a derivative is a convention, and the conventions differ. A
+gradient that is NaN in one framework and 0 in the other ends one training run and not the other.
 """
 
 import numpy as np

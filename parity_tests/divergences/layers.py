@@ -1,7 +1,7 @@
 """Layers, layouts and shapes.
 
-Shapes that do not fit raise an error and cost a minute. What costs a week is what fits and is not the same: another
-padding, another order of pixels, another default.
+Shapes that do not fit raise an error and cost a minute. What costs a week is what fits and is not the same:
+another padding, another order of pixels, another default.
 """
 
 import keras

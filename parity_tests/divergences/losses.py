@@ -1,7 +1,7 @@
 """Losses.
 
-One name, two scales: what is averaged over what, which constants are kept, where a probability is clipped. The
-remedy is to write the sum down, as `pytorch_impl/elbo.py` and `tf2_impl/elbo.py` do.
+One name, two scales: what is averaged over what, which constants are kept, where a probability is clipped.
+The remedy is to write the sum down, as `pytorch_impl/elbo.py` and `tf2_impl/elbo.py` do.
 """
 
 import warnings

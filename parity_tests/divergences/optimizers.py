@@ -1,8 +1,9 @@
 """Optimizers.
 
-`torch.optim` and `keras.optimizers` share names and differ in defaults, in formulas and in the precision that their
-settings are kept in. The remedy is one Adam that is the same in both: `pytorch_impl/optimizer.py` and
-`tf2_impl/optimizer.py`. Where stock optimizers have to stay, O2 makes Keras's exact.
+`torch.optim` and `keras.optimizers` share names and differ in defaults, in formulas and in the precision
+that their settings are kept in. The remedy is one Adam that is the same in both:
+`pytorch_impl/optimizer.py` and `tf2_impl/optimizer.py`. Where stock optimizers have to stay, O2 makes
+Keras's exact.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Random numbers, number types and execution.
 
-Equal seeds never give equal numbers, so all randomness here is drawn in NumPy (`common/draws.py`). The rest is about
-what a number is before any mathematics is done with it, and about when code runs.
+Equal seeds never give equal numbers, so all randomness here is drawn in NumPy (`common/draws.py`). The rest
+is about what a number is before any mathematics is done with it, and about when code runs.
 """
 
 import keras

@@ -1,4 +1,4 @@
-"""Every entry of the catalogue shows its divergence, in its band, and removes it; and the catalogue itself is sound."""
+"""Every entry of the catalogue shows its divergence, in its band, and removes it; the catalogue is sound."""
 
 import random
 import re

@@ -4,11 +4,11 @@ python -m parity_tests.guards.faults                                   all plant
 python -m parity_tests.guards.faults pytorch_impl/gmm.py               those of one file
 python -m parity_tests.guards.faults --mutants pytorch_impl/gmm.py     every mutant that cosmic-ray makes of the file
 
-Each fault goes into a copy of the project, and the tests that mention the faulty page run there until the first
-failure, the page's own tests first. The report names that failure, which for a one-sided fault is the first tensor and
-step that differ. At the end the tests that failed run in a copy without a fault, where they must pass. The exit code is
-0 if they do, and if every fault was caught, but for the mutants that planted_faults.txt lists as equivalent. The
-frameworks are imported once, and every run forks from there.
+Each fault goes into a copy of the project, and the tests that mention the faulty page run there until the
+first failure, the page's own tests first. The report names that failure, which for a one-sided fault is the
+first tensor and step that differ. At the end the tests that failed run in a copy without a fault, where
+they must pass. The exit code is 0 if they do, and if every fault was caught, but for the mutants that
+planted_faults.txt lists as equivalent. The frameworks are imported once, and every run forks from there.
 """
 
 import argparse

@@ -1,11 +1,12 @@
 """Hostile values for the maths: right shapes and dtypes, bad numbers.
 
-A `Case` is sizes, a precision, a power of ten and a seed, all drawn by Hypothesis; `case[name]` makes an argument, of
-the name that the table in `test_hostile_input.py` has for it. The estimators, which are for users, get wrong shapes and
-dtypes as well, in `test_hostile_estimators.py`. Two limits, and why:
+A `Case` is sizes, a precision, a power of ten and a seed, all drawn by Hypothesis; `case[name]` makes an
+argument, of the name that the table in `test_hostile_input.py` has for it. The estimators, which are for
+users, get wrong shapes and dtypes as well, in `test_hostile_estimators.py`. Two limits, and why:
 
-- No argument of the maths is below the smallest normal number, 2e-308 or 1e-38: TensorFlow takes such numbers for zero.
-  PyTorch can be told to, and its sums and products are then the same, but its logarithm still is that of the number.
+- No argument of the maths is below the smallest normal number, 2e-308 or 1e-38: TensorFlow takes such
+  numbers for zero. PyTorch can be told to, and its sums and products are then the same, but its logarithm
+  still is that of the number.
 - No entry is above what the estimators admit: the squares of larger ones overflow.
 """
 

@@ -1,14 +1,16 @@
 """Answers of two frameworks to one hostile input, and how they are compared: without a tolerance that somebody chose.
 
-PyTorch is asked again, with every entry of the input and of every intermediate result moved by
-one unit in its last place, up or down at random. What that changes is what rounding can do to this problem, however
-ill-conditioned it is; ten times as much is allowed between the frameworks, as in `common.parity`. (This is Monte Carlo
-arithmetic: D. Parker, "Monte Carlo arithmetic: exploiting randomness in floating-point arithmetic", UCLA, 1997.)
-Two things are decided by less than a rounding, and then either answer is right:
+PyTorch is asked again, with every entry of the input and of every intermediate result moved by one unit in
+its last place, up or down at random. What that changes is what rounding can do to this problem, however
+ill-conditioned it is; ten times as much is allowed between the frameworks, as in `common.parity`. (This is
+Monte Carlo arithmetic: D. Parker, "Monte Carlo arithmetic: exploiting randomness in floating-point
+arithmetic", UCLA, 1997.) Two things are decided by less than a rounding, and then either answer is right:
 
-- a matrix at the edge of being positive definite: its factor exists or not, also for PyTorch, by the last bit of it;
-- a number below the smallest normal one, 2e-308 or 1e-38: TensorFlow takes it for zero, as PyTorch does when it is told
-  to (`torch.set_flush_denormal`). If PyTorch gives TensorFlow's answer then, that is why they differ.
+- a matrix at the edge of being positive definite: its factor exists or not, also for PyTorch, by the last
+  bit of it;
+- a number below the smallest normal one, 2e-308 or 1e-38: TensorFlow takes it for zero, as PyTorch does
+  when it is told to (`torch.set_flush_denormal`). If PyTorch gives TensorFlow's answer then, that is why
+  they differ.
 
 Both are counted and reported.
 """

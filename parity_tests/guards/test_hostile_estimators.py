@@ -1,4 +1,4 @@
-"""Hostile arrays in the estimators of both implementations: one finite answer, or one error in one line, from both."""
+"""Hostile arrays in the estimators of both implementations: one finite answer, or one error in one line."""
 
 import warnings
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What hostile input has found, one line each: an answer that was wrong in one framework, an error that differed."""
+"""What hostile input found, one line each: an answer wrong in one framework, an error that differed."""
 
 from collections.abc import Callable
 from importlib import import_module

@@ -1,7 +1,7 @@
 """Hostile values in every public function of both implementations: one answer, or one error, from both.
 
-The table says what every function is given, in the words of `hostile.Case`; a star hands over the members of a tuple.
-A public name that is neither there nor among the reasons below fails the first test.
+The table says what every function is given, in the words of `hostile.Case`; a star hands over the members
+of a tuple. A public name that is neither there nor among the reasons below fails the first test.
 """
 
 import ast

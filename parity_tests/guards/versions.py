@@ -3,8 +3,9 @@
 python -m parity_tests.guards.versions                            each of Python 3.11, 3.12 and 3.13 that is on the PATH
 python -m parity_tests.guards.versions ~/bin/python3.12 python3.13 these
 
-uv resolves the versions, the oldest with a wheel for that Python among them; pip installs them in an environment of
-their own, in build/versions, where they stay. A line says how each suite went; the exit code is 0 if all passed.
+uv resolves the versions, the oldest with a wheel for that Python among them; pip installs them in an
+environment of their own, in build/versions, where they stay. A line says how each suite went; the exit code
+is 0 if all passed.
 """
 
 import json
