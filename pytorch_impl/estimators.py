@@ -91,7 +91,26 @@ class CoinMixture(CoinMixtureEstimator):
 
 
 @outside_autocast
-class GaussianMixture(MixtureEstimator):
+class MixtureMaths:
+    """What both mixtures of Gaussians take from the chapters."""
+
+    covariance_type: str
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array if array.flags.writeable else array.copy())  # shared where it may be
+
+    def _algorithm(self, data: FitData) -> algorithms.ExpectationMaximisation:
+        return algorithms.algorithm_for(data, self._tensor)
+
+    def _e_step(self, x: Tensor, observed: Tensor | None, parameters: Any) -> tuple[Tensor, Tensor]:
+        return algorithms.e_step(x, observed, parameters, self.covariance_type)
+
+    def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        return gmm.sample(*parameters, uniforms, noise, self.covariance_type)
+
+
+@outside_autocast
+class GaussianMixture(MixtureMaths, MixtureEstimator):
     """A mixture of Gaussians with scikit-learn's interface, fitted by the functions of `gmm.py`.
 
     Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`; `fit` also takes
@@ -100,24 +119,12 @@ class GaussianMixture(MixtureEstimator):
     See `common.mixtures.estimator.MixtureEstimator` for all that is not maths.
     """
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array if array.flags.writeable else array.copy())  # shared where it may be
-
-    def _algorithm(self, data: FitData) -> algorithms.ExpectationMaximisation:
-        return algorithms.algorithm_for(data, self._tensor)
-
-    def _e_step(self, x: Tensor, observed: Tensor | None, parameters: MixtureParameters) -> tuple[Tensor, Tensor]:
-        return algorithms.e_step(x, observed, parameters, self.covariance_type)
-
-    def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return gmm.sample(*parameters, uniforms, noise, self.covariance_type)
-
     def _impute(self, x: Tensor, observed: Tensor, parameters: MixtureParameters) -> Tensor:
         return missing_data.impute(x, observed, *parameters)
 
 
 @outside_autocast
-class BayesianGaussianMixture(BayesianMixtureEstimator):
+class BayesianGaussianMixture(MixtureMaths, BayesianMixtureEstimator):
     """A Bayesian mixture of Gaussians with scikit-learn's interface, fitted by `variational_gmm.py`.
 
     Parameters, attributes and methods are those of `sklearn.mixture.BayesianGaussianMixture`; beyond them,
@@ -125,18 +132,6 @@ class BayesianGaussianMixture(BayesianMixtureEstimator):
     arrays. See `common.mixtures.bayesian.BayesianMixtureEstimator` for all that is not maths, and for where the
     numbers differ from scikit-learn's.
     """
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.tensor(array, device="cpu")
-
-    def _algorithm(self, data: FitData) -> algorithms.ExpectationMaximisation:
-        return algorithms.algorithm_for(data, self._tensor)
-
-    def _e_step(self, x: Tensor, observed: None, posterior: VariationalPosterior) -> tuple[Tensor, Tensor]:
-        return algorithms.e_step(x, observed, posterior, self.covariance_type)
-
-    def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return gmm.sample(*parameters, uniforms, noise, self.covariance_type)
 
     def _predictive_log_density(self, x: Tensor, posterior: VariationalPosterior) -> Tensor:
         return variational_gmm.predictive_log_density(x, posterior, self.covariance_type)

@@ -18,28 +18,34 @@ import numpy as np
 from tensorflow import Tensor
 
 from common.data.arrays import as_array
-from common.data.passes import Chunks, chunk_rows, rows_of_chunks, share
+from common.data.passes import chunk_rows
 from common.mixtures.input import FitData
-from common.mixtures.priors import MixtureParameters, MixturePrior, VariationalPosterior, VariationalPrior
+from common.mixtures.priors import MixtureParameters, VariationalPosterior
 from tf2_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
 from tf2_impl.backend import outside_autocast
 from tf2_impl.distributed import Workers
+
+Convert = Callable[[np.ndarray], Tensor]
 
 
 @outside_autocast
 class ExpectationMaximisation:
     """Maximum likelihood, of points in memory: the chapter on mixtures."""
 
-    def __init__(self, data: FitData, tensor: Callable[[np.ndarray], Tensor]) -> None:
+    in_chunks = False
+
+    def __init__(self, data: FitData, tensor: Convert) -> None:
         self.data, self.tensor = data, tensor
         self.kind, self.reg_covar = data.covariance_type, data.reg_covar
-        self.x, self.weight = tensor(data.x), None if data.weight is None else tensor(data.weight)  # (N, D), (N,)
+        self.prior = None if data.prior is None else data.prior._make(map(tensor, data.prior))
+        if not self.in_chunks:
+            arrays = data.x, data.observed, data.weight  # (N, D), (N, D), (N,)
+            self.x, self.observed, self.weight = (None if array is None else tensor(array) for array in arrays)
 
     def start(self, points: np.ndarray, gamma: np.ndarray) -> MixtureParameters:
         """The M step of these responsibilities, times the points' weights; chunk by chunk if there are many points."""
-        if len(points) > chunk_rows(*points.shape[1:], gamma.shape[1]):
-            rows = rows_of_chunks(*points.shape, gamma.shape[1])
-            chunks = Chunks(points, gamma, rows, self.tensor, self.data.dtype)
+        if len(points) > chunk_rows(points.shape[1], gamma.shape[1]):
+            chunks = self.data.chunks(points, gamma, self.tensor)
             return MixtureParameters(*gmm_statistics.m_step(chunks, self.kind, self.reg_covar))
         return MixtureParameters(*gmm.m_step(self.tensor(points), self.tensor(gamma), self.kind, self.reg_covar))
 
@@ -68,10 +74,6 @@ class ExpectationMaximisation:
 class MaximumAPosteriori(ExpectationMaximisation):
     """The most probable parameters under a prior: the chapter on EM in general."""
 
-    def __init__(self, data: FitData, tensor: Callable[[np.ndarray], Tensor]) -> None:
-        super().__init__(data, tensor)
-        self.prior = MixturePrior(*map(tensor, data.prior))
-
     def iterate(self, parameters: MixtureParameters) -> tuple[MixtureParameters, Tensor]:
         """One E step and one M step, and the log likelihood plus log prior of the old parameters."""
         updated, total = em.map_em_iteration(self.x, *parameters, self.prior)
@@ -81,10 +83,6 @@ class MaximumAPosteriori(ExpectationMaximisation):
 @outside_autocast
 class WithGaps(ExpectationMaximisation):
     """Maximum likelihood of what was observed: the chapter on missing data."""
-
-    def __init__(self, data: FitData, tensor: Callable[[np.ndarray], Tensor]) -> None:
-        super().__init__(data, tensor)
-        self.observed = tensor(data.observed)  # (N, D)
 
     def iterate(self, parameters: MixtureParameters) -> tuple[MixtureParameters, Tensor]:
         """One E step and one M step, and the log likelihood of what was observed under the old parameters."""
@@ -97,10 +95,11 @@ class WithGaps(ExpectationMaximisation):
 class InChunks(ExpectationMaximisation):
     """Maximum likelihood by sufficient statistics, chunk by chunk; each of several workers has a share of the rows."""
 
-    def __init__(self, data: FitData, tensor: Callable[[np.ndarray], Tensor], workers: Workers) -> None:
-        self.data, self.tensor, self.workers = data, tensor, workers
-        self.kind, self.reg_covar = data.covariance_type, data.reg_covar
-        self.chunks = chunks_of_worker(data, tensor, workers)
+    in_chunks = True
+
+    def __init__(self, data: FitData, tensor: Convert, workers: Workers) -> None:
+        super().__init__(data, tensor)
+        self.workers, self.chunks = workers, data.chunks_of_worker(tensor, workers.rank, workers.size)
 
     def iterate(self, parameters: MixtureParameters) -> tuple[MixtureParameters, Tensor]:
         """One E step and one M step, and the log likelihood of the old parameters, of all workers' points."""
@@ -111,10 +110,6 @@ class InChunks(ExpectationMaximisation):
 @outside_autocast
 class Variational(ExpectationMaximisation):
     """A posterior over all parameters: the chapter on the Bayesian mixture."""
-
-    def __init__(self, data: FitData, tensor: Callable[[np.ndarray], Tensor]) -> None:
-        super().__init__(data, tensor)
-        self.prior = VariationalPrior(*map(tensor, data.prior))
 
     def start(self, points: np.ndarray, gamma: np.ndarray) -> VariationalPosterior:
         """The variational M step of these responsibilities, of all points."""
@@ -137,9 +132,7 @@ class Variational(ExpectationMaximisation):
         return MixtureParameters(weights, parameters.means, parameters.covariances)
 
 
-def algorithm_for(
-    data: FitData, tensor: Callable[[np.ndarray], Tensor], workers: Workers | None = None
-) -> ExpectationMaximisation:
+def algorithm_for(data: FitData, tensor: Convert, workers: Workers | None = None) -> ExpectationMaximisation:
     """The algorithm for these data, whose arrays `tensor` converts; several `workers` share what goes in chunks."""
     if data.method == "variational":
         return Variational(data, tensor)
@@ -160,12 +153,3 @@ def e_step(x: Tensor, observed: Tensor | None, parameters: Any, covariance_type:
     if observed is not None:
         return missing_data.e_step(x, observed, *parameters)
     return gmm.e_step(x, *parameters, covariance_type)
-
-
-def chunks_of_worker(data: FitData, tensor: Callable[[np.ndarray], Tensor], workers: Workers) -> Chunks:
-    """The chunks of this worker's share of the points; a point of weight zero, if there are too few."""
-    rows = share(len(data.x), workers.rank, workers.size)
-    x, weight = data.x[rows], None if data.weight is None else data.weight[rows]
-    if rows.stop == rows.start:
-        x, weight = data.x[:1], np.zeros(1)
-    return Chunks(x, weight, rows_of_chunks(*x.shape, data.n_components), tensor, data.dtype)

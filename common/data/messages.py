@@ -40,6 +40,12 @@ class InputError(ValueError):
         return f"{subject}: {_MENTION.sub(mention, self.problem)}"
 
 
+def require(valid: Any, name: str, problem: str, value: Any = NOT_SHOWN) -> None:
+    """Raise the `InputError` unless the argument is ``valid``."""
+    if not valid:
+        raise InputError(name, problem, value)
+
+
 def flag(option: str) -> str:
     """The command-line flag of an option."""
     return "--" + option.replace("_", "-")

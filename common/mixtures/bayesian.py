@@ -97,23 +97,7 @@ class BayesianMixtureEstimator(MixtureBase):
         verbose=0,
         verbose_interval=10,
     ):
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.init_params = init_params
-        self.weight_concentration_prior_type = weight_concentration_prior_type
-        self.weight_concentration_prior = weight_concentration_prior
-        self.mean_precision_prior = mean_precision_prior
-        self.mean_prior = mean_prior
-        self.degrees_of_freedom_prior = degrees_of_freedom_prior
-        self.covariance_prior = covariance_prior
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.verbose_interval = verbose_interval
+        vars(self).update({name: value for name, value in locals().items() if name != "self"})
 
     def fit(self, X: Any, y: Any = None) -> "BayesianMixtureEstimator":
         """Fit the posterior to X (N, D) by variational inference; returns self."""
@@ -156,6 +140,3 @@ class BayesianMixtureEstimator(MixtureBase):
         if (concentration := fitted["weight_concentration_"]).ndim == 2:
             fitted["weight_concentration_"] = tuple(concentration)
         return fitted
-
-    def _predictive_log_density(self, x: Any, posterior: VariationalPosterior) -> Any:
-        raise NotImplementedError  # a framework adds it, too

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from common import draws
 from common.data.arrays import as_array
-from common.data.messages import InputError
+from common.data.messages import InputError, require
 from common.mixtures.beta_tails import beta_credible_interval, beta_log_upper_tail, beta_upper_tail
 from common.mixtures.loop import em
 
@@ -94,6 +94,8 @@ class BetaBernoulliEstimator:
 class CoinMixtureEstimator(BaseEstimator):
     """Base of ``CoinMixture`` in both frameworks: which of K coins made each sequence of tosses?
 
+    A framework adds ``_tensor(array)``, ``_e_step(heads, tosses, parameters)`` and ``_em_iteration`` of the same.
+
     Parameters
     ----------
     n_components : int, default 2
@@ -132,13 +134,7 @@ class CoinMixtureEstimator(BaseEstimator):
         biases_init: Any = None,
         seed: int = 0,
     ) -> None:
-        self.n_components = n_components
-        self.tol = tol
-        self.max_iter = max_iter
-        self.fixed_weights = fixed_weights
-        self.weights_init = weights_init
-        self.biases_init = biases_init
-        self.seed = seed
+        vars(self).update({name: value for name, value in locals().items() if name != "self"})
 
     def fit(self, heads: Any, tosses: Any) -> "CoinMixtureEstimator":
         """Fit the coins to ``heads`` (N,) out of ``tosses``, (N,) or one number for all; returns self."""
@@ -195,70 +191,56 @@ class CoinMixtureEstimator(BaseEstimator):
         k = check_count("n_components", self.n_components, 1)
         check_count("max_iter", self.max_iter)
         check_count("seed", self.seed)
-        if not isinstance(self.tol, numbers.Real) or not 0 <= self.tol < math.inf:
-            raise InputError("tol", "must be a number of at least 0", self.tol)
-        if not isinstance(self.fixed_weights, bool | np.bool_):
-            raise InputError("fixed_weights", "must be True or False", self.fixed_weights)
+        valid = isinstance(self.tol, numbers.Real) and 0 <= self.tol < math.inf
+        require(valid, "tol", "must be a number of at least 0", self.tol)
+        is_bool = isinstance(self.fixed_weights, bool | np.bool_)
+        require(is_bool, "fixed_weights", "must be True or False", self.fixed_weights)
         weights = np.full(k, 1 / k) if self.weights_init is None else self.weights_init
         biases = draws.uniforms(int(self.seed), "start", (k,)) if self.biases_init is None else self.biases_init
         weights = check_probabilities("weights_init", weights, k, sum_to_one=True)
         return weights, check_probabilities("biases_init", biases, k)
 
-    # What a framework adds.
-
-    def _tensor(self, array: np.ndarray) -> Any:
-        raise NotImplementedError
-
-    def _e_step(self, heads: Any, tosses: Any, parameters: tuple) -> tuple:
-        raise NotImplementedError
-
-    def _em_iteration(self, heads: Any, tosses: Any, parameters: tuple) -> tuple:
-        raise NotImplementedError
-
 
 def check_positive(name: str, value: Any) -> float:
     """A positive, finite number as a float."""
     number = _number(name, value)
-    if not 0 < number < math.inf:
-        raise InputError(name, "is no parameter of a Beta density: give a positive, finite number", value)
-    if not 1 / LARGEST <= number <= LARGEST:
-        raise InputError(name, f"is too extreme: give a number from {1 / LARGEST:g} to {LARGEST:g}", value)
+    positive = "is no parameter of a Beta density: give a positive, finite number"
+    require(0 < number < math.inf, name, positive, value)
+    extreme = f"is too extreme: give a number from {1 / LARGEST:g} to {LARGEST:g}"
+    require(1 / LARGEST <= number <= LARGEST, name, extreme, value)
     return number
 
 
 def check_probability(name: str, value: Any) -> float:
     """A number in [0, 1] as a float."""
     number = _number(name, value)
-    if not 0 <= number <= 1:
-        raise InputError(name, "is no probability: give a number in [0, 1]", value)
-    if 0 < number < LEAST:
-        raise InputError(name, f"is too small to be told from 0: give 0, or {LEAST:.2g} or more", value)
+    require(0 <= number <= 1, name, "is no probability: give a number in [0, 1]", value)
+    small = f"is too small to be told from 0: give 0, or {LEAST:.2g} or more"
+    require(number == 0 or number >= LEAST, name, small, value)
     return number
 
 
 def check_level(level: Any) -> float:
     """The level of a credible interval, strictly between 0 and 1."""
     number = _number("level", level)
-    if not 0 < number < 1:
-        raise InputError("level", "must lie strictly between 0 and 1: give 0.95 for 95 %", level)
+    require(0 < number < 1, "level", "must lie strictly between 0 and 1: give 0.95 for 95 %", level)
     return number
 
 
 def check_count(name: str, value: Any, least: int = 0) -> int:
     """A whole number of at least ``least`` as an int."""
-    number = _number(name, value)
-    if not (math.isfinite(number) and number == math.floor(number) and number >= least):
-        raise InputError(name, f"must be a whole number of at least {least}", value)
-    if number > (most := MOST["float64"]):
-        raise InputError(name, f"is more than {most}, up to which double precision counts", value)
+    number, most = _number(name, value), MOST["float64"]
+    whole = math.isfinite(number) and number == math.floor(number) and number >= least
+    require(whole, name, f"must be a whole number of at least {least}", value)
+    require(number <= most, name, f"is more than {most}, up to which double precision counts", value)
     return int(number)
 
 
 def check_tosses(tosses: Any) -> np.ndarray:
     """Tosses as float64 zeros and ones, (N,); N may be 0."""
     array = _array("tosses", tosses)
-    if array.ndim != 1:
-        raise InputError("tosses", f"has shape {array.shape}, not (N,): give one sequence of zeros and ones")
+    shape = f"has shape {array.shape}, not (N,): give one sequence of zeros and ones"
+    require(array.ndim == 1, "tosses", shape)
     _check_entries("tosses", array, (array == 0) | (array == 1), ": give 1 for heads, 0 for tails")
     return array.astype(np.float64)
 
@@ -267,38 +249,36 @@ def check_sequences(heads: Any, tosses: Any, n_components: int) -> tuple[np.ndar
     """Heads (N,) out of tosses, (N,) or one number for all, as arrays of one float dtype; N at least n_components."""
     heads, tosses = _array("heads", heads), _array("tosses", tosses)
     dtype = np.dtype(np.float32 if heads.dtype == np.float32 else np.float64)
-    if heads.ndim != 1:
-        raise InputError("heads", f"has shape {heads.shape}, not (N,): give one number of heads for each sequence")
-    if tosses.shape not in ((), heads.shape):
-        what = f"has shape {tosses.shape} where heads has {heads.shape}"
-        raise InputError("tosses", f"{what}: give one number for each sequence, or one for all")
+    shape, most = f"has shape {heads.shape}, not (N,): give one number of heads for each sequence", MOST[dtype.name]
+    require(heads.ndim == 1, "heads", shape)
+    shape = f"has shape {tosses.shape} where heads has {heads.shape}: give one number for each sequence, or one for all"
+    require(tosses.shape in ((), heads.shape), "tosses", shape)
     tosses = np.broadcast_to(tosses, heads.shape)
     for name, array, least in (("heads", heads, 0), ("tosses", tosses, 1)):
         whole = np.isfinite(array) & (array >= least) & (array == np.floor(array))
         _check_entries(name, array, whole, f": give whole numbers of at least {least}")
-        most = MOST[dtype.name]
         _check_entries(name, array, array <= most, f": give at most {most}, up to which {dtype.name} counts")
     if len(bad := np.flatnonzero(heads > tosses)):
         n = bad[0]
         what = f"has {heads[n]:g} at position {n}, more than the {tosses[n]:g} tosses: correct either"
         raise InputError("heads", what)
-    if len(heads) < n_components:
-        few = f"has {len(heads)} sequences, fewer than n_components={n_components}"
-        raise InputError("heads", f"{few}: give more sequences or ask for fewer coins")
+    few = f"has {len(heads)} sequences, fewer than n_components={n_components}"
+    require(len(heads) >= n_components, "heads", f"{few}: give more sequences or ask for fewer coins")
     return heads.astype(dtype), tosses.astype(dtype)
 
 
 def check_probabilities(name: str, values: Any, n_components: int, sum_to_one: bool = False) -> np.ndarray:
     """Probabilities (K,) in [0, 1] as float64, which sum to one where asked to."""
     array = _array(name, values).astype(np.float64)
-    if array.shape != (n_components,):
-        raise InputError(name, f"has shape {array.shape}: give n_components={n_components} numbers")
+    shape = f"has shape {array.shape}: give n_components={n_components} numbers"
+    require(array.shape == (n_components,), name, shape)
     _check_entries(name, array, (array >= 0) & (array <= 1), ": give numbers in [0, 1]")
     too_small = f", too small to be told from 0: give 0, or {LEAST:.2g} or more"
     _check_entries(name, array, (array == 0) | (array >= LEAST), too_small)
-    if sum_to_one and abs(array.sum() - 1) > 1e-6:
-        raise InputError(name, f"sums to {array.sum():g}: divide it by its sum so that it sums to 1")
-    return array / array.sum() if sum_to_one else array
+    total = array.sum()
+    far = f"sums to {total:g}: divide it by its sum so that it sums to 1"
+    require(not sum_to_one or abs(total - 1) <= 1e-6, name, far)
+    return array / total if sum_to_one else array
 
 
 def _check_entries(name: str, array: np.ndarray, valid: np.ndarray, remedy: str) -> None:
@@ -308,8 +288,7 @@ def _check_entries(name: str, array: np.ndarray, valid: np.ndarray, remedy: str)
 
 def _number(name: str, value: Any) -> float:
     array = np.asarray(as_array(value, name))
-    if array.shape != () or array.dtype.kind not in "fiub":
-        raise InputError(name, "is not a number: give one number", value)
+    require(array.shape == () and array.dtype.kind in "fiub", name, "is not a number: give one number", value)
     return float(array)
 
 
@@ -319,10 +298,8 @@ def _array(name: str, values: Any) -> np.ndarray:
         array = np.asarray(values)
     except ValueError:
         raise InputError(name, "is a list of lists of different lengths: give one sequence of numbers") from None
-    if array.size == 0:
-        return array.astype(np.float64)
-    if array.dtype.kind not in "fiub":
-        raise InputError(name, f"holds {array.dtype.name} values: give numbers")
+    array = array if array.size else array.astype(np.float64)
+    require(array.dtype.kind in "fiub", name, f"holds {array.dtype.name} values: give numbers")
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 

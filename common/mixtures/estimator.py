@@ -36,7 +36,13 @@ from common.mixtures.start import starting_points
 
 
 class MixtureBase(DensityMixin, BaseEstimator):
-    """Base of the mixture estimators."""
+    """Base of the mixture estimators.
+
+    A framework adds ``_tensor(array)``, ``_algorithm(data)``, ``_e_step(x, observed, parameters)``, which gives log
+    densities (N,) and responsibilities (N, K), and ``_sample(mixture, uniforms, noise)``, which gives x and z; to a
+    mixture fitted by EM ``_impute(x, observed, parameters)``, and to the Bayesian one ``_predictive_log_density(x,
+    posterior)``. All take and give tensors.
+    """
 
     missing = "error"  # what NaN in X means, unless a model has an argument of that name
     weight_concentration_prior_type: str | None = None  # a Bayesian mixture's argument
@@ -189,20 +195,6 @@ class MixtureBase(DensityMixin, BaseEstimator):
         fitted = algorithm.mixture(parameters)._asdict() | parameters._asdict()
         return {f"{name}_": np.asarray(value) for name, value in fitted.items()}
 
-    # What a framework adds.
-
-    def _tensor(self, array: np.ndarray) -> Any:
-        raise NotImplementedError
-
-    def _algorithm(self, data: FitData) -> Any:
-        raise NotImplementedError
-
-    def _e_step(self, x: Any, observed: Any, parameters: tuple) -> tuple:
-        raise NotImplementedError
-
-    def _sample(self, mixture: tuple, uniforms: Any, noise: Any) -> tuple:
-        raise NotImplementedError
-
 
 def random_source(random_state: Any) -> np.random.RandomState:
     """The source of random numbers that ``random_state`` names."""
@@ -277,21 +269,7 @@ class MixtureEstimator(MixtureBase):
         verbose_interval=10,
         missing="error",
     ):
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.init_params = init_params
-        self.weights_init = weights_init
-        self.means_init = means_init
-        self.precisions_init = precisions_init
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.verbose_interval = verbose_interval
-        self.missing = missing
+        vars(self).update({name: value for name, value in locals().items() if name != "self"})
 
     @classmethod
     def from_parameters(
@@ -359,6 +337,3 @@ class MixtureEstimator(MixtureBase):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.missing == "em"
         return tags
-
-    def _impute(self, x: Any, observed: Any, parameters: MixtureParameters) -> Any:
-        raise NotImplementedError  # a framework adds it, too

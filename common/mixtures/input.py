@@ -5,14 +5,16 @@
 
 import numbers
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from common.data.arrays import as_array
-from common.data.messages import InputError
+from common.data.messages import InputError, require
 from common.data.passes import (
     Centred,
+    Chunks,
     centred,
     chunk_rows,
     column_ranges,
@@ -20,6 +22,8 @@ from common.data.passes import (
     find_centre,
     narrow_columns,
     pieces,
+    rows_of_chunks,
+    share,
 )
 from common.mixtures.covariances import COVARIANCE_TYPES, are_singular, covariance_shape, least_variances
 from common.mixtures.start import INIT_PARAMS, mean_imputed
@@ -54,6 +58,17 @@ class FitData(NamedTuple):
     def least_variances(self) -> np.ndarray | None:
         """The variances (D,) that may be rounding alone; None if regularisation or a prior keeps covariances above."""
         return None if self.method == "map" else least_variances(self.sizes, self.dtype, self.reg_covar)
+
+    def chunks(self, x: np.ndarray, values: np.ndarray | None, tensor: Callable[[np.ndarray], Any]) -> Chunks:
+        """Points of this table in chunks, and values of theirs."""
+        return Chunks(x, values, rows_of_chunks(*x.shape, self.n_components), tensor, self.dtype)
+
+    def chunks_of_worker(self, tensor: Callable[[np.ndarray], Any], rank: int, size: int) -> Chunks:
+        """A worker's share of the points in chunks; a point of weight zero, if there are too few."""
+        rows = share(len(self.x), rank, size)
+        if rows.stop == rows.start:
+            return self.chunks(self.x[:1], np.zeros(1), tensor)
+        return self.chunks(self.x[rows], None if self.weight is None else self.weight[rows], tensor)
 
 
 def prepare(
@@ -107,8 +122,8 @@ def check_parameters(estimator: Any) -> None:
             raise InputError(name, f"must be an integer of at least {least}", value)
     for name in ("tol", "reg_covar"):
         value = getattr(estimator, name)
-        if not isinstance(value, numbers.Real) or not 0 <= value < np.inf:
-            raise InputError(name, "must be a number of at least 0", value)
+        valid = isinstance(value, numbers.Real) and 0 <= value < np.inf
+        require(valid, name, "must be a number of at least 0", value)
     for name, choices in CHOICES.items():
         if not isinstance(value := getattr(estimator, name), str) or value not in choices:
             raise InputError(name, f"must be one of {', '.join(choices)}", value)
@@ -122,9 +137,8 @@ def check_table(estimator: Any, X: Any, reset: bool) -> np.ndarray:
 
     X = as_array(X, "X")
     shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
-    if len(shape) != 2:
-        what = f"has shape {tuple(shape)}, not (N, D). Reshape your data: X.reshape(-1, 1) makes one column"
-        raise InputError("X", what)
+    flat = f"has shape {tuple(shape)}, not (N, D). Reshape your data: X.reshape(-1, 1) makes one column"
+    require(len(shape) == 2, "X", flat)
     if getattr(getattr(X, "dtype", None), "kind", "f") == "c":
         raise InputError("X", f"has dtype {X.dtype}. Complex data not supported: give real numbers")
     return validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
@@ -179,10 +193,9 @@ def check_finite(name: str, x: np.ndarray, remedy: str = "") -> None:
 
 def check_enough(x: np.ndarray, n_components: int) -> None:
     """There must be as many points as components, and the two that a spread needs."""
-    if len(x) < max(2, n_components):
-        n, remedy = len(x), "give more points or ask for fewer components"
-        few = f"has {n} sample(s) (n_samples={n}), fewer than {{n_components}}={n_components} or than 2: {remedy}"
-        raise InputError("X", few)
+    n, remedy = len(x), "give more points or ask for fewer components"
+    few = f"has {n} sample(s) (n_samples={n}), fewer than {{n_components}}={n_components} or than 2: {remedy}"
+    require(n >= max(2, n_components), "X", few)
 
 
 def check_sample_weight(sample_weight: Any, x: np.ndarray, n_components: int) -> np.ndarray:
@@ -193,9 +206,9 @@ def check_sample_weight(sample_weight: Any, x: np.ndarray, n_components: int) ->
     weight = _check_sample_weight(given, x, dtype=x.dtype, ensure_non_negative=True)
     weight = weight / max(weight.max(), tiny)
     weight[weight < tiny] = 0
-    if (number := np.count_nonzero(weight)) < max(2, n_components):
-        few = f"leaves {number} points of positive weight, fewer than {{n_components}}={n_components} or than 2"
-        raise InputError("sample_weight", f"{few}: give weight to more points")
+    number = np.count_nonzero(weight)
+    few = f"leaves {number} points of positive weight, fewer than {{n_components}}={n_components} or than 2"
+    require(number >= max(2, n_components), "sample_weight", f"{few}: give weight to more points")
     return weight
 
 
@@ -227,8 +240,8 @@ def check_size(x: np.ndarray, dtype: Any, reg_covar: float = 0.0) -> tuple[np.nd
     centre, (least, most) = find_centre(low, high), sizes_allowed(dtype)
     c = 0.0 if centre is None else centre
     sizes = np.maximum(np.abs(low - c), np.abs(high - c))
-    if sizes.max() > most:
-        raise InputError("X", f"has entries as large as {sizes.max():.3g}, whose squares overflow; scale the data")
+    large = f"has entries as large as {sizes.max():.3g}, whose squares overflow; scale the data"
+    require(sizes.max() <= most, "X", large)
     if len(small := np.flatnonzero((sizes > 0) & (sizes < least))):
         what = f"has no entry above {sizes[small[0]]:.3g} in column {small[0]}, whose squares underflow; scale the data"
         raise InputError("X", what)
@@ -280,10 +293,9 @@ def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> np
         array = np.asarray(value, dtype=dtype)
     except (TypeError, ValueError):
         raise InputError(name, f"holds no numbers: give an array of shape {shape}", value) from None
-    if array.shape != shape:
-        raise InputError(name, f"should have the shape of {shape}, but got {array.shape}: give it that shape")
-    if not np.all(np.isfinite(array)):
-        raise InputError(name, "has NaN or infinite entries: give finite numbers")
+    other = f"should have the shape of {shape}, but got {array.shape}: give it that shape"
+    require(array.shape == shape, name, other)
+    require(np.all(np.isfinite(array)), name, "has NaN or infinite entries: give finite numbers")
     return array
 
 
@@ -301,22 +313,22 @@ def check_start(estimator: Any, data: FitData) -> tuple[np.ndarray | None, ...]:
         return weights, means, None
     precisions = check_array("precisions_init", precisions, covariance_shape(k, d, kind), dtype)
     if kind in ("diag", "spherical"):
-        if precisions.min() <= 0:
-            raise InputError("precisions_init", f"should be positive, but has the entry {precisions.min():g}")
+        least = precisions.min()
+        require(least > 0, "precisions_init", f"should be positive, but has the entry {least:g}")
         return weights, means, 1 / precisions
     what = "should be symmetric, positive-definite, but"
-    if not np.allclose(precisions, np.swapaxes(precisions, -1, -2)):
-        raise InputError("precisions_init", f"{what} is not symmetric; average it with its transpose")
-    if (least := np.linalg.eigvalsh(precisions).min()) <= 0:
-        raise InputError("precisions_init", f"{what} has the eigenvalue {least:g}; add to its diagonal")
+    symmetric = np.allclose(precisions, np.swapaxes(precisions, -1, -2))
+    require(symmetric, "precisions_init", f"{what} is not symmetric; average it with its transpose")
+    least = np.linalg.eigvalsh(precisions).min()
+    require(least > 0, "precisions_init", f"{what} has the eigenvalue {least:g}; add to its diagonal")
     covariances = np.linalg.inv(precisions)
     return weights, means, 0.5 * (covariances + np.swapaxes(covariances, -1, -2))
 
 
 def check_mixture(weights: Any, means: Any, covariances: Any, covariance_type: str) -> tuple[np.ndarray, ...]:
     """A mixture's parameters, checked, as new arrays: of float32 if all three are, else of float64."""
-    if covariance_type not in COVARIANCE_TYPES:
-        raise InputError("covariance_type", f"must be one of {', '.join(COVARIANCE_TYPES)}", covariance_type)
+    kinds = f"must be one of {', '.join(COVARIANCE_TYPES)}"
+    require(covariance_type in COVARIANCE_TYPES, "covariance_type", kinds, covariance_type)
     given = {"weights": weights, "means": means, "covariances": covariances}
     given = {name: as_array(value, name) for name, value in given.items()}
     dtype = np.float32 if all(getattr(value, "dtype", None) == np.float32 for value in given.values()) else np.float64
@@ -324,15 +336,15 @@ def check_mixture(weights: Any, means: Any, covariances: Any, covariance_type: s
         shape = np.shape(given["means"])
     except ValueError:  # rows of different lengths
         shape = ()
-    if len(shape) != 2 or 0 in shape:
-        raise InputError("means", "is not of shape (K, D): give a row of D numbers for each of K components", means)
+    flat = "is not of shape (K, D): give a row of D numbers for each of K components"
+    require(len(shape) == 2 and 0 not in shape, "means", flat, means)
     shapes = {"weights": shape[:1], "means": shape, "covariances": covariance_shape(*shape, covariance_type)}
     weights, means, covariances = (check_array(name, given[name], shapes[name], dtype).copy() for name in given)
     check_weights("weights", weights)
     is_matrix = covariance_type in ("full", "tied")
     variances = np.diagonal(covariances, axis1=-2, axis2=-1) if is_matrix else covariances
-    if variances.min() <= 0:
-        raise InputError("covariances", f"has the variance {variances.min():g}: give positive variances")
+    narrow = f"has the variance {variances.min():g}: give positive variances"
+    require(variances.min() > 0, "covariances", narrow)
     if is_matrix:
         transposed, deviations = np.swapaxes(covariances, -1, -2), np.sqrt(variances)
         if np.any(abs(covariances - transposed) > 1e-6 * deviations[..., :, None] * deviations[..., None, :]):
@@ -345,8 +357,8 @@ def check_mixture(weights: Any, means: Any, covariances: Any, covariance_type: s
 
 def check_weights(name: str, weights: np.ndarray) -> None:
     """The weights must lie in [0, 1] and sum to one."""
-    if weights.min() < 0 or weights.max() > 1:
-        raise InputError(name, f"has entries from {weights.min():g} to {weights.max():g}: give values in [0, 1]")
+    outside = f"has entries from {weights.min():g} to {weights.max():g}: give values in [0, 1]"
+    require(weights.min() >= 0 and weights.max() <= 1, name, outside)
     if len(small := weights[(weights > 0) & (weights < (least := np.finfo(weights.dtype).tiny))]):
         raise InputError(name, f"has the entry {small[0]:.3g}, too small to be told from 0: give 0, or {least:.2g}")
     if abs(weights.sum() - 1) > (1e-6 if weights.dtype == np.float32 else 1e-8):

@@ -26,7 +26,6 @@ from common.runs.network import own_share
 from parity_tests.conftest import Parity
 from parity_tests.runs.test_scripts import rows
 from parity_tests.support.one_framework import environment
-from pytorch_impl.algorithms import chunks_of_worker
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = {
@@ -186,7 +185,7 @@ def test_shares_are_all_the_rows_once(n: int, size: int) -> None:
 def test_a_worker_without_points_adds_a_point_of_no_weight() -> None:
     x = np.arange(6.0).reshape(3, 2)
     data = FitData(x, 2, "full", 0.0, x.dtype, x.max(axis=0))
-    found = [list(chunks_of_worker(data, np.asarray, SimpleNamespace(rank=rank, size=5))) for rank in range(5)]
+    found = [list(data.chunks_of_worker(np.asarray, rank, 5)) for rank in range(5)]
     points = np.concatenate([chunk[weight > 0] for chunks in found for chunk, weight in chunks])
     np.testing.assert_array_equal(points, x)
     assert [sum(float(weight.sum()) for _, weight in chunks) for chunks in found] == [0, 1, 0, 1, 1]
