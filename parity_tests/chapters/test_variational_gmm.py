@@ -534,7 +534,11 @@ BAD = {
     "covariance shape": (FAITHFUL, {"covariance_prior": 1.0}, r"covariance_prior should have the shape of \(2, 2\)"),
     "asymmetric": (FAITHFUL, {"covariance_prior": [[1.0, 0.5], [0.0, 1.0]]}, "but is not symmetric"),
     "indefinite": (FAITHFUL, {"covariance_prior": -np.eye(2)}, "has the eigenvalue -1"),
-    "a line": (FAITHFUL[:, [0, 0]], {"reg_covar": 0}, "covariance_prior: the data's covariance.*is singular"),
+    "a line": (
+        FAITHFUL[:, [0, 0]],
+        {"reg_covar": 0},
+        "X has a singular covariance, which is the default of covariance_prior",
+    ),
     "overflow": (FAITHFUL * 1e200, {}, "whose squares overflow; scale the data"),
 }
 
