@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -10,20 +12,9 @@ import numpy as np
 import pytest
 import sklearn.mixture
 import tensorflow as tf
-import torch
-from scipy import special, stats
 from sklearn.exceptions import ConvergenceWarning
 
-import pytorch_impl.estimators as torch_estimators
-import pytorch_impl.gmm as torch_gmm
-import pytorch_impl.gmm_statistics as torch_statistics
-import pytorch_impl.missing_data as torch_missing
-import pytorch_impl.natural_parameters as torch_natural
 import pytorch_impl.train_gmm
-import tf2_impl.estimators as tf_estimators
-import tf2_impl.gmm_statistics as tf_statistics
-import tf2_impl.missing_data as tf_missing
-import tf2_impl.natural_parameters as tf_natural
 import tf2_impl.train_gmm
 from common import draws
 from common.data import datasets
@@ -34,15 +25,18 @@ from common.mixtures.input import COVARIANCE_TYPES
 from common.runs import checkpoint
 from parity_tests.chapters.test_estimator import scikit_learns_best
 from parity_tests.chapters.test_missing_data import problem as rows_with_gaps
-from parity_tests.conftest import MODES, Parity
+from parity_tests.conftest import Parity
+from parity_tests.support import frameworks
+from parity_tests.support.frameworks import both, both_estimators, pair, sibling, tensor, tensors
+from parity_tests.support.problems import as_full, of_kind
 
 ROOT = Path(__file__).parents[2]
 K, D, N = 3, 4, 400
-PAGES = {"torch": (torch_statistics, torch.tensor), "tf2": (tf_statistics, tf.constant)}
-both = pytest.mark.parametrize("framework", PAGES)
-estimators = pytest.mark.parametrize(
-    "Mixture", [torch_estimators.GaussianMixture, tf_estimators.GaussianMixture], ids=["torch", "tf2"]
-)
+TORCH, TF = pair("gmm_statistics")
+TORCH_GMM = pair("gmm")[0]
+both_pages = both("gmm_statistics")
+estimators = both_estimators("GaussianMixture")
+NAMES = ("weights", "means", "covariances", "log likelihood")
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 
 
@@ -55,36 +49,40 @@ def start(kind: str, x: np.ndarray) -> tuple[np.ndarray, ...]:
     labels = datasets.synthetic_mixture(N, K, D, 3.0, seed=3).labels  # the same for every separation
     a = 0.3 * draws.normals(0, "component", (K, D, D), step=7) + np.eye(D)
     full = a @ np.swapaxes(a, 1, 2)
-    variances = np.diagonal(full, axis1=1, axis2=2)
-    covariances = {"full": full, "tied": full[0], "diag": variances, "spherical": variances[:, 0]}[kind]
     means = np.stack([x[labels == k][:20].mean(axis=0) for k in range(K)])
-    return np.array([0.2, 0.5, 0.3]), means, covariances
+    return np.array([0.2, 0.5, 0.3]), means, of_kind(kind, full)
 
 
 def weights_of(n: int, dtype: str = "float64") -> np.ndarray:
     return (draws.uniforms(4, "sample", (n,)) * 2).astype(dtype)
 
 
-def in_chunks(framework: str, x: np.ndarray, weight: np.ndarray | None, rows: int = 150) -> Chunks:
-    return Chunks(x, weight, rows, PAGES[framework][1], x.dtype)
+def in_chunks(module: ModuleType, x: np.ndarray, weight: np.ndarray | None, rows: int = 150) -> Chunks:
+    return Chunks(x, weight, rows, partial(tensor, module), x.dtype)
 
 
-def iterate(framework: str, x: np.ndarray, weight: np.ndarray | None, parameters: tuple, kind: str, steps: int = 1):
-    module, tensor = PAGES[framework]
-    parameters = tuple(map(tensor, parameters))
+def iterate(
+    module: ModuleType, x: np.ndarray, weight: np.ndarray | None, start: tuple, kind: str, steps: int = 1
+) -> list:
+    """Parameters and log likelihood after some iterations."""
+    parameters = tensors(module, *start)
     for _ in range(steps):
-        parameters, total = module.em_iteration(in_chunks(framework, x, weight), *parameters, kind, 1e-9)
-    return *map(np.asarray, parameters), np.asarray(total)
+        parameters, total = module.em_iteration(in_chunks(module, x, weight), *parameters, kind, 1e-9)
+    return frameworks.arrays([parameters, total])
+
+
+def check(parity: Parity, quantity: str, found: Sequence, label: str, steps: int = 1) -> None:
+    """Hold the parameters and the log likelihood of both against each other."""
+    for name, a, b in zip(NAMES, *found, strict=True):
+        what = "em log likelihood" if name == "log likelihood" else "em parameters"
+        parity.check(f"{quantity} {name}", what, a, b, label, steps=steps)
 
 
 def exact_iteration(x: np.ndarray, weight: np.ndarray, parameters: tuple, kind: str) -> list[np.ndarray]:
     """One EM iteration in extended precision, in two passes: loops and textbook formulas."""
     x, weight, pi, means, covariances = (np.asarray(a, np.longdouble) for a in (x, weight, *parameters))
     log_joint = np.empty((len(x), K), np.longdouble)
-    for k in range(K):
-        sigma = {"full": lambda k=k: covariances[k], "tied": lambda: covariances,
-                 "diag": lambda k=k: np.diag(covariances[k]),
-                 "spherical": lambda k=k: covariances[k] * np.eye(D)}[kind]()  # fmt: skip
+    for k, sigma in enumerate(as_full(covariances, kind, K, D)):
         factor, y = np.zeros((D, D), np.longdouble), np.empty_like(x)
         for i in range(D):
             for j in range(i + 1):
@@ -101,50 +99,18 @@ def exact_iteration(x: np.ndarray, weight: np.ndarray, parameters: tuple, kind: 
     scatter = np.stack([(gamma[:, k, None] * (x - new_means[k])).T @ (x - new_means[k]) for k in range(K)])
     full = scatter / counts[:, None, None] + np.longdouble(1e-9) * np.eye(D)
     variances = np.diagonal(full, axis1=1, axis2=2)
-    new_covariances = {"full": full, "tied": np.einsum("k,kij->ij", counts, full) / counts.sum(),
-                       "diag": variances, "spherical": variances.mean(axis=1)}[kind]  # fmt: skip
+    tied = np.einsum("k,kij->ij", counts, full) / counts.sum()
+    new_covariances = dict(full=full, tied=tied, diag=variances, spherical=variances.mean(axis=1))[kind]
     return [counts / counts.sum(), new_means, new_covariances, weight @ log_density]
 
 
-@pytest.mark.parametrize("kind", ["full", "diag"])  # the other two take the same paths
-def test_natural_parameters_are_the_log_joint(parity: Parity, kind: str, dtype: str, mode: str) -> None:
-    x = points().astype(dtype)
-    arrays = [a.astype(dtype) for a in start(kind, x)]
-    centre = arrays[1].mean(axis=0)
-
-    def log_joint(module: ModuleType, x, weights, means, covariances, centre):
-        natural = module.natural_parameters(weights, means, covariances, centre, kind)
-        return natural @ module.features(x, centre, kind)
-
-    def both_halves(module: ModuleType, *tensors):
-        return module.bayes_rule(log_joint(module, *tensors))
-
-    ours = log_joint(torch_natural, *map(torch.tensor, (x, *arrays, centre)))
-    theirs = MODES[mode](lambda *t: log_joint(tf_natural, *t))(*map(tf.constant, (x, *arrays, centre)))
-    parity.check("log joint, natural parameters", "output", ours, theirs, kind, mode)
-    full = np.broadcast_to(arrays[2], (K, D, D)) if kind in ("full", "tied") else [
-        np.eye(D) * np.broadcast_to(c, D) for c in arrays[2]
-    ]  # fmt: skip
-    expected = [
-        np.log(w) + stats.multivariate_normal(m, c).logpdf(x) for w, m, c in zip(*arrays[:2], full, strict=True)
-    ]
-    np.testing.assert_allclose(np.asarray(ours), expected, rtol=2e-5 if dtype == "float32" else 1e-12)
-    ours = both_halves(torch_natural, *map(torch.tensor, (x, *arrays, centre)))
-    theirs = MODES[mode](lambda *t: both_halves(tf_natural, *t))(*map(tf.constant, (x, *arrays, centre)))
-    for name, a, b in zip(("log density", "responsibilities"), ours, theirs, strict=True):
-        parity.check(f"{name}, natural parameters", "em responsibilities", a, b, kind, mode)
-    if dtype == "float64":
-        np.testing.assert_allclose(np.asarray(ours[0]), special.logsumexp(expected, axis=0), rtol=1e-13)
-        np.testing.assert_allclose(np.asarray(ours[1]), special.softmax(expected, axis=0), atol=1e-13)
-
-
-@both
-def test_no_responsibility_is_a_denormal_number(framework: str, dtype: str) -> None:
+@both_pages
+def test_no_responsibility_is_a_denormal_number(module: ModuleType, dtype: str) -> None:
     """Exponents down to where single and double precision end: zero or a normal number, and rows that sum to one."""
     tiny = np.finfo(dtype).tiny
     exponents = np.linspace(0, 1.3 * np.log(tiny), 500, dtype=dtype)
-    module, tensor = {"torch": torch_natural, "tf2": tf_natural}[framework], PAGES[framework][1]
-    log_density, gamma = map(np.asarray, module.bayes_rule(tensor(np.stack([np.zeros_like(exponents), exponents]))))
+    two = tensor(module, np.stack([np.zeros_like(exponents), exponents]))
+    log_density, gamma = map(np.asarray, sibling(module, "natural_parameters").bayes_rule(two))
     assert np.all((gamma == 0) | (gamma >= tiny))
     assert np.any(gamma[1] == 0)
     expected = np.exp(exponents.astype(np.longdouble))
@@ -168,37 +134,33 @@ def test_an_iteration_is_right_in_extended_precision(parity: Parity, case: str, 
     parameters, weight = start(kind, x), weights_of(N)
     for step in (1, 2):
         exact = exact_iteration(x, weight, parameters, kind)
-        found = {framework: iterate(framework, x, weight, parameters, kind) for framework in PAGES}
+        found = [iterate(module, x, weight, parameters, kind) for module in (TORCH, TF)]
         scale = np.sqrt(np.abs(exact[2]).max())  # means to a share of a deviation, or to the last bits that they have
         slack = np.array([1e-13, 1e-13 * scale + 4e-16 * np.abs(x).max(), 3e-13 * scale**2, 1e-13 * abs(exact[3])])
-        for ours in found.values():
+        for ours in found:
             for a, b, atol in zip(ours, exact, slack, strict=True):
                 np.testing.assert_allclose(a, b.astype(np.float64), rtol=0, atol=float(atol))
-        for name, a, b in zip(("weights", "means", "covariances", "log likelihood"), *found.values(), strict=True):
-            what = "em log likelihood" if name == "log likelihood" else "em parameters"
-            parity.check(f"em_iteration {name}", what, a, b, f"{case}, {kind}", steps=step)
-        parameters = tuple(np.asarray(a) for a in found["torch"][:3])
+        check(parity, "em_iteration", found, f"{case}, {kind}", step)
+        parameters = found[0][:3]
 
 
 def test_without_its_guard_the_common_centre_loses_the_covariances(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = points(1e6), weights_of(N)
     exact = exact_iteration(x, weight, start("full", x), "full")[2].astype(np.float64)
-    for framework, (module, _) in PAGES.items():
+    for module in (TORCH, TF):
         monkeypatch.setattr(module, "LOST", dict.fromkeys(module.LOST, 1000))
-        found = iterate(framework, x, weight, start("full", x), "full")[2]
-        assert np.abs(found - exact).max() > 1e-5 * np.abs(exact).max(), framework
+        found = iterate(module, x, weight, start("full", x), "full")[2]
+        assert np.abs(found - exact).max() > 1e-5 * np.abs(exact).max(), module
 
 
-@both
+@both_pages
 @all_types
-def test_lost_digits_are_binary(framework: str, kind: str) -> None:
+def test_lost_digits_are_binary(module: ModuleType, kind: str) -> None:
     """A mean three deviations away squares to nine times the variance: of ten parts nine go, log2(10) digits."""
-    module, tensor = PAGES[framework]
     _, _, covariances = start(kind, points())
-    variances = np.diagonal(covariances, axis1=-2, axis2=-1) if kind in ("full", "tied") else covariances
-    variances = np.broadcast_to(variances if kind != "spherical" else variances[:, None], (K, D))
-    moments = variances * np.array([[1.0], [10.0], [2.0]])
-    np.testing.assert_allclose(module.lost_digits(tensor(moments), tensor(covariances), kind), np.log2(10), rtol=1e-14)
+    variances = np.diagonal(as_full(covariances, kind, K, D), axis1=1, axis2=2)
+    arguments = tensors(module, variances * np.array([[1.0], [10.0], [2.0]]), covariances)
+    np.testing.assert_allclose(module.lost_digits(*arguments, kind), np.log2(10), rtol=1e-14)
 
 
 @all_types
@@ -208,8 +170,8 @@ def test_a_start_far_away_costs_no_digits(kind: str) -> None:
     pi, means, covariances = start(kind, x)
     far = (pi, means + 1e7, covariances * 1e10)
     exact = exact_iteration(x, weight, far, kind)
-    for framework in PAGES:
-        found = iterate(framework, x, weight, far, kind)
+    for module in (TORCH, TF):
+        found = iterate(module, x, weight, far, kind)
         np.testing.assert_allclose(found[1], exact[1].astype(np.float64), atol=1e-7)
         np.testing.assert_allclose(found[2], exact[2].astype(np.float64), rtol=1e-6, atol=1e-7)
 
@@ -221,14 +183,13 @@ def test_equal_to_the_plain_page(kind: str, weighted: bool, dtype: str) -> None:
     x = points().astype(dtype)
     parameters = tuple(a.astype(dtype) for a in start(kind, x))
     weight = weights_of(N, dtype) if weighted else None
-    plain = tuple(map(torch.tensor, parameters))
+    plain = tensors(TORCH, *parameters)
     steps = 20 if dtype == "float64" else 1
     for _ in range(steps):
-        plain, total = torch_gmm.em_iteration(
-            torch.tensor(x), *plain, kind, 1e-9, None if weight is None else torch.tensor(weight)
-        )
-    for framework in PAGES:
-        found = iterate(framework, x, weight, parameters, kind, steps)
+        sample_weight = None if weight is None else tensor(TORCH, weight)
+        plain, total = TORCH_GMM.em_iteration(tensor(TORCH, x), *plain, kind, 1e-9, sample_weight)
+    for module in (TORCH, TF):
+        found = iterate(module, x, weight, parameters, kind, steps)
         for a, b in zip(found, (*plain, total), strict=True):
             assert a.dtype == dtype
             atol = (1e-12 if dtype == "float64" else 2e-5) * np.abs(np.asarray(b)).max()
@@ -238,34 +199,29 @@ def test_equal_to_the_plain_page(kind: str, weighted: bool, dtype: str) -> None:
 @all_types
 def test_hundred_iterations_agree(parity: Parity, kind: str) -> None:
     x = points(1.0)
-    found = {framework: iterate(framework, x, None, start(kind, x), kind, 100) for framework in PAGES}
-    for name, a, b in zip(("weights", "means", "covariances", "log likelihood"), *found.values(), strict=True):
-        what = "em log likelihood" if name == "log likelihood" else "em parameters"
-        parity.check(f"em_iteration {name}", what, a, b, kind, steps=100)
+    check(parity, "em_iteration", [iterate(m, x, None, start(kind, x), kind, 100) for m in (TORCH, TF)], kind, 100)
 
 
-@both
+@both_pages
 @all_types
-def test_statistics_of_parts_add_up(framework: str, kind: str) -> None:
+def test_statistics_of_parts_add_up(module: ModuleType, kind: str) -> None:
     """Merged in any grouping, the parts give the statistics of the whole; weight zero is not there."""
-    module, tensor = PAGES[framework]
-    natural = {"torch": torch_natural, "tf2": tf_natural}[framework]
-    x, weight = points(), weights_of(N)
-    weights, means, covariances = map(tensor, start(kind, x))
-    centre = tensor(x.mean(axis=0))
+    natural, x, weight = sibling(module, "natural_parameters"), points(), weights_of(N)
+    weights, means, covariances, centre = tensors(module, *start(kind, x), x.mean(axis=0))
     coefficients = natural.natural_parameters(weights, means, covariances, centre, kind)
     arguments = centre, coefficients, kind
-    parts = [module.chunk_statistics(*map(tensor, (x[r], weight[r])), *arguments)
-             for r in (slice(0, 7), slice(7, 300), slice(300, N))]  # fmt: skip
-    whole = module.chunk_statistics(tensor(x), tensor(weight), *arguments)
-    apart = module.chunk_statistics_apart(tensor(x), tensor(weight), tensor(np.tile(x.mean(axis=0), (K, 1))), means,
-                                          *natural.whitening(weights, means, covariances, kind), kind)  # fmt: skip
+    rows = slice(0, 7), slice(7, 300), slice(300, N)
+    parts = [module.chunk_statistics(*tensors(module, x[r], weight[r]), *arguments) for r in rows]
+    whole = module.chunk_statistics(*tensors(module, x, weight), *arguments)
+    data = tensors(module, x, weight, np.tile(x.mean(axis=0), (K, 1)))
+    whiten = natural.whitening(weights, means, covariances, kind)
+    apart = module.chunk_statistics_apart(*data, means, *whiten, kind)
     with_nothing = [np.concatenate([x, 1e3 * x[:9]]), np.concatenate([weight, np.zeros(9)])]
     others = [
         module.merge(module.merge(parts[2], parts[0]), parts[1]),
         module.merge(parts[2], module.merge(parts[1], parts[0])),
         apart,
-        module.chunk_statistics(*map(tensor, with_nothing), *arguments),
+        module.chunk_statistics(*tensors(module, *with_nothing), *arguments),
     ]
     for other in others:
         for a, b in zip(other, whole, strict=True):
@@ -282,51 +238,40 @@ def test_rows_with_gaps_in_blocks(parity: Parity, weighted: bool, far: float, mo
     monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 3 * means.size * x.shape[1])
     assert len(chunks.runs_of_rows(len(x), means.size * x.shape[1])) > 2
     found = []
-    for page, missing, tensor in ((torch_statistics, torch_missing, torch.tensor),
-                                  (tf_statistics, tf_missing, tf.constant)):  # fmt: skip
-        tensors = [tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
-        steps = [page.em_iteration_with_gaps, missing.em_iteration]
-        if page is tf_statistics and not weighted:
-            steps.append(tf.function(page.em_iteration_with_gaps))
-        blocks, *others = ((*parameters, total) for parameters, total in (step(*tensors) for step in steps))
+    for module in (TORCH, TF):
+        given = [tensor(module, a) if isinstance(a, np.ndarray) else a for a in arguments]
+        steps = [module.em_iteration_with_gaps, sibling(module, "missing_data").em_iteration]
+        steps += [tf.function(module.em_iteration_with_gaps)] * (module is TF and not weighted)
+        blocks, *others = (frameworks.arrays([*step(*given)]) for step in steps)
         for other in others:
             for ours, theirs in zip(blocks, other, strict=True):
-                np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-10, atol=1e-10)
+                np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
         found.append(blocks)
-    for name, a, b in zip(("weights", "means", "covariances", "log likelihood"), *found, strict=True):
-        what = "em log likelihood" if name == "log likelihood" else "em parameters"
-        parity.check(f"em_iteration_with_gaps {name}", what, a, b, f"{far:g} away")
+    check(parity, "em_iteration_with_gaps", found, f"{far:g} away")
 
 
-@both
 @all_types
-def test_the_first_m_step_is_that_of_the_plain_page(framework: str, kind: str) -> None:
-    x = points(1e5, 1e6)
+def test_the_first_m_step_is_that_of_the_plain_page(parity: Parity, kind: str) -> None:
     gamma = draws.uniforms(2, "sample", (N, K))
-    gamma[:, 1] *= 1e-300  # as good as empty
-    module, _ = PAGES[framework]
-    found = module.m_step(in_chunks(framework, x, gamma), kind, 1e-3)
-    plain = torch_gmm.m_step(torch.tensor(x), torch.tensor(gamma), kind, 1e-3)
-    for a, b in zip(found, plain, strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-11, atol=1e-12)
-
-
-@all_types
-def test_the_first_m_steps_of_both_agree(parity: Parity, kind: str) -> None:
-    x, gamma = points(), draws.uniforms(2, "sample", (N, K))
-    found = [module.m_step(in_chunks(name, x, gamma), kind, 1e-3) for name, (module, _) in PAGES.items()]
-    for name, a, b in zip(("weights", "means", "covariances"), *found, strict=True):
-        parity.check(f"m_step {name}", "em parameters", a, b, kind)
+    for x, scale in ((points(), 1.0), (points(1e5, 1e6), 1e-300)):
+        shares = gamma * [1.0, scale, 1.0]  # the second component may be as good as empty
+        found = [module.m_step(in_chunks(module, x, shares), kind, 1e-3) for module in (TORCH, TF)]
+        plain = TORCH_GMM.m_step(*tensors(TORCH, x, shares), kind, 1e-3)
+        for ours in found:
+            for a, b in zip(ours, plain, strict=True):
+                np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-11, atol=1e-12)
+        for name, a, b in zip(NAMES[:3], *found, strict=True):
+            parity.check(f"m_step {name}", "em parameters", a, b, f"{kind}, {scale:g}")
 
 
 def test_each_function_is_traced_once() -> None:
-    x, page = points(), tf_statistics
+    x, page = points(), TF
     graphs = [page.GRAPH(page.in_blocks, jit_compile=through_xla) for through_xla in (True, False)]
     graphs += [page.GRAPH(function) for function in (page.natural_parameters, page.maximise, page.lost_digits)]
     before = [each.experimental_get_tracing_count() for each in graphs]
-    iterate("tf2", x, None, start("full", x), "full", 5)
-    iterate("tf2", points(1e6), None, start("full", points(1e6)), "full", 5)
-    iterate("tf2", x, weights_of(N), start("full", x), "full", 5)
+    iterate(TF, x, None, start("full", x), "full", 5)
+    iterate(TF, points(1e6), None, start("full", points(1e6)), "full", 5)
+    iterate(TF, x, weights_of(N), start("full", x), "full", 5)
     for count, each in zip(before, graphs, strict=True):
         assert 0 < each.experimental_get_tracing_count() <= count + 1
 
@@ -345,10 +290,7 @@ X = datasets.synthetic_mixture(500, 3, 3, 5.0, seed=1).x
 def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str) -> None:
     arguments = dict(covariance_type=kind, tol=1e-7, max_iter=300)
     peer = scikit_learns_best(X, 2, 4, **arguments)
-    fits = [
-        Mixture(3, n_init=2, random_state=4, **arguments).fit(X)
-        for Mixture in (torch_estimators.GaussianMixture, tf_estimators.GaussianMixture)
-    ]
+    fits = [page.GaussianMixture(3, n_init=2, random_state=4, **arguments).fit(X) for page in pair("estimators")]
     for name in ("weights_", "means_", "covariances_", "precisions_"):
         parity.check(f"fitted in chunks, {name}", "em parameters", *(getattr(fit, name) for fit in fits), tensor=kind)
         np.testing.assert_allclose(getattr(fits[0], name), getattr(peer, name), rtol=1e-6, atol=1e-9)
@@ -376,25 +318,24 @@ def test_chunks_change_nothing(Mixture: type, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-@both
+@both_pages
 @all_types
 @pytest.mark.parametrize("variance", [0.0, -7.8e-5, np.nan])
-def test_a_variance_that_cancelled_has_lost_all_digits(framework: str, kind: str, variance: float) -> None:
+def test_a_variance_that_cancelled_has_lost_all_digits(module: ModuleType, kind: str, variance: float) -> None:
     """Beside a healthy component, whose ratio is larger than a negative one."""
-    module, tensor = PAGES[framework]
     _, _, covariances = start(kind, points())
     covariances = covariances.copy()
     covariances[(1,) * covariances.ndim] = variance
-    assert module.lost_digits(tensor(np.full((K, D), 9.0)), tensor(covariances), kind) == np.inf
+    assert module.lost_digits(*tensors(module, np.full((K, D), 9.0), covariances), kind) == np.inf
 
 
-@both
-def test_a_narrow_component_beside_a_wide_one_as_in_rational_arithmetic(framework: str) -> None:
+@both_pages
+def test_a_narrow_component_beside_a_wide_one_as_in_rational_arithmetic(module: ModuleType) -> None:
     rng = np.random.RandomState(0)
     x = np.concatenate([rng.normal(0, 1e5, 600), rng.normal(1e6, 1e-3, 600)])[:, None]
     parameters = np.array([0.5, 0.5]), np.array([[0.0], [1e6 - 5]]), np.array([[[1e10]], [[1e8]]])
-    _, means, covariances, _ = iterate(framework, x, None, parameters, "full")
-    gamma = np.asarray(torch_gmm.responsibilities(*map(torch.tensor, (x, *parameters))))[:, 1]
+    _, means, covariances, _ = iterate(module, x, None, parameters, "full")
+    gamma = np.asarray(TORCH_GMM.responsibilities(*tensors(TORCH, x, *parameters)))[:, 1]
     shares, values = ([Fraction(float(number)) for number in column] for column in (gamma, x[:, 0]))
     mean = sum(g * v for g, v in zip(shares, values, strict=True)) / sum(shares)
     variance = sum(g * (v - mean) ** 2 for g, v in zip(shares, values, strict=True)) / sum(shares)
@@ -484,32 +425,27 @@ def test_rows_that_cannot_be_divided_are_fewer_blocks(rows: int, blocks: int) ->
     assert chunks.number_of_blocks(rows, 2, 3, 288) == blocks
 
 
-@both
+@both_pages
 @pytest.mark.parametrize("through_xla", [False, True])
 @pytest.mark.parametrize("name", ["chunk_statistics", "chunk_statistics_apart"])
-def test_blocks_add_up(monkeypatch: pytest.MonkeyPatch, framework: str, name: str, through_xla: bool) -> None:
+def test_blocks_add_up(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, through_xla: bool) -> None:
     """Four blocks of weighted points, three of them without weight, against all at once."""
-    module, tensor = PAGES[framework]
     monkeypatch.setattr(module, "NUMBERS_IN_A_BLOCK", 400)
     x = draws.normals(5, "sample", (96, 2))
     weight = np.concatenate([draws.uniforms(5, "sample", (93,)), np.zeros(3)])
     assert chunks.number_of_blocks(96, 2, 3, 400) == 4
     means = draws.normals(6, "sample", (3, 2))
-    page = {"torch": torch_natural, "tf2": tf_natural}[framework]
-    weights, covariances = tensor(np.array([0.2, 0.3, 0.5])), tensor(np.stack([np.eye(2) * s for s in (0.5, 1, 2)]))
-    if name == "chunk_statistics":
-        arguments = (
-            tensor(np.zeros(2)),
-            page.natural_parameters(weights, tensor(means), covariances, tensor(np.zeros(2))),
-        )
-    else:
-        arguments = (tensor(means), tensor(means), *page.whitening(weights, tensor(means), covariances))
-    function = getattr(module, name)
-    in_blocks = (
-        tf.function(module.in_blocks, jit_compile=True) if through_xla and framework == "tf2" else module.in_blocks
+    page, covariances = sibling(module, "natural_parameters"), np.stack([np.eye(2) * s for s in (0.5, 1, 2)])
+    theta = tensors(module, [0.2, 0.3, 0.5], means, covariances)
+    centre, t_means = tensors(module, np.zeros(2), means)
+    apart = name == "chunk_statistics_apart"
+    arguments = (
+        [t_means, t_means, *page.whitening(*theta)] if apart else [centre, page.natural_parameters(*theta, centre)]
     )
-    found = in_blocks(function, tensor(x), tensor(weight), *arguments)
-    at_once = function(tensor(x), tensor(weight), *arguments)
+    compiled = through_xla and module is TF
+    in_blocks = tf.function(module.in_blocks, jit_compile=True) if compiled else module.in_blocks
+    data, function = tensors(module, x, weight), getattr(module, name)
+    found, at_once = in_blocks(function, *data, *arguments), function(*data, *arguments)
     assert float(np.asarray(at_once.moments)[:, 0].sum()) == pytest.approx(weight.sum(), rel=1e-14)
     for a, b in zip(found, at_once, strict=True):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-12, atol=1e-13)
