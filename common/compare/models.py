@@ -20,6 +20,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,10 +55,7 @@ def report(package: str, out: str) -> None:
         maths = implementation(package, CHAPTERS)
     if (path := Path(out)).is_dir():
         raise ValueError(f"{path}: is a folder; name a .json file in it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     with maths.backend.device("cpu", 1):
         for row in measure(maths, Settings()):
@@ -84,22 +83,19 @@ def one_gaussian(maths: SimpleNamespace, parts: Parts, settings: Settings) -> It
 
 def mixture(maths: SimpleNamespace, parts: Parts, settings: Settings) -> Iterator[Row]:
     """EM for each number of components and each reg_covar; the best on the validation images is kept."""
-    x, best = several(parts, settings), None
-    for k in settings.components:
-        for reg in settings.reg_covar:
-            arguments = {"reg_covar": reg / GREY_LEVELS**2, "tol": 1e-3, "max_iter": 500, "random_state": SEED}
-            fit = maths.estimators.GaussianMixture(k, **arguments).fit(x)
-            score = fit.score(dequantised(parts.validation, 0))
-            if best is None or score > best[0]:
-                best = score, fit, {"components": k, "reg_covar": reg}
-    y = dequantised(parts.held_out, 1)
-    yield Row("mixture of Gaussians, EM", "density", in_grey_levels(best[1].score_samples(y), y.shape[1]), best[2])
+    x, y, tried = several(parts, settings), dequantised(parts.held_out, 1), []
+    for k, reg in product(settings.components, settings.reg_covar):
+        arguments = {"reg_covar": reg / GREY_LEVELS**2, "tol": 1e-3, "max_iter": 500, "random_state": SEED}
+        fit = maths.estimators.GaussianMixture(k, **arguments).fit(x)
+        tried.append((fit.score(dequantised(parts.validation, 0)), fit, {"components": k, "reg_covar": reg}))
+    _, fit, chosen = max(tried, key=itemgetter(0))
+    yield Row("mixture of Gaussians, EM", "density", in_grey_levels(fit.score_samples(y), y.shape[1]), chosen)
 
 
 def autoencoders(maths: SimpleNamespace, parts: Parts, settings: Settings) -> Iterator[Row]:
     """The Gaussian around an image's own reconstruction, by size of code; and the density with training centres."""
     evaluate, y, d = maths.backend.evaluate, dequantised(parts.held_out, 1), parts.held_out.shape[1]
-    validation, train, best = dequantised(parts.validation, 0), dequantised(parts.train, 2), None
+    validation, train, tried = dequantised(parts.validation, 0), dequantised(parts.train, 2), []
     for codes in settings.codes:
         model = maths.autoencoder.Autoencoder(d, codes, settings.hidden_dim, settings.activation, dtype="float64")
         score = partial(validation_fit, maths, model, validation)
@@ -112,11 +108,10 @@ def autoencoders(maths: SimpleNamespace, parts: Parts, settings: Settings) -> It
         for factor in settings.bandwidths:
             width = log_var + math.log(factor)
             fit = kernel_log_density(maths, validation, centres, width).mean()
-            if best is None or fit > best[0]:
-                best = fit, centres, width, {"codes": codes, "sigma": grey_deviation(width)}
-    log_density = kernel_log_density(maths, y, best[1], best[2])
+            tried.append((fit, centres, width, {"codes": codes, "sigma": grey_deviation(width)}))
+    _, centres, width, chosen = max(tried, key=itemgetter(0))
     name = "autoencoder: mean over training images of N(x | g(f(x_m)), σ²I)"
-    yield Row(name, "density", in_grey_levels(log_density, d), best[3])
+    yield Row(name, "density", in_grey_levels(kernel_log_density(maths, y, centres, width), d), chosen)
 
 
 def validation_fit(maths: SimpleNamespace, model: Any, validation: np.ndarray) -> float:
@@ -135,15 +130,15 @@ def variational_autoencoders(maths: SimpleNamespace, parts: Parts, settings: Set
     """ELBO and importance-weighted estimates of the best VAE with one variance, and of the best with one per pixel."""
     d, y = parts.train.shape[1], dequantised(parts.held_out, 1)
     for variance, name in ((None, "VAE, one variance"), ("per-pixel", "VAE, a variance per pixel")):
-        best = None
+        tried = []
         for codes in settings.latent_dims:
             sizes = d, codes, settings.hidden_dim, settings.activation
             model = maths.vae.VAE(*sizes, likelihood="gaussian", variance=variance, dtype="float64")
             epoch, score = train_vae(maths, model, parts, settings)
-            if best is None or score > best[0]:
-                sigma = grey_deviation(maths.networks.export_parameters(model)["log_var"])
-                best = score, model, {"codes": codes, "epoch": epoch, "sigma": sigma}
-        yield from importance_weighted(maths, best[1], name, y, settings, best[2])
+            sigma = grey_deviation(maths.networks.export_parameters(model)["log_var"])
+            tried.append((score, model, {"codes": codes, "epoch": epoch, "sigma": sigma}))
+        _, model, chosen = max(tried, key=itemgetter(0))
+        yield from importance_weighted(maths, model, name, y, settings, chosen)
 
 
 def linear_autoencoder(maths: SimpleNamespace, parts: Parts, settings: Settings) -> Iterator[Row]:

@@ -42,8 +42,8 @@ def chosen_from(value: str, choices: Sequence[str]) -> str:
 def command(name: str, text: str, run: Callable[..., int | None], words: Sequence[str], argv: Sequence[str]) -> int:
     """Run a script that has no flag but --help, which prints ``text``; return its exit code.
 
-    ``run`` takes as many arguments as there are ``words``, which name them. Where the number is wrong, or ``run``
-    raises ValueError or OSError, one line goes to stderr and the exit code is 2.
+    ``run`` takes as many arguments as there are ``words``, which name them. If their number is wrong, or ``run`` raises
+    ValueError or cannot write, one line goes to stderr and the exit code is 2.
     """
     if not {"-h", "--help"}.isdisjoint(argv):
         print(text.strip())
@@ -53,9 +53,12 @@ def command(name: str, text: str, run: Callable[..., int | None], words: Sequenc
             wanted = "name " + " and ".join(words) if words else "takes no arguments"
             raise ValueError(f"{' '.join(argv)!r}: {wanted}")
         return run(*argv) or 0
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror}); choose another folder"
+        print(f"{name}: error: {error.filename}: {problem}", file=sys.stderr)
+    return 2
 
 
 @contextlib.contextmanager
