@@ -1,4 +1,4 @@
-"""What an EM iteration costs as the data grow: points, features, components, one at a time."""
+"""The time of an EM iteration as the data grow: points, features, components, one at a time."""
 
 from collections.abc import Iterator
 from typing import Any

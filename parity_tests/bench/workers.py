@@ -1,4 +1,4 @@
-"""What a sum over workers costs on this machine.
+"""Measure what a sum over workers costs on this machine.
 
 For each framework two processes are started; each adds up the statistics of a mixture and the gradients of
 a VAE.

@@ -27,7 +27,7 @@ MARGIN = " " * 7
 
 
 def cells(entry: Entry, measured: dict[str, Measured]) -> list[str]:
-    """What either framework does, how far they are apart by default, and what the remedy leaves."""
+    """The texts of a row: both sides, the default difference, and the difference after the remedy."""
     remedied = [f"{m.remedied:.0e}".replace("0e+00", "0") for m in measured.values()]
     if entry.size is None:
         return [entry.pytorch, "", "no divergence", remedied[0]]

@@ -1,4 +1,4 @@
-"""What an entry of the catalogue is, how it is measured, and the register that all of them stand in."""
+"""An entry of the catalogue, how it is measured, and the register of all entries."""
 
 import ast
 import inspect
@@ -23,7 +23,7 @@ DOCSTRING = re.compile(r"(.*?) (?:Both: (.*)|PyTorch: (.*) TensorFlow: (.*) Reme
 
 
 class Measured(NamedTuple):
-    """How far the two frameworks are apart, with their defaults and after the remedy."""
+    """The difference of the two frameworks, with their defaults and after the remedy."""
 
     default: float
     remedied: float
@@ -52,7 +52,7 @@ class Entry:
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """The precisions that the entry is shown in."""
+        """The precisions in which the entry is measured."""
         return ("float64", "float32") if "dtype" in inspect.signature(self.function).parameters else ("float64",)
 
     def band(self, dtype: str) -> tuple[float, float] | None:

@@ -15,12 +15,12 @@ from parity_tests.divergences.__main__ import markdown, table
 from parity_tests.divergences.catalogue import CATALOGUE, Entry, Measured, absolute, relative, unequal
 
 CASES = [pytest.param(entry, dtype, id=f"{entry.row}-{dtype}") for entry in ENTRIES for dtype in entry.dtypes]
-# What a porter of such models meets; letters after a number are further sides of one row.
+# The last row of each kind; letters after a number are further sides of one row.
 LAST = {"O": 13, "L": 16, "S": 7, "R": 11, "G": 24, "T": 10}
 
 
 def settings() -> list[object]:
-    """What an entry could leave behind: settings, then generators."""
+    """Settings and generators that an entry could leave changed."""
     return [
         *(keras.config.floatx(), keras.config.dtype_policy().name, keras.config.image_data_format()),
         *(keras.config.epsilon(), torch.get_default_dtype(), torch.is_grad_enabled()),

@@ -80,7 +80,7 @@ class Mutant(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the suite said of a fault: the first test that failed and its message, or None if none did."""
+    """The first test that failed with a fault planted, and its message; None if none did."""
 
     file: str
     what: str

@@ -51,7 +51,7 @@ class Case:
 
     @property
     def largest(self) -> float:
-        """What the estimators admit: numbers whose squares do not overflow."""
+        """The largest number that the estimators admit; its square does not overflow."""
         return sizes_allowed(self.dtype)[1]
 
     def scaled(self, *shape: int) -> np.ndarray:
@@ -126,7 +126,7 @@ class Case:
         return self.array(gamma)
 
     def log_joint(self) -> np.ndarray:
-        """(N, K), as large as it will, with impossible choices and impossible points."""
+        """(N, K), of any size, with impossible choices and impossible points."""
         logs = self.one_of(1.0, 1e3, self.scale) * self.normals(self.n, self.k)
         logs[self.random.uniform(size=logs.shape) < self.one_of(0, 0, 0.3)] = -np.inf
         return self.array(logs)
@@ -187,7 +187,7 @@ class Case:
         return self.array(self.positive(*shape) / self.scale), self.array(self.normals(self.k))
 
     def expected(self) -> tuple[np.ndarray, ...]:
-        """What the E step with missing entries gives."""
+        """The results of the E step with missing entries."""
         completed = self.scaled(self.n, self.k, self.d)
         unexplained = self.squared(np.stack([self.matrices(self.k) for _ in range(self.n)]))
         return self["numbers"], self.responsibilities(), completed, unexplained

@@ -41,7 +41,7 @@ MANY = 50  # examples of a long run, which are others every time
 
 
 class Answer(NamedTuple):
-    """What a framework gave: named arrays and what it warned of, or an error's type and message."""
+    """A framework's answer: named arrays and warnings, or an error's type and message."""
 
     values: dict[str, np.ndarray]
     error: tuple[str, str] | None = None
@@ -50,7 +50,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class Tally:
-    """What came out of how many examples, and how close the worst was to what is allowed."""
+    """Counts of outcomes, and how close the worst difference came to the allowed one."""
 
     outcomes: Counter = field(default_factory=Counter)
     worst: float = 0.0
@@ -90,7 +90,7 @@ def few_and_many(examples: dict[str, tuple[int, int]]) -> pytest.MarkDecorator:
 
 
 def attempt(function: Callable[[], Any]) -> Answer:
-    """What a function gives, arrays by name, with what it warned of; or its error."""
+    """Call a function and return its arrays by name, with its warnings, or its error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", DeprecationWarning)  # of the libraries themselves, on a new Python
@@ -187,7 +187,7 @@ def compare(
 
 
 def compared(ours: Answer, theirs: Answer, moves: list[Answer], far_moves: list[Answer]) -> tuple[str, float]:
-    """As `compare`, of these two answers; `moves` are PyTorch's own where everything is off by a unit, or by ten."""
+    """Compare these two answers; `moves` are PyTorch's with everything off by a unit, `far_moves` by ten."""
     if ours.error or theirs.error:
         assert ours.error == theirs.error, f"PyTorch: {ours.error}; TensorFlow: {theirs.error}"
         return "error", 0.0

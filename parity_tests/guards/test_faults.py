@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_fault_changes_one_place_and_leaves_a_program() -> None:
-    """What a fault replaces stands in its file exactly once, and what comes out is Python."""
+    """The replaced text stands in its file exactly once, and the faulty file still parses."""
     sources = {fault.file: (ROOT / fault.file).read_text(encoding="utf-8") for fault in FAULTS}
     for fault in FAULTS:
         assert ast.parse(fault.apply(sources[fault.file]))
@@ -54,8 +54,8 @@ def test_equivalent_mutants_are_of_lines_that_are_there() -> None:
             assert reason
 
 
-def test_how_large_a_fault_is_beside_rounding_is_read_from_what_the_comparison_says() -> None:
-    """Which is its own words, of a comparison that fails."""
+def test_the_size_of_a_fault_is_read_from_the_comparisons_message() -> None:
+    """The message is that of a comparison that fails."""
     parity = Parity("coin", [])
     with pytest.raises(AssertionError) as error:
         parity.check("log_beta", "loss", np.array([1.0, 2.0]), np.array([1.0, 2.02]), "a")

@@ -69,7 +69,7 @@ class Table:
         return changed.get(self.values, lambda: x)() if x.size else x
 
     def make(self) -> Any:
-        """What the user passes."""
+        """Return the table as the user passes it."""
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             x = self.numbers()
@@ -172,13 +172,13 @@ def fits(draw: Callable, missing: str | None) -> Fit:
 
 
 def asked(fit: Callable[[], Any], methods: Callable[[], dict[str, Callable]]) -> dict[str, Answer]:
-    """What a fit gives and, if it is no error, what every method gives afterwards."""
+    """Answers of a fit and, unless that is an error, of every method afterwards."""
     found = {"fit": attempt(fit)}
     return found if found["fit"].error else found | {name: attempt(call) for name, call in methods().items()}
 
 
 def mixture_answers(Estimator: type, case: Fit) -> dict[str, Answer]:
-    """What the fit left, and what every method gives."""
+    """Answers of a fit, its fitted attributes, and of every method."""
     x, model = case.table.make(), Estimator(**case.arguments)
     keywords = {} if case.weight == "none" else {"sample_weight": sample_weight(case.weight, case.table)}
 
@@ -242,7 +242,7 @@ def coins() -> st.SearchStrategy[Coins]:
 
 
 def coins_answers(Estimator: type, case: Coins) -> dict[str, Answer]:
-    """What the fit left, and what every method gives."""
+    """Answers of a fit, its fitted attributes, and of every method."""
     model = Estimator(**case.arguments)
 
     def fit() -> tuple:
@@ -254,7 +254,7 @@ def coins_answers(Estimator: type, case: Coins) -> dict[str, Answer]:
 
 
 def coin_answers(Estimator: type, case: tuple) -> dict[str, Answer]:
-    """What a coin's posterior says, asked with hostile numbers."""
+    """Answers of a coin's posterior to hostile numbers."""
     a, b, tosses, theta, count, other = case
 
     def methods() -> dict[str, Callable]:

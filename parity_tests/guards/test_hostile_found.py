@@ -61,7 +61,7 @@ def beliefs(**arguments: Any) -> Callable:
 
 COLLAPSED = "component 0 has collapsed: its covariance is singular up to rounding"
 REFUSED = {
-    "weights that are zero beside the largest": (
+    "weights that vanish against the largest": (
         lambda p: mixture()(p).fit(X, sample_weight=np.r_[1.0, np.full(39, 1e-310)]),
         r"^sample_weight leaves 1 points of positive weight, fewer than n_components=2 or than 2: give weight to more",
     ),
@@ -73,7 +73,7 @@ REFUSED = {
         lambda p: mixture()(p).fit((X * 1e-15).astype(np.float32)),
         r"^X has no entry above .* in column 0, whose squares underflow; scale the data$",
     ),
-    "points on a line, which only rounding keeps apart": (lambda p: mixture(reg_covar=0)(p).fit(LINE), COLLAPSED),
+    "points on a line, distinct by rounding only": (lambda p: mixture(reg_covar=0)(p).fit(LINE), COLLAPSED),
     "a floor that is below rounding": (lambda p: mixture(reg_covar=1e-6)(p).fit(LINE * 1e8), COLLAPSED),
     "a floor that underflows": (lambda p: mixture(reg_covar=1e-320)(p).fit(np.zeros((4, 1))), COLLAPSED),
     "a row too far away": (

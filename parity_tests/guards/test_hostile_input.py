@@ -123,7 +123,7 @@ FUNCTIONS = {
 }
 DOUBLE = ("optimizer.round_to_grid", "optimizer.square_root", "optimizer.newton_step")  # for float64, as they say
 
-# Why public names have no row of their own.
+# Public names without a row, by the reason.
 REASONS = {
     "a tuple, of what functions of its page return": "autoencoder.Fit elbo.Bound gmm_statistics.Statistics "
     "missing_data.ExpectedStatistics variational_gmm.Statistics variational_gmm.Bound",
@@ -153,7 +153,7 @@ def test_every_public_name_has_a_property_or_a_reason() -> None:
 
 
 def adam(page: Any, start: Any, gradient: Any, first: Any, second: Any, step: int) -> tuple:
-    """What an update makes of a parameter and of its moments."""
+    """Update a parameter and return it with its moments."""
     parameter = tf.Variable(start) if tf.is_tensor(start) else torch.nn.Parameter(start)
     optimizer = page.Adam({"w": parameter}, reproducible=gradient.shape[0] > 3 and "64" in str(gradient.dtype))
     optimizer.resume(step, {"w": first}, {"w": second})
@@ -185,7 +185,7 @@ CALLS: dict[str, Callable] = {
 
 
 def answer(name: str, arguments: list, framework: str) -> Answer:
-    """What a framework's function gives for these arrays."""
+    """The answer of a framework's function to these arrays."""
     page, _, function = name.partition(".")
     module = importlib.import_module(f"{framework}.{page}")
     call = CALLS.get(name, lambda module, *a: getattr(module, function)(*a))

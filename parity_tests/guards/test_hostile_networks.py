@@ -1,6 +1,5 @@
 """Hostile weights, images and arguments in the networks of both implementations: one answer, or one error.
 
-
 A limit: where the objective is not finite, in both, gradients are not compared. They are products of
 infinity or NaN with the zeros of units that are off and of padding, which one library multiplies and the
 other leaves out.

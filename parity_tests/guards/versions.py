@@ -4,7 +4,7 @@ python -m parity_tests.guards.versions                            each of Python
 python -m parity_tests.guards.versions ~/bin/python3.12 python3.13 these
 
 uv resolves the versions, the oldest with a wheel for that Python among them; pip installs them in an
-environment of their own, in build/versions, where they stay. A line says how each suite went; the exit code
+environment each, in build/versions, where they stay. A line says how each suite went; the exit code
 is 0 if all passed.
 """
 
@@ -26,17 +26,27 @@ def environment(python: str, which: str) -> Path:
     ask = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     number = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
     folder = BUILD / f"{number}-{which}"
-    own, pins, ready = folder / "bin" / "python", folder / "pins.txt", folder / "ready"
+    interpreter, pins, ready = folder / "bin" / "python", folder / "pins.txt", folder / "ready"
     if not ready.exists():
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([python, "-m", "venv", folder], check=True)
-        resolve = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--only-binary", ":all:", "--python", own]
-        resolve += ["--resolution", RESOLUTION[which], "--output-file", pins, ROOT / "requirements.txt"]
+        resolve = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--only-binary", ":all:", "--python"]
+        resolve += [interpreter, "--resolution", RESOLUTION[which], "--output-file", pins, ROOT / "requirements.txt"]
         subprocess.run(resolve, check=True)
-        install = [own, "-m", "pip", "install", "--quiet", "-r", ROOT / "requirements.txt", "--constraint", pins]
+        install = [
+            interpreter,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "-r",
+            ROOT / "requirements.txt",
+            "--constraint",
+            pins,
+        ]
         subprocess.run(install, check=True)
         ready.touch()
-    return own
+    return interpreter
 
 
 def main(argv: Sequence[str] | None = None) -> int:
