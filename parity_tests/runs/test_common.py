@@ -1,6 +1,5 @@
 """The NumPy layer: data as published, draws that are placed and not advanced to, checkpoints, distances, rounding."""
 
-import gzip
 import hashlib
 import json
 from pathlib import Path
@@ -16,6 +15,7 @@ from common.parity import difference, ulp_distance, ulp_histogram
 from common.runs import checkpoint
 from common.runs.rounding import round_mixture
 from parity_tests.conftest import Parity, idx
+from parity_tests.support.scripts import written
 
 WHOLE_FASHION = "/usr/share/datasets/fashion-mnist"  # of Debian's package
 
@@ -98,55 +98,6 @@ def test_synthetic_mixtures_are_what_they_say() -> None:
     np.testing.assert_allclose(np.bincount(data.labels) / 5000, 1 / 3, atol=0.03)
 
 
-def test_csv_and_npy_are_read_back(tmp_path: Path) -> None:
-    table = np.array([[1.5, -2.0], [np.nan, 4.0]])
-    (tmp_path / "t.csv").write_text("first, second\n1.5,-2\nNA,4\n")
-    data = datasets.load(str(tmp_path / "t.csv"))
-    np.testing.assert_array_equal(data.x, table)
-    assert data.feature_names == ("first", "second")
-    np.save(tmp_path / "t.npy", table)
-    np.testing.assert_array_equal(datasets.load(str(tmp_path / "t.npy")).x, table)
-
-
-@pytest.mark.parametrize("zipped", [False, True])
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
-def test_idx_folders_are_read(tmp_path: Path, zipped: bool, name: str) -> None:
-    pixels = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
-    for images, labels in data_files.IDX_FILES.values():
-        for file, array in ((images, pixels), (labels, np.array([7, 0, 9], np.uint8))):
-            content = idx(array)
-            path = tmp_path / (f"{file}.gz" if zipped else file)
-            path.write_bytes(gzip.compress(content) if zipped else content)
-    data = datasets.load(name, tmp_path)
-    np.testing.assert_allclose(data.x, pixels.reshape(3, -1) / 255, rtol=1e-7)
-    np.testing.assert_array_equal(data.split()[1].labels, [7, 0, 9])
-    assert data.image_shape == (28, 28)
-
-
-def write(path: Path, content: bytes) -> str:
-    path.write_bytes(content)
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("empty.csv", b"", "holds no rows of numbers"),
-        ("header.csv", b"a,b\n", "holds no rows of numbers"),
-        ("word.csv", b"1,2\n3,four\n", "line 2, column 2 is 'four'"),
-        ("ragged.csv", b"1,2\n3\n", "line 2 has 1 columns, not 2"),
-        ("binary.csv", b"\xff\xfe\x00\x80", "cannot be read as CSV"),
-        ("cut.npy", b"\x93NUMPY\x01\x00", "cannot be read as .npy"),
-        ("text.npy", b"1,2,3", "cannot be read as .npy"),
-    ],
-)
-def test_files_that_are_no_tables(tmp_path: Path, file: str, content: bytes, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as error:
-        datasets.load(write(tmp_path / file, content))
-    assert file in str(error.value)
-    assert "\n" not in str(error.value)
-
-
 def test_arrays_that_are_no_tables(tmp_path: Path) -> None:
     for array in (np.zeros(3), np.zeros((2, 2), complex), np.array([["a", "b"]])):
         np.save(tmp_path / "a.npy", array)
@@ -164,11 +115,9 @@ def test_unknown_and_missing_data(tmp_path: Path) -> None:
         datasets.load(str(tmp_path / "none.csv"))
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\[.gz\] is missing.*data_dir"):
         datasets.load("mnist", tmp_path)
-    path = write(tmp_path / "cut", bytes([0, 0, 8, 1]) + np.array([10], ">u4").tobytes() + b"123")
+    cut = written(tmp_path / "cut", bytes([0, 0, 8, 1]) + np.array([10], ">u4").tobytes() + b"123")
     with pytest.raises(ValueError, match=r"holds 3 bytes where \[10\] were announced"):
-        readers.read_idx(Path(path))
-    with pytest.raises(ValueError, match="not an IDX file"):
-        readers.read_idx(Path(write(tmp_path / "other", b"PK\x03\x04")))
+        readers.read_idx(cut)
 
 
 def test_draws_are_placed() -> None:

@@ -24,10 +24,9 @@ from common.mixtures.input import FitData
 from common.runs import checkpoint, launch_workers
 from common.runs.network import own_share
 from parity_tests.conftest import Parity
-from parity_tests.runs.test_scripts import rows
 from parity_tests.support.one_framework import environment
+from parity_tests.support.scripts import ROOT, digest, finished, packages, rows, started, wait_for
 
-ROOT = Path(__file__).parents[2]
 ARGUMENTS = {
     "train_gmm": "--data old-faithful --components 3 --steps 30 --seed 2",
     "train_vae": "--hidden-dim 50 --latent-dim 4 --batch-size 96 --steps 40 --seed 2",
@@ -37,7 +36,6 @@ LAUNCHERS = {
     "pytorch_impl": ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node"),
     "tf2_impl": ("-m", "common.runs.launch_workers"),
 }
-packages = pytest.mark.parametrize("package", LAUNCHERS)
 scripts = pytest.mark.parametrize("script", ARGUMENTS)
 
 
@@ -51,9 +49,8 @@ def launch(package: str, script: str, out: Path, workers: int, *more: str) -> su
                             stderr=subprocess.PIPE)  # fmt: skip
 
 
-def finished(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+def two_workers(module: str, arguments: str, out: Path) -> subprocess.Popen:
+    return started("common.runs.launch_workers", f"2 {module} {arguments} --out {out}")
 
 
 @pytest.mark.distributed
@@ -67,7 +64,7 @@ def test_workers_end_in_the_bytes_of_one_process(tmp_path: Path, package: str, s
         code, out, err = finished(launch(package, script, tmp_path / str(size), size, *more))
         assert code == 0, err
         assert out.count("checkpoint sha256") == 1, "only the first worker speaks"
-        digests[size] = checkpoint.digest(tmp_path / str(size) / "checkpoint.safetensors")
+        digests[size] = digest(tmp_path / str(size))
     assert digests[1] == digests[workers]
 
 
@@ -91,12 +88,11 @@ def test_in_double_precision_they_end_close_by(parity: Parity, tmp_path: Path, p
 @pytest.mark.distributed
 @packages
 def test_workers_need_one_framework_only(tmp_path: Path, package: str) -> None:
-    command = [sys.executable, "-m", "common.runs.launch_workers", "2", f"{package}.train_gmm", "--steps", "3"]
-    command += ["--out", tmp_path / "run"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(package, tmp_path / "site"), text=True,
-                          capture_output=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "2 workers" in done.stdout
+    arguments = f"2 {package}.train_gmm --steps 3 --out {tmp_path / 'run'}"
+    alone = environment(package, tmp_path / "site")
+    code, out, err = finished(started("common.runs.launch_workers", arguments, env=alone))
+    assert code == 0, err
+    assert "2 workers" in out
 
 
 @pytest.mark.distributed
@@ -106,14 +102,8 @@ def test_a_lost_worker_is_one_line_and_a_run_to_go_on_with(tmp_path: Path, packa
     more = [*ARGUMENTS["train_vae"].split(), "--precision", "reproducible"]
     steps = more.index("--steps") + 1
     endless = [*more[:steps], "1000000", *more[steps + 1 :]]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "common.runs.launch_workers", "2", f"{package}.train_vae", *endless,
-         "--out", tmp_path / "run"],
-        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    process = two_workers(f"{package}.train_vae", " ".join(endless), tmp_path / "run")
+    wait_for((tmp_path / "run" / "checkpoint.safetensors").exists)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
     code, _, err = finished(process)
@@ -127,21 +117,14 @@ def test_a_lost_worker_is_one_line_and_a_run_to_go_on_with(tmp_path: Path, packa
     assert finished(resumed)[0] == 0
     alone = launch(package, "train_vae", tmp_path / "alone", 1, *more[: steps - 1], *more[steps + 1 :], *goal)
     assert finished(alone)[0] == 0
-    assert len({checkpoint.digest(tmp_path / name / "checkpoint.safetensors") for name in ("on", "alone")}) == 1
+    assert digest(tmp_path / "on") == digest(tmp_path / "alone")
 
 
 @pytest.mark.distributed
 @packages
 def test_asked_to_stop_all_workers_stop_at_the_same_step(tmp_path: Path, package: str) -> None:
-    more = [*ARGUMENTS["train_vae"].split(), "--steps", "1000000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "common.runs.launch_workers", "2", f"{package}.train_vae", *more, "--out",
-         tmp_path / "run"],
-        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / ".metrics.jsonl.pending").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    process = two_workers(f"{package}.train_vae", f"{ARGUMENTS['train_vae']} --steps 1000000", tmp_path / "run")
+    wait_for((tmp_path / "run" / ".metrics.jsonl.pending").exists)
     time.sleep(5)
     process.terminate()
     code, _, err = finished(process)
@@ -161,11 +144,7 @@ def test_asked_to_stop_all_workers_stop_at_the_same_step(tmp_path: Path, package
 def test_what_cannot_be_shared_is_refused(
     tmp_path: Path, package: str, script: str, arguments: str, message: str
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "common.runs.launch_workers", "2", f"{package}.{script}", *arguments.split(),
-         "--out", tmp_path / "run"], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    code, _, err = finished(process)
+    code, _, err = finished(two_workers(f"{package}.{script}", arguments, tmp_path / "run"))
     assert code == 2
     assert err.count("\n") == 1
     assert message in err

@@ -9,13 +9,10 @@ import gzip
 import io
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 import tracemalloc
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,24 +22,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import pytorch_impl.train_gmm
-import pytorch_impl.train_vae
 from common.data import datasets, readers, tables
 from common.runs import checkpoint
 from common.runs.folder import read_config, read_metrics
 from common.runs.options import VAEOptions, resumed
 from parity_tests.conftest import idx
-
-ROOT = Path(__file__).parents[2]
+from parity_tests.support.scripts import GMM, ROOT, VAE, contents, run, run_python, written
 
 
 def read_table(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     return readers.read_text_table(path, columns="1-")[:2]
-
-
-def written(path: Path, content: bytes) -> Path:
-    path.write_bytes(content)
-    return path
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -137,9 +126,8 @@ def test_images_with_their_label_in_a_table(tmp_path: Path, last: bool, header: 
     np.testing.assert_array_equal(data.labels, np.arange(60) % 10)
     assert data.image_shape == (6, 6)
     assert data.feature_names == (tuple(f"pixel{i}" for i in range(36)) if header else ())
-    arguments = f"--label-column {column} --pixel-max 255 --steps 2 --hidden-dim 8 --data".split()
-    arguments += [str(tmp_path / "digits.csv.gz"), "--out", str(tmp_path / "run")]
-    assert pytorch_impl.train_vae.main(arguments) == 0
+    arguments = f"--label-column {column} --pixel-max 255 --steps 2 --hidden-dim 8 --data {tmp_path}/digits.csv.gz"
+    assert run(VAE["torch"], arguments, tmp_path / "run") == 0
 
 
 def test_columns_that_hold_no_labels(tmp_path: Path) -> None:
@@ -186,36 +174,14 @@ FORMATS: dict[str, Format] = {
         lambda _: "".join(json.dumps(row) + "\n" for row in METRICS).encode(),
     ),
 }
-TOKENS = (  # what parsers trip over
-    *(
-        b"\0",
-        b"\n",
-        b"\r",
-        b'"',
-        b",",
-        b"[" * 3000,
-        b'{"a":' * 2000,
-        b"(" * 300,
-        b"-" * 3000,
-        b"NaN",
-        b"1e999",
-        b"null",
+TOKENS = [  # what parsers trip over
+    *b"\0 \n \r \" , NaN 1e999 null 1_0 True \xff \xef\xbb\xbf \\u0000 \x93NUMPY PK\x03\x04 'O' '|O' '<f4' '>f8' 'V8'".split(
+        b" "
     ),
-    *(b"9" * 400, b"9" * 5000, b"1_0", b"True", b"\xff", b"\xef\xbb\xbf", b"\\u0000", b"\x93NUMPY", b"PK\x03\x04"),
+    *(b"(3, 3)", b"(1000000000, 1000000000)", b"(-1, -1)", b"BF16", b"I64", b"9" * 400, b"9" * 5000),
+    *(b"[" * 3000, b'{"a":' * 2000, b"(" * 300, b"-" * 3000),
     *((2**n - 1).to_bytes(n // 8, "little") for n in (16, 32, 64)),
-    *(
-        b"'O'",
-        b"'|O'",
-        b"'<f4'",
-        b"'>f8'",
-        b"'V8'",
-        b"(3, 3)",
-        b"(1000000000, 1000000000)",
-        b"(-1, -1)",
-        b"BF16",
-        b"I64",
-    ),
-)
+]
 
 
 @st.composite
@@ -459,10 +425,7 @@ def test_hostile_files_within_a_limit_that_the_system_sets(tmp_path: Path) -> No
         "    try:\n        read(Path(name))\n    except ValueError:\n        print('refused')\n"
     )
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "list")],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    result = run_python(code, str(tmp_path / "list"), env=environment, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["refused"] * len(HOSTILE)
 
@@ -478,19 +441,10 @@ def test_nothing_but_files_is_read(tmp_path: Path) -> None:
 # --- A run's folder, through the scripts ------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def _restore_signals() -> Iterator[None]:
-    """A script changes what Ctrl-C does; put it back for pytest."""
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGINT, before[0])
-    signal.signal(signal.SIGTERM, before[1])
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "run"
-    assert pytorch_impl.train_gmm.main(["--steps", "3", "--init", "random", "--out", str(out)]) == 0
+    assert run(GMM["torch"], "--steps 3 --init random", out) == 0
     return out
 
 
@@ -532,19 +486,19 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("case", DAMAGE)
 def test_a_damaged_run_is_refused_in_one_line(
-    tmp_path: Path, run: Path, case: str, capsys: pytest.CaptureFixture
+    tmp_path: Path, a_run: Path, case: str, capsys: pytest.CaptureFixture
 ) -> None:
     damage, message = DAMAGE[case]
     folder = tmp_path / "run"
     folder.mkdir()
     for name in ("config.json", "metrics.jsonl", "checkpoint.safetensors"):
-        written(folder / name, (run / name).read_bytes())
+        written(folder / name, (a_run / name).read_bytes())
     damage(folder)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert pytorch_impl.train_gmm.main(["--resume", str(folder), "--steps", "5"]) == 2
+    before = contents(folder)
+    assert run(GMM["torch"], f"--resume {folder} --steps 5") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert any(part in line for part in message.split("|")), line
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
 
 
 # --- No code in files -------------------------------------------------------------------------------------------------
@@ -554,7 +508,7 @@ UNPICKLING = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "m
 
 @pytest.mark.parametrize("folder", ["common", "pytorch_impl", "tf2_impl"])
 def test_no_module_turns_a_file_into_code(folder: str) -> None:
-    for path in sorted((ROOT / folder).glob("*.py")):
+    for path in sorted((ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             imported = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
             imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -217,7 +217,8 @@ x = np.vstack([np.arange(10.0)[:, None], 50 + np.arange(10.0)[:, None]])
 means = GaussianMixture(2, random_state=0).fit(x).means_[:, 0]
 assert np.allclose(np.sort(means), [4.5, 54.5]), means
 """
-    names = [f"{folder}.{path.stem}" for folder in ("common", package) for path in (ROOT / folder).glob("[a-z]*.py")]
+    paths = [path for folder in ("common", package) for path in (ROOT / folder).rglob("[a-z]*.py")]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths if "examples" not in path.parts]
     code = code.format(package=package, framework=FRAMEWORK[package], folder=tmp_path)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, input=" ".join(names), text=True,
                           capture_output=True)  # fmt: skip

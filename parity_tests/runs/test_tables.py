@@ -1,11 +1,12 @@
 """Tables as R, pandas, Excel and the archives write them: each is read right, or refused by name."""
 
 import gzip
-import signal
+import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,6 @@ from safetensors.numpy import load_file
 from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture
 
-import pytorch_impl.train_gmm
-import pytorch_impl.train_vae
-import tf2_impl.train_gmm
-import tf2_impl.train_vae
 from common.compare import models as compare_models
 from common.compare import report as compare_report
 from common.compare import runs as compare_runs
@@ -30,11 +27,8 @@ from common.runs import launch_workers
 from common.runs.folder import read_config
 from common.runs.options import GMMOptions, VAEOptions, parse, resumed
 from parity_tests.conftest import idx
+from parity_tests.support.scripts import GMM, ROOT, VAE, both, run, written
 
-ROOT = Path(__file__).parents[2]
-GMM = {"torch": pytorch_impl.train_gmm.main, "tf2": tf2_impl.train_gmm.main}
-VAE = {"torch": pytorch_impl.train_vae.main, "tf2": tf2_impl.train_vae.main}
-both = pytest.mark.parametrize("framework", ["torch", "tf2"])
 # Velocities of 82 galaxies in km/s: K. Roeder, JASA 85 (1990); `galaxies` in R's MASS, its misprint 26690 included.
 GALAXIES = """
 9172 9350 9483 9558 9775 10227 10406 16084 16170 18419 18552 18600 18927 19052 19070 19330 19343 19349 19440 19473 19529
@@ -45,25 +39,11 @@ GALAXIES = """
 VELOCITIES = np.array(GALAXIES.split(), float)
 
 
-@pytest.fixture(autouse=True)
-def _restore_signals() -> Iterator[None]:
-    """A script changes what Ctrl-C does; put it back for pytest."""
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGINT, before[0])
-    signal.signal(signal.SIGTERM, before[1])
-
-
-def written(path: Path, content: str | bytes) -> str:
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return str(path)
-
-
 def read(path: Path, content: str | bytes, **arguments: str) -> tuple[datasets.Dataset, list[str]]:
     """A table, and what was said of it."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        data = datasets.load(written(path, content), **arguments)
+        data = datasets.load(str(written(path, content)), **arguments)
     return data, [str(warning.message).partition(": ")[2] for warning in said]
 
 
@@ -260,15 +240,8 @@ def test_one_of_several_workers_tells_of_row_numbers(
 def test_galaxies_as_r_writes_them(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
     """The log likelihood is that of the velocities, by scikit-learn too; with the row numbers it was -981.08."""
     table = '"","x"\n' + "".join(f'"{i}",{v:.0f}\n' for i, v in enumerate(VELOCITIES, start=1))
-    arguments = [
-        "--data",
-        written(tmp_path / "galaxies.csv", table),
-        "--components",
-        "3",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    assert GMM[framework](arguments) == 0
+    data = written(tmp_path / "galaxies.csv", table)
+    assert run(GMM[framework], f"--data {data} --components 3", tmp_path / "run") == 0
     told = capsys.readouterr()
     (line,) = told.err.splitlines()
     assert line.endswith("galaxies.csv: column 1 numbers the rows, 1 to 82, and is not fitted; --columns 1- keeps it")
@@ -361,8 +334,8 @@ def test_figures_name_the_classes(tmp_path: Path, framework: str, monkeypatch: p
     drawn: list[Figure] = []
     draw = figures.latent_space
     monkeypatch.setattr(figures, "latent_space", lambda *arguments: drawn.append(draw(*arguments)) or drawn[-1])
-    arguments = f"--data {path} --label-column kind --steps 2 --hidden-dim 4 --latent-dim 2 --out {tmp_path / 'run'}"
-    assert VAE[framework](arguments.split()) == 0
+    arguments = f"--data {path} --label-column kind --steps 2 --hidden-dim 4 --latent-dim 2"
+    assert run(VAE[framework], arguments, tmp_path / "run") == 0
     assert {text.get_text() for text in drawn[0].axes[0].texts} == {"cat", r"dog \$x\$"}
 
 
@@ -408,8 +381,7 @@ def test_idx_files_under_the_names_they_have(tmp_path: Path, case: str) -> None:
 
 
 def test_images_in_numpys_files(tmp_path: Path) -> None:
-    arrays = dict(zip(data_files.ARCHIVE, (PIXELS, CLASSES, PIXELS[:4], CLASSES[:4, None]), strict=True))
-    np.savez_compressed(tmp_path / "mnist.npz", **arrays)
+    np.savez_compressed(tmp_path / "mnist.npz", **ARRAYS)
     for data in (
         datasets.load(str(tmp_path / "mnist.npz")),
         datasets.load("mnist", tmp_path),
@@ -432,36 +404,32 @@ def test_images_in_numpys_files(tmp_path: Path) -> None:
     assert set(np.unique(datasets.load(str(tmp_path / "masks.npy")).x)) == {0, 1}
     np.savez(tmp_path / "table.npz", x=np.array(TWO))
     np.testing.assert_array_equal(datasets.load(str(tmp_path / "table.npz")).x, TWO)
-    np.savez(tmp_path / "two.npz", a=np.eye(2), b=np.eye(2))
-    np.savez(tmp_path / "none.npz")
-    np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
-    np.save(tmp_path / "colour.npy", np.zeros((2, 4, 4, 3)))
-    np.savez(tmp_path / "apart.npz", **(arrays | {"x_test": PIXELS[:4, :5]}))
-    np.savez(tmp_path / "lost.npz", **(arrays | {"y_test": CLASSES}))
-    np.savez(tmp_path / "flat.npz", **(arrays | {"x_train": PIXELS.reshape(12, -1)}))
-    np.savez(tmp_path / "onehot.npz", **(arrays | {"y_train": np.eye(3)[CLASSES]}))
-    np.savez(tmp_path / "halves.npz", **(arrays | {"y_train": CLASSES / 2}))
-    refused = {
-        "two.npz": "holds a, b; give an archive of one array",
-        "none.npz": "holds no array",
-        "objects.npz": "cannot be read as .npz",
-        "colour.npy": r"images \(N, H, W\), is needed",
-        "apart.npz": r"images have shapes \(6, 5\) and \(5, 5\); give images of one shape",
-        "lost.npz": "there are 4 images and 12 labels; give one for each",
-        "flat.npz": r"the images have shape \(12, 30\); \(N, H, W\) is needed",
-        "onehot.npz": r"the labels have shape \(12, 3\); \(N,\) is needed",
-        "halves.npz": "the labels are not whole numbers",
-    }
-    for name, message in refused.items():
-        with pytest.raises(ValueError, match=message):
-            datasets.load(str(tmp_path / name))
     with pytest.raises(ValueError, match=r"is for tables, and .* holds images"):
         datasets.load(str(tmp_path / "images.npy"), label_column="1")
 
 
-def test_an_archive_that_announces_too_much_is_refused(tmp_path: Path) -> None:
-    import zipfile
+ARRAYS = dict(zip(data_files.ARCHIVE, (PIXELS, CLASSES, PIXELS[:4], CLASSES[:4, None]), strict=True))
+BAD_ARCHIVES = {
+    "holds a, b; give an archive of one array": {"a": np.eye(2), "b": np.eye(2)},
+    "holds no array": {},
+    "cannot be read as .npz": {"a": np.array([{}], dtype=object)},
+    "images (N, H, W), is needed": {"a": np.zeros((2, 4, 4, 3))},
+    "images have shapes (6, 5) and (5, 5); give images of one shape": ARRAYS | {"x_test": PIXELS[:4, :5]},
+    "there are 4 images and 12 labels; give one for each": ARRAYS | {"y_test": CLASSES},
+    "the images have shape (12, 30); (N, H, W) is needed": ARRAYS | {"x_train": PIXELS.reshape(12, -1)},
+    "the labels have shape (12, 3); (N,) is needed": ARRAYS | {"y_train": np.eye(3)[CLASSES]},
+    "the labels are not whole numbers": ARRAYS | {"y_train": CLASSES / 2},
+}
 
+
+@pytest.mark.parametrize("message", BAD_ARCHIVES)
+def test_archives_that_hold_no_images(tmp_path: Path, message: str) -> None:
+    np.savez(tmp_path / "t.npz", **BAD_ARCHIVES[message])
+    with pytest.raises(ValueError, match=re.escape(message)):
+        datasets.load(str(tmp_path / "t.npz"))
+
+
+def test_an_archive_that_announces_too_much_is_refused(tmp_path: Path) -> None:
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 100000), }".ljust(117) + b"\n"
     with zipfile.ZipFile(tmp_path / "t.npz", "w") as archive:
         archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
@@ -502,8 +470,7 @@ def test_what_a_run_with_gaps_draws(tmp_path: Path, framework: str, monkeypatch:
     shown: list[datasets.Dataset] = []
     draw = figures.mixture
     monkeypatch.setattr(figures, "mixture", lambda data, *rest: shown.append(data) or draw(data, *rest))
-    arguments = f"--data airquality --missing em --steps 3 --init random --out {tmp_path / 'run'}"
-    assert GMM[framework](arguments.split()) == 0
+    assert run(GMM[framework], "--data airquality --missing em --steps 3 --init random", tmp_path / "run") == 0
     np.testing.assert_array_equal(shown[0].x, datasets.load("airquality").x)
 
 
@@ -545,11 +512,6 @@ def test_what_is_misspelt_is_told_what_was_meant(arguments: str, capsys: pytest.
     assert line.endswith(MISSPELT[arguments])
 
 
-def test_misspelt_data() -> None:
-    with pytest.raises(ValueError, match=r"did you mean old-faithful\?"):
-        datasets.load("old_faithfull")
-
-
 @pytest.mark.parametrize("kind", [GMMOptions, VAEOptions])
 def test_help_has_groups_and_two_examples_that_run(kind: type, capsys: pytest.CaptureFixture) -> None:
     script = "train_gmm" if kind is GMMOptions else "train_vae"
@@ -565,7 +527,7 @@ def test_help_has_groups_and_two_examples_that_run(kind: type, capsys: pytest.Ca
 
 
 def test_a_run_from_before_an_option_was_there_can_be_resumed(tmp_path: Path) -> None:
-    assert pytorch_impl.train_gmm.main(["--steps", "2", "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert run(GMM["torch"], "--steps 2 --quiet", tmp_path / "run") == 0
     config = read_config(tmp_path / "run")
     del config["columns"]
     options = GMMOptions(resume=str(tmp_path / "run"))
