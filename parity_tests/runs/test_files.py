@@ -175,9 +175,8 @@ FORMATS: dict[str, Format] = {
     ),
 }
 TOKENS = [  # what parsers trip over
-    *b"\0 \n \r \" , NaN 1e999 null 1_0 True \xff \xef\xbb\xbf \\u0000 \x93NUMPY PK\x03\x04 'O' '|O' '<f4' '>f8' 'V8'".split(
-        b" "
-    ),
+    *b'\0 \n \r " , NaN 1e999 null 1_0 True \xff \xef\xbb\xbf \\u0000 \x93NUMPY PK\x03\x04'.split(b" "),
+    *b"'O' '|O' '<f4' '>f8' 'V8'".split(b" "),
     *(b"(3, 3)", b"(1000000000, 1000000000)", b"(-1, -1)", b"BF16", b"I64", b"9" * 400, b"9" * 5000),
     *(b"[" * 3000, b'{"a":' * 2000, b"(" * 300, b"-" * 3000),
     *((2**n - 1).to_bytes(n // 8, "little") for n in (16, 32, 64)),
