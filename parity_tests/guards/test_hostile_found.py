@@ -115,7 +115,7 @@ REFUSED = {
     "a size that is a truth value": (lambda p: p.vae.VAE(True), "^data_dim=True must be an integer of at least 1$"),
     "a variance that underflows": (
         lambda p: p.vae.VAE(4, likelihood="gaussian", variance=1e-320),
-        r"^variance=1e-320 must be from 1\.2e-38 to 8\.5e.37 in float32: scale x$",
+        r"^variance=1e-320 must be from 1\.2e-38 to 8\.5e.37 in float32; scale x$",
     ),
 }
 

@@ -123,18 +123,19 @@ FUNCTIONS = {
 }
 DOUBLE = ("optimizer.round_to_grid", "optimizer.square_root", "optimizer.newton_step")  # for float64, as they say
 
-# Public names without a row, by the reason.
+# Public names and pages without a row, by the reason.
 REASONS = {
-    "a tuple, of what functions of its page return": "autoencoder.Fit elbo.Bound gmm_statistics.Statistics "
+    "a tuple that functions of its page return": "autoencoder.Fit elbo.Bound gmm_statistics.Statistics "
     "missing_data.ExpectedStatistics variational_gmm.Statistics variational_gmm.Bound",
-    "sets up the process or its device; bad settings are in test_backend.py and test_distributed.py": "backend.set_up "
+    "sets up the process; bad settings are in test_backend.py and test_distributed.py": "backend.set_up "
     "backend.device backend.fused distributed.Workers distributed.join",
-    "part of a fit; hostile tables and arguments reach it through the estimators": "algorithms.ExpectationMaximisation "
-    "algorithms.MaximumAPosteriori algorithms.WithGaps algorithms.InChunks algorithms.Variational "
-    "algorithms.algorithm_for algorithms.e_step algorithms.chunks_of_worker",
     "a decorator of the estimators; in test_precision.py": "backend.outside_autocast",
-    "a script: bad flags and files are in test_scripts.py and test_files.py": "train_gmm.train train_gmm.main "
-    "train_vae.train train_vae.main network_run.build network_run.NetworkRun",
+}
+PAGES_OF_RUNS = {
+    "algorithms": "part of a fit; hostile tables and arguments reach it through the estimators",
+    "train_gmm": "a script: bad flags and files are in test_scripts.py and test_files.py",
+    "train_vae": "a script, too",
+    "network_run": "part of that script",
 }
 
 
@@ -142,6 +143,7 @@ def test_every_public_name_has_a_property_or_a_reason() -> None:
     names = {
         f"{page.removesuffix('.py')}.{node.name}"
         for page in MODULES
+        if page.removesuffix(".py") not in PAGES_OF_RUNS
         for node in ast.parse((TORCH / page).read_text(encoding="utf-8")).body
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
     }
