@@ -129,6 +129,7 @@ REASONS = {
     "missing_data.ExpectedStatistics variational_gmm.Statistics variational_gmm.Bound",
     "sets up the process; bad settings are in test_backend.py and test_distributed.py": "backend.set_up "
     "backend.device backend.fused distributed.Workers distributed.join",
+    "the maths that estimators share; reached through them": "estimators.MixtureMaths",
     "a decorator of the estimators; in test_precision.py": "backend.outside_autocast",
 }
 PAGES_OF_RUNS = {
