@@ -11,15 +11,6 @@ from common.mixtures.estimator import MixtureBase
 from common.mixtures.input import REG_COVAR, check_density, check_parameters, check_table, prepare
 from common.mixtures.priors import VariationalPosterior, variational_prior
 
-PRIOR_ARGUMENTS = (
-    "weight_concentration_prior_type",
-    "weight_concentration_prior",
-    "mean_precision_prior",
-    "mean_prior",
-    "degrees_of_freedom_prior",
-    "covariance_prior",
-)
-
 
 class BayesianMixtureEstimator(MixtureBase):
     """Base of ``BayesianGaussianMixture`` in both frameworks, with scikit-learn's parameters, attributes and methods.
@@ -105,7 +96,7 @@ class BayesianMixtureEstimator(MixtureBase):
         x = check_table(self, X, reset=True)
         sizes = self.n_components, self.covariance_type, self.reg_covar
         data = prepare(x, *sizes, method="variational", remedy=self._remedy)
-        given = {name: as_array(getattr(self, name), name) for name in PRIOR_ARGUMENTS}
+        given = {name: as_array(value, name) for name, value in self.get_params().items() if "_prior" in name}
         prior = variational_prior(data, **given)
         self._fit(data._replace(prior=prior))
         self.weight_concentration_prior_ = float(prior.weight_concentration.flat[-1])

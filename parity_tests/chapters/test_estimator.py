@@ -1,6 +1,7 @@
 """GaussianMixture as scikit-learn's users know it, in both frameworks: protocol, equivalences and bad input."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -95,13 +96,8 @@ def test_a_weight_of_two_is_two_copies(Mixture: type, kind: str) -> None:
 @both
 def test_every_kind_of_array_is_accepted(Mixture: type) -> None:
     expected = Mixture(2, random_state=0).fit(X)
-    for convert in (
-        torch.tensor,
-        lambda a: torch.tensor(a, requires_grad=True),
-        tf.constant,
-        tf.Variable,
-        np.asfortranarray,
-    ):
+    leaf = partial(torch.tensor, requires_grad=True)
+    for convert in (torch.tensor, leaf, tf.constant, tf.Variable, np.asfortranarray):
         model = Mixture(2, random_state=0).fit(convert(X))
         np.testing.assert_array_equal(model.means_, expected.means_)
         np.testing.assert_array_equal(model.predict(convert(X)), expected.predict(X))
@@ -153,15 +149,6 @@ def test_more_restarts_find_no_worse_a_maximum(Mixture: type) -> None:
 
 
 @both
-def test_samples_come_from_the_fit(Mixture: type) -> None:
-    model = Mixture(3, random_state=0).fit(X)
-    x, z = model.sample(20_000)
-    assert x.shape == (20_000, 3)
-    np.testing.assert_allclose(np.bincount(z) / len(z), model.weights_, atol=0.02)
-    np.testing.assert_allclose(x.mean(axis=0), model.weights_ @ model.means_, atol=0.1)
-
-
-@both
 def test_verbose_tells_the_course(Mixture: type, capsys: pytest.CaptureFixture) -> None:
     Mixture(2, verbose=2, verbose_interval=1, random_state=0).fit(X)
     told = capsys.readouterr().out
@@ -176,6 +163,12 @@ CONSTANT = X.copy()
 CONSTANT[:, 1] = 7.5
 POINT = np.concatenate([X[:40], np.repeat(X[:1] + 50, 10, axis=0)])
 IDENTITY = np.stack([np.eye(3)] * 2)
+
+GAPS = X.copy()
+GAPS[draws.uniforms(9, "sample", X.shape) < 0.2] = np.nan
+GAPS[np.all(np.isnan(GAPS), axis=1), 0] = 0.0
+HOLE = GAPS.copy()
+HOLE[7] = np.nan
 
 BAD_DATA = {
     "NaN": (NAN, {}, r"X contains NaN at row 3, column 1"),
@@ -196,19 +189,11 @@ BAD_DATA = {
     ),
     "means NaN": (X, {"means_init": NAN[3:5]}, "means_init has NaN"),
     "weights shape": (X, {"weights_init": [1.0]}, r"weights_init should have the shape of \(2,\), but got \(1,\)"),
-    "weights sum": (
-        X,
-        {"weights_init": [0.5, 0.6]},
-        r"weights_init should be normalized, but got sum\(weights\) = 1.10000; divide",
-    ),
+    "weights sum": (X, {"weights_init": [0.5, 0.6]}, r"weights_init .*got sum\(weights\) = 1.10000; divide"),
     "weights negative": (X, {"weights_init": [1.5, -0.5]}, r"weights_init has entries from -0.5 to 1.5"),
     "precisions shape": (X, {"precisions_init": np.eye(3)}, r"precisions_init should have the shape of \(2, 3, 3\)"),
     "precisions asymmetric": (X, {"precisions_init": IDENTITY + np.triu(np.ones((3, 3)), 1)}, "not symmetric"),
-    "precisions indefinite": (
-        X,
-        {"precisions_init": -IDENTITY},
-        "precisions_init .*positive-definite, but has the eigenvalue -1",
-    ),
+    "precisions indefinite": (X, {"precisions_init": -IDENTITY}, "positive-definite, but has the eigenvalue -1"),
     "no components": (X, {"n_components": 0}, "n_components=0 must be an integer of at least 1"),
     "half a component": (X, {"n_components": 1.5}, r"n_components=1.5 must be an integer"),
     "negative tol": (X, {"tol": -1.0}, r"tol=-1.0 must be a number of at least 0"),
@@ -216,6 +201,14 @@ BAD_DATA = {
     "no restarts": (X, {"n_init": 0}, "n_init=0 must be"),
     "negative max_iter": (X, {"max_iter": -1}, "max_iter=-1 must be"),
     "unknown covariance": (X, {"covariance_type": "round"}, "covariance_type='round' must be one of full, tied"),
+    "gaps": (GAPS, {}, "X contains NaN at row .*set missing='em'"),
+    "an empty row": (HOLE, {"missing": "em"}, "X has nothing but NaN in row 7"),
+    "an empty column": (np.c_[X, np.full(len(X), np.nan)], {"missing": "em"}, "nothing but NaN in column 3"),
+    "infinity and gaps": (INF, {"missing": "em"}, "infinity|inf"),
+    "gaps and diag": (GAPS, {"missing": "em", "covariance_type": "diag"}, "is for covariance_type='full', not 'diag'"),
+    "unknown missing": (GAPS, {"missing": "drop"}, "missing='drop' must be one of error, em"),
+    "large squares": (X * 1e154 / np.abs(X).max(), {}, "whose squares overflow; scale the data"),
+    "largest numbers": (X * 1e307 / np.abs(X).max(), {}, "whose squares overflow; scale the data"),
     "unknown start": (X, {"init_params": "zeros"}, "init_params='zeros' must be one of kmeans"),
 }
 
@@ -276,13 +269,6 @@ def test_a_failed_fit_leaves_the_last_one_in_place(Mixture: type) -> None:
     np.testing.assert_array_equal(model.predict(X), Mixture(2, random_state=0).fit_predict(X))
 
 
-GAPS = X.copy()
-GAPS[draws.uniforms(9, "sample", X.shape) < 0.2] = np.nan
-GAPS[np.all(np.isnan(GAPS), axis=1), 0] = 0.0
-HOLE = GAPS.copy()
-HOLE[7] = np.nan
-
-
 def test_missing_entries_agree(parity: Parity) -> None:
     arguments = dict(n_components=3, missing="em", tol=1e-7, max_iter=300, random_state=1)
     ours, theirs = (C(**arguments).fit(GAPS) for C in (torch_estimators.GaussianMixture, tf_estimators.GaussianMixture))
@@ -305,24 +291,6 @@ def test_missing_entries_are_filled_in(Mixture: type) -> None:
     whole, plain = (Mixture(3, missing=m, random_state=1).fit(X) for m in ("em", "error"))
     np.testing.assert_array_equal(whole.means_, plain.means_)
     np.testing.assert_array_equal(whole.impute(X), X)
-
-
-@both
-@pytest.mark.parametrize(
-    ("x", "arguments", "message"),
-    [
-        (GAPS, {}, "X contains NaN at row .*set missing='em'"),
-        (HOLE, {"missing": "em"}, "X has nothing but NaN in row 7"),
-        (np.column_stack([X, np.full(len(X), np.nan)]), {"missing": "em"}, "nothing but NaN in column 3"),
-        (INF, {"missing": "em"}, r"infinity|inf"),
-        (GAPS, {"missing": "em", "covariance_type": "diag"}, "missing='em' is for covariance_type='full', not 'diag'"),
-        (GAPS, {"missing": "drop"}, "missing='drop' must be one of error, em"),
-    ],
-)
-def test_gaps_that_cannot_be_filled(Mixture: type, x: np.ndarray, arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as error:
-        Mixture(2, **arguments).fit(x)
-    assert "\n" not in str(error.value)
 
 
 @both
@@ -387,10 +355,3 @@ def test_a_warm_start_that_does_not_fit_is_refused(Mixture: type) -> None:
     with pytest.raises(ValueError, match="warm_start=True: the last fit"):
         model.set_params(n_components=2, covariance_type="diag").fit(X)
     assert model.set_params(covariance_type="full").fit(X.astype(np.float32)).means_.dtype == np.float32
-
-
-@both
-@pytest.mark.parametrize("scale", [1e154, 1e307])
-def test_data_whose_squares_overflow_are_refused(Mixture: type, scale: float) -> None:
-    with pytest.raises(ValueError, match="whose squares overflow; scale the data"):
-        Mixture(2, random_state=0).fit(X * scale / np.abs(X).max())
