@@ -8,27 +8,24 @@ from types import ModuleType
 import numpy as np
 import pytest
 import sklearn.mixture
-import tensorflow as tf
 import torch
 from scipy import special, stats
 from sklearn.utils.estimator_checks import check_estimator
 
-import pytorch_impl.estimators as torch_estimators
-import pytorch_impl.variational_gmm as torch_vi
-import tf2_impl.estimators as tf_estimators
-import tf2_impl.variational_gmm as tf_vi
 from common import draws
 from common.data import datasets
 from common.mixtures.input import COVARIANCE_TYPES
 from common.mixtures.priors import PRIOR_TYPES, VariationalPosterior, VariationalPrior, make_prior
 from common.parity import difference
 from common.runs.rounding import round_posterior
-from parity_tests.conftest import MODES, Parity
+from parity_tests.conftest import Parity
+from parity_tests.support.frameworks import both, both_estimators, check_iterations, in_mode, pair, tensor
+from parity_tests.support.problems import of_kind
 from parity_tests.tolerances import TOLERANCES
 
-both = pytest.mark.parametrize("module", [torch_vi, tf_vi], ids=["torch", "tf2"])
-Mixtures = (torch_estimators.BayesianGaussianMixture, tf_estimators.BayesianGaussianMixture)
-estimators = pytest.mark.parametrize("Mixture", Mixtures, ids=["torch", "tf2"])
+TORCH = pair("variational_gmm")[0]
+both_pages = both("variational_gmm")
+estimators = both_estimators("BayesianGaussianMixture")
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 both_priors = pytest.mark.parametrize("process", PRIOR_TYPES)
 FAITHFUL = datasets.load("old-faithful").x
@@ -37,28 +34,15 @@ SPARSE = dict(weight_concentration_prior_type="dirichlet_distribution", weight_c
 SPARSE |= dict(mean_precision_prior=1.0, degrees_of_freedom_prior=2.0, covariance_prior=np.eye(2), reg_covar=0)
 
 
-def tensors(module: ModuleType, value: object) -> object:
-    """Arrays, or named tuples of them, as tensors of the framework."""
-    make = torch.tensor if module is torch_vi else tf.constant
-    return type(value)(*map(make, value)) if isinstance(value, tuple) else make(value)
-
-
 def problem(kind: str, process: str, seed: int = 0, n: int = 90, k: int = 3, d: int = 3, separation: float = 2.0):
     """Points, responsibilities that explain them badly, and a prior that is nobody's default."""
     x = datasets.synthetic_mixture(n, k, d, separation, seed).x
     gamma = draws.uniforms(seed, "start", (n, k))
     covariance = np.atleast_2d(np.cov(x.T)) * 0.4
-    given = {"full": covariance, "tied": covariance, "diag": np.diagonal(covariance), "spherical": covariance[0, 0]}
+    given = dict(mean_precision_prior=0.5, mean_prior=x[0], degrees_of_freedom_prior=d + 0.5)
+    given |= dict(weight_concentration_prior_type=process, weight_concentration_prior=0.3)
     prior = make_prior(
-        x,
-        k,
-        kind,
-        weight_concentration_prior_type=process,
-        weight_concentration_prior=0.3,
-        mean_precision_prior=0.5,
-        mean_prior=x[0],
-        degrees_of_freedom_prior=d + 0.5,
-        covariance_prior=given[kind],
+        x, k, kind, covariance_prior=of_kind(kind, covariance[None])[() if kind == "tied" else 0], **given
     )
     return x, gamma / gamma.sum(axis=1, keepdims=True), prior
 
@@ -68,7 +52,7 @@ def bound(module: ModuleType, x: object, gamma: object, posterior: tuple, prior:
 
 
 def converged(module: ModuleType, x: np.ndarray, gamma: np.ndarray, prior: tuple, kind: str, iterations: int) -> tuple:
-    x, gamma, prior = (tensors(module, value) for value in (x, gamma, prior))
+    x, gamma, prior = (tensor(module, value) for value in (x, gamma, prior))
     posterior, value = module.m_step(module.statistics(x, gamma, kind), prior, kind), -np.inf
     for _ in range(iterations):
         posterior, value = module.variational_iteration(x, posterior, prior, kind)
@@ -97,8 +81,11 @@ def test_one_iteration_agrees_in_every_part(parity: Parity, kind: str, process: 
         predictive = module.predictive_log_density(x, first, kind)
         return first, log_normaliser, r, data, module.bound_terms(data, r, first, prior, kind), predictive
 
-    ours = everything(torch_vi, *map(torch.tensor, (x, gamma, *prior)))
-    theirs = MODES[mode](lambda *t: everything(tf_vi, *t))(*map(tf.constant, (x, gamma, *prior)))
+    arrays = (x, gamma, *prior)
+    ours, theirs = (
+        in_mode(m, lambda *t, m=m: everything(m, *t), mode)(*(tensor(m, a) for a in arrays))
+        for m in pair("variational_gmm")
+    )
     names = ("m_step", "e_step", "responsibilities", "statistics", "bound_terms", "predictive_log_density")
     kinds = ("output", "output", "em responsibilities", "em parameters", "log gamma", "student")
     for name, tolerance, a, b in zip(names, kinds, ours, theirs, strict=True):
@@ -121,26 +108,16 @@ def test_200_iterations_agree(parity: Parity, mode: str, kind: str, process: str
     """In float32, where trajectories part by rounding alone, each step of forty starts from one state."""
     x, gamma, prior = problem(kind, process, 1, n=120, k=5, d=2)
     x, gamma, prior = x.astype(dtype), gamma.astype(dtype), VariationalPrior(*(a.astype(dtype) for a in prior))
-    torch_prior, tf_prior = tensors(torch_vi, prior), tensors(tf_vi, prior)
-    ours = torch_vi.m_step(torch_vi.statistics(torch.tensor(x), torch.tensor(gamma), kind), torch_prior, kind)
-    theirs = VariationalPosterior(*(tf.constant(a.numpy()) for a in ours))
-    step = MODES[mode](lambda *q: tf_vi.variational_iteration(tf.constant(x), VariationalPosterior(*q), tf_prior, kind))
-    worst: dict[str, tuple] = {}
-    for _ in range(200 if dtype == "float64" else 40):
-        ours, our_bound = torch_vi.variational_iteration(torch.tensor(x), ours, torch_prior, kind)
-        theirs, their_bound = step(*theirs)
-        pairs = {"bound": (our_bound, their_bound)} | {
-            name: (getattr(ours, name), getattr(theirs, name)) for name in ours._fields
-        }
-        for name, (a, b) in pairs.items():
-            apart = difference(np.asarray(a), np.asarray(b)).nmax
-            if apart >= worst.get(name, (-1.0,))[0]:
-                worst[name] = apart, a, b
-        if dtype == "float32":
-            theirs = VariationalPosterior(*(tf.constant(a.numpy()) for a in ours))
-    for name, (_, a, b) in worst.items():
-        tolerance = "variational bound" if name == "bound" else "em parameters"
-        parity.check("variational_iteration 200 in a row", tolerance, a, b, f"{kind} {process} {name}", mode, 200)
+    start = TORCH.m_step(TORCH.statistics(*(tensor(TORCH, a) for a in (x, gamma)), kind), tensor(TORCH, prior), kind)
+
+    def iterate(module: ModuleType, *fields: object) -> tuple:
+        posterior = VariationalPosterior(*fields)
+        return module.variational_iteration(tensor(module, x), posterior, tensor(module, prior), kind)
+
+    start, steps = [np.asarray(a) for a in start], 200 if dtype == "float64" else 40
+    kinds, fields = ("variational bound", "em parameters"), VariationalPosterior._fields
+    quantities, label = ("variational_iteration 200 in a row",) * 2, f"{kind} {process}"
+    check_iterations(parity, "variational_gmm", iterate, start, steps, mode, label, quantities, kinds, fields)
 
 
 # The bound is one, and has the right value
@@ -182,7 +159,7 @@ def log_evidence_given_choices(x: np.ndarray, z: np.ndarray, k: int, kind: str, 
     return total
 
 
-@both
+@both_pages
 @all_types
 @both_priors
 def test_with_one_component_the_bound_is_the_evidence(module: ModuleType, kind: str, process: str) -> None:
@@ -195,7 +172,7 @@ def test_with_one_component_the_bound_is_the_evidence(module: ModuleType, kind: 
     assert value == pytest.approx(evidence, rel=1e-13)
 
 
-@both
+@both_pages
 @all_types
 @both_priors
 def test_the_bound_is_below_the_exact_evidence(module: ModuleType, kind: str, process: str) -> None:
@@ -232,17 +209,17 @@ def test_the_bound_is_below_the_exact_evidence(module: ModuleType, kind: str, pr
     assert converged(module, x, hard, prior, kind, 1)[1] < evidence
 
 
-@both
+@both_pages
 @all_types
 def test_any_posterior_gives_a_bound(module: ModuleType, kind: str) -> None:
     """Away from the best q too: E_q[log p - log q] by Monte Carlo, the densities SciPy's."""
     x, gamma, prior = problem(kind, "dirichlet_distribution", 4, n=12, k=2, d=2)
-    t = [tensors(module, value) for value in (x, gamma, prior)]
+    t = [tensor(module, value) for value in (x, gamma, prior)]
     q = module.m_step(module.statistics(t[0], t[1], kind), t[2], kind)
     moved = VariationalPosterior(*(np.asarray(a) for a in q))
     moved = moved._replace(means=moved.means + 0.3, degrees_of_freedom=moved.degrees_of_freedom + 1.5)
     other = np.roll(gamma, 1, axis=0)
-    value = bound(module, t[0], tensors(module, other), tensors(module, moved), t[2], kind)
+    value = bound(module, t[0], tensor(module, other), tensor(module, moved), t[2], kind)
     samples = np.random.default_rng(0)
     s, (k, d) = 4000, moved.means.shape
     pi = samples.dirichlet(moved.weight_concentration, size=s)
@@ -288,13 +265,13 @@ def test_any_posterior_gives_a_bound(module: ModuleType, kind: str) -> None:
 # No update lowers it
 
 
-@both
+@both_pages
 @all_types
 @both_priors
 def test_no_single_update_lowers_the_bound(module: ModuleType, kind: str, process: str) -> None:
     """E step, q(pi) and q(mu, Lambda), one at a time; and no small step away from the optimum raises it."""
     x, gamma, prior = problem(kind, process, 8, separation=1.5)
-    x, gamma, prior = (tensors(module, value) for value in (x, gamma, prior))
+    x, gamma, prior = (tensor(module, value) for value in (x, gamma, prior))
     q = module.m_step(module.statistics(x, gamma, kind), prior, kind)
     before = bound(module, x, gamma, q, prior, kind)
     for iteration in range(6):
@@ -318,10 +295,10 @@ def test_no_single_update_lowers_the_bound(module: ModuleType, kind: str, proces
     assert bound(module, x, mixed, q, prior, kind) < bound(module, x, best, q, prior, kind)
 
 
-@both
+@both_pages
 @all_types
 def test_after_an_e_step_the_bound_is_the_normaliser_less_two_divergences(module: ModuleType, kind: str) -> None:
-    x, gamma, prior = (tensors(module, value) for value in problem(kind, "dirichlet_process", 5))
+    x, gamma, prior = (tensor(module, value) for value in problem(kind, "dirichlet_process", 5))
     q = module.m_step(module.statistics(x, gamma, kind), prior, kind)
     log_normaliser, gamma = module.e_step(x, q, kind)
     terms = module.bound_terms(module.statistics(x, gamma, kind), gamma, q, prior, kind)
@@ -337,15 +314,15 @@ def test_rounding_the_posterior_hardly_moves_the_bound() -> None:
     """The rounded posterior is still one, its entries are those of a grid, and rounding twice changes nothing."""
     for kind in COVARIANCE_TYPES:
         x, gamma, prior = problem(kind, "dirichlet_process", 6)
-        q, _ = converged(torch_vi, x, gamma, prior, kind, 300)
+        q, _ = converged(TORCH, x, gamma, prior, kind, 300)
         q = VariationalPosterior(*(np.asarray(a) for a in q))
         once = round_posterior(q, kind)
         for name, a, b in zip(q._fields, once, round_posterior(once, kind), strict=True):
             np.testing.assert_array_equal(a, b)
             np.testing.assert_allclose(a, getattr(q, name), rtol=1e-6, atol=1e-6)
         before, after = (
-            bound(torch_vi, points, torch_vi.e_step(points, posterior, kind)[1], posterior, t_prior, kind)
-            for points, posterior, t_prior in ([tensors(torch_vi, v) for v in (x, p, prior)] for p in (q, once))
+            bound(TORCH, points, TORCH.e_step(points, posterior, kind)[1], posterior, t_prior, kind)
+            for points, posterior, t_prior in ([tensor(TORCH, v) for v in (x, p, prior)] for p in (q, once))
         )
         assert after == pytest.approx(before, rel=1e-12), "of second order, at the best q"
 
@@ -353,7 +330,7 @@ def test_rounding_the_posterior_hardly_moves_the_bound() -> None:
 # The predictive density
 
 
-@both
+@both_pages
 @all_types
 @both_priors
 def test_the_predictive_density_is_a_density_and_an_average(module: ModuleType, kind: str, process: str) -> None:
@@ -362,7 +339,7 @@ def test_the_predictive_density_is_a_density_and_an_average(module: ModuleType, 
     q, _ = converged(module, x, gamma, prior, kind, 5)
 
     def density(v: np.ndarray) -> np.ndarray:
-        return np.exp(np.asarray(module.predictive_log_density(tensors(module, v[:, None]), q, kind)))
+        return np.exp(np.asarray(module.predictive_log_density(tensor(module, v[:, None]), q, kind)))
 
     angle = (np.arange(20_000) + 0.5) / 20_000 * np.pi - np.pi / 2  # x = tan(angle) covers the whole line
     assert np.mean(density(np.tan(angle)) / np.cos(angle) ** 2) * np.pi == pytest.approx(1, abs=1e-6)
@@ -384,8 +361,8 @@ def test_the_predictive_density_is_a_density_and_an_average(module: ModuleType, 
         drawn = weights[j] * stats.norm(mu, 1 / np.sqrt(lam)).pdf(0.7)
         estimate, variance = estimate + drawn.mean(), variance + drawn.var() / s
     assert abs(density(np.array([0.7]))[0] - estimate) < 4.5 * np.sqrt(variance)
-    log_normaliser = module.e_step(tensors(module, x), q, kind)[0]
-    predictive = module.predictive_log_density(tensors(module, x), q, kind)
+    log_normaliser = module.e_step(tensor(module, x), q, kind)[0]
+    predictive = module.predictive_log_density(tensor(module, x), q, kind)
     assert np.all(np.asarray(log_normaliser) < np.asarray(predictive))
 
 
@@ -409,17 +386,13 @@ def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str, 
         covariance_type=kind, weight_concentration_prior_type=process, init_params="random", random_state=3
     )
     x, apart = FAITHFUL + np.array([1.0, 2.0]), set()  # no mean is zero, which would have no scale
-    for stop in (
-        dict(tol=0, max_iter=0),
-        dict(tol=0, max_iter=1),
-        dict(tol=0, max_iter=7),
-        dict(tol=1e-2, max_iter=100),
-    ):
+    for tol, max_iter in ((0, 0), (0, 1), (0, 7), (1e-2, 100)):
+        stop = dict(tol=tol, max_iter=max_iter)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             peer = sklearn.mixture.BayesianGaussianMixture(n_components=4, **arguments, **stop).fit(x)
-            ours, theirs = (C(n_components=4, **arguments, **stop).fit(x) for C in Mixtures)
-        for model in (ours, theirs):
+            fits = [page.BayesianGaussianMixture(4, **arguments, **stop).fit(x) for page in pair("estimators")]
+        for model in fits:
             for name in FIELDS:
                 scale = np.abs(getattr(peer, name)).max()
                 np.testing.assert_allclose(getattr(model, name), getattr(peer, name), rtol=1e-9, atol=1e-9 * scale)
@@ -436,12 +409,12 @@ def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str, 
                 "degrees_of_freedom_prior_",
                 "covariance_prior_",
             ):
-                np.testing.assert_allclose(getattr(model, name), getattr(peer, name), rtol=1e-14)
+                np.testing.assert_allclose(getattr(model, f"{name}_prior_"), getattr(peer, f"{name}_prior_"), rtol=1e-14)
             if stop["max_iter"]:
                 apart |= set(np.subtract(model.lower_bounds_, np.ravel(peer.lower_bounds_)))
         for name in FIELDS:
-            pair = getattr(ours, name), getattr(theirs, name)
-            parity.check(f"BayesianGaussianMixture fitted {name}", "em parameters", *pair, f"{kind} {process}")
+            fitted = (getattr(fit, name) for fit in fits)
+            parity.check(f"BayesianGaussianMixture fitted {name}", "em parameters", *fitted, f"{kind} {process}")
     assert np.ptp(list(apart)) < 1e-8, "the bounds differ by one constant"
 
 
@@ -557,9 +530,9 @@ def test_bad_input_gets_one_clear_line(Mixture: type, case: str) -> None:
 def test_a_planted_fault_is_caught() -> None:
     """10.63 as some printings have it, nu_0 + N_k + 1 on one side: the parity check and the evidence both say so."""
     x, _, prior = problem("full", "dirichlet_distribution", 2, n=40, k=1)
-    q, value = converged(torch_vi, x, np.ones((40, 1)), prior, "full", 2)
+    q, value = converged(TORCH, x, np.ones((40, 1)), prior, "full", 2)
     wrong = q._replace(degrees_of_freedom=q.degrees_of_freedom + 1)
-    t = [tensors(torch_vi, v) for v in (x, np.ones((40, 1)), prior)]
-    assert bound(torch_vi, t[0], t[1], wrong, t[2], "full") < value - 1e-4
+    t = [tensor(TORCH, v) for v in (x, np.ones((40, 1)), prior)]
+    assert bound(TORCH, t[0], t[1], wrong, t[2], "full") < value - 1e-4
     apart = difference(np.asarray(q.degrees_of_freedom), np.asarray(wrong.degrees_of_freedom)).nmax
     assert apart > TOLERANCES["em parameters"].of("float64")
