@@ -403,13 +403,10 @@ def test_same_fit_as_scikit_learn_from_the_same_seed(parity: Parity, kind: str, 
             assert kind == "tied" or abs(normalisers[0]) < 1e-8
             np.testing.assert_allclose(model.predict_proba(x), peer.predict_proba(x), atol=1e-8)
             np.testing.assert_array_equal(model.predict(x), peer.predict(x))
-            for name in (
-                "weight_concentration_prior_",
-                "mean_prior_",
-                "degrees_of_freedom_prior_",
-                "covariance_prior_",
-            ):
-                np.testing.assert_allclose(getattr(model, f"{name}_prior_"), getattr(peer, f"{name}_prior_"), rtol=1e-14)
+            for name in ("weight_concentration", "mean", "degrees_of_freedom", "covariance"):
+                np.testing.assert_allclose(
+                    getattr(model, f"{name}_prior_"), getattr(peer, f"{name}_prior_"), rtol=1e-14
+                )
             if stop["max_iter"]:
                 apart |= set(np.subtract(model.lower_bounds_, np.ravel(peer.lower_bounds_)))
         for name in FIELDS:

@@ -13,6 +13,7 @@ from parity_tests.guards.test_mirror import ONE_SIDED
 ROOT = Path(__file__).parents[2]
 IMPLEMENTATIONS = ("pytorch_impl", "tf2_impl")
 ROOMS = [line.split()[0] for line in common.__doc__.splitlines() if line.startswith("    ")]  # in the map's order
+ROOMS_OF_TESTS = ("bench", "chapters", "divergences", "guards", "runs", "support")
 COMMANDS = {"common.figures.draw"}
 FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras"}
 CHAPTERS = [name for name in titles() if name not in TOOLS]
@@ -55,6 +56,24 @@ def test_the_map_names_every_room() -> None:
     }
     assert sorted(ROOMS) == sorted(found - {"__init__"})
     assert len(found) <= 10
+    assert set(ROOMS_OF_TESTS) == {path.parent.name for path in (ROOT / "parity_tests").glob("*/__init__.py")}
+
+
+@pytest.mark.parametrize("room", sorted(path.parent.name for path in (ROOT / "common").glob("*/__init__.py")))
+def test_a_room_is_three_to_nine_modules_and_says_what_they_are(room: str) -> None:
+    folder = ROOT / "common" / room
+    assert 3 <= len([path for path in folder.glob("*.py") if not path.stem.startswith("__")]) <= 9
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    assert docstring, f"{room}: say in a line what this room is for"
+
+
+@pytest.mark.parametrize("path", sources("common", *IMPLEMENTATIONS), ids=module)
+def test_no_function_body_is_longer_than_45_lines(path: Path) -> None:
+    """But constructors, which scikit-learn's rules make long; docstrings are not counted."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and node.name != "__init__":
+            body = node.body[ast.get_docstring(node) is not None :]
+            assert not body or body[-1].end_lineno - body[0].lineno < 45, node.name
 
 
 @pytest.mark.parametrize("path", sources("common"), ids=module)
