@@ -60,8 +60,7 @@ class Book:
         self.pairs = read_pairs(root)
         self.names = {name: {d.name for d in pair.definitions} for name, pair in self.pairs.items()}
         self.measured = load(root / "build" / "parity.json")
-        house = {name: title for name, title in HOUSE.items() if name in self.pairs}
-        self.sections = PARTS | {"The house": house} | TEXTS
+        self.sections = PARTS | {"The house": HOUSE} | TEXTS
         self.titles = {name: title for section in self.sections.values() for name, title in section.items()}
         self.environment = Environment(
             loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

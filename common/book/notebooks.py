@@ -19,7 +19,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from common.book.chapters import titles
-from common.book.pairs import FOLDERS, Pair, read_pairs
+from common.book.pairs import FOLDERS, Pair, read_pair
 from common.book.prose import BookError
 from common.runs.terminal import command
 
@@ -37,7 +37,7 @@ root = next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / 
 sys.path.insert(0, str(root))
 
 from common.book.progress import Progress
-from common.runs.script import without_native_stderr
+from common.runs.terminal import without_native_stderr
 
 Progress(get_ipython())
 with without_native_stderr():  # TensorFlow's remarks on the processor
@@ -98,7 +98,7 @@ def report(out: str) -> None:
 def write(out: Path) -> list[Path]:
     """Write every chapter's pair of notebooks; returns the files."""
     written = []
-    for pair in read_pairs().values():
+    for pair in map(read_pair, titles()):
         for side in FOLDERS:
             path = out / side / f"{pair.name}.ipynb"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -43,9 +43,10 @@ def read_pairs(root: Path = ROOT) -> dict[str, Pair]:
     for folder in FOLDERS.values():
         for path in sorted((root / folder).glob("*.py")):
             if path.stem not in known:
-                raise BookError(f"{folder}/{path.name}: add it to PARTS or to NOT_CHAPTERS in common/book/chapters.py")
-    house = [name for name in HOUSE if (root / FOLDERS["torch"] / f"{name}.py").is_file()]
-    return {name: read_pair(name, root) for name in (*titles(), *house)}
+                raise BookError(
+                    f"{folder}/{path.name}: add it to PARTS, HOUSE or NOT_CHAPTERS in common/book/chapters.py"
+                )
+    return {name: read_pair(name, root) for name in (*titles(), *HOUSE)}
 
 
 def read_pair(name: str, root: Path = ROOT) -> Pair:
