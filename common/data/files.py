@@ -114,8 +114,7 @@ def image_folder(folder: Path, name: str, pixel_max: float = 1.0, label_names: t
         lacking = folder / usual_names[paths.index(None)]
         remedy = f"put the four IDX files of {name}{source} into a folder and name it by {{data_dir}}"
         raise InputError("data", f"{lacking}[.gz] is missing; {remedy}", name)
-    parts = list(map(read_idx, paths))
-    return _together(name, folder, *parts, pixel_max, label_names)
+    return _together(name, folder, list(map(read_idx, paths)), pixel_max, label_names)
 
 
 def _as_table(path: Path, x: np.ndarray, pixel_max: float = 1.0) -> np.ndarray:
@@ -185,15 +184,15 @@ def _of_archive(name: str, path: Path, arrays: dict[str, np.ndarray], pixel_max:
     if not set(ARCHIVE) <= arrays.keys():
         names = short(", ".join(sorted(arrays)))
         raise ValueError(f"{path}: holds {names}; give an archive of one array, or of {', '.join(ARCHIVE)}")
-    return _together(name, path, *(arrays[each] for each in ARCHIVE), pixel_max)
+    return _together(name, path, [arrays[each] for each in ARCHIVE], pixel_max)
 
 
 def _together(
-    name: str, path: Path, x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, pixel_max: float,
-    label_names: tuple[str, ...] = (),
-) -> Dataset:  # fmt: skip
-    train = _images(name, path, x, y, pixel_max, label_names)
-    test = _images(name, path, x_test, y_test, pixel_max, label_names)
+    name: str, path: Path, arrays: list[np.ndarray], pixel_max: float, label_names: tuple[str, ...] = ()
+) -> Dataset:
+    # Training images, their labels, held-out images and theirs.
+    train = _images(name, path, *arrays[:2], pixel_max, label_names)
+    test = _images(name, path, *arrays[2:], pixel_max, label_names)
     if train.image_shape != test.image_shape:
         shapes = f"{train.image_shape} and {test.image_shape}"
         raise ValueError(f"{path}: images have shapes {shapes}; give images of one shape")

@@ -261,8 +261,8 @@ def _leave_out(path: Path, column: int, names: list[str], must_count: bool) -> N
     """
     values = [number(name) for name in names]
     if must_count and None not in values and not _counts(values):
-        raise ValueError(f"{path}: the rows have one column more than the header, and it does not number them; name it "
-                         "there, or remove separators of thousands")  # fmt: skip
+        what = f"{path}: the rows have one column more than the header, and it does not number them"
+        raise ValueError(f"{what}; name it there, or remove separators of thousands")
     if len(set(names)) < len(names) or any(value is not None and value % 1 != 0 for value in values):
         remedy = f"leave it out by --columns {column + 2}-, or keep it by --columns {column + 1}-"
         raise ValueError(f"{path}: column {column + 1} has no name and does not number the rows; {remedy}")
@@ -386,13 +386,12 @@ class _Rows:
     def numbers(self) -> np.ndarray:
         """The numbers (N, D); ValueError unless they have one decimal sign; a warning where it is only likely."""
         if self._comma and self._point:
-            signs = f"{self._comma} and {self._point}"
-            raise ValueError(f"{self._path}: {signs}; write all numbers with one decimal sign, and without separators "
-                             "of thousands")  # fmt: skip
+            remedy = "write all numbers with one decimal sign, and without separators of thousands"
+            raise ValueError(f"{self._path}: {self._comma} and {self._point}; {remedy}")
         if self._comma and not self._is_decimal:
             if not self._has_semicolons:
-                raise ValueError(f"{self._path}: {self._comma}, which may be thousands or have a decimal comma; write "
-                                 "it with a decimal point, or without the comma")  # fmt: skip
+                what = f"{self._path}: {self._comma}, which may be thousands or have a decimal comma"
+                raise ValueError(f"{what}; write it with a decimal point, or without the comma")
             what = f"{self._path}: {self._comma}, read as a number with a decimal comma"
             warn(f"{what}; if commas mark thousands, remove them")
         return np.frombuffer(self._values, np.float64).reshape(self._n, len(self._kept))

@@ -16,10 +16,10 @@ from typing import Any, Self, get_args
 from common.data.datasets import NAMES
 from common.data.download import SOURCES
 from common.data.messages import InputError, flag, reason
-from common.mixtures.input import COVARIANCE_TYPES
+from common.mixtures.input import COVARIANCE_TYPES, REG_COVAR
 from common.mixtures.priors import PRIOR_TYPES
 from common.mixtures.start import INIT_PARAMS
-from common.networks.input import ACTIVATIONS, MODELS
+from common.networks.input import ACTIVATIONS, DEFAULT_CHANNELS, LIKELIHOODS, MODELS
 from common.runs.terminal import Parser, chosen_from
 
 DATA = f"{', '.join(NAMES)}, or a path: a text table (.csv, .csv.gz, .tsv, ...), .npy, .npz or IDX file, or a folder"
@@ -126,9 +126,10 @@ class GMMOptions(RunOptions):
     steps: int = option(1000, "maximum number of iterations", least=1)
     tol: float = option(1e-10, "stop when the objective changes by less than this (nats per point)", least=0)
     reg_covar: float | None = option(
-        None, "added to the diagonal of every covariance (default: 1e-6; give a value to allow constant columns)",
+        None,
+        f"added to the diagonal of every covariance (default: {REG_COVAR}; give a value to allow constant columns)",
         least=0,
-    )  # fmt: skip
+    )
     weight_concentration_prior_type: str | None = of_variational(
         "variational: prior of the weights, stick-breaking or one Dirichlet distribution (default: dirichlet_process)",
         choices=PRIOR_TYPES,
@@ -185,7 +186,7 @@ class VAEOptions(RunOptions):
     likelihood: str | None = option(
         None,
         "distribution of a pixel; for bernoulli, pixels become 0 or 1 (default: bernoulli; autoencoder: gaussian)",
-        choices=("bernoulli", "gaussian"),
+        choices=LIKELIHOODS,
     )
     variance: float | str | None = option(
         None,
@@ -197,7 +198,9 @@ class VAEOptions(RunOptions):
     latent_dim: int = option(10, "dimension L of the code", least=1)
     hidden_dim: int = option(400, "number of units H in each dense hidden layer", least=1)
     channels: int | None = option(
-        None, "channels of a conv model's first convolution; the second has twice as many (default: 32)", least=1
+        None,
+        f"channels of a conv model's first convolution; the second has twice as many (default: {DEFAULT_CHANNELS})",
+        least=1,
     )
     epochs: int | None = option(
         None, "passes over the training data (default: 20, or more if needed for 1,000 updates)", least=1
