@@ -129,9 +129,7 @@ class VAE(nn.Module):
         output, mean, log_var = self(x, noise)
         return evidence_lower_bound(self.log_likelihood(x, output), gaussian_kl_to_standard_normal(mean, log_var))
 
-    def objective(self, x: Tensor, noise: Tensor) -> Bound:
-        """`elbo`: what training climbs."""
-        return self.elbo(x, noise)
+    objective = elbo
 
     def held_out_objective(self, x: Tensor) -> Callable[[Tensor, Tensor], Bound]:
         """`elbo` again: the variance is a parameter, whatever the training images x are."""

@@ -12,17 +12,14 @@ MODELS = ("dense", "conv")
 ACTIVATIONS = ("tanh", "relu", "linear")
 LIKELIHOODS = ("bernoulli", "gaussian")
 DEFAULT_CHANNELS = 32  # of a conv model's first convolution
+AUTOENCODER_ARGUMENTS = ("data_dim", "latent_dim", "hidden_dim", "activation", "variance", "dtype")
+VAE_ARGUMENTS = (*AUTOENCODER_ARGUMENTS[:4], "likelihood", "variance", "dtype", "model", "image_shape", "channels")
 CHOICES = {"activation": ACTIVATIONS, "likelihood": LIKELIHOODS, "dtype": ("float32", "float64"), "model": MODELS}
 
 
-def check_vae(
-    data_dim: Any, latent_dim: Any, hidden_dim: Any, activation: Any, likelihood: Any, variance: Any, dtype: Any,
-    model: Any = "dense", image_shape: Any = None, channels: Any = DEFAULT_CHANNELS,
-) -> dict[str, Any]:  # fmt: skip
+def check_vae(*arguments: Any) -> dict[str, Any]:
     """The arguments of ``VAE`` by name, sizes as Python's integers; InputError for the first one out of its range."""
-    config = dict(data_dim=data_dim, latent_dim=latent_dim, hidden_dim=hidden_dim, activation=activation,
-                  likelihood=likelihood, variance=variance, dtype=dtype, model=model, image_shape=image_shape,
-                  channels=channels)  # fmt: skip
+    config = dict(zip(VAE_ARGUMENTS, arguments, strict=True))
     for name in ("data_dim", "latent_dim", "hidden_dim", "channels"):
         if not _is_count(config[name]):
             raise InputError(name, "must be an integer of at least 1", config[name])
@@ -30,8 +27,8 @@ def check_vae(
     for name, choices in CHOICES.items():
         if config[name] not in choices:
             raise InputError(name, f"must be one of {', '.join(choices)}", config[name])
-    check_variance(variance, likelihood, dtype)
-    return config | {"image_shape": _image_shape(image_shape, model, config["data_dim"])}
+    check_variance(config["variance"], config["likelihood"], config["dtype"])
+    return config | {"image_shape": _image_shape(config["image_shape"], config["model"], config["data_dim"])}
 
 
 def check_autoencoder(
@@ -41,9 +38,9 @@ def check_autoencoder(
     if variance == "per-pixel":
         problem = "must be a number, or left out: squared error has one variance for all pixels"
         raise InputError("variance", problem, variance)
-    config = check_vae(data_dim, latent_dim, hidden_dim, activation, "gaussian", variance, dtype)
-    names = ("data_dim", "latent_dim", "hidden_dim", "activation", "variance", "dtype")
-    return {name: config[name] for name in names}
+    sizes = data_dim, latent_dim, hidden_dim, activation
+    config = check_vae(*sizes, "gaussian", variance, dtype, "dense", None, DEFAULT_CHANNELS)
+    return {name: config[name] for name in AUTOENCODER_ARGUMENTS}
 
 
 def check_variance(variance: Any, likelihood: str, dtype: str) -> None:
@@ -72,8 +69,8 @@ def check_images(x: Any, data_dim: int, likelihood: str, where: str = "") -> Non
     if not np.all(np.isfinite(x)):
         raise InputError(f"{where}x", "holds NaN or infinity; take out such images")
     if likelihood == "bernoulli" and x.size and not 0 <= x.min() <= x.max() <= 1:
-        raise InputError(f"{where}x", f"has values from {x.min():g} to {x.max():g}: {{likelihood=bernoulli}} needs "
-                         "pixels in [0, 1]; scale them, or use 'gaussian'")  # fmt: skip
+        problem = "{likelihood=bernoulli} needs pixels in [0, 1]; scale them, or use 'gaussian'"
+        raise InputError(f"{where}x", f"has values from {x.min():g} to {x.max():g}: {problem}")
 
 
 def halved(shape: tuple[int, int]) -> tuple[int, int]:

@@ -38,8 +38,8 @@ def gaussian_start(shapes: Mapping[str, tuple[int, ...]], x: np.ndarray) -> dict
     starts = {"decoder.out.bias": x.mean(axis=0, dtype=np.float64)}
     if "log_var" in shapes:
         starts["log_var"] = log_variance_start(x, shapes["decoder.hidden.weight"][1], shapes["log_var"])
-    return {name: np.broadcast_to(value, shapes[name]).astype(np.float32).astype(np.float64)
-            for name, value in starts.items() if name in shapes}  # fmt: skip
+    known = {name: np.broadcast_to(value, shapes[name]) for name, value in starts.items() if name in shapes}
+    return {name: value.astype(np.float32).astype(np.float64) for name, value in known.items()}
 
 
 def log_variance_start(x: np.ndarray, components: int, shape: tuple[int, ...]) -> np.ndarray:

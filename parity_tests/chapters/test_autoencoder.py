@@ -139,8 +139,9 @@ def test_a_linear_autoencoder_is_pca(module: ModuleType) -> None:
         return -float(fit.log_likelihood), np.concatenate(flattened)
 
     flat = np.concatenate([value.ravel() for value in start.values()])
-    found = optimize.minimize(objective, flat, jac=True, method="L-BFGS-B",
-                              options={"maxiter": 300, "maxfun": 300, "ftol": 1e-12})  # fmt: skip
+    found = optimize.minimize(
+        objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": 300, "maxfun": 300, "ftol": 1e-12}
+    )
     networks.import_parameters(model, unpack(found.x))
     squared_error = float(backend.evaluate(model.fit_of, x)[1])
     pca = PCA(3, svd_solver="full").fit(x)

@@ -184,8 +184,10 @@ def test_the_flattened_axis_counts_channels_first() -> None:
     features = torch.tanh(a.encoder.conv2(torch.tanh(a.encoder.conv1(torch.tensor(x).reshape(-1, 1, 6, 10)))))
     channel, row, column = 5, 1, 2
     arrays_of = of_models.NETWORKS[0].export_parameters(a)
-    arrays_of |= {name: np.zeros_like(arrays_of[name]) for name in ("encoder.hidden.weight", "encoder.hidden.bias",
-                                                             "encoder.mean.weight", "encoder.mean.bias")}  # fmt: skip
+    arrays_of |= {
+        name: np.zeros_like(arrays_of[name])
+        for name in ("encoder.hidden.weight", "encoder.hidden.bias", "encoder.mean.weight", "encoder.mean.bias")
+    }
     arrays_of["encoder.hidden.weight"][0, (channel * 2 + row) * 3 + column] = 1.0
     arrays_of["encoder.mean.weight"][0, 0] = 1.0
     expected = np.tanh(features.detach().numpy()[:, channel, row, column])
@@ -199,8 +201,11 @@ def test_parameters_that_do_not_fit_are_refused(module: ModuleType) -> None:
     model = same("float64")[not is_torch(module)]
     networks = sibling(module, "networks")
     values = networks.export_parameters(model)
-    for name, wrong in (("encoder.hidden.weight", (32, 20)), ("encoder.conv1.weight", (3, 3, 1, 4)),
-                        ("decoder.features.bias", (2, 2, 8))):  # fmt: skip
+    for name, wrong in (
+        ("encoder.hidden.weight", (32, 20)),
+        ("encoder.conv1.weight", (3, 3, 1, 4)),
+        ("decoder.features.bias", (2, 2, 8)),
+    ):
         with pytest.raises(ValueError, match=f"{name} has shape ") as error:
             networks.import_parameters(model, values | {name: np.zeros(wrong)})
         assert str(error.value) == f"parameter {name} has shape {wrong}, not {values[name].shape}"

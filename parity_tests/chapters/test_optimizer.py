@@ -176,8 +176,10 @@ def test_entries_are_where_the_strides_say(layout: str, reproducible: bool) -> N
     start, gradient = (torch.tensor(draws.normals(0, "sample", (3, 4, 2, 2), step)) for step in (1, 2))
     gradient = gradient[:1, :1, :1, :1].expand_as(gradient) if layout == "expanded" else gradient
     last = torch.channels_last
-    given = {"gradient": (start, gradient.to(memory_format=last)),
-             "parameter": (start.to(memory_format=last), gradient)}.get(layout, (start, gradient))  # fmt: skip
+    given = {
+        "gradient": (start, gradient.to(memory_format=last)),
+        "parameter": (start.to(memory_format=last), gradient),
+    }.get(layout, (start, gradient))
     ends = []
     for w, g in (given, (start, gradient.contiguous())):
         parameter = torch.nn.Parameter(w.clone())

@@ -24,8 +24,8 @@ cases = pytest.mark.parametrize("case", CASES)
 
 def same(dtype: str, seed: int = 0, latent_dim: int = 6, **arguments) -> list:
     """The model of 64 pixels and 50 hidden units in both frameworks."""
-    return of_models.same("vae", "VAE", seed, data_dim=64, latent_dim=latent_dim, hidden_dim=50, dtype=dtype,
-                          **arguments)  # fmt: skip
+    sizes = dict(data_dim=64, latent_dim=latent_dim, hidden_dim=50, dtype=dtype)
+    return of_models.same("vae", "VAE", seed, **sizes, **arguments)
 
 
 @cases

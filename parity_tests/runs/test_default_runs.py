@@ -23,8 +23,13 @@ MAIN = {"torch": pytorch_impl.train_vae.main, "tf2": tf2_impl.train_vae.main}
 both = pytest.mark.parametrize("framework", MAIN)
 LIKELIHOODS = ("bernoulli", "gaussian", "gaussian --variance per-pixel")
 # a convolution on 28 x 28 pixels takes minutes: one framework's, since reproducible runs of both are the same bytes
-CASES = [(framework, data, model) for framework in MAIN for data in ("digits", "fashion") for model in ("dense", "conv")
-         if (framework, data, model) != ("tf2", "fashion", "conv")]  # fmt: skip
+CASES = [
+    (framework, data, model)
+    for framework in MAIN
+    for data in ("digits", "fashion")
+    for model in ("dense", "conv")
+    if (framework, data, model) != ("tf2", "fashion", "conv")
+]
 
 
 def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
@@ -44,9 +49,14 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
 @pytest.mark.parametrize(("framework", "data", "model"), CASES)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_a_default_run_learns(
-    framework: str, data: str, model: str, likelihood: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    framework: str,
+    data: str,
+    model: str,
+    likelihood: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     found = shown(monkeypatch)
     arguments = f"--data {data} --model {model} --likelihood {likelihood} --json --out {tmp_path}".split()
     assert MAIN[framework](arguments) == 0

@@ -59,8 +59,10 @@ def test_a_saved_model_is_loaded_in_a_new_process(tmp_path: Path) -> None:
     model = MODELS["per pixel"]()
     model.save(tmp_path / "vae.keras")
     np.save(tmp_path / "x.npy", HELD_OUT[:5])
-    code = "import sys, keras, numpy as np, tf2_impl.vae; m = keras.models.load_model(sys.argv[1]); " \
-           "np.save(sys.argv[3], m.predict(np.load(sys.argv[2]), verbose=0)[0])"  # fmt: skip
+    code = (
+        "import sys, keras, numpy as np, tf2_impl.vae; m = keras.models.load_model(sys.argv[1]); "
+        "np.save(sys.argv[3], m.predict(np.load(sys.argv[2]), verbose=0)[0])"
+    )
     files = [str(tmp_path / name) for name in ("vae.keras", "x.npy", "out.npy")]
     subprocess.run([sys.executable, "-c", code, *files], check=True, cwd=Path(__file__).parents[2])
     np.testing.assert_array_equal(np.load(files[2]), model.predict(HELD_OUT[:5], verbose=0)[0])
