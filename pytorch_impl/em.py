@@ -248,8 +248,8 @@ def map_m_step(x: Tensor, responsibilities: Tensor, prior: MixturePrior) -> tupl
     scatter = weighted.mT @ difference  # (K, D, D)
     # kappa_0 (mu_k - m_0)(mu_k - m_0)'
     shift = means - prior.mean  # (K, D)
-    scatter = prior.scale + scatter + kappa * shift[:, :, None] * shift[:, None, :]  # (K, D, D)
-    covariances = 0.5 * (scatter + scatter.mT) / (nu + counts + d + 2)[:, None, None]  # (K, D, D)
+    pulled = prior.scale + scatter + kappa * shift[:, :, None] * shift[:, None, :]  # (K, D, D)
+    covariances = 0.5 * (pulled + pulled.mT) / (nu + counts + d + 2)[:, None, None]  # (K, D, D)
     return weights, means, covariances
 
 

@@ -168,10 +168,10 @@ def maximum_a_posteriori(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> 
 
     Source: Bishop (2006), equation 2.18, at its maximum.
     """
-    a, b = posterior(heads, tails, a, b)
-    seen_heads, seen_tails = tf.nn.relu(a - 1), tf.nn.relu(b - 1)
+    alpha, beta = posterior(heads, tails, a, b)
+    seen_heads, seen_tails = tf.nn.relu(alpha - 1), tf.nn.relu(beta - 1)
     seen = seen_heads + seen_tails
-    at_zero, at_one = (a < 1) & (b == 1), (a == 1) & (b < 1)
+    at_zero, at_one = (alpha < 1) & (beta == 1), (alpha == 1) & (beta < 1)
     one = tf.ones_like(seen)
     edge = tf.where(at_zero, 0 * one, tf.where(at_one, one, math.nan * one))
     # theta = (h + a - 1) / (h + t + a + b - 2)
@@ -188,8 +188,8 @@ def predictive(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     Source: Bishop (2006), equations 2.19 and 2.20.
     """
-    a, b = posterior(heads, tails, a, b)
-    return a / (a + b)
+    alpha, beta = posterior(heads, tails, a, b)
+    return alpha / (alpha + beta)
 
 
 def predictive_log_probability(new_heads: Tensor, new_tails: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -249,10 +249,9 @@ def map_m_step(x: Tensor, responsibilities: Tensor, prior: MixturePrior) -> tupl
     scatter = tf.matmul(weighted, difference, transpose_a=True)  # (K, D, D)
     # kappa_0 (mu_k - m_0)(mu_k - m_0)'
     shift = means - prior.mean  # (K, D)
-    scatter = prior.scale + scatter + kappa * shift[:, :, None] * shift[:, None, :]  # (K, D, D)
-    covariances = (
-        0.5 * (scatter + tf.linalg.matrix_transpose(scatter)) / (nu + counts + d + 2)[:, None, None]
-    )  # (K, D, D)
+    pulled = prior.scale + scatter + kappa * shift[:, :, None] * shift[:, None, :]  # (K, D, D)
+    symmetric = 0.5 * (pulled + tf.linalg.matrix_transpose(pulled))  # (K, D, D)
+    covariances = symmetric / (nu + counts + d + 2)[:, None, None]  # (K, D, D)
     return weights, means, covariances
 
 
