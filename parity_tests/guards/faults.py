@@ -105,12 +105,15 @@ class FirstFailure:
     pytest_collectreport = pytest_runtest_logreport  # a module that could not be imported
 
 
+SCRIPTS = {"network_run": "train_vae"}  # a page that tests know only by the script that is made of it
+
+
 def test_files(page: str) -> list[str]:
     """The test files that mention a page: its own first, then the mirror's, which is quick; the slow scripts last.
 
     Without the test of the list of faults, which cannot pass where a fault is planted.
     """
-    mentions = re.compile(rf"\b{page}\b")
+    mentions = re.compile(rf"\b({page}|{SCRIPTS.get(page, page)})\b")
     paths = [
         path
         for path in (ROOT / "parity_tests").rglob("test_*.py")
