@@ -34,16 +34,14 @@ def train(run: RunFolder, data: mixture_run.MixtureData) -> None:
         algorithm = algorithm_for(fit, torch.tensor, run.workers)
         parameters, number = mixture_run.start(run, fit, algorithm), run.start[1] if run.start else 0
         iterate = partial(mixture_run.iterate, options, algorithm)
-        iterations = em(iterate, parameters, mixture_run.last_bound(run), n)
-        numbers = run.steps(number, options.steps, "iteration", n)  # ends where the run is interrupted
-        for number, step in zip(() if mixture_run.has_converged(run) else numbers, iterations, strict=False):
+        numbers = run.steps(number, options.steps, "iteration", n)  # end where the run is interrupted
+        numbers = () if mixture_run.has_converged(run) else numbers
+        for step in em(iterate, parameters, numbers, options.tol, mixture_run.last_bound(run), n):
             check_fit(fit, algorithm, step.before, step.bound)
-            parameters = step.after
+            number, parameters = step.number, step.after
             run.log(number, loss=-step.bound, **{mixture_run.OBJECTIVE[options.method]: step.bound * n})
             if run.save_is_due():
                 mixture_run.save(run, fit.centre, parameters, number)
-            if abs(step.change) < options.tol:
-                break
         check_fit(fit, algorithm, parameters, last=True)
         mixture_run.save(run, fit.centre, parameters, number)
         objective = float(algorithm.objective(parameters))

@@ -8,7 +8,6 @@ import copy
 import math
 import numbers
 import warnings
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -141,18 +140,18 @@ class CoinMixtureEstimator(BaseEstimator):
         start = self._start()
         heads, tosses = check_sequences(heads, tosses, self.n_components)
         data = self._tensor(heads), self._tensor(tosses)
-        parameters, log_likelihoods, change = tuple(self._tensor(v.astype(heads.dtype)) for v in start), [], math.inf
-        for step in islice(em(lambda p: self._em_iteration(*data, p), parameters), int(self.max_iter)):
+        parameters, log_likelihoods = tuple(self._tensor(v.astype(heads.dtype)) for v in start), []
+        self.converged_ = False
+        numbers = range(1, int(self.max_iter) + 1)
+        for step in em(lambda p: self._em_iteration(*data, p), parameters, numbers, self.tol):
             if not math.isfinite(step.bound):
                 log_probabilities = np.asarray(self._e_step(*data, step.before)[0])
                 n, biases = int(np.flatnonzero(~np.isfinite(log_probabilities))[0]), _six_digits(step.before[1])
                 where = f"{heads[n]:g} heads in {tosses[n]:g} tosses (position {n}); start from biases inside (0, 1)"
                 raise ValueError(f"biases_init={biases}: no coin can show {where}")
-            parameters, change = step.after, step.change
+            parameters, self.converged_ = step.after, step.converged
             log_likelihoods.append(step.bound)
-            if abs(change) < self.tol:
-                break
-        self.converged_, self.n_iter_ = abs(change) < self.tol, len(log_likelihoods)
+        self.n_iter_ = len(log_likelihoods)
         self.weights_, self.biases_ = map(np.asarray, parameters)
         self.log_likelihoods_ = log_likelihoods
         if not self.converged_ and self.max_iter > 0:

@@ -7,7 +7,6 @@ fitted by EM; ``common.mixtures.bayesian`` has the Bayesian one. A framework add
 import numbers
 import warnings
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -120,17 +119,14 @@ class MixtureBase(DensityMixin, BaseEstimator):
     def _run(self, data: FitData, algorithm: Any, parameters: tuple, bound: float) -> dict[str, Any]:
         """The loop: iterate until the bound stands still; returns what is fitted."""
         n = len(data.x) if data.method == "em" else 1  # a Bayesian mixture's bound is that of all points together
-        bounds, change = [], np.inf
-        for step in islice(em(algorithm.iterate, parameters, bound, n), self.max_iter):
+        bounds, converged = [], False
+        for step in em(algorithm.iterate, parameters, range(1, self.max_iter + 1), self.tol, bound, n):
             check_fit(data, algorithm, step.before, step.bound)
-            parameters, bound, change = step.after, step.bound, step.change
+            parameters, bound, converged = step.after, step.bound, step.converged
             bounds.append(bound)
             if self.verbose and step.number % self.verbose_interval == 0:
-                detail = f": lower bound {bound:.5f}, change {change:.5e}" if self.verbose >= 2 else ""
+                detail = f": lower bound {bound:.5f}, change {step.change:.5e}" if self.verbose >= 2 else ""
                 print(f"  Iteration {step.number}{detail}")
-            if abs(change) < self.tol:
-                break
-        converged = abs(change) < self.tol
         if self.verbose:
             print(f"Initialization {'converged' if converged else 'did not converge'}, lower bound {bound:.5f}")
         check_fit(data, algorithm, parameters, last=True)

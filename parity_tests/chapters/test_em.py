@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from itertools import islice, pairwise
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -397,15 +397,19 @@ def test_loop_on_newtons_square_root() -> None:
     def iterate(x: float) -> tuple[float, float]:
         return 0.5 * (x + 2 / x), -x
 
-    steps = list(islice(em(iterate, 4.0), 6))
+    steps = list(em(iterate, 4.0, range(1, 7), tol=0))
     assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
-    assert steps[0][1:] == (4.0, 2.25, -4.0, np.inf)
+    assert steps[0][1:] == (4.0, 2.25, -4.0, np.inf, False)
     for before, step in pairwise(steps):
         assert (step.before, step.after) == (before.after, iterate(before.after)[0])
         assert (step.bound, step.change) == (-step.before, before.before - step.before)
     assert steps[-1].after == pytest.approx(np.sqrt(2), rel=1e-15)
-    half = next(em(iterate, 4.0, bound=-3.0, n=2))
-    assert (half.bound, half.change) == (-2.0, 1.0)
+    half = next(em(iterate, 4.0, [7], 1.5, bound=-3.0, n=2))
+    assert (half.number, half.bound, half.change, half.converged) == (7, -2.0, 1.0, True)
+    *moving, still = em(iterate, 4.0, range(100), tol=1e-3)
+    assert not any(step.converged for step in moving)
+    assert still.converged
+    assert abs(still.change) < 1e-3 <= abs(moving[-1].change)
 
 
 @both_pages

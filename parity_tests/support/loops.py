@@ -1,7 +1,6 @@
 """EM run to its end, for tests of maths that is not part of an estimator."""
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +19,10 @@ class Course(NamedTuple):
 def run_em(iterate: Callable, start: Any, tol: float, max_iter: int, until_still: bool = False) -> Course:
     """Iterate until the bound changes by less than ``tol``, or no parameter by ``tol`` of the largest of its tensor."""
     parameters, bounds, converged = start, [], False
-    for step in islice(em(iterate, start), max_iter):
+    for step in em(iterate, start, range(1, max_iter + 1), 0.0 if until_still else tol):
         parameters = step.after
         bounds.append(step.bound)
-        converged = (largest_change(step.before, step.after) if until_still else abs(step.change)) < tol
+        converged = largest_change(step.before, step.after) < tol if until_still else step.converged
         if converged:
             break
     return Course(parameters, bounds, converged)
