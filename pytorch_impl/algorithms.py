@@ -20,7 +20,7 @@ from torch import Tensor
 from common.data.arrays import as_array
 from common.data.passes import chunk_rows
 from common.mixtures.input import FitData
-from common.mixtures.priors import MixtureParameters, VariationalPosterior
+from common.mixtures.parameters import MixtureParameters, VariationalPosterior
 from pytorch_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
 from pytorch_impl.backend import outside_autocast
 from pytorch_impl.distributed import Workers

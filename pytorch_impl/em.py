@@ -64,7 +64,7 @@ import math
 import torch
 from torch import Tensor
 
-from common.mixtures.priors import MixturePrior
+from common.mixtures.parameters import MixturePrior
 from pytorch_impl.gaussian import cholesky
 from pytorch_impl.gmm import component_log_densities, e_step
 

@@ -20,7 +20,7 @@ from common.mixtures.coins import (
 )
 from common.mixtures.estimator import MixtureEstimator
 from common.mixtures.input import FitData
-from common.mixtures.priors import MixtureParameters, VariationalPosterior
+from common.mixtures.parameters import MixtureParameters, VariationalPosterior
 from pytorch_impl import algorithms, coin, coin_mixture, gmm, missing_data, variational_gmm
 from pytorch_impl.backend import outside_autocast
 

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from common.data.passes import number_of_blocks, runs_of_rows
-from common.mixtures.covariances import pairs, places
+from common.mixtures.parameters import pairs, places
 from pytorch_impl import missing_data
 from pytorch_impl.backend import in_order
 from pytorch_impl.distributed import Workers

@@ -17,7 +17,7 @@ Three remedies appear in this project. Adding $\epsilon$ to the diagonal of each
 a floor under the width: the spike remains, but it is finite. A prior that finds tiny covariances improbable
 (MAP, see `em.py`) removes it: the penalised objective falls again as $\sigma$ goes to zero. And starting
 again elsewhere helps, since the sensible maxima are wide and the spikes are narrow;
-`estimators.GaussianMixture` says when a component has collapsed.
+`common.mixtures.collapse` says when a component has collapsed.
 
 Shapes: N points of D features, S trial widths.
 
@@ -33,7 +33,7 @@ import math
 import torch
 from torch import Tensor
 
-from common.mixtures.priors import MixturePrior
+from common.mixtures.parameters import MixturePrior
 from pytorch_impl.em import log_prior
 from pytorch_impl.gmm import log_likelihood
 

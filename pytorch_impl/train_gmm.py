@@ -11,7 +11,7 @@ from pathlib import Path
 if not __package__:  # run as a file, python pytorch_impl/train_gmm.py, from wherever
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common.mixtures.covariances import check_fit
+from common.mixtures.collapse import check_fit
 from common.mixtures.loop import em
 from common.runs import mixture as mixture_run
 from common.runs import script as run_script

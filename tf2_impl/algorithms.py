@@ -20,7 +20,7 @@ from tensorflow import Tensor
 from common.data.arrays import as_array
 from common.data.passes import chunk_rows
 from common.mixtures.input import FitData
-from common.mixtures.priors import MixtureParameters, VariationalPosterior
+from common.mixtures.parameters import MixtureParameters, VariationalPosterior
 from tf2_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
 from tf2_impl.backend import outside_autocast
 from tf2_impl.distributed import Workers

@@ -65,7 +65,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.mixtures.priors import MixturePrior
+from common.mixtures.parameters import MixturePrior
 from tf2_impl.gaussian import cholesky
 from tf2_impl.gmm import component_log_densities, e_step
 

@@ -34,7 +34,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from common.data.passes import number_of_blocks, runs_of_rows
-from common.mixtures.covariances import pairs, places
+from common.mixtures.parameters import pairs, places
 from tf2_impl import missing_data
 from tf2_impl.backend import in_order
 from tf2_impl.distributed import Workers

@@ -25,7 +25,7 @@ remain.](components_dying_out.png)
 nothing.](choosing_components.png)
 
 Shapes: N points of D features, K components; `x` (N, D), `responsibilities` (N, K); those of prior and
-posterior stand in `common/mixtures/priors.py`, and the pieces that both are made of in `conjugate.py`.
+posterior stand in `common/mixtures/parameters.py`, and the pieces that both are made of in `conjugate.py`.
 Everything is in nats.
 
 Source: Bishop (2006), section 10.2. Some printings have $N_k + 1$ in 10.63, where $\nu_k = \nu_0 + N_k$ is
@@ -38,7 +38,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.mixtures.priors import VariationalPosterior, VariationalPrior
+from common.mixtures.parameters import VariationalPosterior, VariationalPrior
 from tf2_impl import conjugate, gmm
 
 

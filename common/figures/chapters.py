@@ -20,7 +20,7 @@ from common.data import datasets
 from common.figures import runs
 from common.figures.plates import graphical_models
 from common.figures.runs import COLOURS, STYLE, ellipses, palette, show_sheet
-from common.mixtures.priors import MixturePrior, VariationalPosterior, VariationalPrior, default_prior, make_prior
+from common.mixtures.parameters import MixturePrior, VariationalPosterior, VariationalPrior, default_prior, make_prior
 from common.mixtures.start import initial_responsibilities
 from common.networks.training import trained
 

@@ -9,7 +9,7 @@ from common.data.arrays import as_array
 from common.data.passes import centred, from_zero
 from common.mixtures.estimator import MixtureBase
 from common.mixtures.input import REG_COVAR, check_density, check_parameters, check_table, prepare
-from common.mixtures.priors import VariationalPosterior, variational_prior
+from common.mixtures.parameters import VariationalPosterior, variational_prior
 
 
 class BayesianMixtureEstimator(MixtureBase):

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from common.data.messages import InputError
 from common.data.passes import centred, chunk_rows, from_zero, pieces
-from common.mixtures.covariances import check_fit, precisions, precisions_cholesky
+from common.mixtures.collapse import check_fit, precisions, precisions_cholesky
 from common.mixtures.input import (
     REG_COVAR,
     FitData,
@@ -30,7 +30,7 @@ from common.mixtures.input import (
     prepare,
 )
 from common.mixtures.loop import em
-from common.mixtures.priors import MixtureParameters, VariationalPosterior, parameter_shapes
+from common.mixtures.parameters import MixtureParameters, VariationalPosterior, parameter_shapes
 from common.mixtures.start import starting_points
 
 

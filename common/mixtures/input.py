@@ -14,7 +14,8 @@ from common.data import passes
 from common.data.arrays import as_array
 from common.data.messages import InputError, require
 from common.data.passes import Centred, Chunks, centred, share
-from common.mixtures.covariances import COVARIANCE_TYPES, are_singular, covariance_shape, least_variances
+from common.mixtures.collapse import least_variances
+from common.mixtures.parameters import COVARIANCE_TYPES, are_singular, check_array, covariance_shape
 from common.mixtures.start import INIT_PARAMS, mean_imputed
 
 REG_COVAR = 1e-6  # the default
@@ -273,19 +274,6 @@ def check_density(log_density: np.ndarray, first_row: int = 0) -> None:
     if len(bad := np.flatnonzero(~np.isfinite(log_density))):
         far = f"so far from every component that its log density is beyond {log_density.dtype}: leave it out"
         raise InputError("X", f"has the row {first_row + bad[0]} ({len(bad)} such) {far}")
-
-
-def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Finite numbers of this shape as an array of this dtype."""
-    value = as_array(value, name)
-    try:
-        array = np.asarray(value, dtype=dtype)
-    except (TypeError, ValueError):
-        raise InputError(name, f"holds no numbers: give an array of shape {shape}", value) from None
-    other = f"should have the shape of {shape}, but got {array.shape}: give it that shape"
-    require(array.shape == shape, name, other)
-    require(np.all(np.isfinite(array)), name, "has NaN or infinite entries: give finite numbers")
-    return array
 
 
 def check_start(estimator: Any, data: FitData) -> tuple[np.ndarray | None, ...]:

@@ -14,7 +14,7 @@ from common.data.datasets import Dataset
 from common.data.messages import InputError
 from common.data.passes import from_zero, spread_rows, take_rows
 from common.mixtures.input import REG_COVAR, FitData, prepare
-from common.mixtures.priors import (
+from common.mixtures.parameters import (
     PRIOR_TYPES,
     MixtureParameters,
     VariationalPosterior,

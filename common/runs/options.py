@@ -17,7 +17,7 @@ from common.data.datasets import NAMES
 from common.data.download import SOURCES
 from common.data.messages import InputError, flag, reason
 from common.mixtures.input import COVARIANCE_TYPES, REG_COVAR
-from common.mixtures.priors import PRIOR_TYPES
+from common.mixtures.parameters import PRIOR_TYPES
 from common.mixtures.start import INIT_PARAMS
 from common.networks.input import ACTIVATIONS, DEFAULT_CHANNELS, LIKELIHOODS, MODELS
 from common.runs.terminal import Parser, chosen_from

@@ -8,7 +8,7 @@ agree), the same bytes come out wherever they were computed, and the next iterat
 
 import numpy as np
 
-from common.mixtures.priors import VariationalPosterior
+from common.mixtures.parameters import VariationalPosterior
 
 BITS = 24
 WEIGHT_GRID = 2.0**-30

@@ -16,7 +16,7 @@ from scipy import special, stats
 from common import draws
 from common.data import datasets
 from common.mixtures.loop import em
-from common.mixtures.priors import MixturePrior, check_prior, default_prior
+from common.mixtures.parameters import MixturePrior, check_prior, default_prior
 from parity_tests.conftest import MODES, Parity
 from parity_tests.support import frameworks, problems
 from parity_tests.support.frameworks import both, check_function, is_torch, mixed, sibling, tensor, tensors

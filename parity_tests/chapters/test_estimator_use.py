@@ -28,8 +28,8 @@ import tf2_impl.gmm as tf_gmm
 import tf2_impl.variational_gmm as tf_variational
 from common import draws
 from common.data import datasets
-from common.mixtures.covariances import COVARIANCE_TYPES, covariance_shape
 from common.mixtures.input import check_missing
+from common.mixtures.parameters import COVARIANCE_TYPES, covariance_shape
 from parity_tests.support.frameworks import estimators
 
 ROOT = Path(__file__).parents[2]

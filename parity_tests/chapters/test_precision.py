@@ -20,7 +20,7 @@ import torch
 import pytorch_impl.estimators as torch_estimators
 import tf2_impl.estimators as tf_estimators
 from common import draws
-from common.mixtures.covariances import check_collapse
+from common.mixtures.collapse import check_collapse
 from parity_tests.guards.hostile import Case
 from parity_tests.guards.hostile_answers import Answer, attempt, each, flat
 from parity_tests.guards.test_hostile_input import DOUBLE, FUNCTIONS, answer, arguments_of

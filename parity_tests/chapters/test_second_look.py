@@ -5,7 +5,7 @@ import pytest
 
 import pytorch_impl.estimators as torch_estimators
 import tf2_impl.estimators as tf_estimators
-from common.mixtures.covariances import summed_again
+from common.mixtures.collapse import summed_again
 
 both = pytest.mark.parametrize(
     "Mixture", [torch_estimators.GaussianMixture, tf_estimators.GaussianMixture], ids=["torch", "tf2"]

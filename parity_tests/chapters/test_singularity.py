@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from common.data import datasets
-from common.mixtures.priors import default_prior
+from common.mixtures.parameters import default_prior
 from parity_tests.conftest import Parity
 from parity_tests.support.frameworks import both, both_estimators, check_function, tensor, tensors
 

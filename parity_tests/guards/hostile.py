@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from common.mixtures.covariances import pairs
 from common.mixtures.input import COVARIANCE_TYPES, covariance_shape, sizes_allowed
-from common.mixtures.priors import MixturePrior, VariationalPosterior, VariationalPrior
+from common.mixtures.parameters import MixturePrior, VariationalPosterior, VariationalPrior, pairs
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from common.data import datasets
 from common.data.messages import flag
 from common.figures import draw as draw_chapters
 from common.figures import runs as figures
-from common.mixtures.priors import VariationalPosterior
+from common.mixtures.parameters import VariationalPosterior
 from common.networks import training as network_training
 from common.runs import checkpoint
 from common.runs import mixture as mixture_training

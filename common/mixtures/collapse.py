@@ -1,6 +1,6 @@
-"""Covariances of a mixture: their shapes and precisions, their products of features, and whether one has collapsed.
+"""Whether a component has collapsed: its covariance is singular, but for rounding; else its precision.
 
-Whether a component has collapsed is decided by its points alone, not by their number nor by who adds them up. A
+The verdict depends on the component's points alone, not on their number nor on who adds them up. A
 framework adds up N products in an order of its own, and the sum of N equal numbers, or of points on a line, is off by
 more the larger N is. So covariances that may be rounding alone are summed again here: in double precision, about the
 component's own mean, and in pairs (NumPy's sum over contiguous numbers), which leaves a few roundings, whatever N is.
@@ -14,45 +14,13 @@ import numpy as np
 from common.data.arrays import as_array
 from common.data.messages import InputError
 from common.data.passes import chunk_rows, pieces
+from common.mixtures.parameters import SINGULAR, are_singular, feature_variances, least_variance
 
-COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
-SINGULAR = 10  # a matrix is singular if its smallest eigenvalue is below this many D epsilons, well above rounding
 ILL_DEFINED = (
     "Fitting the mixture model failed because some components have ill-defined empirical covariance (for instance "
     "caused by singleton or collapsed samples). Try to decrease the number of components, increase {reg_covar}, or "
     "scale the input data. For data far from zero, first subtract the mean or use float64."
 )
-
-
-def covariance_shape(k: int, d: int, covariance_type: str) -> tuple[int, ...]:
-    """The shape of K covariances of D features of this type."""
-    return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
-
-
-def feature_variances(covariances: np.ndarray, covariance_type: str) -> np.ndarray:
-    """The variances on the diagonals: (K, D) full, diag | (1, D) tied | (K, 1) spherical."""
-    if covariance_type in ("full", "tied"):
-        return np.atleast_2d(np.diagonal(covariances, axis1=-2, axis2=-1))
-    return covariances.reshape(len(covariances), -1)
-
-
-def pairs(d: int) -> tuple[np.ndarray, np.ndarray]:
-    """The features i and j of the products of d features, D (D + 1) / 2 each: j is i, then i + 1, ..., modulo d.
-
-    They stand as if the features sat in a circle: first every feature with itself, then with its neighbour, and so on,
-    halfway round. So the products at one distance are those of two runs of features, which are quick to make.
-    """
-    number = d * (d + 1) // 2  # halfway round an even circle, each pair would come twice
-    distance, i = np.divmod(np.arange(number), d)
-    return i, (i + distance) % d
-
-
-def places(d: int) -> np.ndarray:
-    """Where the product of features i and j stands, (D, D)."""
-    i, j = pairs(d)
-    places = np.empty((d, d), dtype=np.int64)
-    places[i, j] = places[j, i] = np.arange(len(i))
-    return places
 
 
 def precisions_cholesky(covariances: np.ndarray, covariance_type: str, reg_covar: float) -> np.ndarray:
@@ -77,23 +45,6 @@ def precisions_cholesky(covariances: np.ndarray, covariance_type: str, reg_covar
 def precisions(cholesky: np.ndarray, covariance_type: str) -> np.ndarray:
     """Sigma^-1 from its factor U: U U', or the square."""
     return np.square(cholesky) if covariance_type in ("diag", "spherical") else cholesky @ np.swapaxes(cholesky, -1, -2)
-
-
-def are_singular(matrices: np.ndarray, times: float = 1.0) -> np.ndarray:
-    """Which of the covariances (..., D, D), of positive diagonal, have singular correlations, but for rounding.
-
-    The limit is well above the rounding of a matrix's entries; ``times`` as high for entries that are worse.
-    """
-    least = SINGULAR * matrices.shape[-1] * np.finfo(matrices.dtype).eps * max(1.0, times)
-    matrices = matrices.astype(np.float64)  # what is judged are the matrices' digits, not those of the judgement
-    deviations = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))  # (..., D)
-    correlations = matrices / deviations[..., :, None] / deviations[..., None, :]
-    return np.linalg.eigvalsh(correlations)[..., 0] <= least
-
-
-def least_variance(dtype: Any) -> float:
-    """The least variance whose digits no underflow takes."""
-    return 100 * float(np.finfo(dtype).tiny) / float(np.finfo(dtype).eps)
 
 
 def least_variances(sizes: np.ndarray, dtype: Any, reg_covar: float) -> np.ndarray | None:

@@ -1,4 +1,6 @@
-"""Parameters, priors and posteriors of a mixture of Gaussians, as NumPy arrays or as either framework's tensors.
+"""What a mixture of Gaussians is made of: parameters, priors and posteriors, their shapes and their covariances.
+
+They are NumPy arrays or tensors of either framework.
 
 Maximum likelihood and MAP end with `MixtureParameters`; the `MixturePrior` of MAP is a Dirichlet distribution of the
 weights and a Normal-inverse-Wishart distribution of each component.
@@ -16,13 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.data.messages import InputError
+from common.data.arrays import as_array
+from common.data.messages import InputError, require
 from common.data.passes import centred
-from common.mixtures.covariances import are_singular, covariance_shape, least_variance
-from common.mixtures.input import FitData, check_array
 
 EXTREME = 1e30  # of a prior's numbers; beyond, their products leave single precision
 PRIOR_TYPES = ("dirichlet_process", "dirichlet_distribution")
+COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+SINGULAR = 10  # a matrix is singular if its smallest eigenvalue is below this many D epsilons, well above rounding
 
 
 class MixtureParameters(NamedTuple):
@@ -62,6 +65,54 @@ class VariationalPosterior(NamedTuple):
     means: Any  # m_k (K, D)
     degrees_of_freedom: Any  # nu_k (K,) | () tied
     covariances: Any  # E[Lambda_k]^-1 (K, D, D) full | (D, D) tied | (K, D) diag | (K,) spherical
+
+
+def covariance_shape(k: int, d: int, covariance_type: str) -> tuple[int, ...]:
+    """The shape of K covariances of D features of this type."""
+    return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
+
+
+def feature_variances(covariances: np.ndarray, covariance_type: str) -> np.ndarray:
+    """The variances on the diagonals: (K, D) full, diag | (1, D) tied | (K, 1) spherical."""
+    if covariance_type in ("full", "tied"):
+        return np.atleast_2d(np.diagonal(covariances, axis1=-2, axis2=-1))
+    return covariances.reshape(len(covariances), -1)
+
+
+def pairs(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """The features i and j of the products of d features, D (D + 1) / 2 each: j is i, then i + 1, ..., modulo d.
+
+    They stand as if the features sat in a circle: first every feature with itself, then with its neighbour, and so on,
+    halfway round. So the products at one distance are those of two runs of features, which are quick to make.
+    """
+    number = d * (d + 1) // 2  # halfway round an even circle, each pair would come twice
+    distance, i = np.divmod(np.arange(number), d)
+    return i, (i + distance) % d
+
+
+def places(d: int) -> np.ndarray:
+    """Where the product of features i and j stands, (D, D)."""
+    i, j = pairs(d)
+    places = np.empty((d, d), dtype=np.int64)
+    places[i, j] = places[j, i] = np.arange(len(i))
+    return places
+
+
+def are_singular(matrices: np.ndarray, times: float = 1.0) -> np.ndarray:
+    """Which of the covariances (..., D, D), of positive diagonal, have singular correlations, but for rounding.
+
+    The limit is well above the rounding of a matrix's entries; ``times`` as high for entries that are worse.
+    """
+    least = SINGULAR * matrices.shape[-1] * np.finfo(matrices.dtype).eps * max(1.0, times)
+    matrices = matrices.astype(np.float64)  # what is judged are the matrices' digits, not those of the judgement
+    deviations = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))  # (..., D)
+    correlations = matrices / deviations[..., :, None] / deviations[..., None, :]
+    return np.linalg.eigvalsh(correlations)[..., 0] <= least
+
+
+def least_variance(dtype: Any) -> float:
+    """The least variance whose digits no underflow takes."""
+    return 100 * float(np.finfo(dtype).tiny) / float(np.finfo(dtype).eps)
 
 
 def parameter_shapes(
@@ -121,8 +172,8 @@ def check_prior(prior: MixturePrior, n_components: int, n_features: int, dtype: 
     return prior
 
 
-def variational_prior(data: FitData, **arguments: Any) -> VariationalPrior:
-    """`make_prior` for a table that was prepared."""
+def variational_prior(data: Any, **arguments: Any) -> VariationalPrior:
+    """`make_prior` for a `FitData`, a table that was prepared."""
     sizes = data.x, data.n_components, data.covariance_type
     return make_prior(*sizes, reg_covar=data.reg_covar, centre=data.centre, **arguments)
 
@@ -213,3 +264,16 @@ def _is_singular(covariance: np.ndarray) -> bool:
     if not variances.min() > least_variance(covariance.dtype):
         return True
     return covariance.ndim == 2 and bool(are_singular(covariance))
+
+
+def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Finite numbers of this shape as an array of this dtype."""
+    value = as_array(value, name)
+    try:
+        array = np.asarray(value, dtype=dtype)
+    except (TypeError, ValueError):
+        raise InputError(name, f"holds no numbers: give an array of shape {shape}", value) from None
+    other = f"should have the shape of {shape}, but got {array.shape}: give it that shape"
+    require(array.shape == shape, name, other)
+    require(np.all(np.isfinite(array)), name, "has NaN or infinite entries: give finite numbers")
+    return array
