@@ -94,7 +94,7 @@ def outside_autocast(estimator: type) -> type:
     layers alone, so that nothing here is touched by it.
     """
     for name, method in list(vars(estimator).items()):
-        if callable(method):
+        if callable(method) and name != "fit":  # which leaves the maths to the others, and warns its caller
 
             @functools.wraps(method)
             def outside(*arguments: Any, method: Callable = method, **named: Any) -> Any:

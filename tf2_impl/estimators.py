@@ -19,9 +19,9 @@ from common.mixtures.coins import (
     check_tosses,
 )
 from common.mixtures.estimator import MixtureEstimator
-from common.mixtures.input import FitData
 from common.mixtures.parameters import MixtureParameters, VariationalPosterior
-from tf2_impl import algorithms, coin, coin_mixture, gmm, missing_data, variational_gmm
+from tf2_impl import coin, coin_mixture, gmm, missing_data, variational_gmm
+from tf2_impl.algorithms import algorithm_for, e_step
 from tf2_impl.backend import outside_autocast
 
 
@@ -99,11 +99,8 @@ class MixtureMaths:
     def _tensor(self, array: np.ndarray) -> Tensor:
         return tf.constant(array)
 
-    def _algorithm(self, data: FitData) -> algorithms.ExpectationMaximisation:
-        return algorithms.algorithm_for(data, self._tensor)
-
     def _e_step(self, x: Tensor, observed: Tensor | None, parameters: Any) -> tuple[Tensor, Tensor]:
-        return algorithms.e_step(x, observed, parameters, self.covariance_type)
+        return e_step(x, observed, parameters, self.covariance_type)
 
     def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return gmm.sample(*parameters, uniforms, noise, self.covariance_type)
@@ -119,6 +116,12 @@ class GaussianMixture(MixtureMaths, MixtureEstimator):
     See `common.mixtures.estimator.MixtureEstimator` for all that is not maths.
     """
 
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "GaussianMixture":
+        """Fit the mixture to X (N, D) by EM, row n counting `sample_weight[n]` times; returns self."""
+        data, start = self._prepare(X, sample_weight)
+        self._fit(data, algorithm_for(data, self._tensor), start)
+        return self
+
     def _impute(self, x: Tensor, observed: Tensor, parameters: MixtureParameters) -> Tensor:
         return missing_data.impute(x, observed, *parameters)
 
@@ -132,6 +135,12 @@ class BayesianGaussianMixture(MixtureMaths, BayesianMixtureEstimator):
     arrays. See `common.mixtures.bayesian.BayesianMixtureEstimator` for all that is not maths, and for where the
     numbers differ from scikit-learn's.
     """
+
+    def fit(self, X: Any, y: Any = None) -> "BayesianGaussianMixture":
+        """Fit the posterior to X (N, D) by variational inference; returns self."""
+        data = self._prepare(X)
+        self._fit(data, algorithm_for(data, self._tensor))
+        return self
 
     def _predictive_log_density(self, x: Tensor, posterior: VariationalPosterior) -> Tensor:
         return variational_gmm.predictive_log_density(x, posterior, self.covariance_type)

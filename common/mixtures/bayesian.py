@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from common.data.arrays import as_array
 from common.data.passes import centred, from_zero
 from common.mixtures.estimator import MixtureBase
-from common.mixtures.input import REG_COVAR, check_density, check_parameters, check_table, prepare
+from common.mixtures.input import REG_COVAR, FitData, check_density, check_parameters, check_table, prepare
 from common.mixtures.parameters import VariationalPosterior, variational_prior
 
 
@@ -90,21 +90,24 @@ class BayesianMixtureEstimator(MixtureBase):
     ):
         vars(self).update({name: value for name, value in locals().items() if name != "self"})
 
-    def fit(self, X: Any, y: Any = None) -> "BayesianMixtureEstimator":
-        """Fit the posterior to X (N, D) by variational inference; returns self."""
+    def _prepare(self, X: Any) -> FitData:
+        """The table, checked, and the prior."""
         check_parameters(self)
         x = check_table(self, X, reset=True)
         sizes = self.n_components, self.covariance_type, self.reg_covar
         data = prepare(x, *sizes, method="variational", remedy=self._remedy)
         given = {name: as_array(value, name) for name, value in self.get_params().items() if "_prior" in name}
-        prior = variational_prior(data, **given)
-        self._fit(data._replace(prior=prior))
-        self.weight_concentration_prior_ = float(prior.weight_concentration.flat[-1])
-        self.mean_precision_prior_ = float(prior.mean_precision)
-        self.mean_prior_ = from_zero(prior.mean, data.centre)
-        self.degrees_of_freedom_prior_ = float(prior.degrees_of_freedom)
-        self.covariance_prior_ = prior.covariance if prior.covariance.ndim else float(prior.covariance)
-        return self
+        return data._replace(prior=variational_prior(data, **given))
+
+    def _fitted_prior(self, data: FitData) -> dict[str, Any]:
+        prior = data.prior
+        return {
+            "weight_concentration_prior_": float(prior.weight_concentration.flat[-1]),
+            "mean_precision_prior_": float(prior.mean_precision),
+            "mean_prior_": from_zero(prior.mean, data.centre),
+            "degrees_of_freedom_prior_": float(prior.degrees_of_freedom),
+            "covariance_prior_": prior.covariance if prior.covariance.ndim else float(prior.covariance),
+        }
 
     def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
         """Fit the posterior to X (N, D) and return the most probable component of every point, (N,)."""

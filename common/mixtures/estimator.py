@@ -37,7 +37,7 @@ from common.mixtures.start import starting_points
 class MixtureBase(DensityMixin, BaseEstimator):
     """Base of the mixture estimators.
 
-    A framework adds ``_tensor(array)``, ``_algorithm(data)``, ``_e_step(x, observed, parameters)``, which gives log
+    A framework adds ``fit``, ``_tensor(array)``, ``_e_step(x, observed, parameters)``, which gives log
     densities (N,) and responsibilities (N, K), and ``_sample(mixture, uniforms, noise)``, which gives x and z; to a
     mixture fitted by EM ``_impute(x, observed, parameters)``, and to the Bayesian one ``_predictive_log_density(x,
     posterior)``. All take and give tensors.
@@ -79,11 +79,10 @@ class MixtureBase(DensityMixin, BaseEstimator):
         x, z = self._sample(mixture, self._tensor(uniforms), self._tensor(noise))
         return from_zero(np.asarray(x), centre), np.asarray(z).astype(np.int64)
 
-    def _fit(self, data: FitData, given: tuple = ()) -> None:
+    def _fit(self, data: FitData, algorithm: Any, given: tuple = ()) -> None:
         """Run from every start and keep the best; ``given`` parameters replace those of the first M step."""
         random_state = random_source(self.random_state)
         warm = self.warm_start and hasattr(self, "converged_")
-        algorithm = self._algorithm(data)
         best: dict[str, Any] = {}
         for number in range(1 if warm else self.n_init):
             if self.verbose:
@@ -105,7 +104,7 @@ class MixtureBase(DensityMixin, BaseEstimator):
         best["precisions_"] = precisions(best["precisions_cholesky_"], self.covariance_type)
         best["_centred"] = None if data.centre is None else (data.centre, best["means_"])
         best["means_"] = from_zero(best["means_"], data.centre)
-        vars(self).update(best)
+        vars(self).update(best | self._fitted_prior(data))
 
     def _start(self, data: FitData, algorithm: Any, given: tuple, random_state: np.random.RandomState) -> tuple:
         """The parameters of the first M step, but for those given."""
@@ -186,6 +185,9 @@ class MixtureBase(DensityMixin, BaseEstimator):
                 what = f"the last fit: {name} {array.shape}; {shape} is needed: set warm_start=False"
                 raise ValueError(f"warm_start=True: {what}")
         return last._make(self._tensor(array.astype(data.dtype)) for array in last)
+
+    def _fitted_prior(self, data: FitData) -> dict[str, Any]:
+        return {}
 
     def _fitted(self, algorithm: Any, parameters: tuple) -> dict[str, Any]:
         fitted = algorithm.mixture(parameters)._asdict() | parameters._asdict()
@@ -284,8 +286,8 @@ class MixtureEstimator(MixtureBase):
         mixture.n_features_in_ = means.shape[1]
         return mixture
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MixtureEstimator":
-        """Fit the mixture to X (N, D) by EM, row n counting ``sample_weight[n]`` times; returns self."""
+    def _prepare(self, X: Any, sample_weight: Any) -> tuple[FitData, tuple]:
+        """The table and its weights, checked, and the parameters given to start from."""
         check_parameters(self)
         data = prepare(
             check_table(self, X, reset=True),
@@ -296,8 +298,7 @@ class MixtureEstimator(MixtureBase):
             sample_weight=sample_weight,
             constant=self.reg_covar,
         )
-        self._fit(data, check_start(self, data))
-        return self
+        return data, check_start(self, data)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Fit the mixture to X (N, D) and return the most probable component of every point, (N,)."""

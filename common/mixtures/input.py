@@ -212,7 +212,7 @@ def check_distinct(x: np.ndarray, n_components: int) -> None:
     from sklearn.exceptions import ConvergenceWarning  # here, as above
 
     few = f"the data have {len(distinct)} distinct point(s), fewer than {n_components} components: some will be empty, "
-    warnings.warn(few + "or share a point; ask for fewer", ConvergenceWarning, stacklevel=4)
+    warnings.warn(few + "or share a point; ask for fewer", ConvergenceWarning, stacklevel=5)
 
 
 def sizes_allowed(dtype: Any) -> tuple[float, float]:
@@ -260,7 +260,7 @@ def check_spread(x: np.ndarray, covariance_type: str, allowed: float, or_else: s
         remedy = _how_to_regain(x.dtype)
         raise InputError("X", f"is {what}: if anything varied there, its digits are lost; {remedy}")
     warnings.warn(
-        f"the data are {what}: the variance there is the regularisation alone, {allowed:g}{lost}", stacklevel=4
+        f"the data are {what}: the variance there is the regularisation alone, {allowed:g}{lost}", stacklevel=5
     )
 
 
