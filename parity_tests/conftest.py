@@ -1,6 +1,7 @@
 """The parity table: what the tests measured, printed, in build/parity.json and as a page, build/parity/index.html.
 
-The long part has files of its own, build/parity-long.json and its page; a few tests on their own are only printed.
+The long part has files of its own, build/parity-long.json and its page; a few tests on their own are only
+printed.
 """
 
 import json
@@ -79,9 +80,9 @@ class Parity:
     ) -> None:
         """Fail unless the two values are finite, of one shape and dtype, and within the tolerance of ``kind``.
 
-        ``a`` and ``b`` may be dictionaries or named tuples of tensors; each is then a row of its own. ``perturbed``
-        are one framework's values from weights moved by one unit in the last place: the difference must then also be
-        no more than ten times what these are apart from ``a``.
+        ``a`` and ``b`` may be dictionaries or named tuples of tensors; each is then a row of its own.
+        ``perturbed`` are one framework's values from weights moved by one unit in the last place: the
+        difference must then also be no more than ten times what these are apart from ``a``.
         """
         if hasattr(a, "_asdict"):
             a, b = a._asdict(), b._asdict()

@@ -2,9 +2,9 @@
 
 python -m parity_tests.report
 
-A row per tensor, the worst of each quantity first, the distribution of the distances in units in the last place, and
-how two frameworks part over a training run beside how one framework parts from itself when its weights move by one
-unit in the last place. What failed stands at the top, the earliest step first.
+A row per tensor, the worst of each quantity first, the distribution of the distances in units in the last
+place, and how two frameworks part over a training run beside how one framework parts from itself when its
+weights move by one unit in the last place. What failed stands at the top, the earliest step first.
 """
 
 import io
@@ -61,8 +61,8 @@ def write_report(parity: Mapping[str, Any], path: Path) -> None:
 def summary(rows: Sequence[dict[str, Any]], by: tuple[str, ...] = ("chapter",)) -> list[str]:
     """A line for each chapter in reading order, or each quantity in one precision; then the worst of two HEADLINES.
 
-    ``equal`` is the share of the tensors that are equal to the bit, ``headroom`` what is allowed over what was seen, of
-    the tensor that is nearest to its tolerance. Tests of no chapter are summed up as whole runs.
+    ``equal`` is the share of the tensors that are equal to the bit, ``headroom`` what is allowed over what
+    was seen, of the tensor that is nearest to its tolerance. Tests of no chapter are summed up as whole runs.
     """
     order = [*titles(), WHOLE_RUNS]
     if by == ("chapter",):

@@ -1,9 +1,10 @@
 """Every tolerance of the suite, once, computed from its cause: C x eps x condition.
 
-Two frameworks that compute one formula differ because they add in different orders and use different polynomials for
-exp, log and tanh. That is a few (C) machine epsilons (2.2e-16 in float64, 1.2e-7 in float32), relative to the largest
-entry of the tensor ("nmax") or in the Euclidean norm ("l2"), times the condition of the problem: by how much it
-magnifies a relative change of what enters it. A difference above that is a bug with a cause.
+Two frameworks that compute one formula differ because they add in different orders and use different
+polynomials for exp, log and tanh. That is a few (C) machine epsilons (2.2e-16 in float64, 1.2e-7 in float32),
+relative to the largest entry of the tensor ("nmax") or in the Euclidean norm ("l2"), times the condition of
+the problem: by how much it magnifies a relative change of what enters it. A difference above that is a bug
+with a cause.
 
     sum of terms of one sign            1
     inner product of k terms            sqrt(k), if its roundings are independent
@@ -13,8 +14,9 @@ magnifies a relative change of what enters it. A difference above that is a bug 
     Adam, one update of one weight      lr max|g| / 1e-8: noise of eps max|g| in a gradient below Adam's epsilon
     n updates                           sqrt(n) roundings that are independent
 
-C leaves a factor of about 5 over what was measured. Where float32 is compared in another way (each step from a common
-state, or with smooth activations only, since a ReLU that flips has no condition), it has its own two numbers.
+C leaves a factor of about 5 over what was measured. Where float32 is compared in another way (each step from
+a common state, or with smooth activations only, since a ReLU that flips has no condition), it has its own two
+numbers.
 """
 
 from dataclasses import dataclass

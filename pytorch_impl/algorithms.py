@@ -6,9 +6,10 @@ r"""Five ways to fit a mixture, with one contract: what the estimators and the t
     mixture(parameters)              the weights, means and covariances, of a posterior those that are expected
     responsibilities(parameters, x)  of any points (N, D), or of what was observed of them, as arrays
 
-The maths is in the chapters; here stands which chapter's. Parameters are the tensors of a `MixtureParameters` or, after
-variational inference, of a `VariationalPosterior`. The objective that `iterate` gives is that of the parameters before
-it, and of a posterior after it. `algorithm_for` chooses, by what the data are and what is asked for.
+The maths is in the chapters; here stands which chapter's. Parameters are the tensors of a `MixtureParameters`
+or, after variational inference, of a `VariationalPosterior`. The objective that `iterate` gives is that of
+the parameters before it, and of a posterior after it. `algorithm_for` chooses, by what the data are and what
+is asked for.
 """
 
 from collections.abc import Callable

@@ -1,14 +1,15 @@
 r"""Convolutional encoder and decoder: networks that know that pixels have neighbours.
 
-A dense layer has a weight for every pair of a pixel and a unit, and would learn just as well if the pixels were
-shuffled. A convolution looks through a window of 3 by 3 pixels, with the same few weights wherever the window stands:
-a stroke that has moved by two pixels has the same effect, moved by one. With a stride of 2 the next layer is half as
-high and half as wide, and two such layers see 7 by 7 pixels. The decoder goes the way back by the *transposed*
-convolution, the linear map whose matrix is the transpose, $\langle \mathrm{conv}(x), y \rangle =
-\langle x, \mathrm{conv}^\top(y) \rangle$: it is what backpropagation through a convolution computes.
+A dense layer has a weight for every pair of a pixel and a unit, and would learn just as well if the pixels
+were shuffled. A convolution looks through a window of 3 by 3 pixels, with the same few weights wherever the
+window stands: a stroke that has moved by two pixels has the same effect, moved by one. With a stride of 2 the
+next layer is half as high and half as wide, and two such layers see 7 by 7 pixels. The decoder goes the way
+back by the *transposed* convolution, the linear map whose matrix is the transpose,
+$\langle \mathrm{conv}(x), y \rangle = \langle x, \mathrm{conv}^\top(y) \rangle$: it is what backpropagation
+through a convolution computes.
 
-Images stay flat, (N, D) with D = H W, at the networks' borders. With C channels, codes of L dimensions and M hidden
-units, and with sizes halved upwards, $7 \to 4 \to 2$:
+Images stay flat, (N, D) with D = H W, at the networks' borders. With C channels, codes of L dimensions and M
+hidden units, and with sizes halved upwards, $7 \to 4 \to 2$:
 
     encoder          28 x 28, C = 32     8 x 8, C = 32     decoder          28 x 28, C = 32     8 x 8, C = 32
     x                1 x 28 x 28         1 x 8 x 8         z                L                   L
@@ -17,9 +18,9 @@ units, and with sizes halved upwards, $7 \to 4 \to 2$:
     hidden           M                   M                 conv_transpose1  32 x 14 x 14        32 x 4 x 4
     mean, log_var    L, L                L, L              conv_transpose2  1 x 28 x 28         1 x 8 x 8
 
-The activation follows every layer but the last of each network. Tensors are laid out as each framework likes them:
-PyTorch has channels, height, width (NCHW), TensorFlow height, width, channels (NHWC). Activations are never permuted;
-`networks.py` says what becomes of the weights.
+The activation follows every layer but the last of each network. Tensors are laid out as each framework likes
+them: PyTorch has channels, height, width (NCHW), TensorFlow height, width, channels (NHWC). Activations are
+never permuted; `networks.py` says what becomes of the weights.
 
 Source: V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016, sections 2 and 4.
 """
@@ -37,8 +38,8 @@ class Convolution(nn.Conv2d):
 
     $$y_o(i, j) = b_o + \sum_c \sum_{u=0}^2 \sum_{v=0}^2 W_{ocuv} \, x_c(2i + u - p_H, \, 2j + v - p_W)$$
 
-    The zeros are as few as will do, and uneven where they must be: $p_n = n \bmod 2$ before the first of $n$ pixels,
-    and one after the last. Symmetric padding would shift an image of even size by a pixel.
+    The zeros are as few as will do, and uneven where they must be: $p_n = n \bmod 2$ before the first of $n$
+    pixels, and one after the last. Symmetric padding would shift an image of even size by a pixel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, dtype: str) -> None:

@@ -1,36 +1,40 @@
 r"""The plain autoencoder: squared error is the likelihood of one Gaussian, drawn around the reconstruction.
 
-An encoder $f$ squeezes an image into a code of few numbers, a decoder $g$ makes an image of the code, and both are
-trained until the image comes back: the squared error $|x - g(f(x))|^2$ is to be small. No probability is in sight, and
-yet there is one. The log density of $x$ under $\mathcal{N}(g(f(x)), \sigma^2 I)$ is the squared error times
-$-1/(2 \sigma^2)$, plus constants, so that who minimises the one maximises the other: training an autoencoder is maximum
-likelihood with one Gaussian, of one width in all directions, around each reconstruction. The likelihood also says what
-$\sigma^2$ should be, which squared error does not: the mean squared error itself.
+An encoder $f$ squeezes an image into a code of few numbers, a decoder $g$ makes an image of the code, and
+both are trained until the image comes back: the squared error $|x - g(f(x))|^2$ is to be small. No
+probability is in sight, and yet there is one. The log density of $x$ under $\mathcal{N}(g(f(x)), \sigma^2 I)$
+is the squared error times $-1/(2 \sigma^2)$, plus constants, so that who minimises the one maximises the
+other: training an autoencoder is maximum likelihood with one Gaussian, of one width in all directions, around
+each reconstruction. The likelihood also says what $\sigma^2$ should be, which squared error does not: the
+mean squared error itself.
 
-But what is it a likelihood *of*? The centre of the Gaussian was computed from the very $x$ that it is asked about. Its
-values, taken over all $x$, do not integrate to one: wherever reconstruction is good they are high, and a network that
-copied its input would be infinitely sure of everything. The number measures compression, not surprise, and cannot stand
-beside $\log p(x)$. To have a density of $x$ the centre must not know $x$. Two ways lead there. One puts a Gaussian on
-the reconstruction of each *training* image and averages them, $\frac{1}{M} \sum_m \mathcal{N}(x \mid g(f(x_m)),
-\sigma^2 I)$, a mixture with one component for each image that was ever seen. The other gives the codes a distribution
-$p(z)$ of their own and averages over that, $\int p(z) \, \mathcal{N}(x \mid g(z), \sigma^2 I) \, dz$, a continuous
-mixture, which is the variational autoencoder (`vae.py`). `make compare` measures all three.
+But what is it a likelihood *of*? The centre of the Gaussian was computed from the very $x$ that it is asked
+about. Its values, taken over all $x$, do not integrate to one: wherever reconstruction is good they are high,
+and a network that copied its input would be infinitely sure of everything. The number measures compression,
+not surprise, and cannot stand beside $\log p(x)$. To have a density of $x$ the centre must not know $x$. Two
+ways lead there. One puts a Gaussian on the reconstruction of each *training* image and averages them,
+$\frac{1}{M} \sum_m \mathcal{N}(x \mid g(f(x_m)), \sigma^2 I)$, a mixture with one component for each image
+that was ever seen. The other gives the codes a distribution $p(z)$ of their own and averages over that,
+$\int p(z) \, \mathcal{N}(x \mid g(z), \sigma^2 I) \, dz$, a continuous mixture, which is the variational
+autoencoder (`vae.py`). `make compare` measures all three.
 
-![Images decoded from codes that were drawn, not encoded. Left: the plain autoencoder has no distribution of codes, and
-draws from N(0, I) are unlike the codes that it learned. Middle: a Gaussian fitted to those codes afterwards does as
-well, to the eye, as the variational autoencoder on the right, since it supplies what was missing, a distribution of
-codes. It does not supply a density of images: only the model on the right was trained as one.](samples_compared.png)
+![Images decoded from codes that were drawn, not encoded. Left: the plain autoencoder has no distribution of
+codes, and draws from N(0, I) are unlike the codes that it learned. Middle: a Gaussian fitted to those codes
+afterwards does as well, to the eye, as the variational autoencoder on the right, since it supplies what was
+missing, a distribution of codes. It does not supply a density of images: only the model on the right was
+trained as one.](samples_compared.png)
 
-With `activation="linear"` the networks are affine maps, and the reconstruction that squared error likes best is the
-projection onto the first L principal components: the linear autoencoder is principal component analysis.
+With `activation="linear"` the networks are affine maps, and the reconstruction that squared error likes best
+is the projection onto the first L principal components: the linear autoencoder is principal component
+analysis.
 
 Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
 
     encoder   x (N, D) -> hidden (N, H) -> code (N, L)
     decoder   code (N, L) -> hidden (N, H) -> reconstruction (N, D)
 
-Source: I. Goodfellow, Y. Bengio, A. Courville, "Deep learning" (2016), sections 5.5.1 and 14.4; P. Baldi, K. Hornik,
-"Neural networks and principal component analysis", Neural Networks 2 (1989).
+Source: I. Goodfellow, Y. Bengio, A. Courville, "Deep learning" (2016), sections 5.5.1 and 14.4; P. Baldi, K.
+Hornik, "Neural networks and principal component analysis", Neural Networks 2 (1989).
 """
 
 import math
@@ -77,8 +81,8 @@ class CodeEncoder(Network):
 class Autoencoder(TrainedByKeras):
     r"""Encoder, decoder and the Gaussian around the reconstruction that trains them.
 
-    `variance` is $\sigma^2$, None for the most likely one. `dtype` is "float32" or "float64". Raises ValueError, in one
-    line, for an argument out of its range.
+    `variance` is $\sigma^2$, None for the most likely one. `dtype` is "float32" or "float64". Raises
+    ValueError, in one line, for an argument out of its range.
     """
 
     terms = Fit
@@ -145,9 +149,9 @@ def mean_squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
 
     $$\sigma^2_{\mathrm{ML}} = \frac{1}{N D} \sum_n \sum_d (x_{nd} - g(f(x_n))_d)^2$$
 
-    At this variance the log likelihood is $-\frac{D}{2} (\log 2 \pi + \log \sigma^2_{\mathrm{ML}} + 1)$ per image. Its
-    gradient for the weights is that at a fixed variance of this size, since at a maximum it does not matter whether the
-    variance follows.
+    At this variance the log likelihood is $-\frac{D}{2} (\log 2 \pi + \log \sigma^2_{\mathrm{ML}} + 1)$ per
+    image. Its gradient for the weights is that at a fixed variance of this size, since at a maximum it does
+    not matter whether the variance follows.
 
     Source: Bishop (2006), equation 3.21; 5.13 and 5.16 with several targets.
     """
@@ -159,8 +163,8 @@ def kernel_log_density(x: Tensor, centres: Tensor, log_var: Tensor) -> Tensor:
 
     $$\log p(x) = \log \frac{1}{M} \sum_m \mathcal{N}(x \mid c_m, \sigma^2 I)$$
 
-    With centres $c_m = g(f(x_m))$ from other images than x this is a density made of an autoencoder. The differences
-    take N M D numbers at once.
+    With centres $c_m = g(f(x_m))$ from other images than x this is a density made of an autoencoder. The
+    differences take N M D numbers at once.
 
     Source: Bishop (2006), equation 2.250.
     """

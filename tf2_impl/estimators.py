@@ -1,7 +1,7 @@
 """The models as scikit-learn's users know them: data in, a fitted object out; the maths is in the chapters.
 
-Each class adds the framework's tensors and the chapters' functions to what is shared in `common.mixtures`: arguments,
-checks, starting values, restarts, predictions.
+Each class adds the framework's tensors and the chapters' functions to what is shared in `common.mixtures`:
+arguments, checks, starting values, restarts, predictions.
 """
 
 from typing import Any
@@ -28,9 +28,10 @@ from tf2_impl.backend import outside_autocast
 class BetaBernoulli(BetaBernoulliEstimator):
     """A coin with a Beta(a, b) prior on its bias, and what the tosses seen so far say about it.
 
-    `update(tosses)` gives a new one that has seen more. Tosses may be lists, NumPy arrays, PyTorch or TensorFlow
-    tensors; results are floats, in float64. Input is checked here, and a ValueError says what to do. What needs no
-    tensors is in `common.mixtures.coins.BetaBernoulliEstimator`: the posterior, intervals and tail probabilities.
+    `update(tosses)` gives a new one that has seen more. Tosses may be lists, NumPy arrays, PyTorch or
+    TensorFlow tensors; results are floats, in float64. Input is checked here, and a ValueError says what to
+    do. What needs no tensors is in `common.mixtures.coins.BetaBernoulliEstimator`: the posterior, intervals
+    and tail probabilities.
     """
 
     def mle(self) -> float:
@@ -73,9 +74,9 @@ class BetaBernoulli(BetaBernoulliEstimator):
 class CoinMixture(CoinMixtureEstimator):
     """A mixture of coins, fitted by the functions of `coin_mixture.py`.
 
-    `fit(heads, tosses)` takes lists, NumPy arrays, PyTorch or TensorFlow tensors; results are NumPy arrays. Input is
-    checked, and a ValueError says what to do. See `common.mixtures.coins.CoinMixtureEstimator` for parameters,
-    attributes and all that is not maths.
+    `fit(heads, tosses)` takes lists, NumPy arrays, PyTorch or TensorFlow tensors; results are NumPy arrays.
+    Input is checked, and a ValueError says what to do. See `common.mixtures.coins.CoinMixtureEstimator` for
+    parameters, attributes and all that is not maths.
     """
 
     def _tensor(self, array: np.ndarray) -> Tensor:
@@ -111,8 +112,8 @@ class GaussianMixture(MixtureMaths, MixtureEstimator):
     """A mixture of Gaussians with scikit-learn's interface, fitted by the functions of `gmm.py`.
 
     Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`; `fit` also takes
-    `sample_weight`. NumPy arrays, PyTorch tensors and TensorFlow tensors are accepted; results are NumPy arrays.
-    Data of more than a chunk are fitted by `gmm_statistics`, chunk by chunk, to the same parameters.
+    `sample_weight`. NumPy arrays, PyTorch tensors and TensorFlow tensors are accepted; results are NumPy
+    arrays. Data of more than a chunk are fitted by `gmm_statistics`, chunk by chunk, to the same parameters.
     See `common.mixtures.estimator.MixtureEstimator` for all that is not maths.
     """
 
@@ -131,9 +132,9 @@ class BayesianGaussianMixture(MixtureMaths, BayesianMixtureEstimator):
     """A Bayesian mixture of Gaussians with scikit-learn's interface, fitted by `variational_gmm.py`.
 
     Parameters, attributes and methods are those of `sklearn.mixture.BayesianGaussianMixture`; beyond them,
-    `predictive_log_density`. NumPy arrays, PyTorch tensors and TensorFlow tensors are accepted; results are NumPy
-    arrays. See `common.mixtures.bayesian.BayesianMixtureEstimator` for all that is not maths, and for where the
-    numbers differ from scikit-learn's.
+    `predictive_log_density`. NumPy arrays, PyTorch tensors and TensorFlow tensors are accepted; results are
+    NumPy arrays. See `common.mixtures.bayesian.BayesianMixtureEstimator` for all that is not maths, and for
+    where the numbers differ from scikit-learn's.
     """
 
     def fit(self, X: Any, y: Any = None) -> "BayesianGaussianMixture":

@@ -7,7 +7,8 @@
     model.save("vae.keras")  # and keras.models.load_model, where tf2_impl.vae is imported
 
 Targets are ignored, so that `fit(x, x)` is the same. Noise comes from a generator of Keras's, which
-`keras.utils.set_random_seed` seeds. These are other numbers than those of `train_vae`: they need not be PyTorch's.
+`keras.utils.set_random_seed` seeds. These are other numbers than those of `train_vae`: they need not be
+PyTorch's.
 """
 
 import inspect
@@ -49,9 +50,10 @@ class Network(keras.Model):
 class TrainedByKeras(Network):
     """A model with a `config`, trained on its `objective` with noise that is drawn for each batch.
 
-    `fit` starts a learned variance that is still 1 at what the images say, those of an array or the first ones of a
-    `tf.data.Dataset`. With any other source it starts at 1, from where the code may never come to be used: fix
-    `variance`, or assign `log_var` first. A plain autoencoder has each batch's most likely variance if none is fixed.
+    `fit` starts a learned variance that is still 1 at what the images say, those of an array or the first
+    ones of a `tf.data.Dataset`. With any other source it starts at 1, from where the code may never come to
+    be used: fix `variance`, or assign `log_var` first. A plain autoencoder has each batch's most likely
+    variance if none is fixed.
     """
 
     def __init__(self, dtype: str) -> None:

@@ -39,10 +39,10 @@ def features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> Tensor
     $$T(x_n) = \left( 1, z_{n1}, \dots, z_{nD}, z_{n1}^2, \dots, z_{nD}^2, z_{n1} z_{n2}, z_{n2} z_{n3}, \dots \right),
       \qquad z_n = x_n - c$$
 
-    The products stand in the order of `common.mixtures.parameters.pairs`: the squares, of which diagonal and spherical
-    covariances need no more, then all other pairs. P is 1 + D + D (D + 1) / 2, or 1 + 2 D. One and $z$ are
-    products too, $1 \cdot 1$ and $1 \cdot z_i$, so that the table is the product of two selections of the
-    same rows.
+    The products stand in the order of `common.mixtures.parameters.pairs`: the squares, of which diagonal and
+    spherical covariances need no more, then all other pairs. P is 1 + D + D (D + 1) / 2, or 1 + 2 D. One and
+    $z$ are products too, $1 \cdot 1$ and $1 \cdot z_i$, so that the table is the product of two selections of
+    the same rows.
     """
     d = x.shape[1]
     z = tf.transpose(x) - centre[:, None]  # (D, C)

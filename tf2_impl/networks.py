@@ -1,17 +1,18 @@
 r"""Encoder and decoder: the networks that an autoencoder and a variational autoencoder share.
 
-A network is a chain of affine maps with a bend in between, $h \mapsto f(W h + b)$, and nothing in it is random. What
-makes it a statistical model is how its output is read: as a point, as the parameters of a distribution over codes, or
-as those of a distribution over pixels. The reading is the business of `autoencoder.py` and `vae.py`.
+A network is a chain of affine maps with a bend in between, $h \mapsto f(W h + b)$, and nothing in it is
+random. What makes it a statistical model is how its output is read: as a point, as the parameters of a
+distribution over codes, or as those of a distribution over pixels. The reading is the business of
+`autoencoder.py` and `vae.py`.
 
 Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
 
     encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)
     decoder   z (N, L) -> hidden (N, H) -> output (N, D)
 
-Parameters have one name and one layout in both frameworks, PyTorch's `state_dict`. The TensorFlow side permutes the
-axes of its own, and only here; kernels are not flipped in either. I and O are a layer's inputs and outputs, c channels,
-h and w the height and width of a map of features, and [c h w] is one flattened axis:
+Parameters have one name and one layout in both frameworks, PyTorch's `state_dict`. The TensorFlow side
+permutes the axes of its own, and only here; kernels are not flipped in either. I and O are a layer's inputs
+and outputs, c channels, h and w the height and width of a map of features, and [c h w] is one flattened axis:
 
     layer                                   PyTorch           TensorFlow
     dense                   weight          (O, I)            (I, O)
@@ -21,9 +22,9 @@ h and w the height and width of a map of features, and [c h w] is one flattened 
     dense, to a map         features.weight ([c h w], I)      (I, h, w, c)
                             features.bias   ([c h w])         (h, w, c)
 
-Where the frameworks differ: in the values that a new layer has. PyTorch draws weights and biases from one uniform law,
-Keras weights from another, twice as wide for 784 inputs and 400 outputs, and biases of zero. Here `common/draws.py`
-draws them, and `import_parameters` sets them in both.
+Where the frameworks differ: in the values that a new layer has. PyTorch draws weights and biases from one
+uniform law, Keras weights from another, twice as wide for 784 inputs and 400 outputs, and biases of zero.
+Here `common/draws.py` draws them, and `import_parameters` sets them in both.
 
 Two models are made of these networks, and code that trains or uses one need not ask which it is. Both have
 
@@ -123,11 +124,11 @@ def loss_and_gradients(
 ) -> tuple[NamedTuple, dict[str, Tensor]]:
     """The terms of a model's objective for a batch, and the gradient of the loss with respect to every parameter.
 
-    The loss is the negative of the first term; gradients are found by the parameters' names. A plain autoencoder needs
-    no noise.
+    The loss is the negative of the first term; gradients are found by the parameters' names. A plain
+    autoencoder needs no noise.
 
-    Where the frameworks differ: PyTorch remembers how every tensor was made, and is asked for gradients afterwards;
-    TensorFlow records only inside a tape.
+    Where the frameworks differ: PyTorch remembers how every tensor was made, and is asked for gradients
+    afterwards; TensorFlow records only inside a tape.
     """
     with tf.GradientTape() as tape:
         terms = model.objective(x, noise)

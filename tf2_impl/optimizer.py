@@ -1,15 +1,16 @@
 r"""Adam, the same Adam in both frameworks, and the rounding that makes two trained models equal to the last bit.
 
-Where the frameworks differ: PyTorch and Keras both ship an Adam, with different defaults and different formulas: Keras
-adds $\epsilon$ before the bias correction (the paper's "$\hat\epsilon$"), and keeps its learning rate and betas in
-single precision. The one below is Algorithm 1 of the paper, written out.
+Where the frameworks differ: PyTorch and Keras both ship an Adam, with different defaults and different
+formulas: Keras adds $\epsilon$ before the bias correction (the paper's "$\hat\epsilon$"), and keeps its
+learning rate and betas in single precision. The one below is Algorithm 1 of the paper, written out.
 
 The frameworks' gradients agree to about $10^{-15}$, and no better: sums are added in different orders. In
-`reproducible` training, all arithmetic is in double precision and the differences are rounded away before they can
-grow: each gradient is rounded to a fixed grid. From there on the update takes sums, products and quotients alone, which
-IEEE 754 makes equal everywhere, and a square root that is built of them, since libraries' own differ in the last bit.
-What reaches the checkpoint is the same bytes, unless a gradient falls within $10^{-15}$ of the boundary between two
-grid points. Parameters are rounded to single precision too, so that the model is one that either precision can hold.
+`reproducible` training, all arithmetic is in double precision and the differences are rounded away before
+they can grow: each gradient is rounded to a fixed grid. From there on the update takes sums, products and
+quotients alone, which IEEE 754 makes equal everywhere, and a square root that is built of them, since
+libraries' own differ in the last bit. What reaches the checkpoint is the same bytes, unless a gradient falls
+within $10^{-15}$ of the boundary between two grid points. Parameters are rounded to single precision too, so
+that the model is one that either precision can hold.
 
 Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, Algorithm 1.
 """
@@ -31,10 +32,10 @@ def round_to_grid(gradient: Tensor, second_moment: Tensor | None = None, bits: i
     $$\hat g = h \, \mathrm{round}(g / h), \qquad h = 2^{1-b} \, 2^{\lfloor \log_2 s \rfloor},
       \qquad s = \max \left( \max |g|, \sqrt{\max v} \right)$$
 
-    Where all of a gradient nearly cancels, as that of a single parameter does at its optimum, few of its digits agree,
-    and a grid by its own size would look at the others. So the grid is no finer than what the second moments $v$ have
-    seen: they are what Adam will divide by. The power of two is read from the bits of s, float64, since a computed
-    logarithm may be too small.
+    Where all of a gradient nearly cancels, as that of a single parameter does at its optimum, few of its
+    digits agree, and a grid by its own size would look at the others. So the grid is no finer than what the
+    second moments $v$ have seen: they are what Adam will divide by. The power of two is read from the bits of
+    s, float64, since a computed logarithm may be too small.
     """
     largest = tf.maximum(tf.reduce_max(tf.abs(gradient)), _LEAST_GRADIENT)  # ()
     if second_moment is not None:
@@ -61,10 +62,11 @@ def newton_step(x: Tensor, y: Tensor) -> Tensor:
 
     $$y' = y + \frac{x - y^2}{2 y}$$
 
-    The residual is exact: $y = h + l$ in two halves, so that $x - y^2 = ((x - h^2) - 2 h l) - l^2$ loses no digit.
+    The residual is exact: $y = h + l$ in two halves, so that $x - y^2 = ((x - h^2) - 2 h l) - l^2$ loses no
+    digit.
 
-    Source: T. Dekker, "A floating-point technique for extending the available precision", Numerische Mathematik 18
-    (1971), section 5.
+    Source: T. Dekker, "A floating-point technique for extending the available precision", Numerische
+    Mathematik 18 (1971), section 5.
     """
     high = _SPLITTER * y - (_SPLITTER * y - y)
     low = y - high
@@ -98,9 +100,10 @@ def adam_update(
 
     $$\theta_t = \theta_{t-1} - \alpha \, \frac{m_t / c_1}{\sqrt{v_t / c_2} + \epsilon}$$
 
-    The `corrections` $c_1, c_2$ are those of `bias_corrections`. The moments take products and sums only, each rounded
-    on its own. The square is one operation, since a graph of TensorFlow turns `c * (g * g)` into `(c * g) * g`, which
-    differs in the last bit. `reproducible` (float64 only) takes the square root that is the same everywhere.
+    The `corrections` $c_1, c_2$ are those of `bias_corrections`. The moments take products and sums only,
+    each rounded on its own. The square is one operation, since a graph of TensorFlow turns `c * (g * g)` into
+    `(c * g) * g`, which differs in the last bit. `reproducible` (float64 only) takes the square root that is
+    the same everywhere.
 
     Source: Kingma and Ba (2015), Algorithm 1.
     """
@@ -119,9 +122,9 @@ def adam_update(
 class Adam:
     """Adam over named parameters, updated in place.
 
-    `reproducible` (float64 only) rounds each gradient to its grid, takes the square root that is the same everywhere,
-    rounds each parameter to single precision, and sets parameters below 2^-126 and moments below 2^-960 to zero, since
-    TensorFlow treats subnormal numbers as zero and PyTorch does not.
+    `reproducible` (float64 only) rounds each gradient to its grid, takes the square root that is the same
+    everywhere, rounds each parameter to single precision, and sets parameters below 2^-126 and moments below
+    2^-960 to zero, since TensorFlow treats subnormal numbers as zero and PyTorch does not.
     """
 
     def __init__(

@@ -1,12 +1,14 @@
 r"""The variational autoencoder: neural nets inside a graphical model.
 
-The model is as small as a mixture of Gaussians: a code is drawn from a standard normal, $z \sim \mathcal{N}(0, I)$,
-then the data from a distribution whose parameters depend on the code, $x \sim p(x \mid z)$. A mixture has K codes and
-a table of K means; here the codes are a continuum, and a network, the *decoder*, computes the mean for each. That
-makes the posterior $p(z \mid x)$ intractable, so EM's E step is out of reach; a second network, the *encoder*, is
-trained to propose a Gaussian $q(z \mid x)$ in its place. Both climb one objective, the ELBO (see `elbo.py`).
+The model is as small as a mixture of Gaussians: a code is drawn from a standard normal,
+$z \sim \mathcal{N}(0, I)$, then the data from a distribution whose parameters depend on the code,
+$x \sim p(x \mid z)$. A mixture has K codes and a table of K means; here the codes are a continuum, and a
+network, the *decoder*, computes the mean for each. That makes the posterior $p(z \mid x)$ intractable, so
+EM's E step is out of reach; a second network, the *encoder*, is trained to propose a Gaussian $q(z \mid x)$
+in its place. Both climb one objective, the ELBO (see `elbo.py`).
 
-With a Gaussian decoder this *is* a mixture of Gaussians, of infinitely many, weighted by the prior of their codes:
+With a Gaussian decoder this *is* a mixture of Gaussians, of infinitely many, weighted by the prior of their
+codes:
 
 $$p(x) = \int \mathcal{N}(x \mid \mu(z), \sigma^2 I) \, \mathcal{N}(z \mid 0, I) \, dz$$
 
@@ -15,8 +17,8 @@ A plain autoencoder with squared error has no such integral: it is one Gaussian 
 ![What the decoder makes of codes on a grid that shares out the prior evenly: neighbours look
 alike.](vae_manifold.png)
 
-![The codes of held-out images, of two dimensions: clothes and shoes have sorted themselves, though no label was
-shown.](vae_latent_space.png)
+![The codes of held-out images, of two dimensions: clothes and shoes have sorted themselves, though no label
+was shown.](vae_latent_space.png)
 
 ![Held-out images, one of each class, and what two numbers keep of them.](vae_reconstructions.png)
 
@@ -27,14 +29,15 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
     encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)
     decoder   z (N, L) -> hidden (N, H) -> output (N, D), the logits of a Bernoulli or the mean of a Gaussian
 
-These are the dense networks of `networks.py`; those of `convolution.py` take their place if `model` is "conv". A
-Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it, or one for each pixel. A learned
-variance has to start near where it will end (see `gaussian_start` in `common/networks/start.py`). From 1, far too
-wide for pixels in [0, 1], no reconstruction is much better than another, the divergence is not worth its price, and
-$q(z \mid x)$ becomes the prior: all images are decoded alike.
+These are the dense networks of `networks.py`; those of `convolution.py` take their place if `model` is
+"conv". A Gaussian decoder has one variance for all pixels, learned unless `variance` fixes it, or one for
+each pixel. A learned variance has to start near where it will end (see `gaussian_start` in
+`common/networks/start.py`). From 1, far too wide for pixels in [0, 1], no reconstruction is much better than
+another, the divergence is not worth its price, and $q(z \mid x)$ becomes the prior: all images are decoded
+alike.
 
-With `activation="linear"`, dense networks and one variance for all this is probabilistic PCA, the one VAE whose
-$\log p(x)$ is known (see `linear_gaussian_log_evidence` in `elbo.py`).
+With `activation="linear"`, dense networks and one variance for all this is probabilistic PCA, the one VAE
+whose $\log p(x)$ is known (see `linear_gaussian_log_evidence` in `elbo.py`).
 
 Source: Kingma and Welling (2014), section 3 and appendix C.
 """
@@ -68,13 +71,14 @@ from tf2_impl.networks import loss_and_gradients as loss_and_gradients
 class VAE(TrainedByKeras):
     r"""Encoder, decoder and the bound that trains them.
 
-    `likelihood` is "bernoulli" (binary data) or "gaussian"; `variance` is that of a Gaussian decoder, None to learn
-    one for all pixels, "per-pixel" to learn one for each. `dtype` is "float32" or "float64". `model` is "dense" or
-    "conv"; the latter needs the `image_shape` (H, W), with H W = `data_dim`, and has `channels` in its first
-    convolution and twice as many in its second. Raises ValueError, in one line, for an argument out of its range.
+    `likelihood` is "bernoulli" (binary data) or "gaussian"; `variance` is that of a Gaussian decoder, None to
+    learn one for all pixels, "per-pixel" to learn one for each. `dtype` is "float32" or "float64". `model` is
+    "dense" or "conv"; the latter needs the `image_shape` (H, W), with H W = `data_dim`, and has `channels` in
+    its first convolution and twice as many in its second. Raises ValueError, in one line, for an argument out
+    of its range.
 
-    The methods do not check their images, so that no update waits: of pixels outside [0, 1] a Bernoulli likelihood is a
-    number without a meaning. `check_images` in `common/networks/input.py` refuses them.
+    The methods do not check their images, so that no update waits: of pixels outside [0, 1] a Bernoulli
+    likelihood is a number without a meaning. `check_images` in `common/networks/input.py` refuses them.
     """
 
     terms = Bound

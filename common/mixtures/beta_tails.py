@@ -1,7 +1,8 @@
 """Tails and quantiles of a Beta density, right to the last digits for one toss and for 1e20.
 
-A threshold x is seen from the mean p = a / (a + b). Where a and b are large, everything depends on the difference
-e = x - p, which is tiny; it is taken in fractions, and the density is written in it. With q = 1 - p and n = a + b,
+A threshold x is seen from the mean p = a / (a + b). Where a and b are large, everything depends on the
+difference e = x - p, which is tiny; it is taken in fractions, and the density is written in it. With q = 1 -
+p and n = a + b,
 
     log x^a (1 - x)^b - log p^a q^b = a phi(e / p) + b phi(-e / q),    phi(d) = log(1 + d) - d,
 
@@ -30,8 +31,8 @@ def beta_upper_tail(a: float, b: float, threshold: float) -> float:
 def beta_log_upper_tail(a: float, b: float, threshold: float) -> float:
     """The log of P(theta > threshold) under Beta(a, b), accurate however close to 0 or to 1 the probability is.
 
-    Above the mean the upper tail is computed as such, and not as 1 minus the lower one, which is 0 below 1e-16; below
-    the mean it is the lower one, and the logarithm that of 1 minus it.
+    Above the mean the upper tail is computed as such, and not as 1 minus the lower one, which is 0 below
+    1e-16; below the mean it is the lower one, and the logarithm that of 1 minus it.
     """
     if threshold in (0, 1):
         return 0.0 if threshold == 0 else -math.inf
@@ -87,7 +88,8 @@ def _standard_deviation(a: float, b: float) -> float:
 def _log_tail(a: float, b: float, x: float, y: float, e: float) -> float:
     """The log of the upper tail from x = 1 - y, e >= 0 above the mean, for large a and b: the density's integral.
 
-    The density at y - y v falls as exp(-s v - z² v² / 2) or faster; the range of v ends where that is exp(-40).
+    The density at y - y v falls as exp(-s v - z² v² / 2) or faster; the range of v ends where that is
+    exp(-40).
     """
     p, q, n = a / (a + b), b / (a + b), a + b
     s, z = n * e / x, y / _standard_deviation(a, b)
@@ -106,7 +108,8 @@ def _log_tail(a: float, b: float, x: float, y: float, e: float) -> float:
 def _log_far_tail(a: float, b: float, x: Fraction, e: Fraction) -> float:
     """The log of the upper tail from x, e above the mean, far out: its continued fraction, in which nothing cancels.
 
-    Source: A. Didonato and A. Morris, "Algorithm 708", ACM Transactions on Mathematical Software 18 (1992), section 4.
+    Source: A. Didonato and A. Morris, "Algorithm 708", ACM Transactions on Mathematical Software 18 (1992),
+    section 4.
     """
     p, q, n, y = a / (a + b), b / (a + b), a + b, float(1 - x)
     up, down = float(e) / p, -float(e) / q

@@ -1,7 +1,7 @@
 """The sides of the coin models that need no tensors, once for both frameworks.
 
-Counting, the posterior's intervals and tails, starting values, the fit and the checks stand here; a framework's
-``BetaBernoulli`` and ``CoinMixture`` add the maths.
+Counting, the posterior's intervals and tails, starting values, the fit and the checks stand here; a
+framework's ``BetaBernoulli`` and ``CoinMixture`` add the maths.
 """
 
 import copy
@@ -93,7 +93,8 @@ class BetaBernoulliEstimator:
 class CoinMixtureEstimator(BaseEstimator):
     """Base of ``CoinMixture`` in both frameworks: which of K coins made each sequence of tosses?
 
-    A framework adds ``_tensor(array)``, ``_e_step(heads, tosses, parameters)`` and ``_em_iteration`` of the same.
+    A framework adds ``_tensor(array)``, ``_e_step(heads, tosses, parameters)`` and ``_em_iteration`` of the
+    same.
 
     Parameters
     ----------

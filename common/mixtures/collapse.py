@@ -1,9 +1,10 @@
 """Whether a component has collapsed: its covariance is singular, but for rounding; else its precision.
 
-The verdict depends on the component's points alone, not on their number nor on who adds them up. A
-framework adds up N products in an order of its own, and the sum of N equal numbers, or of points on a line, is off by
-more the larger N is. So covariances that may be rounding alone are summed again here: in double precision, about the
-component's own mean, and in pairs (NumPy's sum over contiguous numbers), which leaves a few roundings, whatever N is.
+The verdict depends on the component's points alone, not on their number nor on who adds them up. A framework
+adds up N products in an order of its own, and the sum of N equal numbers, or of points on a line, is off by
+more the larger N is. So covariances that may be rounding alone are summed again here: in double precision,
+about the component's own mean, and in pairs (NumPy's sum over contiguous numbers), which leaves a few
+roundings, whatever N is.
 """
 
 from collections.abc import Iterable, Iterator
@@ -58,8 +59,9 @@ def least_variances(sizes: np.ndarray, dtype: Any, reg_covar: float) -> np.ndarr
 def check_fit(data: Any, algorithm: Any, parameters: Any, bound: float = 0.0, last: bool = False) -> None:
     """ValueError if a component has collapsed, or if a number has left the range of its dtype.
 
-    ``data`` and ``parameters`` are a `FitData` and a `MixtureParameters` or `VariationalPosterior`; the ``last`` ones
-    of a fit are looked at closely. A prior keeps MAP from collapsing, so only what is not finite is looked at there.
+    ``data`` and ``parameters`` are a `FitData` and a `MixtureParameters` or `VariationalPosterior`; the
+    ``last`` ones of a fit are looked at closely. A prior keeps MAP from collapsing, so only what is not
+    finite is looked at there.
     """
     least, kind = data.least_variances, data.covariance_type
     if np.isfinite(bound) and (data.method == "map" or (least is None and not last)):
@@ -79,9 +81,9 @@ def check_collapse(
 ) -> None:
     """ValueError naming the first component whose covariance is singular but for rounding.
 
-    ``least`` are the variances, (K, D), (D,) or one for all, that may be rounding alone. A matrix is judged by
-    the smallest eigenvalue of its correlations, and by a limit well above rounding, so that both frameworks' are
-    judged alike: a Cholesky factor of it exists or not by the last bit.
+    ``least`` are the variances, (K, D), (D,) or one for all, that may be rounding alone. A matrix is judged
+    by the smallest eigenvalue of its correlations, and by a limit well above rounding, so that both
+    frameworks' are judged alike: a Cholesky factor of it exists or not by the last bit.
     """
     collapsed = _are_flat(covariances, covariance_type, least)
     if collapsed.any():
@@ -109,7 +111,8 @@ def _least_of_components(
 ) -> np.ndarray:
     """The least variances (K, D) of components whose points are no larger than these, (D,) if one covariance is tied.
 
-    What rounds are the points that a component answers for: those of others, however large, take no digits from it.
+    What rounds are the points that a component answers for: those of others, however large, take no digits
+    from it.
     """
     if covariance_type == "tied":
         return least
@@ -165,7 +168,8 @@ def summed_again(
 ) -> np.ndarray:
     """The covariances of the chosen components, from points (C, D) and responsibilities (C, K), piece by piece.
 
-    Of the others they are the identity. The mean is that of the points: what ``means`` (K, D) are off is subtracted.
+    Of the others they are the identity. The mean is that of the points: what ``means`` (K, D) are off is
+    subtracted.
     """
     (k, d), means = means.shape, means.astype(np.float64)
     chosen = np.flatnonzero(np.broadcast_to(chosen, k))

@@ -1,7 +1,8 @@
 """The scikit-learn side of the mixtures: everything that needs no tensors, once for both frameworks.
 
-``MixtureBase`` has what every mixture does: restarts, the loop, prediction, sampling. ``MixtureEstimator`` is the one
-fitted by EM; ``common.mixtures.bayesian`` has the Bayesian one. A framework adds the maths, as a few small methods.
+``MixtureBase`` has what every mixture does: restarts, the loop, prediction, sampling. ``MixtureEstimator`` is
+the one fitted by EM; ``common.mixtures.bayesian`` has the Bayesian one. A framework adds the maths, as a few
+small methods.
 """
 
 import numbers
@@ -38,9 +39,9 @@ class MixtureBase(DensityMixin, BaseEstimator):
     """Base of the mixture estimators.
 
     A framework adds ``fit``, ``_tensor(array)``, ``_e_step(x, observed, parameters)``, which gives log
-    densities (N,) and responsibilities (N, K), and ``_sample(mixture, uniforms, noise)``, which gives x and z; to a
-    mixture fitted by EM ``_impute(x, observed, parameters)``, and to the Bayesian one ``_predictive_log_density(x,
-    posterior)``. All take and give tensors.
+    densities (N,) and responsibilities (N, K), and ``_sample(mixture, uniforms, noise)``, which gives x and
+    z; to a mixture fitted by EM ``_impute(x, observed, parameters)``, and to the Bayesian one
+    ``_predictive_log_density(x, posterior)``. All take and give tensors.
     """
 
     missing = "error"  # what NaN in X means, unless a model has an argument of that name
@@ -275,7 +276,8 @@ class MixtureEstimator(MixtureBase):
     ) -> "MixtureEstimator":
         """The mixture with these weights (K,), means (K, D) and covariances, as if it had been fitted.
 
-        It samples, scores and predicts. Lists and integers will do. ``arguments`` are those of the constructor.
+        It samples, scores and predicts. Lists and integers will do. ``arguments`` are those of the
+        constructor.
         """
         weights, means, covariances = check_mixture(weights, means, covariances, covariance_type)
         mixture = cls(len(weights), covariance_type=covariance_type, **arguments)

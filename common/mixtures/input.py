@@ -27,8 +27,9 @@ INTEGERS = {"n_components": 1, "n_init": 1, "max_iter": 0, "verbose": 0, "verbos
 class FitData(NamedTuple):
     """A table that was checked, and what is to be fitted to it: all that start, algorithm and collapse depend on.
 
-    ``x`` has zeros where ``observed`` is False. Where columns lie far from zero, points, prior and parameters are those
-    less a ``centre``. A table that goes ``in_chunks`` may be a file, which is read where it is needed.
+    ``x`` has zeros where ``observed`` is False. Where columns lie far from zero, points, prior and parameters
+    are those less a ``centre``. A table that goes ``in_chunks`` may be a file, which is read where it is
+    needed.
     """
 
     x: np.ndarray | Centred  # (N, D)
@@ -76,8 +77,8 @@ def prepare(
 ) -> FitData:
     """The table (N, D), checked and centred; its entries are of ``dtype``, that of x unless another is given.
 
-    ``remedy`` is that against NaN, unless it is ``missing="em"``. ``constant`` is how much regularisation lets columns
-    be constant: 0 refuses them, None admits them all.
+    ``remedy`` is that against NaN, unless it is ``missing="em"``. ``constant`` is how much regularisation
+    lets columns be constant: 0 refuses them, None admits them all.
     """
     k, dtype = n_components, np.dtype(dtype or x.dtype)
     x, observed = check_entries(x, missing, covariance_type, remedy)
@@ -148,8 +149,8 @@ def check_entries(
 def check_missing(x: np.ndarray, to_fit: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """A table (N, D) with NaN for missing entries, as (x with zeros there, a boolean table of what was observed).
 
-    A row or a column of which nothing was observed is an error if a model is to be fitted to the table; to a fitted
-    one, such a row is a point of which nothing is known.
+    A row or a column of which nothing was observed is an error if a model is to be fitted to the table; to a
+    fitted one, such a row is a point of which nothing is known.
     """
     x = as_array(x, "X")
     if len(infinite := np.argwhere(np.isinf(x))):
@@ -223,8 +224,8 @@ def sizes_allowed(dtype: Any) -> tuple[float, float]:
 def check_size(x: np.ndarray, dtype: Any, reg_covar: float = 0.0) -> tuple[np.ndarray, np.ndarray | None]:
     """The largest magnitude of every column less its centre, (D,), and the centre (see `common.data.passes`).
 
-    It is an error if the dtype cannot hold a square, or only as a number that TensorFlow takes for zero; and if a
-    column lies so far from zero that the digits of its spread are lost.
+    It is an error if the dtype cannot hold a square, or only as a number that TensorFlow takes for zero; and
+    if a column lies so far from zero that the digits of its spread are lost.
     """
     low, high = passes.column_ranges(x)
     centre, (least, most) = passes.find_centre(low, high), sizes_allowed(dtype)

@@ -3,8 +3,8 @@
     for step in em(algorithm.iterate, start, range(1, max_iter + 1), tol):
         print(step.number, step.bound)
 
-It knows nothing of the model and nothing of tensors, and serves maximum likelihood, MAP, missing data, variational
-inference and the mixture of coins alike.
+It knows nothing of the model and nothing of tensors, and serves maximum likelihood, MAP, missing data,
+variational inference and the mixture of coins alike.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -34,9 +34,9 @@ def em(
 ) -> Iterator[Iteration]:
     """Iterate from the parameters ``start`` until the bound changes by less than ``tol``, or ``numbers`` end.
 
-    ``iterate(parameters)`` gives the new parameters and the objective, most often that of the old ones; the bound is
-    the objective over ``n``, the number of points where it is to be theirs on average. The first change is from
-    ``bound``, which a run that goes on from an earlier one has.
+    ``iterate(parameters)`` gives the new parameters and the objective, most often that of the old ones; the
+    bound is the objective over ``n``, the number of points where it is to be theirs on average. The first
+    change is from ``bound``, which a run that goes on from an earlier one has.
     """
     after = start
     for number in numbers:

@@ -2,16 +2,17 @@
 
 They are NumPy arrays or tensors of either framework.
 
-Maximum likelihood and MAP end with `MixtureParameters`; the `MixturePrior` of MAP is a Dirichlet distribution of the
-weights and a Normal-inverse-Wishart distribution of each component.
+Maximum likelihood and MAP end with `MixtureParameters`; the `MixturePrior` of MAP is a Dirichlet distribution
+of the weights and a Normal-inverse-Wishart distribution of each component.
 
-A Bayesian mixture ends with a posterior of the form of its prior. Its weights have a Dirichlet distribution or are
-broken off a stick, its components Normal-Wishart distributions. Precisions are kept the way scikit-learn keeps them, as
-covariances: that of the prior is the inverse of the Wishart's scale, W_0^-1; those of the posterior are divided by the
-degrees of freedom, which makes each the inverse of the expected precision, E[Lambda_k]^-1.
+A Bayesian mixture ends with a posterior of the form of its prior. Its weights have a Dirichlet distribution
+or are broken off a stick, its components Normal-Wishart distributions. Precisions are kept the way
+scikit-learn keeps them, as covariances: that of the prior is the inverse of the Wishart's scale, W_0^-1;
+those of the posterior are divided by the degrees of freedom, which makes each the inverse of the expected
+precision, E[Lambda_k]^-1.
 
-Source: C. Fraley and A. Raftery, "Bayesian regularization for normal mixture estimation and model-based clustering",
-Journal of Classification 24 (2007), section 2.
+Source: C. Fraley and A. Raftery, "Bayesian regularization for normal mixture estimation and model-based
+clustering", Journal of Classification 24 (2007), section 2.
 """
 
 from typing import Any, NamedTuple
@@ -82,8 +83,9 @@ def feature_variances(covariances: np.ndarray, covariance_type: str) -> np.ndarr
 def pairs(d: int) -> tuple[np.ndarray, np.ndarray]:
     """The features i and j of the products of d features, D (D + 1) / 2 each: j is i, then i + 1, ..., modulo d.
 
-    They stand as if the features sat in a circle: first every feature with itself, then with its neighbour, and so on,
-    halfway round. So the products at one distance are those of two runs of features, which are quick to make.
+    They stand as if the features sat in a circle: first every feature with itself, then with its neighbour,
+    and so on, halfway round. So the products at one distance are those of two runs of features, which are
+    quick to make.
     """
     number = d * (d + 1) // 2  # halfway round an even circle, each pair would come twice
     distance, i = np.divmod(np.arange(number), d)
@@ -129,10 +131,11 @@ def parameter_shapes(
 def default_prior(x: np.ndarray, n_components: int) -> MixturePrior:
     """The weak, proper prior of Fraley and Raftery for data x (N, D), as arrays of the data's dtype.
 
-    alpha = 1: every division of the weights is as likely as any other, and the prior adds nothing to their counts.
-    m_0 = the mean of the data and kappa_0 = 0.01: the means are drawn to the centre as by a hundredth of a point.
-    nu_0 = D + 2: the fewest whole degrees of freedom for which the inverse Wishart has a mean, which is S_0.
-    S_0 = the covariance of the data / K^(2/D): each component is expected to fill a K-th of the data's volume.
+    alpha = 1: every division of the weights is as likely as any other, and the prior adds nothing to their
+    counts. m_0 = the mean of the data and kappa_0 = 0.01: the means are drawn to the centre as by a hundredth
+    of a point. nu_0 = D + 2: the fewest whole degrees of freedom for which the inverse Wishart has a mean,
+    which is S_0. S_0 = the covariance of the data / K^(2/D): each component is expected to fill a K-th of the
+    data's volume.
     """
     n, d = x.shape
     if n < 2:
@@ -194,9 +197,10 @@ def make_prior(
 ) -> VariationalPrior:
     """The prior with scikit-learn's arguments and defaults for data x (N, D), as arrays of the data's dtype.
 
-    By default the concentration is 1 / K, beta_0 = 1, m_0 the mean of the data, nu_0 = D and W_0^-1 the covariance of
-    the data (its diagonal; the mean of that). Where the data's covariance is singular, and the prior would be none,
-    ``reg_covar`` is added to its diagonal. Where x is less a ``centre`` (D,), ``mean_prior`` is not, and the prior is.
+    By default the concentration is 1 / K, beta_0 = 1, m_0 the mean of the data, nu_0 = D and W_0^-1 the
+    covariance of the data (its diagonal; the mean of that). Where the data's covariance is singular, and the
+    prior would be none, ``reg_covar`` is added to its diagonal. Where x is less a ``centre`` (D,),
+    ``mean_prior`` is not, and the prior is.
     """
     (k, d), dtype = (n_components, x.shape[1]), x.dtype
     if weight_concentration_prior_type not in PRIOR_TYPES:

@@ -15,8 +15,8 @@ def starting_points(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points without gaps and their responsibilities, times their weights, for a first M step on a `FitData`.
 
-    They are all the points, or of a large table some rows spread over it, drawn by ``uniforms(shape)``; with a prior,
-    which weighs against all points, they are all.
+    They are all the points, or of a large table some rows spread over it, drawn by ``uniforms(shape)``; with
+    a prior, which weighs against all points, they are all.
     """
     x, weight = data.x if data.observed is None else mean_imputed(data.x, data.observed), data.weight
     if data.method == "em" and (size := rows_to_start_from(*x.shape)) < len(x):
@@ -45,10 +45,11 @@ def initial_responsibilities(
 ) -> np.ndarray:
     """Responsibilities (N, K) to start from.
 
-    ``kmeans``: one-hot, by the clusters of k-means. ``k-means++`` and ``random_from_data``: all of component k on one
-    point, spread out or drawn. ``random``: uniform, each row divided by its sum. From one ``random_state`` these are
-    scikit-learn's own numbers, with one exception: where rows repeat or weights differ, k-means is run on the distinct
-    rows with the weight of each, so that a weight of two starts as two copies do, in whatever order they come.
+    ``kmeans``: one-hot, by the clusters of k-means. ``k-means++`` and ``random_from_data``: all of component
+    k on one point, spread out or drawn. ``random``: uniform, each row divided by its sum. From one
+    ``random_state`` these are scikit-learn's own numbers, with one exception: where rows repeat or weights
+    differ, k-means is run on the distinct rows with the weight of each, so that a weight of two starts as two
+    copies do, in whatever order they come.
     """
     n = len(x)
     if init_params == "random":

@@ -21,19 +21,20 @@ def set_start(maths: SimpleNamespace, model: Any, seed: int, x: np.ndarray) -> N
 def gaussian_start(shapes: Mapping[str, tuple[int, ...]], x: np.ndarray) -> dict[str, np.ndarray]:
     """Where a Gaussian decoder's offset and learned log variance start, from training images x (N, D).
 
-    The offset of a dense decoder starts at the mean image, and the variance at what `variance_left` says, that of a
-    linear VAE (probabilistic PCA). A variance of 1 is hundreds of times too wide for pixels in [0, 1]: every image is
-    then as likely as every other, and the code is given up before Adam, which moves a log variance by at most the
-    learning rate an update, has narrowed it. The ELBO of held-out images in nats, dense networks and one variance:
+    The offset of a dense decoder starts at the mean image, and the variance at what `variance_left` says,
+    that of a linear VAE (probabilistic PCA). A variance of 1 is hundreds of times too wide for pixels in [0,
+    1]: every image is then as likely as every other, and the code is given up before Adam, which moves a log
+    variance by at most the learning rate an update, has narrowed it. The ELBO of held-out images in nats,
+    dense networks and one variance:
 
                                                 digits, 240 updates    1,008 updates    fashion, 800 updates
         from 1                                                -54.0             -33.1                  -443.1
         from the pixels' variance                               7.8             18.4                    265.0
         from what the components leave                         15.9             21.4                    301.3
 
-    The most likely variance of each batch is worth a nat more on the digits and five on the clothes, but it is not a
-    parameter, and must be estimated anew for held-out images (Rybkin et al., "Simple and effective VAE training with
-    calibrated decoders", ICML 2021, section 3.2).
+    The most likely variance of each batch is worth a nat more on the digits and five on the clothes, but it
+    is not a parameter, and must be estimated anew for held-out images (Rybkin et al., "Simple and effective
+    VAE training with calibrated decoders", ICML 2021, section 3.2).
     """
     starts = {"decoder.out.bias": x.mean(axis=0, dtype=np.float64)}
     if "log_var" in shapes:
@@ -51,8 +52,8 @@ def log_variance_start(x: np.ndarray, components: int, shape: tuple[int, ...]) -
 def variance_left(x: np.ndarray, components: int) -> np.ndarray:
     """The variance of each column of x (N, D) about its projection on the first principal components, (D,).
 
-    Of a pixel that never changes, or where there are as many components as pixels, it is a hundredth of all pixels'
-    mean variance: a smaller variance would dominate the loss at the start.
+    Of a pixel that never changes, or where there are as many components as pixels, it is a hundredth of all
+    pixels' mean variance: a smaller variance would dominate the loss at the start.
     """
     rows = np.linspace(0, len(x) - 1, min(len(x), ROWS_FOR_COMPONENTS)).astype(int)
     images = np.asarray(x[rows], dtype=np.float64)

@@ -1,6 +1,7 @@
 """Training in memory, for a figure or a comparison: no run folder, no options.
 
-``maths`` holds an implementation's modules by name, with ``networks``, ``optimizer`` and ``backend`` among them.
+``maths`` holds an implementation's modules by name, with ``networks``, ``optimizer`` and ``backend`` among
+them.
 """
 
 import functools
@@ -22,8 +23,8 @@ def updates(
 ) -> Iterator[float]:
     """One update of Adam per batch of images and noise; yields the objective of each, in nats per image.
 
-    The updates are reproducible: over thousands of them at a high rate, rounding alone would part the frameworks, and
-    another epoch would be the best.
+    The updates are reproducible: over thousands of them at a high rate, rounding alone would part the
+    frameworks, and another epoch would be the best.
     """
     optimizer = maths.optimizer.Adam(maths.networks.named_parameters(model), learning_rate, reproducible=True)
     step = maths.backend.compiled(functools.partial(maths.networks.loss_and_gradients, model))

@@ -16,8 +16,9 @@ from typing import Any
 class Case:
     """One piece of work, and who does it.
 
-    ``ours`` and ``floors`` are by framework, ``peers`` by name; each is called without arguments, and what ``ours`` and
-    ``peers`` return is held together by ``agree``. A floor is the least that our way of doing the work must compute.
+    ``ours`` and ``floors`` are by framework, ``peers`` by name; each is called without arguments, and what
+    ``ours`` and ``peers`` return is held together by ``agree``. A floor is the least that our way of doing
+    the work must compute.
     """
 
     work: str

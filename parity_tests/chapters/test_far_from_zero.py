@@ -1,7 +1,8 @@
 """Data far from zero get the fit of the same data near zero, whichever way they come in.
 
-The tables lie on a grid that the shifted numbers hold exactly, up to 1e12 spreads from zero in float64 and 1e4 in
-float32. So what is fitted to the shifted table is the shifted fit, and nothing but the place of the means may differ.
+The tables lie on a grid that the shifted numbers hold exactly, up to 1e12 spreads from zero in float64 and
+1e4 in float32. So what is fitted to the shifted table is the shifted fit, and nothing but the place of the
+means may differ.
 """
 
 import json

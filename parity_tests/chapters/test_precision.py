@@ -1,6 +1,7 @@
 """Every computation is in the precision, and on the device, of the data: not in those that a framework has by default.
 
-Under another default dtype, default device, autocast, Keras' floatx or Keras' policy, results are the same to the bit.
+Under another default dtype, default device, autocast, Keras' floatx or Keras' policy, results are the same to
+the bit.
 """
 
 import contextlib

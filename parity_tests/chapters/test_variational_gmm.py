@@ -178,8 +178,8 @@ def test_with_one_component_the_bound_is_the_evidence(module: ModuleType, kind: 
 def test_the_bound_is_below_the_exact_evidence(module: ModuleType, kind: str, process: str) -> None:
     """All 2^6 assignments of six points in two heaps; of the process, also every point that goes beyond the two.
 
-    The evidence of the infinite mixture sums over partitions, p(Z) being that of the Chinese restaurant. A tied
-    precision needs a number of components, so it is left out there.
+    The evidence of the infinite mixture sums over partitions, p(Z) being that of the Chinese restaurant. A
+    tied precision needs a number of components, so it is left out there.
     """
     x = draws.normals(0, "sample", (6, 2)) + np.repeat([[0.0, 0.0], [5.0, 2.0]], 3, axis=0)
     prior = problem(kind, process, n=30, k=2, d=2)[2]._replace(mean=x.mean(axis=0))

@@ -106,9 +106,9 @@ def divergence(
 ) -> Callable[[Callable], Callable]:
     """Enter a function that measures a difference with both defaults and with the remedy.
 
-    The function returns the two differences; or ours, theirs and theirs with the remedy; or two pairs of ours and
-    theirs: these are then compared in the entry's unit. With an argument ``dtype`` it runs in float64 and float32.
-    Its docstring says what goes wrong, then `PyTorch: ... TensorFlow: ... Remedy: ...`.
+    The function returns the two differences; or ours, theirs and theirs with the remedy; or two pairs of ours
+    and theirs: these are then compared in the entry's unit. With an argument ``dtype`` it runs in float64 and
+    float32. Its docstring says what goes wrong, then `PyTorch: ... TensorFlow: ... Remedy: ...`.
     """
 
     def enter(function: Callable) -> Callable:

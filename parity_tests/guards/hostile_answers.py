@@ -170,8 +170,8 @@ def compare(
 ) -> tuple[str, float]:
     """How it came out, and the difference as a share of what is allowed; AssertionError where the two differ.
 
-    ``again(seed, units)`` is PyTorch's answer where everything is off by so many units in its last place, ``flushed()``
-    its answer without subnormal numbers.
+    ``again(seed, units)`` is PyTorch's answer where everything is off by so many units in its last place,
+    ``flushed()`` its answer without subnormal numbers.
     """
     moves: dict[int, list[Answer]] = {1: [], NOISE_FLOOR_RATIO: []}
     for units, runs in ((1, 0), *RUNS):

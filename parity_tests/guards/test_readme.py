@@ -1,7 +1,8 @@
 """The blocks of the README and of the book's pages run as pasted, top to bottom, in one fresh shell in a fresh copy.
 
-A block is ``sh``, ``python`` or, for what a program prints, ``text``. A comment on the line before it marks one that
-takes long, ``<!-- long -->``, which `make parity-long` runs, or that cannot run here, ``<!-- not run: reason -->``.
+A block is ``sh``, ``python`` or, for what a program prints, ``text``. A comment on the line before it marks
+one that takes long, ``<!-- long -->``, which `make parity-long` runs, or that cannot run here, ``<!-- not
+run: reason -->``.
 """
 
 import ast

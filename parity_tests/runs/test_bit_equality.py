@@ -265,7 +265,8 @@ def test_hard_gradients_end_in_the_same_bytes(name: str) -> None:
 def test_gradients_that_cancel_are_rounded_alike(parity: Parity) -> None:
     """A learned variance at its optimum: the scalar gradient is a sum of both signs that all but vanishes.
 
-    A grid that shrinks with the gradient would be missed here: by 4.6e-3 flips an update, 1e-9 from the optimum.
+    A grid that shrinks with the gradient would be missed here: by 4.6e-3 flips an update, 1e-9 from the
+    optimum.
     """
     probes = learners("gaussian learned", "relu", 5)
     batches = Batches("gaussian learned", 5)

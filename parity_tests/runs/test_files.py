@@ -1,7 +1,8 @@
 """Files are never code, and a damaged one has two outcomes: a right answer, or one line that names it.
 
-Valid files of every format the project reads are mutated (cut, flipped, spliced, their headers edited) and read again;
-and files made to harm, whose headers announce what is not there, are refused before memory is taken.
+Valid files of every format the project reads are mutated (cut, flipped, spliced, their headers edited) and
+read again; and files made to harm, whose headers announce what is not there, are refused before memory is
+taken.
 """
 
 import ast

@@ -511,7 +511,8 @@ def test_logged_losses_are_those_of_the_noise_that_was_drawn(
 ) -> None:
     """Every number of a run once more from the checkpoint and the draws, by NumPy: rows, noise, step, held-out data.
 
-    An epoch is one update here, so that the held-out loss that a row holds is that of the checkpoint after it.
+    An epoch is one update here, so that the held-out loss that a row holds is that of the checkpoint after
+    it.
     """
     arguments = (
         "--hidden-dim 12 --latent-dim 3 --likelihood gaussian --batch-size 2000 --seed 5 --precision reproducible"

@@ -131,9 +131,10 @@ def check_function(
 ) -> None:
     """Hold a page's function, values and gradients, in PyTorch against that in TensorFlow.
 
-    `kinds` are the tolerances of values and gradients, None where no gradient is sought; `function(module, *tensors)`
-    is what is called if it is not the function of this name; `by` names the arguments of the gradients. Where each part
-    of the value is a quantity of its own, `parts` has their names and `kinds` begins with their tolerances.
+    `kinds` are the tolerances of values and gradients, None where no gradient is sought;
+    `function(module, *tensors)` is what is called if it is not the function of this name; `by` names the
+    arguments of the gradients. Where each part of the value is a quantity of its own, `parts` has their names
+    and `kinds` begins with their tolerances.
     """
     call = function or (lambda module, *tensors: getattr(module, name)(*tensors))
     names = [argument for argument in arguments if by is None or argument in by] if kinds[1] else []
@@ -164,8 +165,9 @@ def check_iterations(
 ) -> list:
     """Hold many iterations against each other, each framework on its own parameters; gives both's parameters.
 
-    `iterate(module, *parameters)` gives the next parameters and the objective. The worst iteration is entered. In
-    single precision, where trajectories part by rounding alone, each iteration starts from PyTorch's parameters.
+    `iterate(module, *parameters)` gives the next parameters and the objective. The worst iteration is
+    entered. In single precision, where trajectories part by rounding alone, each iteration starts from
+    PyTorch's parameters.
     """
     modules = pair(page)
     run = [in_mode(module, lambda *p, m=module: iterate(m, *p), mode) for module in modules]

@@ -1,11 +1,13 @@
 r"""The dense VAE, its Adam and EM for the mixture once more, in NumPy, with every derivative written by hand.
 
-A third implementation that shares no line with the other two: no autograd, no framework's kernels, another author of
-exp and log. What PyTorch and TensorFlow agree on but get wrong, this one shows; and where all three are rounded by the
-recipe of `optimizer.py` and `common/runs/rounding.py`, all three must end in the same bytes.
+A third implementation that shares no line with the other two: no autograd, no framework's kernels, another
+author of exp and log. What PyTorch and TensorFlow agree on but get wrong, this one shows; and where all three
+are rounded by the recipe of `optimizer.py` and `common/runs/rounding.py`, all three must end in the same
+bytes.
 
-Names and layouts of the parameters are the canonical ones, weights (out, in). Shapes: N images of D pixels, H hidden
-units, codes of L dimensions; the letter G stands for the derivative of the loss with respect to what follows it.
+Names and layouts of the parameters are the canonical ones, weights (out, in). Shapes: N images of D pixels, H
+hidden units, codes of L dimensions; the letter G stands for the derivative of the loss with respect to what
+follows it.
 """
 
 import numpy as np
@@ -21,7 +23,8 @@ def vae_loss_and_gradients(
 ) -> tuple[float, Arrays]:
     r"""The loss, -ELBO, and its gradient by every parameter, from the chain rule, last step first.
 
-    h = f(W x + b), mu = W_mu h + b_mu, s = W_s h + b_s, z = mu + e^{s/2} eps, k = f(V z + c), o = U k + d, and
+    h = f(W x + b), mu = W_mu h + b_mu, s = W_s h + b_s, z = mu + e^{s/2} eps, k = f(V z + c), o = U k + d,
+    and
 
     $$N \cdot \mathrm{loss} = -\log p(x \mid o) + \frac{1}{2} \sum \left( \mu^2 + e^s - 1 - s \right)$$
 

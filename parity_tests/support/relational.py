@@ -1,9 +1,9 @@
 r"""Checks that need no tolerance: what a difference is compared with is measured, on the same machine, in the same run.
 
-A tolerance is a number somebody chose; a reader has to trust it, and on another machine it may be wrong. These ask
-instead: is the difference between the frameworks larger than what one of them makes of a change in the last bit of its
-input? Is either further from the truth than it can help, or than the other? And, where both are rounded, how many
-entries are expected to fall on different sides of a rounding boundary?
+A tolerance is a number somebody chose; a reader has to trust it, and on another machine it may be wrong.
+These ask instead: is the difference between the frameworks larger than what one of them makes of a change in
+the last bit of its input? Is either further from the truth than it can help, or than the other? And, where
+both are rounded, how many entries are expected to fall on different sides of a rounding boundary?
 """
 
 from collections.abc import Callable
@@ -26,7 +26,8 @@ def errors_against_truth(a: np.ndarray, b: np.ndarray, truth: np.ndarray) -> tup
 def check_against_truth(what: str, a: np.ndarray, b: np.ndarray, truth: np.ndarray, condition: float) -> None:
     """Fail where either error is above 8 epsilon times the condition, or one is more than four times the other.
 
-    Two errors that are both below an epsilon of the scale are rounding of the result itself, and are not divided.
+    Two errors that are both below an epsilon of the scale are rounding of the result itself, and are not
+    divided.
     """
     errors = errors_against_truth(a, b, truth)
     assert max(errors) <= 8 * condition, (
@@ -53,11 +54,12 @@ def check_masks(what: str, a: np.ndarray, b: np.ndarray, condition: float) -> in
 def expected_flips(learners: tuple, x: np.ndarray, noise: np.ndarray, state: Arrays, step: int) -> float:
     r"""The expected number of entries of all gradients that rounding lets differ in the next update.
 
-    Both learners start from one `state` after `step` updates. An entry that differs by $\delta$ before it is rounded to
-    a grid of spacing $h$ falls on two sides of a boundary with probability $|\delta| / h$, a boundary's position being
-    independent of the framework; so the sum of $|\delta| / h$ over all entries is the expected number that differ after
-    rounding. It is the whole state's: from gradients that are rounded alike, parameters and moments follow by sums,
-    products, quotients and correctly rounded roots, and must be the same bytes even before the parameters are rounded.
+    Both learners start from one `state` after `step` updates. An entry that differs by $\delta$ before it is
+    rounded to a grid of spacing $h$ falls on two sides of a boundary with probability $|\delta| / h$, a
+    boundary's position being independent of the framework; so the sum of $|\delta| / h$ over all entries is
+    the expected number that differ after rounding. It is the whole state's: from gradients that are rounded
+    alike, parameters and moments follow by sums, products, quotients and correctly rounded roots, and must be
+    the same bytes even before the parameters are rounded.
     """
     for learner in learners:
         learner.set_state(state, step)
