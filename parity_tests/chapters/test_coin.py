@@ -236,6 +236,14 @@ def test_the_answers_of_both_agree(parity: Parity) -> None:
 
 
 @both_coins
+def test_densities_and_predictions_are_scipys(module: ModuleType) -> None:
+    coin = estimators(module).BetaBernoulli(2.5, 0.7).update(TOSSES)
+    assert coin.log_density(0.3) == pytest.approx(stats.beta(*coin.posterior).logpdf(0.3), rel=1e-12)
+    to_come = stats.betabinom(8, *coin.posterior)
+    assert coin.predictive_log_probability(3, 5) == pytest.approx(to_come.logpmf(3), rel=1e-10)
+
+
+@both_coins
 def test_three_answers_differ_after_few_tosses_and_agree_after_many(module: ModuleType) -> None:
     few = estimators(module).BetaBernoulli(2, 2).update([1, 1, 1])
     assert (few.mle(), few.map(), few.predictive()) == (1.0, pytest.approx(4 / 5), pytest.approx(5 / 7))

@@ -105,7 +105,8 @@ class FirstFailure:
     pytest_collectreport = pytest_runtest_logreport  # a module that could not be imported
 
 
-SCRIPTS = {"network_run": "train_vae"}  # a page that tests know only by the script that is made of it
+# a page that tests know only by what is made of it
+MADE_OF = {"network_run": "train_vae", "algorithms": "estimators|estimator|train_gmm"}
 
 
 def test_files(page: str) -> list[str]:
@@ -113,7 +114,7 @@ def test_files(page: str) -> list[str]:
 
     Without the test of the list of faults, which cannot pass where a fault is planted.
     """
-    mentions = re.compile(rf"\b({page}|{SCRIPTS.get(page, page)})\b")
+    mentions = re.compile(rf"\b({page}|{MADE_OF.get(page, page)})\b")
     paths = [
         path
         for path in (ROOT / "parity_tests").rglob("test_*.py")
