@@ -1,1 +1,1 @@
-"""The book that the sources are: pages and notebooks made from the two implementations' own files."""
+"""The book: the two implementations side by side, made from the sources."""

@@ -1,4 +1,4 @@
-"""The book: an index, a page per chapter and the pages around them, from the sources, the parity table and the figures.
+"""The book: an index and a page per chapter or text, from the sources, the parity table and the figures.
 
 python -m common.book build/book
 """
@@ -31,12 +31,12 @@ DRAWING = HERE.parent / "figures" / "chapters.py"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the book into the folder named; the exit code is 0, or 2 if something is missing or does not match."""
+    """Write the book into a folder; the exit code is 0, or 2 if something is missing or does not match."""
     return command("common.book", __doc__, lambda out: print(build(Path(out))), ("the folder to write to",), argv)
 
 
 def build(out: Path, root: Path = ROOT) -> Path:
-    """Write the book into ``out``; returns its index. BookError says in one line what is missing or does not match."""
+    """Write the book into ``out`` and return its index; BookError says what is missing or does not match."""
     book = Book(out, root)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     pages = book.pages()
@@ -51,11 +51,11 @@ def build(out: Path, root: Path = ROOT) -> Path:
 
 
 class Book:
-    """What the pages are made from, and the figures that they have shown so far."""
+    """The sources of the pages, and the figures that the pages have shown so far."""
 
     def __init__(self, out: Path, root: Path) -> None:
         self.out, self.root, self.shown = out, root, set()
-        drawn = [root / "build" / "figures" / framework for framework in FOLDERS]  # one framework's are enough
+        drawn = [root / "build" / "figures" / framework for framework in FOLDERS]  # one is enough
         self.figures = next((folder for folder in drawn if folder.is_dir()), drawn[0])
         self.pairs = read_pairs(root)
         self.names = {name: {d.name for d in pair.definitions} for name, pair in self.pairs.items()}
@@ -70,7 +70,7 @@ class Book:
         self.environment.globals.update(measured=self.measured, source=self.source, columns=side_by_side, zip=zip)
 
     def pages(self) -> dict[str, str]:
-        """Every page's HTML by its file's name."""
+        """The HTML of every page, by file name."""
         chapters = {name: pair for name, pair in self.pairs.items() if name in titles()}
         agreements = {name: agreement(self.measured["rows"], pair) for name, pair in chapters.items()}
         within, order = measured_within(chapters, agreements), list(self.titles)
@@ -107,30 +107,30 @@ class Book:
         return self.environment.get_template(template).render(**values)
 
     def prose(self, here: str) -> Prose:
-        """What turns the text of a page into HTML; ``here`` is the chapter whose definitions it may name alone."""
+        """A converter of text to HTML; ``here`` is the chapter whose definitions the text may name alone."""
         return Prose(partial(self.link, here), self.figure)
 
     def figure(self, file: str, caption: str, place: str) -> str:
-        """A figure of the text, copied beside the pages; of a page in pages/, a picture that is there."""
+        """The HTML of a figure, which is copied next to the pages; those of texts are in pages/."""
         picture = HERE / "pages" / file if place.startswith("pages/") else self.figures / file
         if not picture.is_file():
             hint = f"`python -m common.figures.draw pytorch_impl {self.figures}` draws it"
             raise BookError(f"{place}: figure {picture} is missing; {hint}")
         self.shown.add(file)
         shutil.copy(picture, self.out / "figures" / file)
-        width, height = struct.unpack(">II", picture.read_bytes()[16:24])  # where a PNG says its size
+        width, height = struct.unpack(">II", picture.read_bytes()[16:24])  # a PNG's size
         described = re.sub("<[^>]*>", "", caption) if place.startswith("pages/") else escape(drawing(file, place))
         image = f'<img src="figures/{file}" alt="{described}" width="{width}" height="{height}" loading="lazy"'
-        if width > 2.5 * height:  # of several panels: on a phone it scrolls
+        if width > 2.5 * height:  # several panels, which scroll on a phone
             return f'<figure><div class="scroll">{image} class="wide"></div><figcaption>{caption}</figcaption></figure>'
         return f"<figure>{image}><figcaption>{caption}</figcaption></figure>"
 
     def source(self, path: str, line: int = 1) -> str:
-        """The address of a line of a file of the project."""
+        """The address of a line in one of the project's files."""
         return f"{os.path.relpath(self.root, self.out)}/{path}#L{line}".replace(os.sep, "/")
 
     def link(self, here: str, text: str, place: str) -> str | None:
-        """The address of what backticks name: `gmm.py`, `gmm.m_step`, `m_step` of ``here``, `common.draws`."""
+        """The address of a name in backticks: `gmm.py`, `gmm.m_step`, `m_step` of ``here``, `common.draws`."""
         head, _, tail = text.partition(".")
         if here and text in self.names[here]:
             return f"#{text}"
@@ -139,7 +139,7 @@ class Book:
                 raise BookError(f"{place}: `{text}`: {head}.py defines no {tail}")
             return f"{head}.html" if tail == "py" else f"{head}.html#{tail}"
         if text.startswith(("common.", "common/", "parity_tests/")):
-            parts = text.split(".")  # of a module, the rest names what is in it; of a room, its docstring
+            parts = text.split(".")  # the first that is a module or a room
             modules = ["/".join(parts[:n]) + end for n in range(2, len(parts) + 1) for end in (".py", "/__init__.py")]
             path = text if "/" in text else next((m for m in modules if (ROOT / m).is_file()), text)
             if not (ROOT / path).exists():
@@ -149,14 +149,14 @@ class Book:
 
 
 def subtitle(pair: Pair) -> str:
-    """The first line of a chapter's text without the title that it begins with."""
+    """The first line of a chapter's text without its leading title."""
     start = f"[^:?,]*:|{re.escape((titles() | HOUSE)[pair.name])}"
     rest = re.sub(f"^({start})[?:,]? *", "", pair.prose.split("\n")[0])
     return rest[:1].upper() + rest[1:]
 
 
 def drawing(file: str, place: str) -> str:
-    """A description of a figure: the docstring of the function that draws it, which has the file's name."""
+    """The docstring of the function that draws a figure, which has the file's name, as its description."""
     for node in ast.parse(DRAWING.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == Path(file).stem and ast.get_docstring(node):
             return " ".join(ast.get_docstring(node).split())
@@ -164,7 +164,7 @@ def drawing(file: str, place: str) -> str:
 
 
 def check_links(pages: dict[str, str], out: Path) -> None:
-    """Every link and picture of the pages, which are to be written to ``out``, leads somewhere, to the anchor named."""
+    """BookError unless every link and picture of the pages for ``out`` leads to a file and an anchor."""
     anchors = {name: {unescape(a) for a in re.findall(r'\sid="([^"]+)"', html)} for name, html in pages.items()}
     for name, html in pages.items():
         for address in map(unescape, re.findall(r'\s(?:href|src)="([^"]+)"', html)):

@@ -36,7 +36,7 @@ HOUSE = {
     "train_vae": "Training a VAE",
 }
 NOT_CHAPTERS = ("keras_training", "backend")
-# Pages that are in no docstring, from Markdown in pages/.
+# Pages from Markdown in pages/.
 TEXTS = {
     "Using it": {
         "mixtures": "Mixtures in your own code",
@@ -57,7 +57,7 @@ TEXTS = {
 }
 # Pages that import no chapter, so that any chapter may use them. The first two are pages of the book as well.
 TOOLS = ("log_factorials", "distributed", "backend")
-# Why a public function has no measured difference, neither of its own nor of a function that uses it.
+# Why a public function has no measured difference, nor any function that uses it.
 NOT_MEASURED = {"distributed.join": "it connects processes and returns no number"}
 
 

@@ -1,6 +1,6 @@
-"""The measured differences that the book shows: those of your own `make parity`, or else of the last release.
+"""The measured differences in the book: those of your own `make parity`, or else those of the last release.
 
-python -m common.book.measured            # condenses build/parity.json into common/book/parity.json, for a release
+python -m common.book.measured    # condenses build/parity.json into common/book/parity.json, for a release
 """
 
 import ast
@@ -19,7 +19,7 @@ KEY = ("chapter", "quantity", "dtype")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the release's file; the exit code is 0, or 2 if there is no report, or one with a difference too large."""
+    """Write the release's file; the exit code is 0, or 2 if the report is missing or has a failure."""
     return command("common.book.measured", __doc__, ship, (), argv)
 
 
@@ -29,20 +29,20 @@ def ship() -> None:
         raise BookError(f"{OWN} is missing; `make parity` writes it")
     report = read(OWN)
     if failed := next((row for row in report["rows"] if not row["passed"]), None):
-        raise BookError(f"{OWN}: {failed['chapter']}: {failed['quantity']} is further apart than is allowed")
+        raise BookError(f"{OWN}: {failed['chapter']}: {failed['quantity']} differs by more than is allowed")
     rows = ",\n".join(json.dumps(row) for row in condense(report["rows"]))
     SHIPPED.write_text(f'{{"versions": {json.dumps(report["versions"])},\n"rows": [\n{rows}\n]}}\n')
     print(f"{SHIPPED}: {SHIPPED.stat().st_size:,} bytes")
 
 
 def load(own: Path = OWN) -> dict[str, Any]:
-    """Versions and rows, the worst of every quantity and precision; ``own`` says whether they are the reader's own."""
+    """Versions and the worst row of every quantity and precision; ``own`` if they are the reader's."""
     report = read(own if own.is_file() else SHIPPED)
     return {"versions": report["versions"], "rows": condense(report["rows"]), "own": own.is_file()}
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A report as the suite wrote it; BookError if it is not valid JSON."""
+    """The report that the suite wrote; BookError if it is not valid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -50,9 +50,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def condense(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of all the tensors of a chapter's quantity in one precision, the one that is nearest to its tolerance.
+    """For each chapter, quantity and precision, the tensor that comes nearest to its tolerance, and the largest ULP.
 
-    The ULP are the largest of any. Numbers that do not measure a difference between the frameworks are left out.
+    Numbers that do not measure a difference between the frameworks are left out.
     """
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -68,9 +68,9 @@ def condense(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def agreement(rows: Sequence[Mapping[str, Any]], pair: Pair) -> dict[str, list[dict[str, Any]]]:
-    """The measured differences of every quantity and precision, `condense`d, by the definition that each belongs to.
+    """The rows of a chapter by definition.
 
-    A quantity belongs to the definition whose name is its first word, and to the chapter (the empty name) otherwise.
+    A quantity belongs to the definition named by its first word, or else to the chapter (the empty name).
     """
     names = {definition.name for definition in pair.definitions}
     found: dict[str, list[dict[str, Any]]] = {}
@@ -86,7 +86,7 @@ def agreement(rows: Sequence[Mapping[str, Any]], pair: Pair) -> dict[str, list[d
 def measured_within(
     pairs: Mapping[str, Pair], agreements: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, list[tuple[str, str]]]]:
-    """By chapter and definition, those that use the definition, or else those that use these, and are measured."""
+    """By chapter and definition, the nearest measured definitions that use it, directly or through others."""
     users: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for name, pair in pairs.items():
         for definition in pair.definitions:
@@ -106,7 +106,7 @@ def measured_within(
 
 
 def _names_in(code: str, pair: Pair, pairs: Mapping[str, Pair]) -> set[tuple[str, str]]:
-    # (chapter, name) of what the code names of its own chapter, or of one that the chapter imports
+    # (chapter, name) of the definitions that the code names, of its own chapter or an imported one
     known = {definition.name: (pair.name, definition.name) for definition in pair.definitions}
     for node in ast.walk(ast.parse(pair.preamble["torch"])):
         if isinstance(node, ast.ImportFrom) and (chapter := (node.module or "").partition(".")[2]) in pairs:

@@ -2,8 +2,8 @@
 
 python -m common.book.notebooks build/notebooks
 
-A notebook holds the chapter's text, the chapter at work (the code of ``examples/``), every definition under its own
-text, and the chapter's figures, which are drawn with the functions that the notebook itself defines.
+A notebook holds the chapter's text, the code of ``examples/``, every definition under its own text, and the
+chapter's figures, which are drawn with the functions that the notebook defines.
 """
 
 import os
@@ -83,7 +83,7 @@ maths = SimpleNamespace(**modules | {{"{name}": sys.modules["__main__"]}})"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the notebooks into the folder named; the exit code is 0, or 2 if something is missing."""
+    """Write the notebooks into a folder; the exit code is 0, or 2 if something is missing."""
     return command("common.book.notebooks", __doc__, report, ("the folder to write to",), argv)
 
 
@@ -96,7 +96,7 @@ def report(out: str) -> None:
 
 
 def write(out: Path) -> list[Path]:
-    """Write every chapter's pair of notebooks; returns the files."""
+    """Write every chapter's pair of notebooks; return the files."""
     written = []
     for pair in map(read_pair, titles()):
         for side in FOLDERS:
@@ -117,9 +117,8 @@ def notebook(pair: Pair, side: str) -> nbformat.NotebookNode:
     setup.metadata["jupyter"] = {"source_hidden": True}
     cells = [new_markdown_cell(f"# {titles()[pair.name]}\n\n{_text(pair.prose)}"), setup]
     cells.append(new_markdown_cell("## At work"))
-    cells += [
-        new_code_cell(re.sub("^ ", "# ", cell).strip()) for cell in example.read_text(encoding="utf-8").split("\n# %%")
-    ]
+    examples = example.read_text(encoding="utf-8").split("\n# %%")
+    cells += [new_code_cell(re.sub("^ ", "# ", cell).strip()) for cell in examples]
     cells.append(new_markdown_cell("## The definitions\n\nRun all of them before a changed one is used by the others."))
     cells.append(new_code_cell(pair.preamble[side]))
     for definition in pair.definitions:

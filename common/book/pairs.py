@@ -1,4 +1,4 @@
-"""A chapter read from its pair of files: prose, imports, and every definition with its two implementations."""
+"""Chapters read from their pairs of files: prose, imports, and definitions with both implementations."""
 
 import ast
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ DIALECT = {"call": "forward"}  # Keras's name for what PyTorch calls forward
 
 @dataclass
 class Definition:
-    """A function, class or method: its docstring, and in each framework its code without it and the line it is at."""
+    """A function, class or method: its docstring and, for each framework, its code and line number."""
 
     name: str  # "log_beta", "VAE", "VAE.elbo"
     docstring: str
     code: dict[str, str]
-    whole: dict[str, str]  # a class with its methods, which have code of their own
+    whole: dict[str, str]  # the code of a class with its methods
     line: dict[str, int]
 
     @property
@@ -29,7 +29,7 @@ class Definition:
 
 @dataclass
 class Pair:
-    """The two files of one chapter: the text they share, what stands before the first definition, the definitions."""
+    """The two files of one chapter: their shared text, the code before the first definition, the definitions."""
 
     name: str
     prose: str
@@ -38,14 +38,13 @@ class Pair:
 
 
 def read_pairs(root: Path = ROOT) -> dict[str, Pair]:
-    """The pairs that are pages, in reading order; BookError if a file is in no list of chapters.py."""
+    """The pairs that are pages, in reading order; BookError if chapters.py does not list a file."""
     known = (*titles(), *HOUSE, *NOT_CHAPTERS, "__init__")
     for folder in FOLDERS.values():
         for path in sorted((root / folder).glob("*.py")):
             if path.stem not in known:
-                raise BookError(
-                    f"{folder}/{path.name}: add it to PARTS, HOUSE or NOT_CHAPTERS in common/book/chapters.py"
-                )
+                where = "PARTS, HOUSE or NOT_CHAPTERS in common/book/chapters.py"
+                raise BookError(f"{folder}/{path.name}: add it to {where}")
     return {name: read_pair(name, root) for name in (*titles(), *HOUSE)}
 
 
@@ -66,7 +65,7 @@ def read_pair(name: str, root: Path = ROOT) -> Pair:
 
 
 def imported(pair: Pair, names: list[str]) -> list[str]:
-    """Those of the pages ``names`` that a page imports: `from pytorch_impl import gmm`, or something from one."""
+    """Those of the pages ``names`` that a page imports, as `from pytorch_impl import gmm`, or imports from."""
     found = set()
     for node in ast.walk(ast.parse(pair.preamble["torch"])):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == FOLDERS["torch"]:
@@ -75,7 +74,7 @@ def imported(pair: Pair, names: list[str]) -> list[str]:
 
 
 def _read(path: Path, side: str) -> Pair:
-    # one file, as a pair of which the other side is not there yet
+    # one file, as a pair that lacks the other side
     place = f"{path.parent.name}/{path.name}"
     if not path.is_file():
         raise BookError(f"{place}: there is no such file, but common/book/chapters.py names it")
@@ -85,7 +84,7 @@ def _read(path: Path, side: str) -> Pair:
         raise BookError(f"{place}: the module has no docstring, which is the chapter's text")
     blocks = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     inside = {i for node in (tree.body[0], *blocks) for i in range(_start(node), node.end_lineno + 1)}
-    # what is left, comments too, with no line blank
+    # the rest, with its comments, without blank lines
     preamble = "\n".join(line for i, line in enumerate(lines, 1) if i not in inside and line.strip())
     definitions = []
     for node in blocks:
@@ -112,7 +111,7 @@ def _start(node: ast.AST) -> int:
 
 
 def _without(gone: list[tuple[int, int]], lines: list[str], node: ast.AST) -> str:
-    # the node's lines but for those gone, moved to the left margin, with no blank line doubled or after a colon
+    # the node's lines, except those gone, at the left margin, without blank lines in a row or after a colon
     numbers = range(_start(node), node.end_lineno + 1)
     kept = [lines[i - 1][node.col_offset :].rstrip() for i in numbers if not any(a <= i <= b for a, b in gone)]
     shown = [line for i, line in enumerate(kept) if line or (i and kept[i - 1] and not kept[i - 1].endswith(":"))]

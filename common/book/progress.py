@@ -1,4 +1,4 @@
-"""A line under every notebook cell that takes long: for how long it has been at work, and where it is."""
+"""A line under every slow notebook cell: the seconds since it began, and the function that is running."""
 
 import sys
 import threading
@@ -9,13 +9,13 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Progress:
-    """Writes a line below each of the IPython shell's cells that takes longer than ``every`` seconds, from now on."""
+    """Writes a line below each cell of the IPython shell that takes longer than ``every`` seconds."""
 
     def __init__(self, shell: Any, every: float = 5.0) -> None:
         self.every, self.main = every, threading.get_ident()
         shell.events.register("pre_run_cell", self.begin)
         shell.events.register("post_run_cell", lambda *_: self.ended.set())
-        self.begin()  # for the cell that called
+        self.begin()  # for the current cell
 
     def begin(self, *_: Any) -> None:
         """Begin to watch a cell."""
@@ -32,7 +32,7 @@ class Progress:
 
 
 def _place(thread: int) -> str:
-    # the innermost function of this project that the thread is in
+    # the innermost function of this project that the thread is running
     frame = sys._current_frames().get(thread)
     while frame is not None:
         path = Path(frame.f_code.co_filename)

@@ -16,11 +16,11 @@ _TEX = LatexToMathML(annotation=True)
 
 
 class BookError(ValueError):
-    """The reason why the book cannot be built, in one line that names the place."""
+    """The reason why the book cannot be built: one line that names the place."""
 
 
 def equation(tex: str, display: bool, place: str) -> str:
-    """An equation as MathML; a displayed one is in parts, between which it breaks where the page is narrow."""
+    """An equation as MathML; a displayed one consists of parts, so that it can break on a narrow page."""
     try:
         if not display:
             return _TEX.convert_with_local_state(tex, displaystyle=False)
@@ -34,7 +34,7 @@ def equation(tex: str, display: bool, place: str) -> str:
 
 
 def pieces(tex: str) -> list[str]:
-    r"""An equation cut before the relations, sums and differences that stand in no brackets but \Bigl( and \Bigr).
+    r"""An equation cut before its relations and signs outside brackets other than \Bigl( and \Bigr).
 
     A piece after the first begins with an empty group, so that its operator keeps its space on both sides.
     """
@@ -52,10 +52,10 @@ def pieces(tex: str) -> list[str]:
 
 
 class Prose:
-    """Turns the docstrings of one page into HTML.
+    """Converts the docstrings of one page to HTML.
 
-    ``link(name)`` gives the address of what a name in backticks stands for, or None; ``figure(file, caption, place)``
-    the HTML of a figure that the text shows.
+    ``link(name)`` gives the address of what a name in backticks stands for, or None; ``figure(file, caption,
+    place)`` the HTML of a figure that the text shows.
     """
 
     def __init__(self, link: Callable[[str, str], str | None], figure: Callable[[str, str, str], str]) -> None:
@@ -88,9 +88,7 @@ class Prose:
         inline = r'(\(?<span class="math inline"><math>(?:(?!</math>).)*</math></span>[.,;:)]+)'
         html = re.sub(inline, r'<span class="unbroken">\1</span>', html, flags=re.S)
         html = re.sub(r"<p>(<figure.*?</figure>)</p>", r"\1", html, flags=re.S)
-        html = re.sub(
-            r'href="([\w-]+)\.md([#"])', r'href="\1.html\2', html
-        )  # a page of Markdown, as GitHub links to it
+        html = re.sub(r'href="([\w-]+)\.md([#"])', r'href="\1.html\2', html)  # as GitHub links to Markdown
         html = html.replace("<p>Source: ", '<p class="source">Source: ')
         return re.sub(
             f"<p>{DIFFER}(.)",

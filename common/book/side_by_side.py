@@ -1,4 +1,4 @@
-"""Two pieces of code as two columns: highlighted, aligned line by line, and marked where they differ."""
+"""Two pieces of code as two columns, highlighted, aligned line by line, with their differences marked."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ Token = tuple[str, str]  # (CSS class, text)
 
 
 class Line(NamedTuple):
-    """A line of one column, or a gap beside a line that the other column alone has."""
+    """A line of one column, or a gap next to a line that only the other column has."""
 
     html: str
     kind: str  # same, different or gap
@@ -49,9 +49,9 @@ def side_by_side(left: str, right: str) -> tuple[list[Line], list[Line]]:
 
 
 def align(left: list[str], right: list[str]) -> list[tuple[int | None, int | None]]:
-    """The rows: which line of each side stands in them, or None; the sum of the rows' similarities is the largest."""
+    """The lines of each side in each row, or None, with the largest possible sum of similarities."""
     scores = [[similarity(a, b) for b in right] for a in left]
-    best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]  # of the lines from i and k on
+    best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]  # for the lines from i and k on
     for i in reversed(range(len(left))):
         for k in reversed(range(len(right))):
             best[i][k] = max(best[i + 1][k + 1] + scores[i][k], best[i + 1][k], best[i][k + 1])
@@ -71,12 +71,13 @@ def align(left: list[str], right: list[str]) -> list[tuple[int | None, int | Non
 
 
 def similarity(a: str, b: str) -> float:
-    """How alike two lines are, 0 to 1: 1 if equal, else the share of their words that both have, 0 below a seventh.
+    """The similarity of two lines: 1 if equal, else the share of words that both have, 0 below a seventh.
 
-    What a line assigns to counts as five more words, and that it returns as four; a comment after code does not count.
+    What a line assigns to counts as five more words, and that it returns as four; a comment after code does
+    not count.
     """
     if a == b:
-        return 1.0 if re.search(r"\w", a) else 0.1  # a blank line or a bracket is no landmark
+        return 1.0 if re.search(r"\w", a) else 0.1  # a blank line or a bracket hardly counts
     words = []
     for line in (a, b):
         code = line.partition("  # ")[0]
@@ -97,7 +98,7 @@ def _changes(a: list[Token], b: list[Token]) -> tuple[frozenset[int], frozenset[
 
 
 def _line(tokens: list[Token], marked: frozenset[int], kind: str) -> Line:
-    # a mark covers words; punctuation and blanks only between two of them
+    # a mark covers words, and the punctuation and blanks between two of them
     words = {i for i in marked if any(c.isalnum() for c in tokens[i][1])}
     html, inside = "", False
     for i, (css, text) in enumerate(tokens):
@@ -105,7 +106,7 @@ def _line(tokens: list[Token], marked: frozenset[int], kind: str) -> Line:
         if (following in words) != inside and (inside or i in words):
             html, inside = html + ("</mark>" if inside else "<mark>"), not inside
         if css == "c1" and any(before.strip() for _, before in tokens[:i]):
-            css = "c1 after"  # a comment after code goes to the next line as a whole
+            css = "c1 after"  # a comment after code wraps as a whole
         shown = escape(text)
         html += ("<wbr>" if text == "." else "") + (f'<span class="{css}">{shown}</span>' if css else shown)
         html += "<wbr>" if text.endswith("(") else ""

@@ -1,1 +1,1 @@
-"""Models and runs next to each other: sizes, losses, images, and the reports of them."""
+"""Comparisons of models and of runs, and the reports of them."""

@@ -1,6 +1,6 @@
-"""The data and the table rows of the comparison of models: images of whole grey levels, spread over their steps.
+"""The images and the table rows of the comparison of models.
 
-Why they are spread, and what the units are, stands in ``common.compare.models``.
+Pixels are whole grey levels, spread over their steps; ``common.compare.models`` says why, and in what units.
 """
 
 import math
@@ -18,7 +18,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings that are tried on the validation images, and how long each is trained."""
+    """The settings that are tried on the validation images, and the length of the trainings."""
 
     components: tuple[int, ...] = (3, 5, 8, 12)
     reg_covar: tuple[float, ...] = (0.03, 0.06, 0.12)  # in squared grey levels
@@ -33,8 +33,8 @@ class Settings:
     epochs: int = 400
     patience: int = 40
     draws: tuple[int, ...] = (1, 10, 100, 1000, 5000)
-    bandwidths: tuple[float, ...] = (0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)  # times the autoencoder's own variance
-    images: int | None = None  # as many of each part at most
+    bandwidths: tuple[float, ...] = (0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)  # times its variance
+    images: int | None = None  # at most this many of each part
 
 
 class Parts(NamedTuple):
@@ -47,7 +47,7 @@ class Parts(NamedTuple):
 
 @dataclass
 class Row:
-    """A line of the table: the log density of each held-out image in nats, in units of grey levels, and what it is."""
+    """A line of the table: the log density of each held-out image, in nats and in units of grey levels."""
 
     model: str
     kind: str  # "density", "lower bound", "estimate" or "not a density"
@@ -56,14 +56,14 @@ class Row:
     monte_carlo_error: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The line as the JSON file holds it."""
+        """The line as the JSON file has it."""
         n, nats = len(self.per_image), float(self.per_image.mean())
         error = float(self.per_image.std(ddof=1) / math.sqrt(n))
         return vars(self) | {"nats": nats, "standard_error": error, "per_image": self.per_image.tolist()}
 
 
 def split(settings: Settings) -> Parts:
-    """Training, validation and held-out images: the data set's own split, and as many again drawn for validation."""
+    """Training, validation and held-out images; as many for validation as are held out."""
     train, held_out = datasets.load("digits").split()
     order = draws.permutation(SEED, "validation", len(train.x))
     chosen = order[: len(held_out.x)], order[len(held_out.x) :]
@@ -72,7 +72,7 @@ def split(settings: Settings) -> Parts:
 
 
 def dequantised(grey: np.ndarray, step: int) -> np.ndarray:
-    """y = (x + u) / 17 in (0, 1); ``step`` is 0 for validation, 1 for held-out images, 2 + pass for training."""
+    """y = (x + u) / 17 in (0, 1); ``step`` is 0 for validation, 1 for held-out, 2 + epoch for training."""
     return (grey + draws.uniforms(SEED, "dequantisation", grey.shape, step)) / GREY_LEVELS
 
 
@@ -82,5 +82,5 @@ def in_grey_levels(log_density: np.ndarray, dimensions: int) -> np.ndarray:
 
 
 def several(parts: Parts, settings: Settings) -> np.ndarray:
-    """Copies of the training images, each with noise of its own."""
+    """Copies of the training images, each with its own noise."""
     return np.concatenate([dequantised(parts.train, 2 + copy) for copy in range(settings.copies)])

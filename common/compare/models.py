@@ -1,17 +1,19 @@
-"""The tutorial's punch line, measured: one Gaussian, a mixture, an autoencoder and a VAE on the same held-out images.
+"""The tutorial's punch line, measured: Gaussian, mixture, autoencoder and VAE on the same held-out images.
 
 python -m common.compare.models pytorch_impl build/compare/torch.json
 python -m common.compare.models tf2_impl build/compare/tf2.json
 python -m common.compare.report build/compare/torch.json build/compare/tf2.json build/compare
 
-Pixels of the digits are whole numbers from 0 to 16, and a density of whole numbers is a density of points: a model that
-narrows without end on them would have an infinite likelihood that says nothing. So every pixel is spread over its step,
-v = x + u with u uniform in (0, 1), and log p(v) is measured, per image, in nats, in units of one grey level. Then the
-expectation of log p(x + u) over u is a lower bound on the log of the probability that the model gives to the image of
-whole numbers, P(x) = integral of p(x + u) du (Jensen's inequality), and no model gains by narrowing. The models are
-fitted to y = v / 17, in (0, 1), which adds D log 17 to a log density; this is subtracted again.
+Pixels of the digits are whole numbers from 0 to 16, and a density of whole numbers is a density of points: a
+model that narrows without end on them would have an infinite likelihood that says nothing. So every pixel is
+spread over its step, v = x + u with u uniform in (0, 1), and log p(v) is measured, per image, in nats, in
+units of one grey level. Then the expectation of log p(x + u) over u is a lower bound on the log of the
+probability that the model gives to the image of whole numbers, P(x) = integral of p(x + u) du (Jensen's
+inequality), and no model gains by narrowing. The models are fitted to y = v / 17, in (0, 1), which adds D log
+17 to a log density; this is subtracted again.
 
-Source: L. Theis, A. van den Oord, M. Bethge, "A note on the evaluation of generative models", ICLR 2016, section 3.1.
+Source: L. Theis, A. van den Oord, M. Bethge, "A note on the evaluation of generative models", ICLR 2016,
+section 3.1.
 """
 
 import json
@@ -45,7 +47,7 @@ CHAPTERS = ("estimators", "gaussian", "gmm", "elbo", "networks", "vae", "autoenc
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure with the implementation, and into the JSON file, that are named; 0, or 2 for bad input."""
+    """Measure with an implementation into a JSON file; 0, or 2 for bad input."""
     return command("common.compare.models", __doc__, report, ("an implementation", "a .json file"), argv)
 
 
@@ -67,7 +69,7 @@ def report(package: str, out: str) -> None:
 
 
 def measure(maths: SimpleNamespace, settings: Settings) -> Iterator[Row]:
-    """Every line of the table, with one implementation's maths."""
+    """Every line of the table, measured with one implementation."""
     parts = split(settings)
     for model in (one_gaussian, mixture, autoencoders, variational_autoencoders, linear_autoencoder):
         yield from model(maths, parts, settings)
@@ -93,7 +95,7 @@ def mixture(maths: SimpleNamespace, parts: Parts, settings: Settings) -> Iterato
 
 
 def autoencoders(maths: SimpleNamespace, parts: Parts, settings: Settings) -> Iterator[Row]:
-    """The Gaussian around an image's own reconstruction, by size of code; and the density with training centres."""
+    """Gaussians around the reconstructions, by size of code; and the density centred on training images."""
     evaluate, y, d = maths.backend.evaluate, dequantised(parts.held_out, 1), parts.held_out.shape[1]
     validation, train, tried = dequantised(parts.validation, 0), dequantised(parts.train, 2), []
     for codes in settings.codes:
@@ -115,7 +117,7 @@ def autoencoders(maths: SimpleNamespace, parts: Parts, settings: Settings) -> It
 
 
 def validation_fit(maths: SimpleNamespace, model: Any, validation: np.ndarray) -> float:
-    """How well a plain autoencoder reconstructs the validation images: their squared error with its sign turned."""
+    """The negative squared error of the validation images' reconstructions."""
     return -float(maths.backend.evaluate(model.fit_of, validation)[1])
 
 
@@ -127,7 +129,7 @@ def kernel_log_density(maths: SimpleNamespace, y: np.ndarray, centres: np.ndarra
 
 
 def variational_autoencoders(maths: SimpleNamespace, parts: Parts, settings: Settings) -> Iterator[Row]:
-    """ELBO and importance-weighted estimates of the best VAE with one variance, and of the best with one per pixel."""
+    """ELBO and estimates of the best VAE with one variance, and of the best with one per pixel."""
     d, y = parts.train.shape[1], dequantised(parts.held_out, 1)
     for variance, name in ((None, "VAE, one variance"), ("per-pixel", "VAE, a variance per pixel")):
         tried = []
@@ -142,12 +144,12 @@ def variational_autoencoders(maths: SimpleNamespace, parts: Parts, settings: Set
 
 
 def linear_autoencoder(maths: SimpleNamespace, parts: Parts, settings: Settings) -> Iterator[Row]:
-    """Probabilistic PCA as a VAE of affine maps: log p(x) exactly, and as it is estimated."""
+    """Probabilistic PCA as a VAE of affine maps: log p(x) exactly and as estimated."""
     codes, d, evaluate = settings.linear_codes, parts.train.shape[1], maths.backend.evaluate
     model = maths.vae.VAE(d, codes, settings.hidden_dim, "linear", "gaussian", dtype="float64")
     epoch, _ = train_vae(maths, model, parts, settings)
     y, chosen = dequantised(parts.held_out, 1), {"codes": codes, "epoch": epoch}
-    # an affine decoder is where it sends the origin and the unit vectors
+    # the images of the origin and of the unit vectors determine an affine decoder
     offset = evaluate(model.decoder, np.zeros((1, codes)))[0]
     loadings = (evaluate(model.decoder, np.eye(codes)) - offset).T
     log_var = maths.networks.export_parameters(model)["log_var"]
@@ -163,7 +165,7 @@ def grey_deviation(log_var: np.ndarray) -> float:
 
 
 def train_vae(maths: SimpleNamespace, model: Any, parts: Parts, settings: Settings) -> tuple[int, float]:
-    """Train to the best ELBO on the validation images; the epoch and that ELBO."""
+    """Train to the best ELBO on the validation images; return its epoch and its value."""
     validation = dequantised(parts.validation, 0)
     noise = draws.normals(SEED, "validation", (len(validation), model.noise_dim))
     score = partial(validation_elbo, maths, model, validation, noise)
@@ -178,9 +180,9 @@ def validation_elbo(maths: SimpleNamespace, model: Any, validation: np.ndarray, 
 def train_network(
     maths: SimpleNamespace, model: Any, parts: Parts, settings: Settings, score: Callable[[], float]
 ) -> tuple[int, float]:
-    """Train until the score has not risen for ``patience`` epochs; the best parameters are kept. Its epoch and score.
+    """Train until the score has not risen for ``patience`` epochs; return the best epoch and its score.
 
-    Every epoch spreads the pixels anew. The start is ``gaussian_start`` of the training images.
+    The network then has that epoch's parameters. Every epoch spreads the pixels anew.
     """
     set_start(maths, model, SEED, dequantised(parts.train, 2))
     per_epoch = draws.batches_per_epoch(len(parts.train), settings.batch_size)
@@ -212,7 +214,7 @@ def noisy_batches(
 def importance_weighted(
     maths: SimpleNamespace, model: Any, name: str, y: np.ndarray, settings: Settings, chosen: dict[str, Any]
 ) -> Iterator[Row]:
-    """The ELBO, averaged over all draws, and the estimate of log p(x) from the first S of them, for each S."""
+    """The ELBO, averaged over all draws, and the estimate of log p(x) from the first S draws, for each S."""
     d, log_weights = y.shape[1], draw_log_weights(maths, model, y, max(settings.draws))
     deviations = log_weights.std(axis=0, ddof=1)
     elbo_error = mean_error(deviations / math.sqrt(len(log_weights)))
@@ -224,7 +226,7 @@ def importance_weighted(
 
 
 def mean_error(errors: np.ndarray) -> float:
-    """The standard error of a mean of independent estimates, from theirs."""
+    """The standard error of a mean of independent estimates, from their standard errors."""
     return float(np.sqrt(np.sum(np.square(errors))) / len(errors))
 
 
@@ -240,7 +242,7 @@ def draw_log_weights(maths: SimpleNamespace, model: Any, y: np.ndarray, s: int, 
 
 
 def log_weights(maths: SimpleNamespace, model: Any, y: Any, mean: Any, log_var: Any, noise: Any) -> Any:
-    """The log importance weights of as many draws as there is noise (S, N, L) for, (S, N), as a tensor."""
+    """The log importance weights (S, N) of the draws made from noise (S, N, L), as a tensor."""
     z = maths.elbo.reparameterize(mean, log_var, noise)
     return maths.elbo.log_importance_weights(model.log_likelihood(y, model.decoder(z)), z, mean, log_var)
 

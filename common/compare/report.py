@@ -1,8 +1,8 @@
 """The comparison of models as table and figure: python -m common.compare.report TORCH.json TF2.json FOLDER.
 
-Reads what ``common.compare.models`` measured with each implementation, prints the table, and leaves table.md,
-table.json and comparison.png in the folder. The exit code is 0 if the two agree on every image, within 1e-10 of the
-row's scale, 1 if they do not, and 2 for bad input.
+Reads what ``common.compare.models`` measured with each implementation, prints the table, and writes table.md,
+table.json and comparison.png into the folder. The exit code is 0 if the two agree on every image within 1e-10
+of the row's scale, 1 if they do not, and 2 for bad input.
 """
 
 import json
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def report(a: str, b: str, out: str) -> int:
-    """Print the table and leave it and the figure in the folder ``out``; 0 if the implementations agree, else 1."""
+    """Print the table, write it and the figure into ``out``; 0 if the implementations agree, else 1."""
     reports, folder = [read(Path(path)) for path in (a, b)], Path(out)
     rows, (apart, where) = table(*reports)
     agree, names = apart <= WITHIN, " and ".join(each["implementation"] for each in reports)
@@ -72,18 +72,18 @@ def report(a: str, b: str, out: str) -> int:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """One implementation's measurements; ValueError, in one line, if the file does not hold them."""
+    """One implementation's measurements; one-line ValueError if the file does not hold them."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         for row in report["rows"]:
             row["per_image"] = np.array(row["per_image"], dtype=np.float64)
         return {name: report[name] for name in ("implementation", "settings", "rows")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no comparison ({error}); write it with common.compare.models") from error
+        raise ValueError(f"{path}: is not a comparison ({error}); write it with common.compare.models") from error
 
 
 def table(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[float, str]]:
-    """The rows of the first report with what follows from them, and the largest difference from the second."""
+    """The rows of the first report, with derived figures, and the largest difference from the second."""
     names = [[row["model"] for row in report["rows"]] for report in (a, b)]
     if a["settings"] != b["settings"] or names[0] != names[1] or REFERENCE not in names[0]:
         raise ValueError(f"{a['implementation']} and {b['implementation']} measured with other settings; run both anew")
@@ -116,7 +116,7 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
 
 
 def check(rows: list[dict[str, Any]]) -> str:
-    """The error of the estimate for a known log p(x), in its own standard errors."""
+    """The error of the estimate for a known log p(x), in standard errors."""
     exact = next(row for row in rows if row["model"].endswith("exact"))
     *_, last = (row for row in rows if row["model"].startswith("linear VAE: importance"))
     apart = last["nats"] - exact["nats"]
@@ -126,7 +126,7 @@ def check(rows: list[dict[str, Any]]) -> str:
 
 @rc_context(STYLE)
 def held_out_comparison(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Log density of held-out images by model, with two standard errors, and how estimates rise with the draws."""
+    """Log density of held-out images by model, with two standard errors, and estimates by number of draws."""
     curves: dict[str, list[dict[str, Any]]] = {}  # by model, the estimates with more and more draws
     for row in rows:
         if row["kind"] == "estimate":

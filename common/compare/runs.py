@@ -1,7 +1,7 @@
-"""How far apart two runs are: python -m common.compare.runs RUN_A RUN_B, one of each framework, say.
+"""How far apart two runs are: python -m common.compare.runs RUN_A RUN_B, for example one of each framework.
 
-Compares what the checkpoints hold, tensor by tensor, and the metrics, update by update. The exit code is 0 if the runs
-agree: to the last bit in ``reproducible`` precision, within 1e-10 (float64) or 1e-3 (float32) of the scale otherwise.
+Compares the checkpoints tensor by tensor and the metrics update by update. The exit code is 0 if the runs
+agree: to the last bit in ``reproducible`` precision, within 1e-10 (float64) or 1e-3 (float32) of the scale.
 """
 
 import sys
@@ -23,7 +23,7 @@ WITHIN = {"reproducible": 0.0, "float64": 1e-10, "float32": 1e-3}
 
 
 def compare(a: Path, b: Path) -> tuple[bool, list[str]]:
-    """Whether two runs agree, and the lines that say by how much; ValueError if they are not of one kind."""
+    """Whether two runs agree, and lines that say how closely; ValueError if they are of different kinds."""
     arrays_a, step_a, architecture = checkpoint.load(a / "checkpoint.safetensors")
     arrays_b, step_b, architecture_b = checkpoint.load(b / "checkpoint.safetensors")
     checkpoint.check_architecture(b, architecture_b, architecture)

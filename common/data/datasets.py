@@ -1,9 +1,10 @@
 """Data sets by name, as NumPy arrays and what they are.
 
-``load("old-faithful")``, ``load("airquality")`` (NaN where a value is missing), ``load("digits")``, ``load("fashion")``
-(6,000 images of Fashion-MNIST), ``load("synthetic")``; the path of a file of your own: a text table, an array or images
-(``common.data.files``); and ``load("mnist")``, ``"fashion-mnist"`` or ``"kmnist"``, which are downloaded once into the
-user's cache, unless ``data_dir`` names a folder with their files. Nothing else comes from the network.
+``load("old-faithful")``, ``load("airquality")`` (NaN where a value is missing), ``load("digits")``,
+``load("fashion")`` (6,000 images of Fashion-MNIST), ``load("synthetic")``; the path of a file of your own: a
+text table, an array or images (``common.data.files``); and ``load("mnist")``, ``"fashion-mnist"`` or
+``"kmnist"``, which are downloaded once into the user's cache, unless ``data_dir`` names a folder with their
+files. Nothing else comes from the network.
 """
 
 import hashlib
@@ -40,11 +41,11 @@ def load(
 ) -> Dataset:
     """Return the data set called ``name``: one of ``NAMES``, or the path of a file of your own.
 
-    ``data_dir`` holds the IDX files of mnist, fashion-mnist or kmnist. Of a file, ``label_column`` names the column
-    that holds labels, not data (by its header, or by its number: 1 is the first, -1 the last), ``columns`` those that
-    are data (names and numbers with commas between them, and ranges such as 2-5), and pixels are divided by
-    ``pixel_max``, the value of a white one. Raises ValueError, in one line, for an unknown name and for a file that is
-    missing, damaged or not a table.
+    ``data_dir`` holds the IDX files of mnist, fashion-mnist or kmnist. Of a file, ``label_column`` names the
+    column that holds labels, not data (by its header, or by its number: 1 is the first, -1 the last),
+    ``columns`` those that are data (names and numbers with commas between them, and ranges such as 2-5), and
+    pixels are divided by ``pixel_max``, the value of a white one. Raises ValueError, in one line, for an
+    unknown name and for a file that is missing, damaged or not a table.
     """
     if name in NAMES:
         if label_column is not None or columns is not None or pixel_max != 1:
@@ -61,7 +62,7 @@ def load(
 
 
 def binarize(x: np.ndarray) -> np.ndarray:
-    """Pixels as outcomes of a coin: 1 where x > 1/2, else 0. A Bernoulli likelihood is a probability only of these."""
+    """Pixels as outcomes of a coin, 1 where x > 1/2 and 0 elsewhere, as a Bernoulli likelihood needs them."""
     return (x > 0.5).astype(x.dtype)
 
 
@@ -70,9 +71,9 @@ def synthetic_mixture(
 ) -> Dataset:
     """n points from a mixture of Gaussians with equal weights; the component that drew a point is its label.
 
-    mu_k ~ N(0, separation² / 2 · I), Sigma_k = A_k A_k' with A_k = I + 0.3 G_k and G_k standard normal, so that
-    the components are tilted, and ``separation`` is the typical distance of two means per axis in units of their
-    standard deviation.
+    mu_k ~ N(0, separation² / 2 · I), Sigma_k = A_k A_k' with A_k = I + 0.3 G_k and G_k standard normal, so
+    that the components are tilted, and ``separation`` is the typical distance of two means per axis in units
+    of their standard deviation.
     """
     means = draws.normals(seed, "component", (components, dimensions)) * separation / math.sqrt(2)
     factors = np.eye(dimensions) + 0.3 * draws.normals(seed, "component", (components, dimensions, dimensions), step=1)
@@ -108,7 +109,7 @@ def _digits() -> Dataset:
 
 
 def _fashion() -> Dataset:
-    # Training and held-out images are from Fashion-MNIST's training and test sets; `data/README.md` says which.
+    # `data/README.md` says which images of Fashion-MNIST these are.
     with np.load(_shipped("fashion.npz"), allow_pickle=False) as file:
         train, test = (
             Dataset(
@@ -133,9 +134,10 @@ SHIPPED_SETS = {
 
 
 def fashion_subset(folder: str | Path) -> dict[str, np.ndarray]:
-    """Return the arrays of ``fashion.npz``, named as in Keras's ``mnist.npz``, from a folder of Fashion-MNIST's files.
+    """Return the arrays of ``fashion.npz``, with Keras's names, from a folder of Fashion-MNIST's files.
 
-    They hold the first 500 images of each class of the training set and the first 100 of each class of the test set.
+    They hold the first 500 images of each class of the training set and the first 100 of each class of the
+    test set.
     """
     train = load("fashion-mnist", folder)
     arrays = {}
@@ -147,7 +149,7 @@ def fashion_subset(folder: str | Path) -> dict[str, np.ndarray]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write ``fashion.npz`` from the whole of Fashion-MNIST, as `data/README.md` says; returns the exit code."""
+    """Write ``fashion.npz`` from the whole of Fashion-MNIST; return the exit code."""
     try:
         if len(argv) != 2 or not argv[1].endswith(".npz"):
             raise ValueError(f"{' '.join(argv)!r}: name the folder of the IDX files, and the .npz file to write")

@@ -1,9 +1,9 @@
 """MNIST, Fashion-MNIST and KMNIST from the network, once, into the user's cache.
 
-A file is taken from the first mirror that has it, with limits on its size and on every wait. It is accepted only if
-its SHA-256 is the published one, and appears in the cache whole or not at all, whoever else is fetching it. The SHA-256
-is that of the decompressed bytes if it is known, since the same data exist in several compressions. Downloaders such as
-pooch have the cache and the progress bar, and lack mirrors, limits and sums of decompressed bytes.
+A file comes from the first mirror that has it, within limits on its size and on every wait. It is accepted
+only if its SHA-256 is the published one, and appears in the cache whole or not at all, even if several
+processes fetch it. Where the SHA-256 of the decompressed bytes is known, it is the one that counts, since the
+same data exist in several compressions. (pooch has no mirrors, limits or checksums of decompressed bytes.)
 """
 
 import contextlib
@@ -38,10 +38,7 @@ PIECE = 2**16
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A gzipped file: its size about, the size of its content, and the SHA-256 of the content or, failing that, of it.
-
-    A file of which only its own SHA-256 is known is accepted in that one compression alone.
-    """
+    """A gzipped file: its approximate size, the size of its content, and the SHA-256 of the content or the file."""
 
     name: str
     size: int
@@ -52,13 +49,13 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set can be had, and what it consists of."""
+    """The mirrors that have a data set, and its files."""
 
     mirrors: tuple[str, ...]
     files: tuple[RemoteFile, ...]
 
 
-# Of a decompressed file: 60,000 and 10,000 images of 28 x 28 bytes and their labels, each with a header.
+# Decompressed: 60,000 and 10,000 images of 28 x 28 bytes and their labels, each file with a header.
 CONTENT_SIZES = (16 + 28 * 28 * 60_000, 8 + 60_000, 16 + 28 * 28 * 10_000, 8 + 10_000)
 FILE_NAMES = (
     "train-images-idx3-ubyte.gz",
@@ -114,9 +111,9 @@ SOURCES = {
 
 
 def fetch(name: str) -> Path:
-    """Return the folder that holds the verified files of ``SOURCES[name]``; missing ones are downloaded, with a notice.
+    """Return the folder with the verified files of ``SOURCES[name]``, after downloading those that are missing.
 
-    Raises InputError, in one line that says what to put where, if a file cannot be had.
+    Raises InputError, which says what to put where, if a file is not available.
     """
     source, folder = SOURCES[name], cache_folder() / name
     missing = [file for file in source.files if fault(folder / file.name, file) is not None]
@@ -139,9 +136,9 @@ def fetch(name: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where this user's caches are on this platform: XDG_CACHE_HOME if set, else what the platform has for it."""
+    """The user's cache folder: XDG_CACHE_HOME if set, else the platform's."""
     named = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(named):  # others are to be ignored, says the XDG base directory specification
+    if os.path.isabs(named):  # the XDG specification: ignore relative paths
         return Path(named) / APPLICATION
     if sys.platform == "win32" and "LOCALAPPDATA" in os.environ:
         return Path(os.environ["LOCALAPPDATA"]) / APPLICATION / "cache"
@@ -149,7 +146,7 @@ def cache_folder() -> Path:
 
 
 def fault(path: Path, file: RemoteFile) -> str | None:
-    """The fault of a local copy of a file; None if it is the right one, to the last bit."""
+    """The fault of a local copy of a file, or None if it is right to the last bit."""
     content, size = hashlib.sha256(), 0
     try:
         if file.content_sha256 is None and hashlib.sha256(path.read_bytes()).hexdigest() != file.sha256:
@@ -168,7 +165,7 @@ def fault(path: Path, file: RemoteFile) -> str | None:
 
 
 class _Unavailable(Exception):
-    """A mirror does not have the file; ``passing`` if it might have it later."""
+    """A mirror does not have the file; ``passing`` if it may have it later."""
 
     def __init__(self, what: str, passing: bool = False) -> None:
         super().__init__(what)
@@ -206,9 +203,9 @@ def _from_mirror(mirror: str, file: RemoteFile, folder: Path) -> None:
 
 
 def _pieces(url: str, file: RemoteFile) -> Iterator[bytes]:
-    """The response of ``url``; _Unavailable if it is late, too long or something else."""
+    """The response of ``url``, piece by piece; _Unavailable if it is late, too long or an error."""
     request = urllib.request.Request(url, headers={"User-Agent": APPLICATION, "Accept-Encoding": "identity"})
-    most = file.content_size + file.content_size // 1000 + 1024  # what does not compress grows by less
+    most = file.content_size + file.content_size // 1000 + 1024  # incompressible data grow by less
     expected = f"where about {file.size:,} are expected"
     try:
         with (
@@ -218,7 +215,7 @@ def _pieces(url: str, file: RemoteFile) -> Iterator[bytes]:
             announced, received, then, before = answer.length, 0, time.monotonic(), 0
             if announced is not None and announced > most:
                 raise _Unavailable(f"announces {announced:,} bytes {expected}")
-            while piece := answer.read1(PIECE):  # one wait at most, so that the clock is read
+            while piece := answer.read1(PIECE):  # returns after one wait, so that the clock is read
                 received += len(piece)
                 if received > most:
                     raise _Unavailable(f"sends more than {most:,} bytes {expected}")
@@ -240,14 +237,14 @@ def _pieces(url: str, file: RemoteFile) -> Iterator[bytes]:
 
 
 def _may_pass(cause: Exception | str) -> bool:
-    """Whether to try again: not on a machine that is offline, and not where the answer will be the same."""
+    """Whether trying again may help: not if the machine is offline or the answer will be the same."""
     if isinstance(cause, (str, ValueError, socket.gaierror, ssl.SSLCertVerificationError)):
         return False
     return getattr(cause, "errno", None) not in (errno.ENETUNREACH, errno.EHOSTUNREACH)
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """http and https alone, through the proxies that the environment names: no redirect leads to file:// or ftp://."""
+    """An opener for http and https only, with the environment's proxies; redirects to file:// or ftp:// fail."""
     opener = urllib.request.OpenerDirector()
     for kind in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
         opener.add_handler(getattr(urllib.request, f"{kind}Handler")())

@@ -1,6 +1,6 @@
-"""Data sets in files, by the names of the files: text tables, NumPy's arrays, and images in IDX and .npz files.
+"""Data sets in files: text tables, NumPy's arrays, and images in IDX and .npz files.
 
-| name ends in, in capitals too | what it holds |
+| name ends in (in either case) | content |
 | --- | --- |
 | .csv .tsv .txt .dat .data, each also with .gz | a text table, see `tables.read_table` |
 | .npy, .npz with one array | a table (N, D), or images (N, H, W) |
@@ -38,9 +38,8 @@ HELD_OUT_SHARE = 1 / 6
 class Dataset:
     """A table ``x`` (N, D), its labels (N,) if it has any, and what its columns are.
 
-    Where labels were text, ``label_names`` has them, and a label is a position in it.
-    ``image_shape`` is (height, width) where a row is an image with values in [0, 1], else None.
-    ``held_out`` is the part that the source itself sets aside for testing, else None.
+    If the labels were text, ``label_names`` has the texts, and a label is a position in it. ``image_shape`` is
+    (height, width) if a row is an image with values in [0, 1]. ``held_out`` is the source's own test set, if any.
     """
 
     name: str
@@ -52,7 +51,7 @@ class Dataset:
     label_names: tuple[str, ...] = ()
 
     def split(self) -> "tuple[Dataset, Dataset]":
-        """Training part and held-out part: the source's, or else one row in six, chosen by a fixed draw."""
+        """The training and held-out parts: the source's, or else one row in six held out, by a fixed draw."""
         if self.held_out is not None:
             return self, self.held_out
         order = draws.permutation(0, "split", len(self.x))
@@ -66,7 +65,7 @@ class Dataset:
 def read(
     name: str, label_column: str | None = None, columns: str | None = None, pixel_max: float = 1.0
 ) -> Dataset | None:
-    """Return the data set in a file or folder; None if no kind of file has such a name.
+    """Return the data set in a file or folder, or None if the name is not one of a known kind of file.
 
     Raises ValueError, in one line, for a file that is missing, damaged or neither a table nor images.
     """
@@ -98,7 +97,7 @@ def read(
 
 
 def image_folder(folder: Path, name: str, pixel_max: float = 1.0, label_names: tuple[str, ...] = ()) -> Dataset:
-    """Return the images of the four IDX files in a folder, under any of their usual names, or of a .npz file there."""
+    """Return the images in a folder's four IDX files, under any of their usual names, or in its .npz file."""
     present = {path.name.lower(): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
     usual_names = [usual for pair in IDX_FILES.values() for usual in pair]
     paths = []
@@ -118,10 +117,7 @@ def image_folder(folder: Path, name: str, pixel_max: float = 1.0, label_names: t
 
 
 def _as_table(path: Path, x: np.ndarray, pixel_max: float = 1.0) -> np.ndarray:
-    """Return a table of real numbers (N, D), or images (N, H, W) divided by the value of a white pixel.
-
-    That is ``pixel_max``, or 255 if the images are bytes and it is not given.
-    """
+    """Return a table of real numbers (N, D), or images (N, H, W) divided by ``pixel_max`` (for bytes, by 255)."""
     if x.ndim == 4 and x.shape[-1] == 1:  # one channel
         x = x[..., 0]
     if x.ndim not in (2, 3) or x.dtype.kind not in "fiub":
@@ -142,7 +138,7 @@ def _of_table(
     header: tuple[str, ...] = (),
     label_names: tuple[str, ...] = (),
 ) -> Dataset:
-    # A data set of rows; they are square images if their length and their first row say so.
+    # A data set of rows, taken for square images if their length and the values of the first row fit.
     x = x if pixel_max == 1 else x / pixel_max
     side = math.isqrt(x.shape[1])
     is_images = side > 1 and side * side == x.shape[1] and x[0].min() >= 0 and x[0].max() <= 1
@@ -150,7 +146,7 @@ def _of_table(
 
 
 def _classes(path: Path, cells: list[str] | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    # Labels (N,) from the cells of their column: whole numbers as they are, words by their positions among the names.
+    # Labels (N,) from the cells of their column: whole numbers as they are, words as positions among the names.
     if cells is None:
         return None, ()
     values = [number(cell) for cell in cells]
@@ -190,7 +186,7 @@ def _of_archive(name: str, path: Path, arrays: dict[str, np.ndarray], pixel_max:
 def _together(
     name: str, path: Path, arrays: list[np.ndarray], pixel_max: float, label_names: tuple[str, ...] = ()
 ) -> Dataset:
-    # Training images, their labels, held-out images and theirs.
+    # The arrays are training images and labels, then held-out images and labels.
     train = _images(name, path, *arrays[:2], pixel_max, label_names)
     test = _images(name, path, *arrays[2:], pixel_max, label_names)
     if train.image_shape != test.image_shape:
@@ -207,7 +203,7 @@ def _images(
     pixel_max: float,
     label_names: tuple[str, ...] = (),
 ) -> Dataset:
-    # Images with pixels in [0, 1] and whole numbers as labels; ValueError if their shapes do not fit.
+    # Images with pixels in [0, 1] and whole numbers as labels; ValueError if shapes do not fit.
     images = _as_table(path, images, pixel_max)
     if images.ndim != 3:
         raise ValueError(f"{path}: the images have shape {images.shape}; (N, H, W) is needed")

@@ -1,4 +1,4 @@
-"""Messages of one line: the error for input that cannot be used, and text that is shortened or made printable."""
+"""One-line messages: the error for unusable input, and text made short or printable."""
 
 import difflib
 import re
@@ -12,9 +12,9 @@ NOT_SHOWN = object()
 class InputError(ValueError):
     """An argument that cannot be used: its ``name``, its ``value`` if that is short, and the ``problem``.
 
-    The problem ends with the remedy, and mentions other arguments as ``{reg_covar}`` or ``{missing=em}``. The library
-    says ``n_components=0 must be ...; set missing='em'``, a script ``--components 0: must be ...; set --missing em``:
-    `in_library` and `on_command_line` give the two, and the error itself reads as the first.
+    The problem ends with the remedy, and mentions other arguments as ``{reg_covar}`` or ``{missing=em}``.
+    `in_library` gives ``n_components=0 must be ...; set missing='em'``, which is also the error's text;
+    `on_command_line` gives ``--components 0: must be ...; set --missing em``.
     """
 
     def __init__(self, name: str, problem: str, value: Any = NOT_SHOWN) -> None:
@@ -30,8 +30,7 @@ class InputError(ValueError):
     def on_command_line(self, flags: dict[str, str], values: dict[str, Any]) -> str:
         """The message for a command line: ``--flag value: problem``.
 
-        ``flags`` has the flag of each argument whose flag has another name; ``values`` the options as they were given,
-        for arguments whose value is not shown.
+        ``flags`` maps arguments to flags of another name; ``values`` holds the options, for errors without a value.
         """
         option = flags.get(self.name, self.name)
         value = values.get(option) if self.value is NOT_SHOWN else self.value
@@ -52,19 +51,19 @@ def flag(option: str) -> str:
 
 
 def reason(error: BaseException | str) -> str:
-    """The message of an error, or any text out of a file, in one line of bounded length."""
+    """The message of an error, or text from a file, as one printable line of at most 200 characters or so."""
     text = " ".join(str(error).split())[:200] or type(error).__name__
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def short(text: str) -> str:
-    """The same in at most 60 characters."""
+    """The same as `reason`, in at most 60 characters."""
     text = reason(text)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """``; did you mean ...?`` with the word that is most like ``word``, if one is; else nothing."""
+    """``; did you mean ...?`` with the most similar of the ``words``; empty if none is similar."""
     by_key = {_key(each): each for each in words}
     found = difflib.get_close_matches(_key(word[:200]), by_key, n=1)
     return f"; did you mean {short(by_key[found[0]])}?" if found else ""

@@ -1,12 +1,12 @@
 """Large tables, passed over piece by piece: chunks for EM, columns' ranges, some of the rows, and centring.
 
 A table never needs to be in memory as a whole. A file that NumPy maps into memory (``numpy.load(path,
-mmap_mode="r")``) is read where it is touched, and what was touched counts as memory of the process. So its pages are
-given back after each piece; the system keeps them in its own cache as long as it has room.
+mmap_mode="r")``) is read where it is touched, and what was touched counts as memory of the process. So its
+pages are given back after each piece; the system caches them while it has room.
 
-A sum of squares or a product of numbers near 1e10 has no digits left for a spread of 1. So a mixture is fitted to the
-data less a centre, which is exact where it matters, and the centre is added back to what is reported. Columns near zero
-have the centre 0: nothing changes there, to the last bit.
+A sum of squares or a product of numbers near 1e10 has no digits left for a spread of 1. So a mixture is
+fitted to the data less a centre, and the centre is added back to the results. The subtraction is exact where
+that matters. Columns near zero have the centre 0 and do not change by a bit.
 """
 
 import math
@@ -20,7 +20,7 @@ NUMBERS_IN_A_CHUNK = 2**20  # 8 MB of float64 at most
 NUMBERS_TO_START_FROM = 2**22
 ROWS_TO_START_FROM = 2**18
 FAR = 8  # ranges from zero to the middle of a column; nearer ones gain four binary digits at most
-STEPS = 16  # of the dtype between the least and the largest entry of a column; with fewer, its digits are lost
+STEPS = 16  # a column that spans fewer steps of its dtype has lost its digits
 
 
 def chunk_rows(n_features: int, n_components: int) -> int:
@@ -31,8 +31,8 @@ def chunk_rows(n_features: int, n_components: int) -> int:
 def rows_of_chunks(n: int, n_features: int, n_components: int) -> int:
     """How many rows each chunk gets: up to four times `chunk_rows`, or less to have at least eight chunks.
 
-    All chunks are equally large, a multiple of 32 rows. The count does not depend on the number of threads, so sums are
-    always taken in the same order.
+    All chunks are equally large, a multiple of 32 rows. The count does not depend on the number of threads,
+    so sums are always taken in the same order.
     """
     small = chunk_rows(n_features, n_components)
     rows = small * max(1, min(4, -(-n // small) // 8))
@@ -41,9 +41,9 @@ def rows_of_chunks(n: int, n_features: int, n_components: int) -> int:
 
 
 def number_of_blocks(rows: int, n_features: int, n_components: int, numbers: int) -> int:
-    """The number of equal blocks in a chunk, a power of two, so that a block's tables hold about ``numbers`` numbers.
+    """How many equal blocks, a power of two, make a chunk if a block's tables hold about ``numbers`` numbers.
 
-    It is smaller if the rows cannot be divided that often; the chunks of `rows_of_chunks` can.
+    There are fewer if the rows cannot be divided that often; those of `rows_of_chunks` can.
     """
     wanted = rows * _numbers_in_a_row(n_features, n_components) / numbers
     return math.gcd(rows, 2 ** max(0, math.ceil(math.log2(wanted))))
@@ -57,8 +57,8 @@ def share(n: int, rank: int, size: int) -> slice:
 class Chunks(Sequence):
     """A table (N, D) and values of its rows, (N,) or (N, K), as pairs of tensors of chunks, all of one size.
 
-    A chunk is made when it is asked for. The last is filled up with copies of its last row, whose values are zero:
-    points of weight zero. Without ``values`` every row has weight one.
+    A chunk is made when it is asked for. The last is filled up with copies of its last row, whose values are
+    zero: points of weight zero. Without ``values`` every row has weight one.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Chunks(Sequence):
 
 
 def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """Slices of a table, each with its first row's number; the memory of a mapped file is given back after each."""
+    """Slices of a table with the numbers of their first rows; a mapped file's memory is given back after each."""
     rows = rows or max(1, NUMBERS_IN_A_CHUNK // max(1, math.prod(x.shape[1:])))
     for start in range(0, len(x), rows):
         yield start, x[start : start + rows]
@@ -100,20 +100,20 @@ def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.nda
 
 
 def runs_of_rows(n: int, numbers: int) -> list[slice]:
-    """Slices of n rows, each at most one chunk; a row takes ``numbers`` numbers. There is at least one slice."""
+    """Slices of n rows of ``numbers`` numbers, each at most a chunk; at least one slice."""
     rows = max(1, NUMBERS_IN_A_CHUNK // numbers)
     return [slice(start, start + rows) for start in range(0, max(1, n), rows)]
 
 
 def give_back(x: np.ndarray) -> None:
-    """Give back the memory of what has been read of a mapped file; nothing, for an array in memory."""
+    """Give back the memory of the pages of a mapped file that were read; do nothing for an array in memory."""
     mapped = _mapped_file(x.x if isinstance(x, Centred) else x)
     if mapped is not None and hasattr(mapped, "madvise"):  # not on Windows
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def constant_columns(x: np.ndarray) -> np.ndarray:
-    """The numbers of the columns that hold nothing but their first entry; most tables need only a look at the top."""
+    """The positions of the constant columns; for most tables the first rows are enough to see that there are none."""
     constant = np.arange(x.shape[1])
     for part in (x[:1000], x):
         for _, piece in pieces(part):
@@ -123,7 +123,7 @@ def constant_columns(x: np.ndarray) -> np.ndarray:
 
 
 def column_ranges(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the largest entry of every column, two arrays (D,) in double precision, of a table with rows."""
+    """The least and the largest entry of every column, two arrays (D,) in double precision."""
     d = x.shape[1]
     together = max(1, 256 // d)  # rows taken as one: NumPy is slow over short rows
     low, high = np.full(d, np.inf), np.full(d, -np.inf)
@@ -137,7 +137,7 @@ def column_ranges(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def take_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Some rows of a table, whose numbers rise."""
+    """Rows of a table; their numbers are in ascending order."""
     taken = []
     for start, piece in pieces(x):
         first, last = np.searchsorted(rows, [start, start + len(piece)])
@@ -146,20 +146,20 @@ def take_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def rows_to_start_from(n: int, n_features: int) -> int:
-    """How many of n rows the starting values are chosen from; all, unless the table is large."""
+    """How many of n rows the starting values are chosen from: all, unless the table is large."""
     return min(n, ROWS_TO_START_FROM, max(1024, NUMBERS_TO_START_FROM // n_features))
 
 
 def spread_rows(n: int, uniforms: np.ndarray) -> np.ndarray:
-    """One row number from each of ``len(uniforms)`` equal parts of n rows, so that all are different."""
+    """Distinct row numbers, one from each of ``len(uniforms)`` equal parts of n rows."""
     return np.minimum(((np.arange(len(uniforms)) + uniforms) * (n / len(uniforms))).astype(np.int64), n - 1)
 
 
 def find_centre(low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
-    """A centre (D,) for columns between ``low`` and ``high``, 0 for those that are not far from zero; None if none is.
+    """A centre (D,) for columns between ``low`` and ``high``, 0 for those near zero; None if all are.
 
-    It follows from the extremes alone, so it is the same on every machine, in any order of the rows. It has as few
-    digits as will do, so that subtracting it from the data loses none.
+    It depends only on the extremes, so it is the same on every machine and for any order of the rows. It has
+    as few digits as possible, so that subtracting it from the data loses none.
     """
     low, high = (np.asarray(end, dtype=np.float64) for end in (low, high))
     with np.errstate(over="ignore"):
@@ -168,21 +168,21 @@ def find_centre(low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
     if not far.any():
         return None
     _, exponent = np.frexp(spread)
-    grid = np.where(far & (spread > 0), np.ldexp(1.0, exponent - 1), 1.0)  # the power of two at or below the spread
+    grid = np.where(far & (spread > 0), np.ldexp(1.0, exponent - 1), 1.0)  # 2^n <= spread
     return np.where(far, np.where(spread > 0, np.round(middle / grid) * grid, low), 0.0)
 
 
 def narrow_columns(low: np.ndarray, high: np.ndarray, dtype: Any, reg_covar: float) -> np.ndarray:
-    """The numbers of the columns that are not constant, yet only a few steps of the dtype wide, so far from zero.
+    """The positions of columns so far from zero that they span only a few steps of the dtype.
 
-    Columns whose squared width is at most ``reg_covar`` are left out.
+    Constant columns, and those whose squared width is at most ``reg_covar``, are left out.
     """
     width, step = high - low, np.finfo(dtype).eps * 0.5 * np.abs(low + high)
     return np.flatnonzero((width > 0) & (width < STEPS * step) & (width**2 > reg_covar))
 
 
 class Centred:
-    """A table (N, D), often a file, whose centre is subtracted when rows are read; converts to an array on demand."""
+    """A table (N, D), often a file, whose centre is subtracted when it is converted to an array."""
 
     def __init__(self, x: Any, centre: np.ndarray, dtype: Any) -> None:
         self.x, self.centre, self.dtype, self.shape = x, centre, np.dtype(dtype), x.shape
@@ -196,30 +196,30 @@ class Centred:
         return Centred(self.x[rows], self.centre, self.dtype)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """The rows less the centre: the difference is taken in double precision and rounded once."""
+        """The rows less the centre, computed in double precision and rounded once."""
         return (self.x - self.centre).astype(dtype or self.dtype, copy=False)
 
 
 def centred(x: np.ndarray, centre: np.ndarray | None, dtype: Any = None) -> np.ndarray:
-    """The table (N, D) less its centre, if it has one, as an array of ``dtype``, that of x unless another is given."""
+    """The table (N, D) less its centre, if it has one, as an array of ``dtype`` (default: that of x)."""
     dtype = x.dtype if dtype is None else dtype
     return x.astype(dtype, copy=False) if centre is None else np.asarray(Centred(x, centre, dtype))
 
 
 def from_zero(points: np.ndarray, centre: np.ndarray | None, dtype: Any = None) -> np.ndarray:
-    """Points (..., D) less a centre with it added back, in ``dtype``, theirs unless another is given."""
+    """Centred points (..., D) with the centre added back, in ``dtype`` (default: that of the points)."""
     return points if centre is None else (points + centre).astype(dtype or points.dtype)
 
 
 def _numbers_in_a_row(d: int, k: int) -> int:
-    """How many numbers EM computes of a row: its features and, twice, its components."""
+    """How many numbers EM computes from a row: its products of features and, twice, its components."""
     return 1 + d + d * (d + 1) // 2 + 2 * k if d <= 64 else 3 * k * d
 
 
 def _mapped_file(x: np.ndarray) -> mmap.mmap | None:
-    """The map behind an array that shows a file and cannot change it; None for an array in memory."""
+    """The memory map behind a read-only array of a file; None for any other array."""
     if x.flags.writeable or not hasattr(mmap, "MADV_DONTNEED"):
-        return None  # what has been changed in a private map would be lost
+        return None  # changes in a private map would be lost
     base: Any = x
     while isinstance(base, np.ndarray):
         if isinstance(base, np.memmap) and base.mode != "r":

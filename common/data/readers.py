@@ -1,7 +1,7 @@
 """Readers of text, NPY, NPZ, IDX and JSON files: they return numbers, and never run code.
 
-A file may be damaged, or made to do harm. So nothing is unpickled, sizes that a header announces are compared with the
-size of the file before memory is taken for them, and every fault is a ValueError of one line that names the file.
+A file may be damaged or malicious. So nothing is unpickled, the sizes in a header are compared with the size
+of the file before memory is allocated, and every fault is a one-line ValueError that names the file.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ import numpy as np
 from common.data.messages import reason, short
 from common.data.tables import Table, read_table
 
-GZIP_RATIO = 1032  # Deflate makes at best 258 bytes of 2 bits: no .gz file holds more than this many times its own size
+GZIP_RATIO = 1032  # Deflate makes at best 258 bytes of 2 bits, so no .gz file expands more than this
 LARGEST_IDX = 2**30  # bytes in a compressed file; the largest in common use, EMNIST's, has 547 MB
 LARGEST_JSON = 2**20  # bytes of a config.json, and of a line of metrics.jsonl
 
 
 @contextlib.contextmanager
 def opened(path: Path, kind: str, remedy: str) -> Iterator[BinaryIO]:
-    """Open a file, decompressed if its name ends in .gz; a fault becomes one line that names the file."""
+    """Open a file, decompressed if its name ends in .gz; faults become one-line ValueErrors that name the file."""
     try:
         if not path.is_file():  # a pipe would wait for ever
             raise ValueError(f"{path}: there is no such file; {remedy}")
@@ -126,7 +126,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file with one in each line; a last line that was cut short is left out."""
+    """Return the objects of a JSON Lines file; a last line that was cut short is left out."""
     with opened(path, "JSON", "restore the file") as file:
         rows = []
         for number, line in enumerate(iter(lambda: file.readline(LARGEST_JSON), b""), start=1):

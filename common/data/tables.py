@@ -1,7 +1,8 @@
-"""Text tables as R, pandas, Excel and the archives write them: numbers, a header, and the columns that are data.
+"""Text tables as R, pandas, Excel and the archives write them.
 
-Columns are separated by commas, semicolons, tabs, bars or spaces; a decimal sign may be a comma; lines that begin with
-# or % are comments; an empty cell, NA, ? and the like become NaN. What could be misread is refused or warned of.
+Columns are separated by commas, semicolons, tabs, bars or spaces. Decimal signs may be commas. A line that begins
+with # or % is a comment. An empty cell, NA, ? and the like become NaN. Input that could be misread causes an
+error or a warning.
 """
 
 import csv
@@ -21,17 +22,17 @@ from common.data.messages import InputError, nearest, short
 
 SEPARATORS = "\t;,| "
 LONGEST_LINE = 2**20  # of a table: more than 50,000 numbers of twenty digits
-LARGEST_TABLE = 2**28  # characters in a compressed file; the numbers take four times as much memory as their text
-MISSING = {"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "None", "?"}  # "#N/A" is Excel's, "?" is UCI's
+LARGEST_TABLE = 2**28  # characters in a compressed file; memory is four times that
+MISSING = {"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "None", "?"}
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}([,.'’ \u00a0\u202f][0-9]{3})+([.,][0-9]+)?")
-NO_NAME = re.compile(r"(Unnamed: [0-9]+(\.[0-9]+)?)?")  # as pandas writes a column that had none
+NO_NAME = re.compile(r"(Unnamed: [0-9]+(\.[0-9]+)?)?")  # as pandas writes a column without a name
 ROW_NUMBERS = {"index", "id", "row", "rownames", "row_names", "row.names", "rowname", "obs"}
-FEW_ROWS = 10  # in fewer, numbers without a name may count the rows by chance
+FEW_ROWS = 10  # with fewer, a column without a name may count the rows by chance
 
 
 class Line(NamedTuple):
-    """A line of a table: where it ends in the file, its cells, and its text."""
+    """A row of a table: the number of its last line in the file, its cells, and its text."""
 
     number: int
     cells: list[str]
@@ -44,7 +45,7 @@ class Line(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The numbers (N, D), the names of their columns, if there are any, and the cells of the label column."""
+    """The numbers (N, D), the names of their columns, if any, and the cells of the label column."""
 
     x: np.ndarray
     header: tuple[str, ...]
@@ -59,7 +60,7 @@ class Columns(NamedTuple):
 
 
 def number(cell: str) -> float | None:
-    """The number in a cell, NaN if it stands for a missing value, None if it is text. A decimal sign may be a comma."""
+    """The number in a cell, perhaps with a decimal comma; NaN if it is missing, None if it is text."""
     if (cell := cell.strip()) in MISSING:
         return math.nan
     try:
@@ -71,9 +72,9 @@ def number(cell: str) -> float | None:
 def read_table(path: Path, text: TextIO, label_column: str | None = None, columns: str | None = None) -> Table:
     """Return the table in a text file.
 
-    ``columns`` names the columns that are data. If it is None, all are but the labels' and, with a warning, those that
-    only name or number the rows. A header with numbers among its names causes a warning, since a data row with a typo
-    looks the same.
+    ``columns`` names the columns that are data. By default these are all but the labels and, with a warning,
+    those that only name or number the rows. A header that contains numbers also causes a warning, since a data
+    row with a typo looks the same.
     """
     lines = _lines(path, text)
     header, rows_read, is_short = _header(path, lines)
@@ -81,7 +82,7 @@ def read_table(path: Path, text: TextIO, label_column: str | None = None, column
     names = header or [""] * len(first.cells)
     nameless = _nameless(header, first) if columns is None else 0
     chosen = find_columns(path, names, label_column, columns, nameless)
-    kept, words = chosen.data, [i for i in range(nameless) if i != chosen.label]  # ``words`` may name the rows
+    kept, words = chosen.data, [i for i in range(nameless) if i != chosen.label]  # words: names of rows?
     rows = _Rows(path, names, kept, words if chosen.label is None else [*words, chosen.label])
     for line in itertools.chain(rows_read, lines):
         rows.add(line)
@@ -102,13 +103,13 @@ def read_table(path: Path, text: TextIO, label_column: str | None = None, column
 
 
 def warn(message: str) -> None:
-    """Warn of how a table was read; of several workers on one run, only the first does."""
+    """Warn about how a table was read; only the first of several workers does."""
     index = re.search(r'"index": *"?([0-9]+)', os.environ.get("TF_CONFIG", ""))
     if os.environ.get("RANK", index[1] if index else "0") == "0":
         warnings.warn(message, UserWarning, stacklevel=4)
 
 
-# --- Lines ------------------------------------------------------------------------------------------------------------
+# --- Lines
 
 
 def _lines(path: Path, file: TextIO) -> Iterator[Line]:
@@ -128,22 +129,20 @@ def _numbered(path: Path, file: TextIO) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), ""), start=1):
         left -= len(line)
         if left < 0 and path.suffix.lower() == ".gz":
-            raise ValueError(
-                f"{path}: holds more than {LARGEST_TABLE:,} bytes; decompress it first if this is intended"
-            )
+            raise ValueError(f"{path}: holds more than {LARGEST_TABLE:,} bytes; decompress it if this is intended")
         _check_length(path, number, len(line))
         yield number, line
 
 
 def _check_length(path: Path, number: int, length: int) -> None:
-    # A line that does not end is given up before it fills the memory.
+    # An endless line must not fill the memory.
     if length >= LONGEST_LINE:
         what = f"{path}: line {number} is longer than {LONGEST_LINE:,} characters"
         raise ValueError(f"{what}; give a table with a line for each row")
 
 
 class _OpenRow:
-    """The lines that hold cells, for csv.reader, and the text of the row that it is reading: quoted cells may break."""
+    """The lines with cells, for csv.reader, and the text of the row being read: quoted cells may hold line breaks."""
 
     def __init__(self, path: Path, numbered: Iterable[tuple[int, str]]) -> None:
         self._path, self._numbered = path, numbered
@@ -178,10 +177,10 @@ def _cells_of(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
 
 
 def _separator(lines: Sequence[str]) -> str:
-    """The character between the columns of the table that begins with these lines.
+    """The separator of the columns in the table that begins with these lines.
 
-    It gives the first two lines equally many columns, or the first one less, since R gives row names no header; if
-    several do, it is the one that leaves the most numbers in the second line.
+    It gives the first two lines equally many columns, or the first one less, since R gives row names no
+    header; if several do, it is the one that leaves the most numbers in the second line.
     """
     best, separator = (False, -1.0, 0), ","
     for candidate in SEPARATORS:
@@ -196,11 +195,11 @@ def _separator(lines: Sequence[str]) -> str:
     return separator
 
 
-# --- Headers and row numbers ------------------------------------------------------------------------------------------
+# --- Headers and row numbers
 
 
 def _header(path: Path, lines: Iterator[Line]) -> tuple[list[str], list[Line], bool]:
-    # The header, if there is one; the lines of data that were read; and whether the header lacks the first name.
+    # The header, if any; the lines of data read so far; whether the header lacks the name of the first column.
     first_two = list(itertools.islice(lines, 2))
     header = [cell.strip() for cell in first_two.pop(0).cells] if first_two and _is_header(*first_two) else []
     if not first_two:
@@ -217,10 +216,10 @@ def _header(path: Path, lines: Iterator[Line]) -> tuple[list[str], list[Line], b
 
 
 def _is_header(first: Line, second: Line | None = None) -> bool:
-    """Whether the first line of a table names its columns.
+    """Whether the first line of a table is a header.
 
-    It does if it has text above a number, if it is all text, if it is quoted and the second line is not, and if it
-    counts the columns as pandas does. A line with text only above text, and with numbers above numbers, is data.
+    It is if it has text above a number, is all text, is quoted where the second line is not, or counts the
+    columns as pandas does. A line with text only above text, and with numbers above numbers, is data.
     """
     is_text = [number(cell) is None for cell in first.cells]
     if second is None:
@@ -238,7 +237,7 @@ def _is_header(first: Line, second: Line | None = None) -> bool:
 
 
 def _nameless(header: Sequence[str], line: Line) -> int:
-    """How many columns at the left have no name where others have one; ``line`` is the first line of data.
+    """How many columns at the left have no name although others do; ``line`` is the first line of data.
 
     Without a header, the first column counts as one if it alone is quoted: R writes row names like that.
     """
@@ -257,7 +256,8 @@ def _counts(values: Sequence[float]) -> bool:
 def _leave_out(path: Path, column: int, names: list[str], must_count: bool) -> None:
     """Warn that a column without a name is not fitted; ValueError if it does not look like the names of rows.
 
-    Those are distinct words or whole numbers, which must count if only a header that is one name short suggests them.
+    Those are distinct words or whole numbers, which must count if only a header that is one name short
+    suggests them.
     """
     values = [number(name) for name in names]
     if must_count and None not in values and not _counts(values):
@@ -272,7 +272,7 @@ def _leave_out(path: Path, column: int, names: list[str], must_count: bool) -> N
 
 
 def _row_numbers(path: Path, header: list[str], kept: list[int], x: np.ndarray) -> tuple[list[int], np.ndarray]:
-    # The columns and numbers that are data where the first column counts the rows and has a name, or none has one.
+    # The columns and numbers that are data if the first column counts the rows and has a name, or if none has.
     without, whole = _as_text(kept[1:]), _as_text(kept)
     name = f" ({short(header[kept[0]])})" if header else ""
     counts = f"{path}: column {kept[0] + 1}{name} counts the rows, {x[0, 0]:.0f} to {x[-1, 0]:.0f}"
@@ -286,15 +286,15 @@ def _row_numbers(path: Path, header: list[str], kept: list[int], x: np.ndarray) 
     return kept, x
 
 
-# --- Columns ----------------------------------------------------------------------------------------------------------
+# --- Columns
 
 
 def find_columns(
     path: Path, names: Sequence[str], label_column: str | None, columns: str | None, nameless: int = 0
 ) -> Columns:
-    """Return the columns that are asked for; by default all but the label's and the first ``nameless`` are data.
+    """Return the chosen columns; by default all but the label's and the first ``nameless`` are data.
 
-    Raises InputError for a column that is not there.
+    Raises InputError for a column that does not exist.
     """
     label, data = None, list(range(nameless, len(names)))
     if label_column is not None:
@@ -330,7 +330,7 @@ def _find(path: Path, option: str, value: str, token: str, names: Sequence[str],
 
 
 def _as_text(columns: Sequence[int]) -> str:
-    # Columns as --columns takes them: runs of numbers.
+    # Columns in the form of --columns: runs of numbers.
     runs: list[list[int]] = []
     for column in columns:
         if runs and runs[-1][1] == column:
@@ -340,13 +340,13 @@ def _as_text(columns: Sequence[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-# --- Rows -------------------------------------------------------------------------------------------------------------
+# --- Rows
 
 
 class _Rows:
-    """The rows that have been read: the numbers of the ``kept`` columns, and the cells of those that hold ``words``.
+    """The rows read so far: the numbers in the columns ``kept``, and the cells in the columns ``words``.
 
-    Whether commas and points are decimal signs is known when all rows have been seen.
+    Whether commas or points are decimal signs is known only when all rows have been read.
     """
 
     def __init__(self, path: Path, names: Sequence[str], kept: Sequence[int], words: Sequence[int]) -> None:
@@ -357,7 +357,7 @@ class _Rows:
         self._is_decimal = self._has_semicolons = False
 
     def add(self, line: Line) -> None:
-        """Read another row; ValueError if it is of another length or holds text."""
+        """Read another row; ValueError if its length differs or it holds text."""
         if len(line.cells) != len(self._names):
             raise ValueError(_ragged(self._path, line, len(self._names)))
         for i, column in self.cells.items():
@@ -384,7 +384,7 @@ class _Rows:
         return value
 
     def numbers(self) -> np.ndarray:
-        """The numbers (N, D); ValueError unless they have one decimal sign; a warning where it is only likely."""
+        """The numbers (N, D); ValueError unless they have one decimal sign; warns if it is not certain."""
         if self._comma and self._point:
             remedy = "write all numbers with one decimal sign, and without separators of thousands"
             raise ValueError(f"{self._path}: {self._comma} and {self._point}; {remedy}")

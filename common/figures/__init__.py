@@ -1,1 +1,1 @@
-"""The figures: what a run leaves in its folder, and what the chapters show."""
+"""The figures: those in a run's folder, and those of the chapters."""

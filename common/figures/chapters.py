@@ -1,8 +1,8 @@
-"""The chapters' figures, from one implementation's own numbers, in the style of ``common.figures.runs``.
+"""The chapters' figures, from one implementation's numbers, in the style of ``common.figures.runs``.
 
-``maths`` holds the implementation's modules by name; ``evaluate(function, *arrays)`` calls one of their functions with
-its tensors and gives NumPy arrays back. A docstring says what its figure shows: it is also the book's text for readers
-who do not see it.
+``maths`` holds the implementation's modules by name; ``evaluate(function, *arrays)`` calls one of their
+functions with its tensors and gives NumPy arrays back. A docstring says what its figure shows: it is also the
+book's text for readers who do not see it.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def coin(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     """Prior to posterior for a prior Beta(2, 2) and a coin that shows heads seven times in ten."""
     theta, tosses = np.linspace(0.001, 0.999, 400), (draws.uniforms(4, "sample", (100,)) < 0.7).astype(float)
     panels = Figure(figsize=(13.6, 3.4)).subplots(1, 4, sharex=True)
-    # the widest line lies below, so that all are seen where they coincide
+    # the widest line lies below, so that all are visible where they coincide
     marks = {"MLE": (":", COLOURS[1], 2), "MAP": ("--", COLOURS[2], 2), "predictive": ("-", COLOURS[3], 4)}
     for axes, n in zip(panels, (0, 3, 10, 100), strict=True):
         seen = maths.estimators.BetaBernoulli(2, 2).update(tosses[:n])
@@ -107,7 +107,7 @@ def em_snapshots(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 
 @rc_context(STYLE)
 def restarts(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """Where EM for three components ends on Old Faithful from sixteen random starts, and what one Gaussian reaches."""
+    """The maxima that EM for three components reaches on Old Faithful from sixteen random starts."""
     x = datasets.load("old-faithful").x
     arguments = {"init_params": "random_from_data", "tol": 1e-6, "max_iter": 4000}
     fits = [maths.estimators.GaussianMixture(3, random_state=seed, **arguments).fit(x) for seed in range(16)]
@@ -158,9 +158,9 @@ def decomposition(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 def lower_bounds(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     """The log likelihood of the waiting times over the mean of one component, and the bounds that EM climbs.
 
-    Each bound touches the curve where its E step was taken and lies below it elsewhere. Here the parameter is the mean
-    of a Gaussian, and every bound is a parabola, concave: for exponential families Q is concave in the natural
-    parameters. In general a lower bound in parameter space is neither concave nor convex.
+    Each bound touches the curve where its E step was taken and lies below it elsewhere. Here the parameter is
+    the mean of a Gaussian, and every bound is a parabola, concave: for exponential families Q is concave in
+    the natural parameters. In general a lower bound in parameter space is neither concave nor convex.
     """
     x, trial = datasets.load("old-faithful").x[:, 1:], np.linspace(40, 88, 240)
     axes = Figure(figsize=(9.6, 4.4)).subplots()
@@ -192,8 +192,8 @@ def _log_joint(maths: SimpleNamespace, evaluate: Evaluate, x: np.ndarray, mean: 
 def components_dying_out(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     """Six components on Old Faithful (standardised), of which variational inference leaves two.
 
-    An ellipse is as opaque as its component's expected weight is large, the heaviest of the panel entirely so; below
-    it, all the expected weights.
+    An ellipse is as opaque as its component's expected weight is large, the heaviest of the panel entirely
+    so; below it, all the expected weights.
     """
     data = datasets.load("old-faithful")
     x, numbers, colours = _standardised(data.x), np.arange(1, 7), palette(6)
@@ -309,13 +309,13 @@ def plates(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 
 @rc_context(STYLE)
 def vae_manifold(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """The decoder's images of a grid of codes that share the prior's probability evenly, z = Φ^-1(u)."""
+    """The decoder's images of a grid of codes, evenly spaced in the prior's probability, z = Φ^-1(u)."""
     codes, (height, width) = ndtri((np.arange(20) + 0.5) / 20), datasets.load("fashion").image_shape
     down, right = np.meshgrid(codes[::-1], codes, indexing="ij")
     images = evaluate(trained(maths, "vae of 2").decoder, np.stack([right.ravel(), down.ravel()], axis=1))
     axes = Figure(figsize=(6.4, 6.4)).subplots()
     show_sheet(axes, images, (height, width))
-    places = np.round(np.linspace(0, 19, 6)).astype(int)  # as far from one end as from the other
+    places = np.round(np.linspace(0, 19, 6)).astype(int)  # symmetric about the middle
     labels = [f"{codes[place]:.1f}" for place in places]
     # image i covers the pixels from 1 + i (width + 1) on: a line of background lies between two
     axes.set_xticks(places * (width + 1) + (width + 1) / 2, labels)
@@ -332,7 +332,7 @@ def vae_latent_space(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 
 
 def vae_reconstructions(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """Held-out images, one of each class, and what two numbers keep of them."""
+    """Held-out images, one of each class, and their reconstructions from two numbers."""
     held_out, model = datasets.load("fashion").split()[1], trained(maths, "vae of 2")
     x = held_out.x[np.unique(held_out.labels, return_index=True)[1]].astype(np.float64)
     return runs.reconstructions(x, evaluate(model.decoder, evaluate(model.encoder, x)[0]), held_out.image_shape)
@@ -346,7 +346,7 @@ def vae_samples(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 
 @rc_context(STYLE)
 def samples_compared(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """The plain autoencoder sampled in two ways, beside the VAE sampled in its one way: codes of 16 dimensions."""
+    """Samples of the plain autoencoder, drawn in two ways, and of the VAE, with codes of 16 dimensions."""
     data, prior, plain = datasets.load("digits"), draws.normals(0, "prior", (64, 16)), trained(maths, "autoencoder")
     codes = evaluate(plain.encoder, data.split()[0].x)
     sheets = {

@@ -17,13 +17,13 @@ from common.runs.terminal import command, without_native_stderr
 
 MIXTURES = ("coin", "conjugate", "em", "estimators", "gmm", "singularity", "variational_gmm")
 NETWORKS = ("networks", "autoencoder", "vae", "optimizer", "backend")
-CHAPTERS = (*MIXTURES, *NETWORKS)  # those that figures are of, and what they need
+CHAPTERS = (*MIXTURES, *NETWORKS)  # those with figures, and those that the figures need
 OWN = [value for value in vars(chapters).values() if isfunction(value) and value.__module__ == chapters.__name__]
 FIGURES = [function for function in OWN if not function.__name__.startswith("_")]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Draw every figure with the implementation and into the folder named; the exit code is 0, or 2 for bad input."""
+    """Draw every figure with an implementation into a folder; the exit code is 0, or 2 for bad input."""
     return command("common.figures.draw", __doc__, draw, ("an implementation", "a folder"), argv)
 
 

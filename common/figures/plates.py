@@ -1,4 +1,4 @@
-"""The text's graphical models, drawn as plates: circles, arrows and boxes, and nothing that was computed."""
+"""The text's graphical models, drawn as plates: circles, arrows and boxes."""
 
 import numpy as np
 from matplotlib import rc_context

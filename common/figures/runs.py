@@ -1,6 +1,6 @@
 """The figures of training runs, from arrays only, and the style of every figure of the project.
 
-Colours are Okabe and Ito's, which remain apart for colour-blind eyes; shades are viridis, which also prints in grey.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; shades are viridis, which prints in grey.
 """
 
 from collections.abc import Sequence
@@ -44,9 +44,9 @@ def mixture(
 ) -> Figure:
     """Points coloured by responsibility, with each component's ellipses of one and two standard deviations.
 
-    Of data with more than two features the first two are shown; with one feature, the density over a histogram. A point
-    that lacks one of the two (NaN) is a tick on the axis of the other. With ``fade`` a component's opacity is its
-    weight, relative to the largest.
+    With more than two features, the first two are shown; with one, the density over a histogram. A point that
+    lacks one of the two (NaN) is a tick on the axis of the other. With ``fade`` a component's opacity is its
+    weight relative to the largest.
     """
     x, (k, d) = data.x, means.shape
     colours, covariances = palette(k), _full(covariances, k, d)
@@ -60,7 +60,7 @@ def mixture(
         _density(axes, x[:, 0], weights, means[:, 0], covariances[:, 0, 0], colours)
         return figure
     axes.scatter(x[:, 0], x[:, 1], c=shades, s=14, alpha=0.7, linewidths=0)
-    # components of a posterior that answer for less than a point have died out
+    # components of a posterior with responsibility for less than one point have died out
     alive = responsibilities.sum(axis=0) >= 1 if fade else np.full(k, True)
     listed = np.flatnonzero(alive & (np.argsort(np.argsort(-weights, kind="stable")) < LONGEST_LEGEND))
     for j in range(k):
@@ -75,7 +75,7 @@ def mixture(
 
 
 def _ticks(axes: Axes, x: np.ndarray, shades: np.ndarray, names: Sequence[str]) -> list[Line2D]:
-    # Ticks for points (N, 2) that lack a coordinate, on the axis of the one they have; the legend's entries for them.
+    # Draw a tick for each point (N, 2) that lacks a coordinate, on the axis of the other; the legend's entries.
     gaps, keys = np.isnan(x), []
     for axis, marker, place in ((0, "|", axes.get_xaxis_transform()), (1, "_", axes.get_yaxis_transform())):
         alone = gaps[:, 1 - axis] & ~gaps[:, axis]
@@ -90,13 +90,13 @@ def _ticks(axes: Axes, x: np.ndarray, shades: np.ndarray, names: Sequence[str]) 
 
 
 def _words(text: str) -> Line2D:
-    # A line of a legend without a mark.
+    # A legend entry without a mark.
     return Line2D([], [], linestyle="", label=text)
 
 
 @rc_context(STYLE)
 def log_likelihood(trace: np.ndarray, name: str = "log likelihood") -> Figure:
-    """The log likelihood by iteration, and how far below its last value it still is, on a logarithmic scale."""
+    """The log likelihood by iteration, and its distance from the last value on a logarithmic scale."""
     figure = Figure(figsize=(8.4, 3.6))
     left, right = figure.subplots(1, 2)
     iterations, gap = np.arange(1, len(trace) + 1), trace[-1] - trace[:-1]
@@ -111,7 +111,7 @@ def log_likelihood(trace: np.ndarray, name: str = "log likelihood") -> Figure:
 
 @rc_context(STYLE)
 def losses(history: Sequence[dict[str, Any]]) -> Figure:
-    """The training loss by update beside the held-out loss, and each of its parts: two of a VAE, else one."""
+    """The training and the held-out loss by update, and the parts of the loss: two for a VAE, else one."""
     if not history or "kl" in history[0]:
         title = "loss = -ELBO (nats per image)"
         parts = {"reconstruction": "reconstruction E[log p(x|z)]", "kl": "KL(q(z|x) || p(z))"}
@@ -168,14 +168,14 @@ def show_sheet(axes: Axes, images: np.ndarray, image_shape: tuple[int, int]) -> 
 def latent_space(codes: np.ndarray, labels: np.ndarray | None, label_names: Sequence[str] = ()) -> Figure:
     """The codes' means, coloured by label; of more than two dimensions, the two principal components.
 
-    Classes have their names beside them, or the labels that are their numbers.
+    Each class is marked with its name, or with its label if it has none.
     """
     names = ("code, dimension 1", "dimension 2")
     if codes.shape[1] > 2:
         centred = codes - codes.mean(axis=0)
         codes = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
         names = ("first principal component of the code", "second")
-    codes = np.column_stack([codes, np.zeros(len(codes))])[:, :2]  # one dimension, or one image, has no second axis
+    codes = np.column_stack([codes, np.zeros(len(codes))])[:, :2]  # a single dimension or image has no second axis
     figure = Figure(figsize=(6.2, 4.8))
     axes = figure.subplots()
     axes.set(title="latent space, held-out images", xlabel=names[0], ylabel=names[1])
@@ -193,12 +193,12 @@ def latent_space(codes: np.ndarray, labels: np.ndarray | None, label_names: Sequ
 
 
 def shown_name(name: str) -> str:
-    """A name out of a file, short, and with no formula in it for Matplotlib."""
+    """A name from a file, shortened, with dollar signs escaped for Matplotlib."""
     return short(name).replace("$", r"\$")
 
 
 def palette(n: int) -> np.ndarray:
-    """n colours that stay apart, (n, 3)."""
+    """n distinct colours, (n, 3)."""
     if n <= len(COLOURS):
         return np.array([to_rgb(colour) for colour in COLOURS[:n]])
     return colormaps["tab20"](np.arange(n) % 20)[:, :3]

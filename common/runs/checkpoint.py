@@ -1,8 +1,9 @@
-"""One checkpoint format for both frameworks: a safetensors file whose bytes depend on nothing but its content.
+"""One checkpoint format for both frameworks: a safetensors file whose bytes depend only on its content.
 
-Names and layouts are PyTorch's ``state_dict`` (``encoder.hidden.weight``, shape (out, in)); the optimizer's moments
-are ``optimizer.first_moment.<name>`` and ``optimizer.second_moment.<name>``; ``step`` counts the updates. Which
-framework wrote the file is not in it; a checksum of its content is. A safetensors file holds numbers and never code.
+Names and layouts are PyTorch's ``state_dict`` (``encoder.hidden.weight``, shape (out, in)); the optimizer's
+moments are ``optimizer.first_moment.<name>`` and ``optimizer.second_moment.<name>``; ``step`` counts the
+updates. Which framework wrote the file is not in it; a checksum of its content is. A safetensors file holds
+numbers and never code.
 """
 
 import contextlib
@@ -19,14 +20,14 @@ from safetensors.numpy import save as to_bytes
 
 from common.data.messages import reason
 
-LARGEST_HEADER = 2**20  # names, shapes and the architecture: a few thousand bytes
+LARGEST_HEADER = 2**20  # bytes; names, shapes and the architecture take a few thousand
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], step: int, architecture: Mapping[str, Any]) -> None:
     """Write ``arrays`` after ``step`` updates; the file appears whole or not at all.
 
-    ``architecture`` and checksum are stored as one sorted JSON text: several would be written in random order.
-    Raises ValueError if the file cannot be written; a file of that name that was there before stays as it was.
+    ``architecture`` and checksum are stored as one sorted JSON text, since several would be written in random
+    order. Raises ValueError if the file cannot be written; an earlier file of that name then stays as it is.
     """
     contiguous = {name: np.array(value, order="C") for name, value in arrays.items()}
     about = {"architecture": architecture, "sha256": checksum(contiguous, step, architecture)}
@@ -35,7 +36,7 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], step: int, architecture: 
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], int, dict[str, Any]]:
-    """Arrays, step and architecture of the checkpoint at ``path``; ValueError, in one line, if it is not whole."""
+    """Arrays, step and architecture of the checkpoint at ``path``; one-line ValueError if it is damaged."""
     try:
         if not path.is_file():
             raise ValueError("there is no such file")
@@ -44,14 +45,14 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], int, dict[str, Any]]:
                 raise ValueError(f"it announces a header of more than {LARGEST_HEADER:,} bytes")
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {})["about"])
-            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
             if kinds.pop("step") != "I64" or not kinds.keys() or not set(kinds.values()) <= {"F32", "F64"}:
                 raise ValueError(f"it holds tensors of {sorted(set(kinds.values()))}")
             arrays = {name: file.get_tensor(name) for name in kinds}
             step = file.get_tensor("step")
         architecture = about["architecture"]
         if step.shape != () or step < 0 or not isinstance(architecture, dict):
-            raise ValueError("its step is no count, or its architecture no object")
+            raise ValueError("its step is not a count, or its architecture not an object")
         if about["sha256"] != checksum(arrays, int(step), architecture):
             raise ValueError("its content is not what its checksum says")
         for name, array in arrays.items():
@@ -68,13 +69,12 @@ def check_architecture(path: Path, found: Mapping[str, Any], expected: Mapping[s
     for name in sorted({*found, *expected}):
         if found.get(name) != expected.get(name):
             what = f"{reason(name)} = {reason(repr(found.get(name)))} where this run has {expected.get(name)!r}"
-            raise ValueError(
-                f"checkpoint {path}: is of another architecture, {what}; give the options it was trained with"
-            )
+            what = f"is of another architecture, {what}"
+            raise ValueError(f"checkpoint {path}: {what}; give the options it was trained with")
 
 
 def checksum(arrays: Mapping[str, np.ndarray], step: int, architecture: Mapping[str, Any]) -> str:
-    """SHA-256 of what a checkpoint holds: a bit that was flipped on a disk is found, and no number is half right."""
+    """SHA-256 of the content of a checkpoint, which reveals a bit that was flipped on a disk."""
     found = hashlib.sha256(json.dumps([step, architecture], sort_keys=True).encode())
     for name in sorted(arrays):
         found.update(f"{name} {arrays[name].dtype} {arrays[name].shape} ".encode())
@@ -83,12 +83,12 @@ def checksum(arrays: Mapping[str, np.ndarray], step: int, architecture: Mapping[
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the file: equal digests mean equal parameters, moments and step, to the last bit."""
+    """SHA-256 of the file; equal digests mean equal parameters, moments and step, to the last bit."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at ``path`` by ``content`` in one step: write beside it, flush to disk, rename."""
+    """Replace the file at ``path`` in one step: write a temporary file next to it, flush it to disk, rename it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(beside, "wb") as file:

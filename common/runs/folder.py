@@ -1,7 +1,7 @@
-"""A run's folder: config.json, metrics.jsonl, checkpoint.safetensors, figures and, if asked for, TensorBoard's file.
+"""A run's folder: config.json, metrics.jsonl, checkpoint.safetensors, figures, TensorBoard's file on demand.
 
-``config.json`` holds every option and the versions, ``metrics.jsonl`` one object per update, and the checkpoint
-appears whole or not at all; ``--resume`` goes on from there, in whichever framework.
+``config.json`` holds every option and the versions, ``metrics.jsonl`` one object per update, and the
+checkpoint appears whole or not at all. ``--resume`` continues from it, in either framework.
 """
 
 import contextlib
@@ -37,13 +37,12 @@ LARGEST_FLOAT = sys.float_info.max
 
 
 class RunFolder:
-    """The folder of one run, opened for a new run or to go on with an earlier one.
+    """The folder of one run, opened for a new run or to continue an earlier one.
 
-    ``start`` is None for a new run, else the arrays and the step of the checkpoint to go on from; ``history`` holds the
-    metrics up to there. What the folder held before stays as it was until the first checkpoint is written; a run that
-    ends without one leaves nothing. Raises ValueError if the folder holds another run, if the checkpoint to go on from
-    is not of this ``architecture``, or if the folder cannot be written. Of several ``workers`` (see `distributed.py`)
-    the first alone writes.
+    ``start`` is None for a new run, else the arrays and the step of the earlier checkpoint; ``history`` holds the
+    metrics up to that step. The folder's earlier content stays until the first checkpoint is written; a run that
+    ends without one leaves nothing. Raises ValueError if the folder holds another run or cannot be written, or if
+    the earlier checkpoint is not of this ``architecture``. Only the first of several ``workers`` writes.
     """
 
     def __init__(self, chosen: RunOptions, framework: str, architecture: Mapping[str, Any], workers: Any) -> None:
@@ -84,13 +83,13 @@ class RunFolder:
         checkpoint.write_atomically(self._pending("config.json"), (json.dumps(config, indent=2) + "\n").encode())
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
         checkpoint.write_atomically(self._pending("metrics.jsonl"), lines.encode())
-        self._log = open(self._pending("metrics.jsonl"), "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+        self._log = open(self._pending("metrics.jsonl"), "a", encoding="utf-8")  # noqa: SIM115
 
     def steps(self, first: int, last: int, unit: str, rows: int = 0) -> Iterator[int]:
-        """Count from first + 1 to last, with a progress bar on a terminal; ends early if the run is interrupted.
+        """Count from first + 1 to last, with a progress bar on a terminal; stop early if the run is interrupted.
 
-        A step goes through ``rows`` rows of data, for the bar's rows per second. Raises InputError if a run to go on
-        with is past the last step already: doing nothing is not what was asked for.
+        A step processes ``rows`` rows, for the bar's rows per second. Raises InputError if the resumed run is already
+        past the last step.
         """
         if last < first:
             done = f"{first} {unit}s are done already, and {{steps}} or {{epochs}} asks for {last}"
@@ -131,14 +130,14 @@ class RunFolder:
         self._saved = time.perf_counter()
 
     def check_history(self, *names: str) -> None:
-        """InputError unless each line of the metrics to go on from has the ``names``."""
+        """InputError unless each line of the earlier metrics has the ``names``."""
         for row in self.history:
             if lacking := ", ".join(sorted(set(names) - row.keys())):
                 problem = f"metrics.jsonl lacks {lacking} at step {row['step']}; restore the file"
                 raise InputError("resume", problem, self.options.resume)
 
     def check_arrays(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """InputError unless the checkpoint to go on from holds arrays of these names and shapes."""
+        """InputError unless the earlier checkpoint holds arrays of these names and shapes."""
         arrays, problem = self.start[0], ""
         if differing := arrays.keys() ^ shapes.keys():
             problem = f"the checkpoint's names differ in {reason(repr(sorted(differing)))}"
@@ -149,7 +148,7 @@ class RunFolder:
             raise InputError("resume", f"{problem}; use a checkpoint that a run wrote", self.options.resume)
 
     def save_is_due(self) -> bool:
-        """Whether the last checkpoint is so old that losing what came after it would hurt."""
+        """Whether the last checkpoint is more than ten seconds old."""
         return time.perf_counter() - self._saved > SECONDS_BETWEEN_SAVES
 
     def save_figure(self, name: str, draw: Callable[..., Any], *arguments: Any) -> None:
@@ -161,7 +160,7 @@ class RunFolder:
                 self._board.picture(name, self.history[-1]["step"] if self.history else 0, picture.read_bytes())
 
     def summary(self, **values: Any) -> None:
-        """Print the run's final figures and where its pictures are."""
+        """Print the run's results and the paths of its pictures."""
         if not self.writes or (self.options.quiet and not self.options.json):
             return
         values["checkpoint_sha256"] = checkpoint.digest(self.path / "checkpoint.safetensors")
@@ -174,7 +173,7 @@ class RunFolder:
             print(f"  {name.replace('_', ' '):<29}{f'{value:.6f}' if isinstance(value, float) else value}")
 
     def close(self) -> None:
-        """Close the log; if no checkpoint was written, leave the folder as it was found."""
+        """Close the log; if no checkpoint was written, leave the folder as it was before the run."""
         if self._log is not None:
             self._log.close()
         if self._board is not None:
@@ -183,7 +182,7 @@ class RunFolder:
             for name in ("config.json", "metrics.jsonl"):
                 self._pending(name).unlink(missing_ok=True)
         for folder in self._made_folders if self.writes and not self._has_saved else ():
-            with contextlib.suppress(OSError):  # it holds something
+            with contextlib.suppress(OSError):  # it is not empty
                 folder.rmdir()
         if self._locked is not None:
             os.close(self._locked)
@@ -192,7 +191,7 @@ class RunFolder:
         return self.path / f".{name}.pending"
 
     def _lock(self) -> None:
-        """Keep other runs out of the folder; the system lets go when this process ends, however it does."""
+        """Keep other runs out of the folder until this process ends, even if it is killed."""
         if fcntl is not None:
             self._locked = os.open(self.path, os.O_RDONLY)
             try:
@@ -232,18 +231,18 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics.jsonl, finite numbers with a step and a loss; not a last one cut short."""
+    """Return the lines of a run's metrics.jsonl, each with a step and a loss, except a last one cut short."""
     rows = read_json_lines(path / "metrics.jsonl")
     for number, row in enumerate(rows, start=1):
         finite = all(type(value) in (int, float) and abs(value) <= LARGEST_FLOAT for value in row.values())
         if not (finite and {"step", "loss"} <= row.keys() and isinstance(row["step"], int) and row["step"] > 0):
-            what = f"line {number} of metrics.jsonl lacks step or loss, or holds other than finite numbers"
+            what = f"line {number} of metrics.jsonl lacks step or loss, or holds something other than finite numbers"
             raise ValueError(f"{path}: {what}; restore the file")
     return rows
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that a result may depend on, as far as they are installed."""
+    """Return the versions of the installed packages that a result may depend on."""
     installed = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -258,7 +257,7 @@ class _Bar(tqdm):
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        """What the bar is drawn from."""
+        """The values that the bar shows."""
         values = super().format_dict
         if self.rows and values["rate"]:
             values["postfix"] = f"{self.rows * values['rate']:,.0f} rows/s"
@@ -280,7 +279,7 @@ class TensorBoardLog:
         self._rows = 0
 
     def update(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Write the rows of ``history`` that are not in the file yet: a scalar per number, at the row's step."""
+        """Write the rows of ``history`` that are not in the file yet, a scalar per number."""
         for row in history[self._rows :]:
             values = {name: value for name, value in row.items() if name not in ("step", "seconds")}
             self._write(row["step"], row["seconds"], [{"tag": k, "simple_value": v} for k, v in values.items()])
@@ -288,7 +287,7 @@ class TensorBoardLog:
         self._writer.flush()
 
     def picture(self, name: str, step: int, png: bytes) -> None:
-        """Write a picture, which is shown next to the curves."""
+        """Write a picture, which TensorBoard shows next to the curves."""
         self._write(step, time.time() - self._began, [{"tag": name, "image": {"encoded_image_string": png}}])
 
     def close(self) -> None:

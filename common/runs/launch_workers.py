@@ -3,8 +3,9 @@
 python -m common.runs.launch_workers 2 tf2_impl.train_vae --out build/runs/shared
 python -m common.runs.launch_workers 2 pytorch_impl.train_vae --out build/runs/shared
 
-The launcher sets the variables that the frameworks read: TF_CONFIG, and those of torchrun. Across machines, set them on
-each machine, or use torchrun. The exit code is the first one that is not 0. If a worker fails, the others stop too.
+The launcher sets the variables that the frameworks read: TF_CONFIG, and those of torchrun. Across machines,
+set them on each machine, or use torchrun. The exit code is the first one that is not 0. If a worker fails,
+the others stop too.
 """
 
 import importlib.util
@@ -31,7 +32,7 @@ def free_ports(number: int) -> list[int]:
 
 
 def environment(rank: int, ports: Sequence[int]) -> dict[str, str]:
-    """The environment in which worker ``rank`` of either framework finds the others; one port for each."""
+    """The environment in which worker ``rank`` of either framework finds the others; each has a port."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH")))),
@@ -64,19 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _problem(arguments: list[str]) -> str:
-    # The message about arguments that cannot be used; empty if they can.
+    # The message about unusable arguments; empty if they are usable.
     if len(arguments) < 2 or not arguments[0].isdecimal() or int(arguments[0]) < 1:
         return "usage: python -m common.runs.launch_workers WORKERS MODULE [ARGUMENT ...]"
     if int(arguments[0]) > MOST_WORKERS:
         return f"common.runs.launch_workers: error: {arguments[0]} workers: at most {MOST_WORKERS}"
-    try:  # imports the packages that the module is in, not the module
+    try:  # imports the parent packages only
         if importlib.util.find_spec(arguments[1]) is not None:
             return ""
     except (ImportError, ValueError):
         pass
-    return (
-        f"common.runs.launch_workers: error: there is no module {arguments[1]}; name one such as pytorch_impl.train_gmm"
-    )
+    missing = f"there is no module {arguments[1]}; name one such as pytorch_impl.train_gmm"
+    return f"common.runs.launch_workers: error: {missing}"
 
 
 if __name__ == "__main__":

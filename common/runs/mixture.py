@@ -1,4 +1,4 @@
-"""The parts of a mixture's run that need no framework: checked data, start, rounding, checkpoint, figures, summary."""
+"""A mixture's run without its framework: checked data, start, rounding, checkpoint, figures and summary."""
 
 import math
 from dataclasses import replace
@@ -35,7 +35,7 @@ Parameters = MixtureParameters | VariationalPosterior
 
 
 class MixtureData(NamedTuple):
-    """The dataset of a run, and the table that was made of it to fit a mixture to."""
+    """The dataset of a run, and the table made from it for the fit."""
 
     dataset: Dataset
     fit: FitData
@@ -47,7 +47,7 @@ class MixtureData(NamedTuple):
 
 
 def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
-    """Data and architecture of a mixture run, once they are checked."""
+    """Load and check the data of a mixture run; return them with the architecture."""
     dataset = datasets.load(options.data, options.data_dir, options.label_column, columns=options.columns)
     fit = prepare(
         dataset.x,
@@ -58,7 +58,7 @@ def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
         missing=options.missing,
         remedy="" if options.method == "em" else "use --method em --missing em",
         dtype=options.dtype,
-        constant=options.reg_covar or 0.0,  # a constant column is refused, unless the command line names a reg_covar
+        constant=options.reg_covar or 0.0,  # a reg_covar of the user's allows constant columns
     )
     if options.method == "map":
         fit = fit._replace(prior=default_prior(fit.x, fit.n_components))
@@ -86,7 +86,7 @@ def _prior(options: GMMOptions, data: FitData) -> VariationalPrior:
 
 
 def start(run: RunFolder, data: FitData, algorithm: Any) -> Parameters:
-    """The parameters to iterate from: the checkpoint's, or those of a first M step; on all workers the first's."""
+    """The parameters to start from, the first worker's: the checkpoint's, or those of a first M step."""
     parameters, seed = mixture_parameters(run, data.centre), run.options.seed
     if parameters is None:
         random_state = np.random.RandomState(int(draws.uniforms(seed, "start", (1,))[0] * 2**32))
@@ -101,8 +101,7 @@ def start(run: RunFolder, data: FitData, algorithm: Any) -> Parameters:
 
 
 def iterate(options: GMMOptions, algorithm: Any, parameters: Parameters) -> tuple[Parameters, Any]:
-    """One iteration, from whose parameters the run goes on, here or from its checkpoint: rounded, if it is to be
-    reproducible."""
+    """One iteration: the new parameters, rounded if the run is to be reproducible, and the objective before."""
     updated, objective = algorithm.iterate(parameters)
     return updated._make(map(algorithm.tensor, rounded(options, updated))), objective
 
@@ -118,7 +117,7 @@ def rounded(options: GMMOptions, parameters: Parameters) -> Parameters:
 
 
 def mixture_parameters(run: RunFolder, centre: np.ndarray | None) -> Parameters | None:
-    """The parameters of the checkpoint that a run goes on from, its means less the centre; None for a new run."""
+    """The earlier checkpoint's parameters, with the means less the centre; None for a new run."""
     if run.start is None:
         return None
     options, d, arrays = run.options, run.architecture["data_dim"], run.start[0]
@@ -135,7 +134,7 @@ def mixture_parameters(run: RunFolder, centre: np.ndarray | None) -> Parameters 
 
 
 def save(run: RunFolder, centre: np.ndarray | None, parameters: Parameters, step: int) -> None:
-    """Write the checkpoint: the parameters, with the means from zero; with a centre also the means less it."""
+    """Write the parameters as a checkpoint; if there is a centre, also the centre and the means less the centre."""
     arrays = parameters._make(map(as_array, parameters))._asdict()
     if centre is not None:
         means = arrays["means"]
@@ -144,7 +143,7 @@ def save(run: RunFolder, centre: np.ndarray | None, parameters: Parameters, step
 
 
 def last_bound(run: RunFolder) -> float:
-    """The bound that the next one is compared with: that of the checkpoint's last iteration, or none."""
+    """The bound before the next iteration: that of the checkpoint's last one, or minus infinity."""
     return -run.history[-1]["loss"] if run.history else -math.inf
 
 
@@ -155,7 +154,7 @@ def has_converged(run: RunFolder) -> bool:
 
 
 def rows_to_show(options: GMMOptions, data: MixtureData) -> MixtureData:
-    """The data that the figure shows: all, or of a large table some rows that are spread over it."""
+    """The data that the figure shows: all rows, or some that are spread over a large table."""
     dataset, fit = data
     if not fit.in_chunks:
         return data
@@ -170,9 +169,9 @@ def rows_to_show(options: GMMOptions, data: MixtureData) -> MixtureData:
 def finish(run: RunFolder, data: MixtureData, mixture: MixtureParameters, gamma: np.ndarray, objective: float) -> None:
     """Figures and summary of a mixture run, its components by falling weight.
 
-    A component survives variational inference if it answers for one point or more, all its shares taken together.
+    A component survives variational inference if its responsibilities add up to at least one point.
     """
-    from common.figures import runs as figures  # matplotlib is wanted now, and not when the script's --help is
+    from common.figures import runs as figures  # --help must not wait for matplotlib
 
     options, centre = run.options, data.fit.centre
     what, variational = OBJECTIVE[options.method], options.method == "variational"
@@ -197,8 +196,7 @@ def finish(run: RunFolder, data: MixtureData, mixture: MixtureParameters, gamma:
 
 
 def _shown(data: MixtureData) -> Dataset:
-    """The dataset as a figure draws it: gaps are NaN; far from zero, an axis is named after its centre, since its
-    numbers would be too close to be told apart."""
+    """The dataset of the figure: gaps are NaN, and the name of an axis far from zero contains its centre."""
     (x, observed, centre), dataset = (data.fit.x, data.fit.observed, data.fit.centre), data.dataset
     if centre is not None:
         names = dataset.feature_names or tuple(f"feature {i + 1}" for i in range(len(centre)))

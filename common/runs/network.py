@@ -21,8 +21,8 @@ from common.runs.options import VAEOptions
 
 DECODED_AT_ONCE = 20_000  # codes, for an estimate of log p(x)
 ROWS_AT_ONCE = 500  # a convolution's activations are many times as large as its images
-LEAST_EPOCHS, LEAST_UPDATES = 20, 1000  # of a run without --epochs and --steps: few images take more epochs
-LEAST_KL = 0.1  # nats; a code that says less about its image is not used
+LEAST_EPOCHS, LEAST_UPDATES = 20, 1000  # of a run without --epochs and --steps
+LEAST_KL = 0.1  # nats; below this the code is not used
 MOMENTS = ("optimizer.first_moment.", "optimizer.second_moment.")
 
 
@@ -45,7 +45,7 @@ def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, 
 
 
 def check_pixels(options: VAEOptions, data: Dataset) -> None:
-    """InputError unless there are two images or more, with pixels in [0, 1] and a shape where the model needs one."""
+    """InputError unless there are at least two images, with pixels in [0, 1] and the shape that the model needs."""
     for part in (data, data.held_out):
         if part is None:
             continue
@@ -66,8 +66,8 @@ def starting_point(
 ) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]], int]:
     """Parameters, both moments and the step that a run starts from.
 
-    A resumed run reads them; its metrics must hold the ``parts`` of the objective. A new run draws them, except for a
-    Gaussian decoder's bias and variance, which come from the training images x.
+    A resumed run reads them; its metrics must hold the ``parts`` of the objective. A new run draws them,
+    except for a Gaussian decoder's bias and variance, which come from the training images x.
     """
     if run.start is None:
         zeros = [{name: np.zeros(shape) for name, shape in shapes.items()} for _ in MOMENTS]
@@ -83,7 +83,7 @@ def starting_point(
 def checkpoint_arrays(
     precision: str, parameters: dict[str, np.ndarray], moments: list[dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint; parameters of a reproducible run are single-precision numbers and stored as such."""
+    """The arrays of a checkpoint; a reproducible run stores its parameters in single precision, without loss."""
     if precision == "reproducible":
         parameters = {name: value.astype(np.float32) for name, value in parameters.items()}
     named = zip(MOMENTS, moments, strict=True)
@@ -91,7 +91,7 @@ def checkpoint_arrays(
 
 
 def in_pieces(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-    """``function`` of all rows of x, a piece at a time, so that memory does not grow with the number of images."""
+    """``function`` of all rows of x, a piece at a time to save memory."""
     return np.concatenate([function(piece) for _, piece in pieces(x, ROWS_AT_ONCE)])
 
 
@@ -123,13 +123,13 @@ def estimated_evidence(options: VAEOptions, network: Any, x: np.ndarray) -> dict
 
 
 def own_share(n: int, workers: Any) -> tuple[slice, float]:
-    """This worker's rows of a minibatch of n, and what part of it they are; one row of no weight if there are none."""
+    """This worker's rows of a minibatch of n and their share of it; without any, one row whose share is 0."""
     own = share(n, workers.rank, workers.size)
     return (own, (own.stop - own.start) / n) if own.stop > own.start else (slice(0, 1), 0.0)
 
 
 def last_step(options: VAEOptions, n: int) -> int:
-    """The update at which a run ends."""
+    """The number of the last update of a run."""
     per_epoch = draws.batches_per_epoch(n, options.batch_size)
     epochs = max(LEAST_EPOCHS, -(-LEAST_UPDATES // per_epoch)) if options.epochs is None else options.epochs
     return epochs * per_epoch if options.steps is None else options.steps
@@ -138,7 +138,7 @@ def last_step(options: VAEOptions, n: int) -> int:
 def check_loss(options: VAEOptions, step: int, loss: float, squared_error: float | None = None) -> None:
     """InputError if training has diverged, or fits so well that the most likely variance is zero."""
     if squared_error == 0 and options.variance is None:
-        problem = f"is reconstructed without error at update {step}, where the most likely variance is zero"
+        problem = f"is reconstructed without error at update {step}, so the most likely variance is zero"
         raise InputError("data", f"{problem} and the likelihood infinite; give a {{variance}}")
     if not math.isfinite(loss):
         problem = f"the loss became {loss} at update {step}; lower the rate"
@@ -146,9 +146,9 @@ def check_loss(options: VAEOptions, step: int, loss: float, squared_error: float
 
 
 def unused_code(options: VAEOptions, kl: float) -> dict[str, str]:
-    """Warns that the code is not used (KL below 0.1 nats), and returns the summary's entry.
+    """Warn if the code is not used (KL below 0.1 nats), and return the summary's entry.
 
-    Then q(z|x) is the prior whatever x is, and the decoder makes the same image of every code.
+    Then q(z|x) is the prior for every x, and the decoder makes the same image of every code.
     """
     if kl >= LEAST_KL:
         return {}
@@ -164,8 +164,8 @@ def unused_code(options: VAEOptions, kl: float) -> dict[str, str]:
 def finish(run: RunFolder, network: Any, training_set: Dataset, held_out: Dataset) -> None:
     """Figures and summary of a run, from the network's codes and decoded images.
 
-    Samples of a VAE are decoded draws from its prior. A plain autoencoder has none, and its codes lie anywhere: it is
-    sampled from the Gaussian that has the mean and the covariance of the training images' codes.
+    Samples of a VAE are decoded draws from its prior. A plain autoencoder has no prior; its codes are drawn
+    from the Gaussian with the mean and the covariance of the training images' codes.
     """
     from common.figures import runs as figures
 

@@ -1,7 +1,7 @@
 """The training scripts' command line: one set of options for both frameworks.
 
-An option is a field of a frozen dataclass, which holds its default, help, choices and least value. The fields are also
-what a run writes to ``config.json``. A field ``latent_dim`` is the flag ``--latent-dim``.
+An option is a field of a frozen dataclass, which holds its default, help, choices and least value. The fields
+are also what a run writes to ``config.json``. A field ``latent_dim`` is the flag ``--latent-dim``.
 """
 
 import argparse
@@ -31,14 +31,14 @@ EXAMPLES = {
     ),
     "train_vae": ("--data digits --epochs 20 --out build/runs/vae", "--resume build/runs/vae --epochs 40"),
 }
-# --resume takes these from the command line; all other options are the earlier run's and must not be contradicted.
+# With --resume these come from the command line; the others are those of the earlier run.
 OF_THIS_RUN = {"out", "resume", "overwrite", "threads", "device", "compile", "importance_samples"}
 OF_THIS_RUN |= {"log_interval", "quiet", "verbose", "json", "tensorboard"}
 FREE_ON_RESUME = OF_THIS_RUN | {"data_dir", "epochs", "steps", "tol"}
 
 
 def option(default: Any, help: str, section: str = "model and training", **more: Any) -> Any:
-    """A dataclass field that is also a flag; ``more`` may hold its choices, least value, type and short name."""
+    """A dataclass field that is also a flag; ``more`` holds its choices, least value, type or short name."""
     return field(default=default, metadata={"help": help, "section": section} | more)
 
 
@@ -83,11 +83,8 @@ class RunOptions:
         most = 8 * (os.cpu_count() or 1)
         yield "threads", self.threads > most, f"must be at most {most} on this machine"
         is_lacking = self.tensorboard and importlib.util.find_spec("tensorboard") is None
-        yield (
-            "tensorboard",
-            is_lacking,
-            "the package is not installed; run `python -m pip install tensorboard`, or leave the flag out",
-        )
+        problem = "the package is not installed; run `python -m pip install tensorboard`, or leave the flag out"
+        yield "tensorboard", is_lacking, problem
         for name in ("out", "resume"):
             yield name, getattr(self, name) == "", "an empty name is not a folder; name one, such as build/runs/first"
 
@@ -230,7 +227,7 @@ class VAEOptions(RunOptions):
         yield from super().problems()
 
     def check(self) -> Self:
-        """Return the options with their likelihood; InputError if one is out of range or contradicts another."""
+        """Return the options with a likelihood; InputError if one is out of range or contradicts another."""
         if self.likelihood is None:
             return replace(self, likelihood="gaussian" if self.model == "autoencoder" else "bernoulli").check()
         return super().check()
@@ -243,7 +240,7 @@ class VAEOptions(RunOptions):
 
 
 def parse(kind: type[RunOptions], argv: Sequence[str] | None, prog: str) -> tuple[RunOptions, set[str]]:
-    """Return the options and the names of those on the command line. A wrong one ends in one line and exit code 2."""
+    """Return the options and the names of those on the command line; exit with code 2 if one is wrong."""
     examples = (f"\n  python -m {prog} {more}" for more in EXAMPLES.get(prog.rpartition(".")[2], ()))
     usage = f"python -m {prog} [--data DATA] --out FOLDER [more options]\nexamples:{''.join(examples)}"
     parser = Parser(prog=prog, usage=usage, description=kind.__doc__)
@@ -271,13 +268,13 @@ def _of_argparse(option: Field) -> dict[str, Any]:
 
 
 def resumed(options: RunOptions, given: set[str], earlier: dict[str, Any]) -> RunOptions:
-    """Return the earlier run's options with those given that may change; InputError naming any other."""
+    """Return the earlier run's options, changed where that is allowed; InputError naming any other."""
     for name in sorted(given - FREE_ON_RESUME):
         if getattr(options, name) != earlier.get(name):
             had = reason(str(earlier.get(name)))
             raise InputError(name, f"the run to resume has {had}; leave the flag out", getattr(options, name))
     names = {f.name for f in fields(options)} - OF_THIS_RUN
-    earlier = {f.name: None for f in fields(options) if f.default is None} | earlier  # written before there was one
+    earlier = {f.name: None for f in fields(options) if f.default is None} | earlier  # of older runs
     if missing := sorted(names - earlier.keys()):
         raise InputError("resume", f"config.json lacks {missing}; is it a run of this script?", options.resume)
     for f in fields(options):

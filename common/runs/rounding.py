@@ -1,9 +1,9 @@
-"""Rounding that makes EM reproducible to the last bit: parameters on a grid so coarse that frameworks cannot differ.
+"""Rounding that makes EM reproducible to the last bit: a grid so coarse that the frameworks agree.
 
-Two frameworks add the same numbers in different orders, and their parameters differ by about 1e-16 of the data's
-scale after one iteration. Rounded to 24 binary digits after every M step, to a grid fixed by the component's own
-standard deviations rather than by the entry (an entry that cancels to almost zero has no digits of its own that
-agree), the same bytes come out wherever they were computed, and the next iteration starts from equal numbers.
+Two frameworks add the same numbers in different orders, and their parameters differ by about 1e-16 of the
+data's scale after one iteration. So they are rounded to 24 binary digits after every M step, and the next
+iteration starts from equal bytes. The grid depends on the component's standard deviations, not on the entry,
+since an entry that cancels to almost zero has no digits that agree.
 """
 
 import numpy as np
@@ -18,21 +18,20 @@ COUNTS = ("weight_concentration", "mean_precision", "degrees_of_freedom")
 def round_mixture(
     weights: np.ndarray, means: np.ndarray, covariances: np.ndarray, covariance_type: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Variances to single precision; means and covariances to 2^-24 of the deviations they go with; weights to 2^-30.
+    """Round variances to float32, means and covariances to 2^-24 of their deviations, weights to 2^-30.
 
-    The grid of mean d is 2^-24 s_d, of covariance ij 2^-24 s_i s_j, where s is the power of two at or below the
-    component's standard deviation in that feature (of the tied or spherical one, where there is no other). The largest
-    weight is one less the others, which is exact on their grid, so that rounding leaves no likelihood behind or over.
+    The grid of mean d is 2^-24 s_d, of covariance ij 2^-24 s_i s_j, where s is the power of two at or below
+    the component's standard deviation in that feature. The largest weight is one less the others, which is
+    exact on their grid, so that the weights add up to one.
     """
     return _round_weights(weights), *_round_components(means, covariances, covariance_type)
 
 
 def round_posterior(posterior: VariationalPosterior, covariance_type: str) -> VariationalPosterior:
-    """Concentrations, mean precisions and degrees of freedom to single precision; the rest as in a mixture.
+    """Round concentrations, mean precisions and degrees of freedom to float32, the rest as in a mixture.
 
-    The first three are a prior plus sums of responsibilities: positive terms, which agree to all but the last digits,
-    however small the sum. The bound is one for any posterior, the rounded one too, and close to the best it hardly
-    notices.
+    The first three are a prior plus sums of responsibilities: positive terms, which agree to all but the last
+    digits, however small the sum. The bound holds for any posterior, and near its maximum hardly changes.
     """
     counts = {name: _to_float32(getattr(posterior, name)) for name in COUNTS}
     means, covariances = _round_components(posterior.means, posterior.covariances, covariance_type)
@@ -64,10 +63,10 @@ def _to_float32(x: np.ndarray) -> np.ndarray:
 
 def _to_grid(x: np.ndarray, scale: np.ndarray) -> np.ndarray:
     grid = scale * 2.0**-BITS
-    return np.round(x / grid) * grid + 0.0  # so that no -0.0 is left, whose bytes are not those of 0.0
+    return np.round(x / grid) * grid + 0.0  # turns -0.0 into 0.0, whose bytes differ
 
 
 def _power_of_two(variances: np.ndarray) -> np.ndarray:
-    # frexp reads the exponent off the bits: variance = m 2^e with m in [1/2, 1), so 2^(floor((e-1)/2)) <= sigma
+    # variance = m 2^e with m in [1/2, 1), so 2^(floor((e-1)/2)) <= sigma
     _, exponent = np.frexp(variances)
     return np.ldexp(1.0, (exponent - 1) // 2)

@@ -1,7 +1,7 @@
-"""What surrounds a training loop: options, data, devices and workers before it; signals, errors and exit codes after.
+"""The frame of a training script: options, data, devices and workers; signals, errors and exit codes.
 
-An interrupted run stops between two updates, writes its checkpoint and ends. A fault in the arguments or the data is
-reported in one line, before the run's folder is touched.
+An interrupted run stops between two updates, writes its checkpoint and ends. A fault in the arguments or the
+data is reported in one line, before the script touches the run's folder.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from common.runs.folder import RunFolder, read_config
 from common.runs.options import RunOptions
 from common.runs.terminal import without_native_stderr
 
-FLAGS = {  # of the library's arguments whose flags have other names
+FLAGS = {  # flags whose names differ from those of the library's arguments
     "X": "data",
     "x": "data",
     "n_components": "components",
@@ -43,12 +43,12 @@ def main(
 ) -> int:
     """Run a training script and return the exit code: 0, 2 for bad arguments or input, 130 when interrupted.
 
-    ``prepare(options)`` loads and checks the data, and says what architecture they need, before the folder is touched;
-    ``train(run, data)`` does the rest.
+    ``prepare(options)`` loads and checks the data, and returns them with the architecture, before the folder is
+    touched; ``train(run, data)`` does the rest.
     """
     chosen, given = options.parse(kind, argv, prog)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of one library about another
+        warnings.simplefilter("ignore", DeprecationWarning)  # from one library about another
         warnings.showwarning = lambda message, *_: print(f"{prog}: {message}", file=sys.stderr)
         return _run(prog, prepare, train, chosen, given)
 
@@ -69,7 +69,7 @@ def _run(prog: str, prepare: Callable, train: Callable, chosen: RunOptions, give
             print(f"{prog}: {chosen.data}, seed {chosen.seed}, {chosen.precision}{shared} -> {run.path}", flush=True)
         train(run, data)
         if run.interrupted and run.writes:
-            print(f"{prog}: interrupted; go on with --resume {run.path}", file=sys.stderr)
+            print(f"{prog}: interrupted; continue with --resume {run.path}", file=sys.stderr)
         return 130 if run.interrupted else 0
     except (ValueError, OSError) as error:
         message = error.on_command_line(FLAGS, vars(chosen)) if isinstance(error, InputError) else str(error)
@@ -103,7 +103,7 @@ def _set_up(package: str, chosen: RunOptions, in_chunks: bool) -> Any:
 
 
 def implementation(package: str, names: Sequence[str]) -> SimpleNamespace:
-    """Return the modules of these names of an implementation; ValueError if its framework is not installed."""
+    """Return modules of an implementation by name; ValueError if its framework is not installed."""
     if package not in FRAMEWORKS.values():
         raise ValueError(f"{package}: name an implementation, {' or '.join(FRAMEWORKS.values())}")
     try:

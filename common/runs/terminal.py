@@ -11,7 +11,7 @@ from common.data.messages import nearest, reason
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that answers a mistake with one line and exit code 2, and suggests the nearest flag."""
+    """An argparse parser whose errors are one line with exit code 2 and suggest the nearest flag."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **arguments)
@@ -40,10 +40,10 @@ def chosen_from(value: str, choices: Sequence[str]) -> str:
 
 
 def command(name: str, text: str, run: Callable[..., int | None], words: Sequence[str], argv: Sequence[str]) -> int:
-    """Run a script that has no flag but --help, which prints ``text``; return its exit code.
+    """Run a script whose only flag is --help, which prints ``text``; return its exit code.
 
-    ``run`` takes as many arguments as there are ``words``, which name them. If their number is wrong, or ``run`` raises
-    ValueError or cannot write, one line goes to stderr and the exit code is 2.
+    ``run`` takes as many arguments as there are ``words``, which name them. If their number is wrong, or
+    ``run`` raises ValueError or cannot write, one line goes to stderr and the exit code is 2.
     """
     if not {"-h", "--help"}.isdisjoint(argv):
         print(text.strip())
@@ -63,7 +63,7 @@ def command(name: str, text: str, run: Callable[..., int | None], words: Sequenc
 
 @contextlib.contextmanager
 def without_native_stderr() -> Iterator[None]:
-    """Drop what is written to file descriptor 2, if it is open: TensorFlow's libraries write there on every start."""
+    """Drop what is written to file descriptor 2, where TensorFlow's libraries write on every start."""
     if sys.stderr is None:
         yield
         return

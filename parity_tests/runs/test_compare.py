@@ -168,8 +168,8 @@ def test_bad_input_gets_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.
     (tmp_path / "half.json").write_text(Path(whole).read_text()[:-99])
     cases = [
         (compare_report, [], "name a .json file and another and a folder"),
-        (compare_report, [whole, str(tmp_path / "half.json"), str(tmp_path)], "half.json: no comparison"),
-        (compare_report, [whole, str(tmp_path / "none.json"), str(tmp_path)], "none.json: no comparison"),
+        (compare_report, [whole, str(tmp_path / "half.json"), str(tmp_path)], "half.json: is not a comparison"),
+        (compare_report, [whole, str(tmp_path / "none.json"), str(tmp_path)], "none.json: is not a comparison"),
         (compare_report, [whole, other, str(tmp_path)], "measured with other settings; run both anew"),
         (compare_report, [whole, whole, "/proc/out"], "cannot be written"),
         (compare_models, [], "name an implementation and"),

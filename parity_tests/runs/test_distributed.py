@@ -129,7 +129,7 @@ def test_asked_to_stop_all_workers_stop_at_the_same_step(tmp_path: Path, package
     process.terminate()
     code, _, err = finished(process)
     assert code == 130, err
-    assert err.count("interrupted; go on with --resume") == 1
+    assert err.count("interrupted; continue with --resume") == 1
     assert checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")[1] == rows(tmp_path / "run")[-1]["step"]
 
 

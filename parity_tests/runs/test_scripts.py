@@ -373,7 +373,7 @@ def test_an_interrupted_run_can_go_on(tmp_path: Path, framework: str, number: in
     os.kill(process.pid, number)
     code, _, err = finished(process)
     assert code == 130, err
-    assert "interrupted; go on with --resume" in err
+    assert "interrupted; continue with --resume" in err
     assert "Traceback" not in err
     steps = checkpoint.load(out / "checkpoint.safetensors")[1]
     assert steps == rows(out)[-1]["step"] > 0
