@@ -1,9 +1,9 @@
 """All randomness of the project, drawn in NumPy and handed to the maths as arguments.
 
 Equal seeds never give equal numbers in PyTorch and in TensorFlow, so neither framework draws anything here.
-A number is a pure function of (seed, purpose, step, row): the counter-based generator Philox is *placed* there
-rather than advanced to there. A worker that holds rows 64 to 127 of a minibatch draws the very numbers that a
-single process would have used for them, and a resumed run needs no generator state.
+A number is a pure function of (seed, purpose, step, row): the counter-based generator Philox starts at that
+place instead of advancing to it. So a worker with rows 64 to 127 of a minibatch draws the numbers that a single
+process would have drawn for them, and a resumed run needs no generator state.
 
 Source: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
@@ -35,7 +35,7 @@ def uniforms(seed: int, purpose: str, shape: tuple[int, ...], step: int = 0, fir
 
 
 def normals(seed: int, purpose: str, shape: tuple[int, ...], step: int = 0, first_row: int = 0) -> np.ndarray:
-    """Standard normal numbers by inversion, x = Φ^-1(u), rounded to float32 so that every precision sees the same."""
+    """Standard normal numbers by inversion, x = Φ^-1(u), rounded to float32 to be equal in every precision."""
     return ndtri(uniforms(seed, purpose, shape, step, first_row)).astype(np.float32).astype(np.float64)
 
 
@@ -48,7 +48,7 @@ def permutation(seed: int, purpose: str, n: int, step: int = 0) -> np.ndarray:
 
 
 def minibatch(seed: int, step: int, n: int, batch_size: int) -> np.ndarray:
-    """Rows of update ``step`` (counted from 0): each epoch visits all n rows once, in an order of its own."""
+    """The rows of update ``step`` (counted from 0); each epoch visits all n rows once, in its own order."""
     epoch, batch = divmod(step, batches_per_epoch(n, batch_size))
     return permutation(seed, "order", n, epoch)[batch * batch_size : (batch + 1) * batch_size]
 
@@ -61,7 +61,7 @@ def batches_per_epoch(n: int, batch_size: int) -> int:
 def like(rows: np.ndarray, seed: int, n: int) -> np.ndarray:
     """n draws (n, L) from the Gaussian with the mean and the covariance of ``rows`` (N, L).
 
-    x = m + 1/sqrt(N) sum_n e_n (row_n - m) with standard normal e has just that covariance, singular or not.
+    x = m + 1/sqrt(N) sum_n e_n (row_n - m) with standard normal e has that covariance, singular or not.
     """
     mean = rows.mean(axis=0)
     return mean + normals(seed, "prior", (n, len(rows))) @ (rows - mean) / math.sqrt(len(rows))

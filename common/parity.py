@@ -1,15 +1,15 @@
-"""Hold a model of your own against its port: values, gradients and whole trainings, each at the size of its rounding.
+"""Compare a model of your own with its port: values, gradients and trainings, to the size of their rounding.
 
-Everything comes as tensors of either framework, NumPy arrays or numbers, named or not:
+Values may be tensors of either framework, NumPy arrays or numbers, named or not:
 
     check_values({"loss": loss, **gradients}, {"loss": port_loss, **port_gradients})
-    check_training(train, port, steps=100)     # train(step) makes an update and gives what the model then holds
+    check_training(train, port, steps=100)  # train(step) makes an update and returns the model's values
 
-A difference is measured relative to the largest entry of its tensor. Allowed are 8 machine epsilons times the
-``condition``: by how much the computation magnifies a relative change of what enters it, 1 for a sum of terms of one
-sign, sqrt(k) for an inner product of k terms. Who does not know it gives ``moved`` instead: the same results of one
-framework from weights that `one_ulp_away` has moved by a single bit. What that changes is noise, and ten times as much
-is allowed between frameworks.
+A difference is measured relative to the largest entry of its tensor. It may be 8 machine epsilons times the
+``condition``, the factor by which the computation magnifies a relative change of its input: 1 for a sum of terms
+of one sign, sqrt(k) for an inner product of k terms. If you do not know the condition, give ``moved`` instead:
+the results of one framework from weights that `one_ulp_away` has moved by a single bit. The change that this
+makes is noise, and the frameworks may differ by ten times as much.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ from common import draws
 from common.data.arrays import as_array
 
 EPSILONS = 8
-NOISE_FLOOR_RATIO = 10  # how many times the noise floor two frameworks may be apart
+NOISE_FLOOR_RATIO = 10  # how many times the noise floor two frameworks may differ by
 
 Values = Mapping[str, Any]
 
@@ -38,7 +38,7 @@ class Difference(NamedTuple):
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> Difference:
-    """Compare two arrays entry by entry; NaN and infinity are errors here, never masked.
+    """Compare two arrays entry by entry; NaN and infinity are errors.
 
     Raises ValueError if shapes or dtypes differ, or if either array has an entry that is not finite.
     """
@@ -62,9 +62,9 @@ def difference(a: np.ndarray, b: np.ndarray) -> Difference:
 
 
 def ulp_histogram(a: np.ndarray, b: np.ndarray) -> list[int]:
-    """How many entries are how far apart, by powers of two: 0 ULP, 1, 2 to 3, 4 to 7, ...; the last is the farthest."""
+    """The number of entries that are 0 ULP apart, 1, 2 to 3, 4 to 7, ..., up to the farthest."""
     distance = np.atleast_1d(ulp_distance(np.array(a, order="C"), np.array(b, order="C")))
-    # frexp gives the exponent e with 2^(e-1) <= distance < 2^e, and 0 for 0; that e is the place in the histogram
+    # frexp gives the place in the histogram: e with 2^(e-1) <= distance < 2^e, and 0 for 0
     return np.bincount(np.frexp(distance.ravel().astype(np.float64))[1]).tolist()
 
 
@@ -78,10 +78,10 @@ def one_ulp_away(arrays: Mapping[str, np.ndarray], seed: int) -> dict[str, np.nd
 
 
 def noise_floor_ratio(a: np.ndarray, b: np.ndarray, perturbed: Sequence[np.ndarray]) -> float:
-    """|a - b| over how far the same computation moves when its weights move by one unit in the last place.
+    """|a - b| relative to the noise floor: how far a moves when the weights move by one unit in the last place.
 
-    `perturbed` are results of one framework from perturbed weights; the largest movement counts. No entry can move by
-    less than the spacing of numbers at the size of the result, so the floor is never below that.
+    ``perturbed`` are results of one framework from perturbed weights; the largest movement counts. The floor is
+    at least the spacing of numbers at the size of the result.
     """
     floor = max(float(np.max(np.abs(a - p), initial=0)) for p in perturbed)
     floor = max(floor, float(np.spacing(np.max(np.abs(a), initial=np.finfo(a.dtype).tiny))))
@@ -91,14 +91,14 @@ def noise_floor_ratio(a: np.ndarray, b: np.ndarray, perturbed: Sequence[np.ndarr
 def importance_standard_error(log_weights: np.ndarray) -> np.ndarray:
     """Standard error of log mean_s w_s, (N,), from the log weights (S, N): sd(w) / (mean(w) sqrt(S)), the delta method.
 
-    It is to be trusted only where it is small: a proposal that misses part of the posterior hides its own error.
+    Trust it only where it is small: a proposal that misses part of the posterior hides its own error.
     """
     weights = np.exp(log_weights - log_weights.max(axis=0))
     return weights.std(axis=0, ddof=1) / (weights.mean(axis=0) * np.sqrt(len(weights)))
 
 
 def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Number of steps from a to b in the ordered list of floating-point numbers; +0 and -0 are the same number."""
+    """Steps from a to b in the ordered list of floating-point numbers; +0 and -0 are the same number."""
     # Floats of one sign are ordered like their bits read as an integer; zero lies between the two signs.
     sign = np.iinfo(_bits(a)).min
     magnitude_a, magnitude_b = ((x.view(_bits(x)) & ~sign).astype(np.uint64) for x in (a, b))
@@ -113,11 +113,11 @@ def _bits(a: np.ndarray) -> np.dtype:
 def check_values(
     ours: Any, theirs: Any, condition: float = 1.0, moved: Any = None, where: str = ""
 ) -> dict[str, Difference]:
-    """How far apart the values are, by name; arrays, or mappings from names to arrays, of one dtype.
+    """The differences of arrays, or of mappings from names to arrays, by name.
 
-    Whole numbers must be equal. None, the gradient of what the loss does not depend on, equals None alone. Raises
-    AssertionError that names the first tensor that is further apart than rounding explains, ValueError if names, shapes
-    or dtypes differ or an entry is not finite.
+    Whole numbers must be equal. None, the gradient of a parameter without influence, equals only None. Raises
+    AssertionError naming the first tensor that differs by more than rounding explains, and ValueError if names,
+    shapes or dtypes differ or an entry is not finite.
     """
     ours, theirs, moved = _named(ours), _named(theirs), None if moved is None else _named(moved)
     if ours.keys() != theirs.keys():
@@ -137,7 +137,7 @@ def check_values(
 def _compared(
     a: np.ndarray | None, b: np.ndarray | None, condition: float, moved: np.ndarray | None
 ) -> tuple[Difference, str]:
-    # how far apart two tensors are, and why that is too far, or nothing
+    # the difference of two tensors, and why it is too large, or ""
     if a is None or b is None:
         alone = "" if a is b else f"None in {'ours' if a is None else 'theirs'}, not in the other"
         return Difference(0.0, 0.0, 0.0, 0, 1.0), alone
@@ -161,10 +161,10 @@ def check_training(
     condition: float = 1.0,
     moved: Callable[[int], Values] | None = None,
 ) -> list[dict[str, Difference]]:
-    """How far apart two trainings are after each of the steps 1, 2, ...; errors as of `check_values`, with the step.
+    """The differences of two trainings after each step; raises the errors of `check_values`, with the step.
 
-    Each function makes one update and gives what the model then holds. The roundings of n updates are taken to be
-    independent, which allows sqrt(n) times those of one.
+    Each function makes one update and returns the model's values. The rounding errors of n updates are taken to
+    be independent, so sqrt(n) times that of one update is allowed.
     """
     course = []
     for step in range(1, steps + 1):

@@ -130,7 +130,7 @@ class Book:
         return f"{os.path.relpath(self.root, self.out)}/{path}#L{line}".replace(os.sep, "/")
 
     def link(self, here: str, text: str, place: str) -> str | None:
-        """The address of a name in backticks: `gmm.py`, `gmm.m_step`, `m_step` of ``here``, `common.draws`."""
+        """The address of a name: `gmm.py`, `gmm.m_step`, `m_step` of ``here``, `common.draws`."""
         head, _, tail = text.partition(".")
         if here and text in self.names[here]:
             return f"#{text}"

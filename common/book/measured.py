@@ -50,7 +50,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def condense(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each chapter, quantity and precision, the tensor that comes nearest to its tolerance, and the largest ULP.
+    """For each chapter, quantity and precision, the tensor nearest to its tolerance, and the largest ULP.
 
     Numbers that do not measure a difference between the frameworks are left out.
     """

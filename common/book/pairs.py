@@ -29,7 +29,7 @@ class Definition:
 
 @dataclass
 class Pair:
-    """The two files of one chapter: their shared text, the code before the first definition, the definitions."""
+    """The two files of one chapter: their shared text, the code before the definitions, the definitions."""
 
     name: str
     prose: str
@@ -65,7 +65,7 @@ def read_pair(name: str, root: Path = ROOT) -> Pair:
 
 
 def imported(pair: Pair, names: list[str]) -> list[str]:
-    """Those of the pages ``names`` that a page imports, as `from pytorch_impl import gmm`, or imports from."""
+    """Those of the pages ``names`` that a page imports, as `from pytorch_impl import gmm`, or uses."""
     found = set()
     for node in ast.walk(ast.parse(pair.preamble["torch"])):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == FOLDERS["torch"]:

@@ -28,17 +28,18 @@ WITHIN = 1e-10
 PIXELS = 64
 REFERENCE = "mixture of Gaussians, EM"
 NOTES = """
-Nats per held-out image, in units of one grey level, of pixels spread over their step; a lower bound on the log of the
-probability of the image of whole numbers. Add {jacobian:.1f} for pixels scaled to (0, 1). "± images" is the standard
-error over the images drawn, "± draws" that of the estimate for these images; differences from the mixture are paired.
+Nats per held-out image, in units of one grey level, of pixels spread over their step: a lower bound on the log
+probability of the image of whole numbers. Add {jacobian:.1f} for pixels scaled to (0, 1). "± images" is the
+standard error over the images, "± draws" that of the estimate for these images. Differences from the mixture
+are paired.
 
-- "not a density": N(x | g(f(x)), σ²I) is centred on a reconstruction that was computed from x itself. Over all x it
-  does not integrate to one, and the longer the code, the higher it is. It may only be compared with itself.
-- The same reconstructions do make a density where the centres come from the training images.
-- A VAE averages such Gaussians over p(z) instead. Its ELBO is a lower bound, and so is, on average, the importance
-  weighted estimate, which rises to log p(x) with the number of draws; "± draws" does not see what is still missing.
-- Where one variance serves all pixels, those at the edge, which are almost always white, are given the noise of those
-  in the middle; a full covariance never pays for that. The VAE with a variance per pixel does not either.
+- "not a density": N(x | g(f(x)), σ²I) is centred on a reconstruction that was computed from x itself. Over all x
+  it does not integrate to one, and it rises with the length of the code. Compare it only with itself.
+- Centred on reconstructions of the training images, the same Gaussians form a density.
+- A VAE averages such Gaussians over p(z) instead. Its ELBO is a lower bound. So is, on average, the importance
+  weighted estimate, which rises to log p(x) with the number of draws; "± draws" does not include what is missing.
+- With one variance for all pixels, those at the edge, which are almost always white, get the noise of those in
+  the middle. A full covariance and the VAE with a variance per pixel avoid this.
 - The linear VAE checks the estimate: its log p(x) is known.
 """
 

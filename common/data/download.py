@@ -38,7 +38,7 @@ PIECE = 2**16
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A gzipped file: its approximate size, the size of its content, and the SHA-256 of the content or the file."""
+    """A gzipped file: approximate size, size of the content, and SHA-256 of the content or of the file."""
 
     name: str
     size: int
@@ -111,7 +111,7 @@ SOURCES = {
 
 
 def fetch(name: str) -> Path:
-    """Return the folder with the verified files of ``SOURCES[name]``, after downloading those that are missing.
+    """Return the folder with the verified files of ``SOURCES[name]``; download those that are missing.
 
     Raises InputError, which says what to put where, if a file is not available.
     """
@@ -244,7 +244,7 @@ def _may_pass(cause: Exception | str) -> bool:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """An opener for http and https only, with the environment's proxies; redirects to file:// or ftp:// fail."""
+    """An opener for http and https only, with the environment's proxies; a redirect to file:// fails."""
     opener = urllib.request.OpenerDirector()
     for kind in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
         opener.add_handler(getattr(urllib.request, f"{kind}Handler")())

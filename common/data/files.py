@@ -38,8 +38,8 @@ HELD_OUT_SHARE = 1 / 6
 class Dataset:
     """A table ``x`` (N, D), its labels (N,) if it has any, and what its columns are.
 
-    If the labels were text, ``label_names`` has the texts, and a label is a position in it. ``image_shape`` is
-    (height, width) if a row is an image with values in [0, 1]. ``held_out`` is the source's own test set, if any.
+    Labels that were text are positions in ``label_names``. ``image_shape`` is (height, width) if a row is an
+    image with values in [0, 1]. ``held_out`` is the source's own test set, if any.
     """
 
     name: str
@@ -117,7 +117,7 @@ def image_folder(folder: Path, name: str, pixel_max: float = 1.0, label_names: t
 
 
 def _as_table(path: Path, x: np.ndarray, pixel_max: float = 1.0) -> np.ndarray:
-    """Return a table of real numbers (N, D), or images (N, H, W) divided by ``pixel_max`` (for bytes, by 255)."""
+    """Return a table of real numbers (N, D), or images (N, H, W) divided by ``pixel_max`` (bytes: by 255)."""
     if x.ndim == 4 and x.shape[-1] == 1:  # one channel
         x = x[..., 0]
     if x.ndim not in (2, 3) or x.dtype.kind not in "fiub":
@@ -146,7 +146,7 @@ def _of_table(
 
 
 def _classes(path: Path, cells: list[str] | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    # Labels (N,) from the cells of their column: whole numbers as they are, words as positions among the names.
+    # Labels (N,) from the cells of their column: whole numbers as they are, words as positions in the names.
     if cells is None:
         return None, ()
     values = [number(cell) for cell in cells]

@@ -30,7 +30,7 @@ class InputError(ValueError):
     def on_command_line(self, flags: dict[str, str], values: dict[str, Any]) -> str:
         """The message for a command line: ``--flag value: problem``.
 
-        ``flags`` maps arguments to flags of another name; ``values`` holds the options, for errors without a value.
+        ``flags`` maps arguments to flags of another name; ``values`` has the values of all options.
         """
         option = flags.get(self.name, self.name)
         value = values.get(option) if self.value is NOT_SHOWN else self.value

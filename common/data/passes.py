@@ -92,7 +92,7 @@ class Chunks(Sequence):
 
 
 def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """Slices of a table with the numbers of their first rows; a mapped file's memory is given back after each."""
+    """Slices of a table and their first rows' numbers; a mapped file's memory is given back after each."""
     rows = rows or max(1, NUMBERS_IN_A_CHUNK // max(1, math.prod(x.shape[1:])))
     for start in range(0, len(x), rows):
         yield start, x[start : start + rows]
@@ -106,14 +106,14 @@ def runs_of_rows(n: int, numbers: int) -> list[slice]:
 
 
 def give_back(x: np.ndarray) -> None:
-    """Give back the memory of the pages of a mapped file that were read; do nothing for an array in memory."""
+    """Give back the memory of a mapped file's pages; do nothing for an array in memory."""
     mapped = _mapped_file(x.x if isinstance(x, Centred) else x)
     if mapped is not None and hasattr(mapped, "madvise"):  # not on Windows
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def constant_columns(x: np.ndarray) -> np.ndarray:
-    """The positions of the constant columns; for most tables the first rows are enough to see that there are none."""
+    """The positions of the constant columns; in most tables the first 1,000 rows show that there are none."""
     constant = np.arange(x.shape[1])
     for part in (x[:1000], x):
         for _, piece in pieces(part):

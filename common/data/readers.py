@@ -30,7 +30,7 @@ LARGEST_JSON = 2**20  # bytes of a config.json, and of a line of metrics.jsonl
 
 @contextlib.contextmanager
 def opened(path: Path, kind: str, remedy: str) -> Iterator[BinaryIO]:
-    """Open a file, decompressed if its name ends in .gz; faults become one-line ValueErrors that name the file."""
+    """Open a file, decompressed if its name ends in .gz; a fault becomes a one-line ValueError naming it."""
     try:
         if not path.is_file():  # a pipe would wait for ever
             raise ValueError(f"{path}: there is no such file; {remedy}")

@@ -1,8 +1,8 @@
 """Text tables as R, pandas, Excel and the archives write them.
 
-Columns are separated by commas, semicolons, tabs, bars or spaces. Decimal signs may be commas. A line that begins
-with # or % is a comment. An empty cell, NA, ? and the like become NaN. Input that could be misread causes an
-error or a warning.
+Columns are separated by commas, semicolons, tabs, bars or spaces. Decimal signs may be commas. Lines that
+begin with # or % are comments. Empty cells, NA, ? and the like become NaN. Ambiguous input is refused or
+causes a warning.
 """
 
 import csv
@@ -73,8 +73,8 @@ def read_table(path: Path, text: TextIO, label_column: str | None = None, column
     """Return the table in a text file.
 
     ``columns`` names the columns that are data. By default these are all but the labels and, with a warning,
-    those that only name or number the rows. A header that contains numbers also causes a warning, since a data
-    row with a typo looks the same.
+    those that only name or number the rows. A header that contains numbers also causes a warning, since a
+    data row with a typo looks the same.
     """
     lines = _lines(path, text)
     header, rows_read, is_short = _header(path, lines)
@@ -142,7 +142,7 @@ def _check_length(path: Path, number: int, length: int) -> None:
 
 
 class _OpenRow:
-    """The lines with cells, for csv.reader, and the text of the row being read: quoted cells may hold line breaks."""
+    """The lines with cells, for csv.reader, and the text of the row being read, which may span lines."""
 
     def __init__(self, path: Path, numbered: Iterable[tuple[int, str]]) -> None:
         self._path, self._numbered = path, numbered
@@ -199,7 +199,7 @@ def _separator(lines: Sequence[str]) -> str:
 
 
 def _header(path: Path, lines: Iterator[Line]) -> tuple[list[str], list[Line], bool]:
-    # The header, if any; the lines of data read so far; whether the header lacks the name of the first column.
+    # The header, if any; the lines of data read so far; whether the header lacks the first column's name.
     first_two = list(itertools.islice(lines, 2))
     header = [cell.strip() for cell in first_two.pop(0).cells] if first_two and _is_header(*first_two) else []
     if not first_two:
@@ -272,7 +272,7 @@ def _leave_out(path: Path, column: int, names: list[str], must_count: bool) -> N
 
 
 def _row_numbers(path: Path, header: list[str], kept: list[int], x: np.ndarray) -> tuple[list[int], np.ndarray]:
-    # The columns and numbers that are data if the first column counts the rows and has a name, or if none has.
+    # The columns and numbers that are data if the first column counts the rows and has a name, or none has.
     without, whole = _as_text(kept[1:]), _as_text(kept)
     name = f" ({short(header[kept[0]])})" if header else ""
     counts = f"{path}: column {kept[0] + 1}{name} counts the rows, {x[0, 0]:.0f} to {x[-1, 0]:.0f}"

@@ -1,6 +1,6 @@
 """The figures of training runs, from arrays only, and the style of every figure of the project.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; shades are viridis, which prints in grey.
+Colours are Okabe and Ito's, distinct for colour-blind eyes too; shades are viridis, which prints in grey.
 """
 
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def mixture(
 
 
 def _ticks(axes: Axes, x: np.ndarray, shades: np.ndarray, names: Sequence[str]) -> list[Line2D]:
-    # Draw a tick for each point (N, 2) that lacks a coordinate, on the axis of the other; the legend's entries.
+    # Draw a tick for each point (N, 2) that lacks a coordinate, on the other's axis; return legend entries.
     gaps, keys = np.isnan(x), []
     for axis, marker, place in ((0, "|", axes.get_xaxis_transform()), (1, "_", axes.get_yaxis_transform())):
         alone = gaps[:, 1 - axis] & ~gaps[:, axis]
@@ -175,7 +175,7 @@ def latent_space(codes: np.ndarray, labels: np.ndarray | None, label_names: Sequ
         centred = codes - codes.mean(axis=0)
         codes = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
         names = ("first principal component of the code", "second")
-    codes = np.column_stack([codes, np.zeros(len(codes))])[:, :2]  # a single dimension or image has no second axis
+    codes = np.column_stack([codes, np.zeros(len(codes))])[:, :2]  # one dimension or image has one axis
     figure = Figure(figsize=(6.2, 4.8))
     axes = figure.subplots()
     axes.set(title="latent space, held-out images", xlabel=names[0], ylabel=names[1])

@@ -88,7 +88,7 @@ def digest(path: Path) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at ``path`` in one step: write a temporary file next to it, flush it to disk, rename it."""
+    """Replace the file at ``path`` in one step: write a temporary file, flush it to disk, rename it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(beside, "wb") as file:

@@ -39,17 +39,15 @@ LARGEST_FLOAT = sys.float_info.max
 class RunFolder:
     """The folder of one run, opened for a new run or to continue an earlier one.
 
-    ``start`` is None for a new run, else the arrays and the step of the earlier checkpoint; ``history`` holds the
-    metrics up to that step. The folder's earlier content stays until the first checkpoint is written; a run that
-    ends without one leaves nothing. Raises ValueError if the folder holds another run or cannot be written, or if
-    the earlier checkpoint is not of this ``architecture``. Only the first of several ``workers`` writes.
+    ``start`` is None for a new run, else the arrays and the step of the earlier checkpoint; ``history`` has
+    the metrics up to that step. Earlier content stays until the first checkpoint is written; a run without
+    one leaves nothing. Raises ValueError if the folder holds another run, is not writable, or has a
+    checkpoint of another ``architecture``. Only the first of several ``workers`` writes.
     """
 
     def __init__(self, chosen: RunOptions, framework: str, architecture: Mapping[str, Any], workers: Any) -> None:
-        self.options = chosen
-        self.workers = workers
+        self.options, self.workers, self.architecture = chosen, workers, architecture
         self.writes = workers.rank == 0
-        self.architecture = architecture
         self._framework = framework
         self.path = Path(chosen.out or chosen.resume)
         self.interrupted = self.asked_to_stop = False
@@ -62,9 +60,8 @@ class RunFolder:
             self.history = [row for row in read_metrics(source) if row["step"] <= step]
         self._in_place = bool(source) and source.resolve() == self.path.resolve()
         self._made_folders = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        self._has_saved = False
+        self._has_saved = self._owned = False
         self._log = self._locked = None
-        self._owned = False
         self._board: TensorBoardLog | None = None
         self._clock = self._saved = time.perf_counter()
         try:
@@ -86,10 +83,9 @@ class RunFolder:
         self._log = open(self._pending("metrics.jsonl"), "a", encoding="utf-8")  # noqa: SIM115
 
     def steps(self, first: int, last: int, unit: str, rows: int = 0) -> Iterator[int]:
-        """Count from first + 1 to last, with a progress bar on a terminal; stop early if the run is interrupted.
+        """Count from first + 1 to last, with a progress bar on a terminal; stop if the run is interrupted.
 
-        A step processes ``rows`` rows, for the bar's rows per second. Raises InputError if the resumed run is already
-        past the last step.
+        The bar counts ``rows`` rows a step. Raises InputError if a resumed run is past the last step.
         """
         if last < first:
             done = f"{first} {unit}s are done already, and {{steps}} or {{epochs}} asks for {last}"

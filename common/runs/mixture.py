@@ -101,7 +101,7 @@ def start(run: RunFolder, data: FitData, algorithm: Any) -> Parameters:
 
 
 def iterate(options: GMMOptions, algorithm: Any, parameters: Parameters) -> tuple[Parameters, Any]:
-    """One iteration: the new parameters, rounded if the run is to be reproducible, and the objective before."""
+    """One iteration: the new parameters, rounded if the run is reproducible, and the objective before."""
     updated, objective = algorithm.iterate(parameters)
     return updated._make(map(algorithm.tensor, rounded(options, updated))), objective
 
@@ -134,7 +134,7 @@ def mixture_parameters(run: RunFolder, centre: np.ndarray | None) -> Parameters 
 
 
 def save(run: RunFolder, centre: np.ndarray | None, parameters: Parameters, step: int) -> None:
-    """Write the parameters as a checkpoint; if there is a centre, also the centre and the means less the centre."""
+    """Write the parameters as a checkpoint, with the centre and the means less the centre if there is one."""
     arrays = parameters._make(map(as_array, parameters))._asdict()
     if centre is not None:
         means = arrays["means"]

@@ -45,7 +45,7 @@ def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, 
 
 
 def check_pixels(options: VAEOptions, data: Dataset) -> None:
-    """InputError unless there are at least two images, with pixels in [0, 1] and the shape that the model needs."""
+    """InputError unless there are two images or more, with pixels in [0, 1] and a shape for the model."""
     for part in (data, data.held_out):
         if part is None:
             continue
@@ -83,7 +83,7 @@ def starting_point(
 def checkpoint_arrays(
     precision: str, parameters: dict[str, np.ndarray], moments: list[dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint; a reproducible run stores its parameters in single precision, without loss."""
+    """The arrays of a checkpoint; in a reproducible run single precision holds the parameters exactly."""
     if precision == "reproducible":
         parameters = {name: value.astype(np.float32) for name, value in parameters.items()}
     named = zip(MOMENTS, moments, strict=True)

@@ -43,8 +43,8 @@ def main(
 ) -> int:
     """Run a training script and return the exit code: 0, 2 for bad arguments or input, 130 when interrupted.
 
-    ``prepare(options)`` loads and checks the data, and returns them with the architecture, before the folder is
-    touched; ``train(run, data)`` does the rest.
+    ``prepare(options)`` loads and checks the data and returns them with the architecture, before the folder
+    is touched; ``train(run, data)`` does the rest.
     """
     chosen, given = options.parse(kind, argv, prog)
     with warnings.catch_warnings():

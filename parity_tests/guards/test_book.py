@@ -258,7 +258,7 @@ def test_ones_own_figures_replace_the_shipped_ones(sources: Path, capsys: pytest
     shipped = measured.load(Path("none"))
     assert (shipped["rows"], shipped["own"]) == ([row], False)
     too_far = json.dumps({"versions": versions, "rows": [row | {"passed": False}]})
-    for damage, message in ((too_far, "further apart"), ("{", "cannot be read"), (None, "make parity")):
+    for damage, message in ((too_far, "more than is allowed"), ("{", "cannot be read"), (None, "make parity")):
         own.write_text(damage) if damage else own.unlink()
         capsys.readouterr()
         assert measured.main([]) == 2
