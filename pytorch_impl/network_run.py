@@ -11,14 +11,8 @@ from common.runs.folder import RunFolder
 from common.runs.network import checkpoint_arrays, held_out_pieces, mean_terms, starting_point
 from pytorch_impl.autoencoder import Autoencoder
 from pytorch_impl.backend import fused
-from pytorch_impl.networks import (
-    canonical,
-    export_parameters,
-    import_parameters,
-    loss_and_gradients,
-    named_parameters,
-    native,
-)
+from pytorch_impl.layouts import canonical, export_parameters, import_parameters, named_parameters, native
+from pytorch_impl.networks import loss_and_gradients
 from pytorch_impl.optimizer import Adam
 from pytorch_impl.vae import VAE, importance_weighted_log_likelihood
 

@@ -10,21 +10,9 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
     encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)
     decoder   z (N, L) -> hidden (N, H) -> output (N, D)
 
-Parameters have one name and one layout in both frameworks, PyTorch's `state_dict`. The TensorFlow side
-permutes the axes of its own, and only here; kernels are not flipped in either. I and O are a layer's inputs
-and outputs, c channels, h and w the height and width of a map of features, and [c h w] is one flattened axis:
-
-    layer                                   PyTorch           TensorFlow
-    dense                   weight          (O, I)            (I, O)
-    convolution             weight          (O, I, 3, 3)      (3, 3, I, O)
-    transposed convolution  weight          (I, O, 3, 3)      (3, 3, O, I)
-    dense, of a map         hidden.weight   (O, [c h w])      (h, w, c, O)
-    dense, to a map         features.weight ([c h w], I)      (I, h, w, c)
-                            features.bias   ([c h w])         (h, w, c)
-
-Where the frameworks differ: in the values that a new layer has. PyTorch draws weights and biases from one
-uniform law, Keras weights from another, twice as wide for 784 inputs and 400 outputs, and biases of zero.
-Here `common/draws.py` draws them, and `import_parameters` sets them in both.
+Where the frameworks differ: in the values that a new layer has. PyTorch draws weights and biases from one uniform law,
+Keras weights from another, twice as wide for 784 inputs and 400 outputs, and biases of zero. Here `common/draws.py`
+draws them, and `layouts.import_parameters` sets them in both. `layouts.py` has the parameters' names and layouts.
 
 Two models are made of these networks, and code that trains or uses one need not ask which it is. Both have
 
@@ -36,19 +24,20 @@ Two models are made of these networks, and code that trains or uses one need not
 Source: Kingma and Welling (2014), appendix C.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.data.arrays import as_array
+from pytorch_impl.layouts import export_parameters as export_parameters
+from pytorch_impl.layouts import import_parameters as import_parameters
+from pytorch_impl.layouts import named_parameters
 
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "linear": torch.positive}
 
 
 def dense(in_dim: int, out_dim: int, dtype: str) -> nn.Linear:
-    r"""The affine map $h \mapsto W h + b$, its parameters yet to be set by `import_parameters`."""
+    r"""The affine map $h \mapsto W h + b$, its parameters yet to be set by `layouts.import_parameters`."""
     return nn.Linear(in_dim, out_dim, dtype=getattr(torch, dtype))
 
 
@@ -89,11 +78,6 @@ class Decoder(nn.Module):
         return self.out(hidden)  # (N, D)
 
 
-def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trainable parameters by canonical name, in canonical order."""
-    return dict(sorted(model.named_parameters()))
-
-
 def loss_and_gradients(
     model: nn.Module, x: Tensor, noise: Tensor | None = None
 ) -> tuple[NamedTuple, dict[str, Tensor]]:
@@ -109,34 +93,3 @@ def loss_and_gradients(
     terms = model.objective(x, noise)
     gradients = torch.autograd.grad(-terms[0], list(parameters.values()))
     return type(terms)(*(term.detach() for term in terms)), dict(zip(parameters, gradients, strict=True))
-
-
-def canonical(name: str, value: Tensor) -> np.ndarray:
-    """A parameter, gradient or moment in the canonical layout, PyTorch's, by the table above."""
-    return value.detach().cpu().numpy().copy()
-
-
-def native(name: str, array: np.ndarray, like: Tensor) -> Tensor:
-    """An array of canonical layout as a tensor of this framework's layout, with the dtype of `like`."""
-    return torch.tensor(array.copy(), dtype=like.dtype, device=like.device)
-
-
-def export_parameters(model: nn.Module) -> dict[str, np.ndarray]:
-    """All parameters in the canonical layout."""
-    return {name: canonical(name, parameter) for name, parameter in named_parameters(model).items()}
-
-
-def import_parameters(model: nn.Module, arrays: dict[str, Any]) -> None:
-    """Set all parameters from arrays, or either framework's tensors, in the canonical layout.
-
-    Raises ValueError if a name or a shape does not fit.
-    """
-    parameters = named_parameters(model)
-    values = {name: np.asarray(as_array(value, name)) for name, value in arrays.items()}
-    if differing := sorted(parameters.keys() ^ values.keys()):
-        raise ValueError(f"parameters {differing} are not in both: use the same architecture")
-    for name, parameter in parameters.items():
-        if values[name].shape != (shape := canonical(name, parameter).shape):
-            raise ValueError(f"parameter {name} has shape {values[name].shape}, not {shape}")
-    for name, parameter in parameters.items():
-        parameter.data.copy_(native(name, values[name], parameter))

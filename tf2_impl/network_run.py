@@ -11,14 +11,8 @@ from common.runs.folder import RunFolder
 from common.runs.network import checkpoint_arrays, held_out_pieces, mean_terms, starting_point
 from tf2_impl.autoencoder import Autoencoder
 from tf2_impl.backend import fused
-from tf2_impl.networks import (
-    canonical,
-    export_parameters,
-    import_parameters,
-    loss_and_gradients,
-    named_parameters,
-    native,
-)
+from tf2_impl.layouts import canonical, export_parameters, import_parameters, named_parameters, native
+from tf2_impl.networks import loss_and_gradients
 from tf2_impl.optimizer import Adam
 from tf2_impl.vae import VAE, importance_weighted_log_likelihood
 

@@ -14,6 +14,7 @@ PARTS = {
     },
     "A continuum is hidden": {
         "elbo": "The evidence lower bound",
+        "layouts": "Layouts",
         "networks": "Encoder and decoder",
         "convolution": "Convolution",
         "autoencoder": "The plain autoencoder",

@@ -43,7 +43,8 @@ from common.runs.folder import versions
 from common.runs.script import implementation
 from common.runs.terminal import command, without_native_stderr
 
-CHAPTERS = ("estimators", "gaussian", "gmm", "elbo", "networks", "vae", "autoencoder", "optimizer", "backend")
+NETWORKS = ("layouts", "networks", "vae", "autoencoder", "optimizer")
+CHAPTERS = ("estimators", "gaussian", "gmm", "elbo", *NETWORKS, "backend")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -137,7 +138,7 @@ def variational_autoencoders(maths: SimpleNamespace, parts: Parts, settings: Set
             sizes = d, codes, settings.hidden_dim, settings.activation
             model = maths.vae.VAE(*sizes, likelihood="gaussian", variance=variance, dtype="float64")
             epoch, score = train_vae(maths, model, parts, settings)
-            sigma = grey_deviation(maths.networks.export_parameters(model)["log_var"])
+            sigma = grey_deviation(maths.layouts.export_parameters(model)["log_var"])
             tried.append((score, model, {"codes": codes, "epoch": epoch, "sigma": sigma}))
         _, model, chosen = max(tried, key=itemgetter(0))
         yield from importance_weighted(maths, model, name, y, settings, chosen)
@@ -152,7 +153,7 @@ def linear_autoencoder(maths: SimpleNamespace, parts: Parts, settings: Settings)
     # the images of the origin and of the unit vectors determine an affine decoder
     offset = evaluate(model.decoder, np.zeros((1, codes)))[0]
     loadings = (evaluate(model.decoder, np.eye(codes)) - offset).T
-    log_var = maths.networks.export_parameters(model)["log_var"]
+    log_var = maths.layouts.export_parameters(model)["log_var"]
     exact = evaluate(maths.elbo.linear_gaussian_log_evidence, y, loadings, offset, log_var)
     chosen |= {"sigma": grey_deviation(log_var)}
     yield Row("linear VAE (probabilistic PCA), exact", "density", in_grey_levels(exact, d), chosen)
@@ -186,17 +187,17 @@ def train_network(
     """
     set_start(maths, model, SEED, dequantised(parts.train, 2))
     per_epoch = draws.batches_per_epoch(len(parts.train), settings.batch_size)
-    best, best_epoch, kept = -math.inf, 0, maths.networks.export_parameters(model)
+    best, best_epoch, kept = -math.inf, 0, maths.layouts.export_parameters(model)
     batches = noisy_batches(parts.train, settings, per_epoch, model.noise_dim)
     for step, _ in enumerate(updates(maths, model, batches, settings.learning_rate), start=1):
         if step % per_epoch:
             continue
         epoch = step // per_epoch
         if (now := score()) > best:
-            best, best_epoch, kept = now, epoch, maths.networks.export_parameters(model)
+            best, best_epoch, kept = now, epoch, maths.layouts.export_parameters(model)
         elif epoch - best_epoch >= settings.patience:
             break
-    maths.networks.import_parameters(model, kept)
+    maths.layouts.import_parameters(model, kept)
     return best_epoch, best
 
 

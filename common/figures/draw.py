@@ -16,8 +16,8 @@ from common.runs.script import implementation
 from common.runs.terminal import command, without_native_stderr
 
 MIXTURES = ("coin", "conjugate", "em", "estimators", "gmm", "singularity", "variational_gmm")
-NETWORKS = ("networks", "autoencoder", "vae", "optimizer", "backend")
-CHAPTERS = (*MIXTURES, *NETWORKS)  # those with figures, and those that the figures need
+NETWORKS = ("layouts", "networks", "autoencoder", "vae", "optimizer", "backend")
+CHAPTERS = (*MIXTURES, *NETWORKS)  # those that figures are of, and what they need
 OWN = [value for value in vars(chapters).values() if isfunction(value) and value.__module__ == chapters.__name__]
 FIGURES = [function for function in OWN if not function.__name__.startswith("_")]
 

@@ -14,8 +14,8 @@ LEAST_VARIANCE = 1e-6  # where all images are equal
 
 def set_start(maths: SimpleNamespace, model: Any, seed: int, x: np.ndarray) -> None:
     """Give a Gaussian model the parameters that it starts from on training images x (N, D)."""
-    shapes = {name: value.shape for name, value in maths.networks.export_parameters(model).items()}
-    maths.networks.import_parameters(model, draws.initial_values(seed, shapes) | gaussian_start(shapes, x))
+    shapes = {name: value.shape for name, value in maths.layouts.export_parameters(model).items()}
+    maths.layouts.import_parameters(model, draws.initial_values(seed, shapes) | gaussian_start(shapes, x))
 
 
 def gaussian_start(shapes: Mapping[str, tuple[int, ...]], x: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """Training in memory, for a figure or a comparison: no run folder, no options.
 
-``maths`` holds an implementation's modules by name, with ``networks``, ``optimizer`` and ``backend`` among
-them.
+``maths`` holds an implementation's modules by name, among them ``layouts``, ``networks``, ``optimizer``, ``backend``.
 """
 
 import functools
@@ -26,7 +25,7 @@ def updates(
     The updates are reproducible: over thousands of them at a high rate, rounding alone would part the
     frameworks, and another epoch would be the best.
     """
-    optimizer = maths.optimizer.Adam(maths.networks.named_parameters(model), learning_rate, reproducible=True)
+    optimizer = maths.optimizer.Adam(maths.layouts.named_parameters(model), learning_rate, reproducible=True)
     step = maths.backend.compiled(functools.partial(maths.networks.loss_and_gradients, model))
     for x, noise in batches:
         terms, gradients = step(maths.backend.tensor(x), maths.backend.tensor(noise))

@@ -15,10 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-import pytorch_impl.networks as torch_networks
+import pytorch_impl.layouts as torch_layouts
 import pytorch_impl.optimizer as torch_optimizer
 import pytorch_impl.vae as torch_vae
-import tf2_impl.networks as tf_networks
+import tf2_impl.layouts as tf_layouts
 import tf2_impl.optimizer as tf_optimizer
 import tf2_impl.vae as tf_vae
 from common import draws
@@ -73,8 +73,8 @@ def epochs(n: int, step: Callable[[np.ndarray, np.ndarray], float]) -> Callable[
 def ours_in_torch(x: np.ndarray) -> Callable[[], float]:
     """The step of `pytorch_impl.train_vae`."""
     model, images = torch_vae.VAE(DATA, LATENT, HIDDEN, "relu"), torch.tensor(x)
-    parameters = torch_networks.named_parameters(model)
-    torch_networks.import_parameters(model, draws.initial_values(0, {n: p.shape for n, p in parameters.items()}))
+    parameters = torch_layouts.named_parameters(model)
+    torch_layouts.import_parameters(model, draws.initial_values(0, {n: p.shape for n, p in parameters.items()}))
     optimizer = torch_optimizer.Adam(parameters)
 
     def step(rows: np.ndarray, noise: np.ndarray) -> float:
@@ -88,9 +88,9 @@ def ours_in_torch(x: np.ndarray) -> Callable[[], float]:
 def ours_in_tensorflow(x: np.ndarray) -> Callable[[], float]:
     """The step of `tf2_impl.train_vae`, one graph that XLA compiles."""
     model, images = tf_vae.VAE(DATA, LATENT, HIDDEN, "relu"), tf.constant(x)
-    shapes = {name: value.shape for name, value in tf_networks.export_parameters(model).items()}
-    tf_networks.import_parameters(model, draws.initial_values(0, shapes))
-    optimizer = tf_optimizer.Adam(tf_networks.named_parameters(model))
+    shapes = {name: value.shape for name, value in tf_layouts.export_parameters(model).items()}
+    tf_layouts.import_parameters(model, draws.initial_values(0, shapes))
+    optimizer = tf_optimizer.Adam(tf_layouts.named_parameters(model))
 
     @tf.function(autograph=False, jit_compile=True)
     def training_step(batch: tf.Tensor, noise: tf.Tensor, corrections: tuple) -> tf_vae.Bound:

@@ -4,7 +4,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
 from scipy import integrate, optimize, stats
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KernelDensity
@@ -69,13 +68,13 @@ def test_100_updates_in_float32_step_by_step(parity: Parity, mode: str) -> None:
 def test_reproducible_training_is_bit_equal(seed: int) -> None:
     ends = []
     models = same("float64", seed, activation="relu")
-    for networks, optimizer, model, step in zip(
-        of_models.NETWORKS, pair("optimizer"), models, of_models.steps(models, "function"), strict=True
+    for layouts, optimizer, model, step in zip(
+        of_models.LAYOUTS, pair("optimizer"), models, of_models.steps(models, "function"), strict=True
     ):
-        adam = optimizer.Adam(networks.named_parameters(model), reproducible=True)
+        adam = optimizer.Adam(layouts.named_parameters(model), reproducible=True)
         for number in range(100):
             adam.update(step(Batches("gaussian")[number])[1])
-        ends.append({name: value.tobytes() for name, value in networks.export_parameters(model).items()})
+        ends.append({name: value.tobytes() for name, value in layouts.export_parameters(model).items()})
     assert ends[0] == ends[1]
 
 
@@ -113,18 +112,19 @@ def test_the_gradient_does_not_see_that_the_variance_follows(module: ModuleType)
     x = tensors(module, images())[0]
     fit, free = networks.loss_and_gradients(model, x)
     model.variance = float(fit.squared_error)
-    fixed = of_models.canonical(networks, networks.loss_and_gradients(model, x)[1])
-    for name, gradient in of_models.canonical(networks, free).items():
+    layouts = sibling(module, "layouts")
+    fixed = of_models.canonical(layouts, networks.loss_and_gradients(model, x)[1])
+    for name, gradient in of_models.canonical(layouts, free).items():
         np.testing.assert_allclose(gradient, fixed[name], rtol=1e-11, atol=1e-12)
 
 
 @both("autoencoder")
 def test_a_linear_autoencoder_is_pca(module: ModuleType) -> None:
     """Nothing linear reconstructs better than the principal components; L-BFGS on our gradients gets just there."""
-    networks, backend = sibling(module, "networks"), sibling(module, "backend")
+    layouts, networks, backend = (sibling(module, page) for page in ("layouts", "networks", "backend"))
     x = DIGITS[:200] - DIGITS[:200].mean(axis=0)
     model = module.Autoencoder(64, 3, 20, "linear", variance=0.04, dtype="float64")
-    shapes = {name: value.shape for name, value in networks.export_parameters(model).items()}
+    shapes = {name: value.shape for name, value in layouts.export_parameters(model).items()}
     start, given = draws.initial_values(0, shapes), backend.tensor(x)
     step = backend.compiled(lambda x: networks.loss_and_gradients(model, x))
 
@@ -133,16 +133,16 @@ def test_a_linear_autoencoder_is_pca(module: ModuleType) -> None:
         return {n: v.reshape(s) for (n, s), v in zip(shapes.items(), np.split(flat, ends), strict=True)}
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        networks.import_parameters(model, unpack(flat))
+        layouts.import_parameters(model, unpack(flat))
         fit, gradients = step(given)
-        flattened = [networks.canonical(name, gradients[name]).ravel() for name in shapes]
+        flattened = [layouts.canonical(name, gradients[name]).ravel() for name in shapes]
         return -float(fit.log_likelihood), np.concatenate(flattened)
 
     flat = np.concatenate([value.ravel() for value in start.values()])
     found = optimize.minimize(
         objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": 300, "maxfun": 300, "ftol": 1e-12}
     )
-    networks.import_parameters(model, unpack(found.x))
+    layouts.import_parameters(model, unpack(found.x))
     squared_error = float(backend.evaluate(model.fit_of, x)[1])
     pca = PCA(3, svd_solver="full").fit(x)
     best = np.mean((x - pca.inverse_transform(pca.transform(x))) ** 2)
@@ -175,8 +175,8 @@ def test_only_centres_that_do_not_know_x_make_a_density(module: ModuleType) -> N
     """Images of one pixel: the Gaussian around the own reconstruction does not integrate to one, the kernels' does."""
     evaluate, grid = sibling(module, "backend").evaluate, np.linspace(-12, 12, 40_001)[:, None]
     model = module.Autoencoder(1, 1, 4, "tanh", dtype="float64")
-    shapes = {name: value.shape for name, value in sibling(module, "networks").export_parameters(model).items()}
-    sibling(module, "networks").import_parameters(model, draws.initial_values(1, shapes))
+    shapes = {name: value.shape for name, value in sibling(module, "layouts").export_parameters(model).items()}
+    sibling(module, "layouts").import_parameters(model, draws.initial_values(1, shapes))
     log_var = np.array(-1.0)
     own = evaluate(sibling(module, "elbo").gaussian_log_likelihood, grid, evaluate(model, grid), log_var)
     assert abs(integrate.simpson(np.exp(own), x=grid[:, 0]) - 1) > 0.1
@@ -209,18 +209,6 @@ def test_linear_gaussian_evidence_is_probabilistic_pca(module: ModuleType) -> No
     )
     covariance = loadings @ loadings.T + np.diag(np.exp(np.linspace(-3, -1, 64)))
     np.testing.assert_allclose(factors, stats.multivariate_normal(pca.mean_, covariance).logpdf(x), rtol=1e-9)
-
-
-@both("autoencoder")
-def test_names_and_layouts_are_state_dicts(module: ModuleType) -> None:
-    model = same("float32")[not is_torch(module)]
-    exported = sibling(module, "networks").export_parameters(model)
-    fresh = pair("autoencoder")[0].Autoencoder(64, 6, 50)
-    fresh.load_state_dict({name: torch.tensor(value) for name, value in exported.items()})
-    assert exported["encoder.code.weight"].shape == (6, 50)
-    x = images().astype(np.float32)
-    ours, theirs = pair("backend")[0].evaluate(fresh, x), sibling(module, "backend").evaluate(model, x)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
 
 
 @both("autoencoder")

@@ -1,11 +1,9 @@
-"""The convolutional VAE: layers against SciPy and each other's adjoint, gradients, updates, the bound, parameters."""
+"""The convolutional VAE: layers against SciPy and each other's adjoint, gradients, updates, the bound."""
 
 from types import ModuleType
 
 import numpy as np
 import pytest
-import safetensors.numpy
-import safetensors.torch
 import torch
 from scipy import signal
 
@@ -13,7 +11,7 @@ from common import draws
 from common.data import datasets
 from parity_tests.conftest import Parity
 from parity_tests.support import models as of_models
-from parity_tests.support.frameworks import arrays, both, is_torch, pair, sibling, tensor, tensors
+from parity_tests.support.frameworks import both, is_torch, sibling, tensor
 from parity_tests.support.lockstep import CASES
 
 SIZES = [(8, 8), (7, 7), (28, 28), (6, 10), (9, 4), (5, 1), (1, 1), (2, 3)]
@@ -54,7 +52,7 @@ def apply_layer(module: ModuleType, kind: str, weight: np.ndarray, bias: np.ndar
     if is_torch(module):
         layer.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
         return layer(torch.tensor(x)).detach().numpy()
-    native = sibling(module, "networks").native
+    native = sibling(module, "layouts").native
     layer.kernel.assign(native(f"part.{kind}1.weight", weight, layer.kernel.value))
     layer.bias.assign(bias)
     return layer(tensor(module, x.transpose(0, 2, 3, 1))).numpy().transpose(0, 3, 1, 2)
@@ -152,65 +150,6 @@ def test_gradients_are_central_differences(module: ModuleType, case: str, size: 
 def test_the_elbo_bounds_the_evidence(module: ModuleType, case: str, size: tuple[int, int]) -> None:
     model = same("float64", size, 5, latent_dim=1, **CASES[case])[not is_torch(module)]
     of_models.check_bound(module, model, Images(case, size=size)[0][0][:1])
-
-
-def test_names_and_layouts_are_state_dicts() -> None:
-    ours, theirs = same("float32", (6, 10), likelihood="gaussian")
-    exported = of_models.NETWORKS[1].export_parameters(theirs)
-    module = pair("vae")[0]
-    fresh = module.VAE(60, 3, 20, likelihood="gaussian", model="conv", image_shape=(6, 10), channels=4)
-    fresh.load_state_dict(safetensors.torch.load(safetensors.numpy.save(exported)))
-    batch = tensors(module, *Images("gaussian learned", "float32", (6, 10))[0])
-    torch.testing.assert_close(fresh(*batch)[0], ours(*batch)[0], rtol=0, atol=0)
-    shapes = {name: value.shape for name, value in exported.items() if name.endswith(".weight")}
-    assert shapes == {  # 6 x 10 -> 3 x 5 -> 2 x 3
-        "decoder.conv_transpose1.weight": (8, 4, 3, 3),
-        "decoder.conv_transpose2.weight": (4, 1, 3, 3),
-        "decoder.features.weight": (48, 20),
-        "decoder.hidden.weight": (20, 3),
-        "encoder.conv1.weight": (4, 1, 3, 3),
-        "encoder.conv2.weight": (8, 4, 3, 3),
-        "encoder.hidden.weight": (20, 48),
-        "encoder.log_var.weight": (3, 20),
-        "encoder.mean.weight": (3, 20),
-    }
-    assert exported["decoder.features.bias"].shape == (48,)
-
-
-def test_the_flattened_axis_counts_channels_first() -> None:
-    """One unit of the hidden layer that looks at one place of one channel only."""
-    a, b = same("float64", (6, 10))
-    x = Images("gaussian fixed", size=(6, 10))[0][0]
-    features = torch.tanh(a.encoder.conv2(torch.tanh(a.encoder.conv1(torch.tensor(x).reshape(-1, 1, 6, 10)))))
-    channel, row, column = 5, 1, 2
-    arrays_of = of_models.NETWORKS[0].export_parameters(a)
-    arrays_of |= {
-        name: np.zeros_like(arrays_of[name])
-        for name in ("encoder.hidden.weight", "encoder.hidden.bias", "encoder.mean.weight", "encoder.mean.bias")
-    }
-    arrays_of["encoder.hidden.weight"][0, (channel * 2 + row) * 3 + column] = 1.0
-    arrays_of["encoder.mean.weight"][0, 0] = 1.0
-    expected = np.tanh(features.detach().numpy()[:, channel, row, column])
-    for module, model in zip(of_models.NETWORKS, (a, b), strict=True):
-        module.import_parameters(model, arrays_of)
-        np.testing.assert_allclose(arrays(model.encode(tensor(module, x)))[0][:, 0], expected, rtol=0, atol=1e-14)
-
-
-@both("vae")
-def test_parameters_that_do_not_fit_are_refused(module: ModuleType) -> None:
-    model = same("float64")[not is_torch(module)]
-    networks = sibling(module, "networks")
-    values = networks.export_parameters(model)
-    for name, wrong in (
-        ("encoder.hidden.weight", (32, 20)),
-        ("encoder.conv1.weight", (3, 3, 1, 4)),
-        ("decoder.features.bias", (2, 2, 8)),
-    ):
-        with pytest.raises(ValueError, match=f"{name} has shape ") as error:
-            networks.import_parameters(model, values | {name: np.zeros(wrong)})
-        assert str(error.value) == f"parameter {name} has shape {wrong}, not {values[name].shape}"
-    for name, value in networks.export_parameters(model).items():
-        np.testing.assert_array_equal(value, values[name])
 
 
 @both("vae")

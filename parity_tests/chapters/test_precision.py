@@ -159,22 +159,20 @@ def test_no_estimator_takes_a_default(what: str, usual: Callable, dtype: str) ->
 
 def network_update(package: str, dtype: str, model: Any) -> Answer:
     """Two updates of a VAE by each Adam: the bound, the gradients and the parameters."""
-    networks, vae, optimizer = (
-        importlib.import_module(f"{package}.{name}") for name in ("networks", "vae", "optimizer")
-    )
+    layouts, vae, optimizer = (importlib.import_module(f"{package}.{name}") for name in ("layouts", "vae", "optimizer"))
     as_tensor = functools.partial(torch.tensor, device="cpu") if package == "pytorch_impl" else tf.constant
-    shapes = {name: value.shape for name, value in networks.export_parameters(model).items()}
-    networks.import_parameters(model, {n: v.astype(dtype) for n, v in draws.initial_values(0, shapes).items()})
+    shapes = {name: value.shape for name, value in layouts.export_parameters(model).items()}
+    layouts.import_parameters(model, {n: v.astype(dtype) for n, v in draws.initial_values(0, shapes).items()})
     random, found = np.random.RandomState(0), {}
-    adam = optimizer.Adam(networks.named_parameters(model), reproducible=dtype == "float64")
+    adam = optimizer.Adam(layouts.named_parameters(model), reproducible=dtype == "float64")
     for step in range(2):
         x, noise = random.uniform(size=(7, 16)).astype(dtype), random.normal(size=(7, 2)).astype(dtype)
         x, noise = each(as_tensor, (x, noise))
         bound, gradients = vae.loss_and_gradients(model, x, noise)
         adam.update(gradients)
-        found[str(step)] = bound, {name: networks.canonical(name, value) for name, value in gradients.items()}
+        found[str(step)] = bound, {name: layouts.canonical(name, value) for name, value in gradients.items()}
     found["estimate"] = vae.importance_weighted_log_likelihood(model, x, noise[None])
-    return attempt(lambda: found | {"parameters": networks.export_parameters(model)})
+    return attempt(lambda: found | {"parameters": layouts.export_parameters(model)})
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pytorch_impl.networks as torch_networks
+import pytorch_impl.layouts as torch_layouts
 import pytorch_impl.vae as torch_vae
 import tf2_impl.vae as tf_vae
 from common import draws
@@ -86,8 +86,8 @@ def test_how_likely_a_conv_model_is_to_part(parity: Parity, case: str, activatio
     """The bias of the last convolution is one number, a sum over all pixels of all images that nearly cancels."""
     arguments = CASES[case] | {"activation": activation, "dtype": "float64", "image_shape": (8, 8), "channels": 8}
     model = torch_vae.VAE(64, 6, 50, model="conv", **arguments)
-    shapes = {name: value.shape for name, value in torch_networks.export_parameters(model).items()}
-    torch_networks.import_parameters(model, draws.initial_values(0, shapes))
+    shapes = {name: value.shape for name, value in torch_layouts.export_parameters(model).items()}
+    torch_layouts.import_parameters(model, draws.initial_values(0, shapes))
     training = Learner(model, "torch", reproducible=True)
     probes = [Learner(module.VAE(64, 6, 50, model="conv", **arguments), framework)
               for module, framework in ((torch_vae, "torch"), (tf_vae, "tf2"))]  # fmt: skip

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import pytorch_impl.networks as torch_networks
+import pytorch_impl.layouts as torch_layouts
 import pytorch_impl.vae as torch_vae
-import tf2_impl.networks as tf_networks
+import tf2_impl.layouts as tf_layouts
 import tf2_impl.vae as tf_vae
 from common import draws
 from parity_tests.divergences.catalogue import absolute, agreement, divergence, relative, unequal
@@ -106,15 +106,15 @@ def truncated_normal():
 def dense_layout():
     """A square kernel fits untransposed, and computes something else.  PyTorch: (out, in)
     TensorFlow: (in, out)
-    Remedy: tf_networks.import_parameters(theirs, torch_networks.export_parameters(ours))"""
+    Remedy: tf_layouts.import_parameters(theirs, torch_layouts.export_parameters(ours))"""
     x = draws.normals(0, "sample", (5, 6))
     ours, theirs = torch_vae.VAE(6, 6, 6, dtype="float64"), tf_vae.VAE(6, 6, 6, dtype="float64")
-    shapes = {name: value.shape for name, value in torch_networks.export_parameters(ours).items()}
-    torch_networks.import_parameters(ours, draws.initial_values(0, shapes))
+    shapes = {name: value.shape for name, value in torch_layouts.export_parameters(ours).items()}
+    torch_layouts.import_parameters(ours, draws.initial_values(0, shapes))
     hidden = ours.encoder.hidden(torch.tensor(x))
     theirs.encoder.hidden.set_weights([p.detach().numpy() for p in ours.encoder.hidden.parameters()])
     default = relative(hidden, theirs.encoder.hidden(x))
-    tf_networks.import_parameters(theirs, torch_networks.export_parameters(ours))
+    tf_layouts.import_parameters(theirs, torch_layouts.export_parameters(ours))
     return default, relative(hidden, theirs.encoder.hidden(x))
 
 

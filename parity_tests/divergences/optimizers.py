@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 import torch
 
-import pytorch_impl.networks as torch_networks
+import pytorch_impl.layouts as torch_layouts
 import pytorch_impl.optimizer as torch_optimizer
 import pytorch_impl.vae as torch_vae
-import tf2_impl.networks as tf_networks
+import tf2_impl.layouts as tf_layouts
 import tf2_impl.optimizer as tf_optimizer
 import tf2_impl.vae as tf_vae
 from common import draws
@@ -137,10 +137,10 @@ def vae_by_stock_adams(dtype: str = "float64"):
 
     def weights_apart(stock: bool) -> float:
         models = [vae.VAE(64, 6, 50, likelihood="gaussian", dtype=dtype) for vae in (torch_vae, tf_vae)]
-        ours, theirs = torch_networks.named_parameters(models[0]), tf_networks.named_parameters(models[1])
+        ours, theirs = torch_layouts.named_parameters(models[0]), tf_layouts.named_parameters(models[1])
         values = draws.initial_values(0, {name: tuple(p.shape) for name, p in ours.items()})
-        for networks, model in zip((torch_networks, tf_networks), models, strict=True):
-            networks.import_parameters(model, values)
+        for layouts, model in zip((torch_layouts, tf_layouts), models, strict=True):
+            layouts.import_parameters(model, values)
         adams = torch_optimizer.Adam(ours, 1e-3), tf_optimizer.Adam(theirs, 1e-3)
         if stock:
             adams = torch.optim.Adam(ours.values(), lr=1e-3, eps=1e-8), keras.optimizers.Adam(1e-3, epsilon=1e-8)
@@ -156,7 +156,7 @@ def vae_by_stock_adams(dtype: str = "float64"):
             else:
                 adams[0].update(gradients)
                 adams[1].update(tf_gradients)
-        exports = torch_networks.export_parameters(models[0]), tf_networks.export_parameters(models[1])
+        exports = torch_layouts.export_parameters(models[0]), tf_layouts.export_parameters(models[1])
         a, b = (np.concatenate([value.ravel() for value in export.values()]) for export in exports)
         return float(np.linalg.norm(a - b) / np.linalg.norm(a))
 

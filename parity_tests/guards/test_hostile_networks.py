@@ -19,8 +19,8 @@ from parity_tests.guards.hostile_answers import FRAMEWORKS, Tally, ask_both, att
 # Which property examines a public name: networks are parts of models, and are looked at inside them.
 _VAE = (
     "vae.VAE networks.loss_and_gradients vae.importance_weighted_log_likelihood networks.Encoder networks.Decoder "
-    "networks.dense networks.named_parameters networks.canonical networks.native networks.export_parameters "
-    "networks.import_parameters convolution.Convolution convolution.TransposedConvolution convolution.ConvEncoder "
+    "networks.dense layouts.named_parameters layouts.canonical layouts.native layouts.export_parameters "
+    "layouts.import_parameters convolution.Convolution convolution.TransposedConvolution convolution.ConvEncoder "
     "convolution.ConvDecoder"
 )
 _AUTOENCODER = "autoencoder.Autoencoder autoencoder.CodeEncoder"
@@ -32,34 +32,34 @@ def pages(framework: str, *names: str) -> list[Any]:
     return [importlib.import_module(f"{framework}.{name}") for name in names]
 
 
-def fill(model: Any, networks: Any, case: Case) -> dict[str, np.ndarray]:
+def fill(model: Any, layouts: Any, case: Case) -> dict[str, np.ndarray]:
     """Set hostile weights, and return those that are there then, which must be the same."""
-    random, shapes = np.random.RandomState(case.seed), networks.export_parameters(model)
+    random, shapes = np.random.RandomState(case.seed), layouts.export_parameters(model)
     size = random.choice([0.0, 1.0, 1e3, case.scale**0.1, case.scale])
     values = {name: case.array(size * random.standard_normal(shape.shape)) for name, shape in shapes.items()}
-    networks.import_parameters(model, values)
-    return networks.export_parameters(model)
+    layouts.import_parameters(model, values)
+    return layouts.export_parameters(model)
 
 
-def canonical(networks: Any, gradients: dict[str, Any], objective: Any) -> dict[str, np.ndarray]:
+def canonical(layouts: Any, gradients: dict[str, Any], objective: Any) -> dict[str, np.ndarray]:
     """The gradients in one layout; none where the objective is not finite."""
     if not np.isfinite(float(objective)):
         return {}
-    return {name: networks.canonical(name, value) for name, value in gradients.items()}
+    return {name: layouts.canonical(name, value) for name, value in gradients.items()}
 
 
 def vae_answer(framework: str, case: Case, arguments: dict[str, Any]) -> dict[str, Any]:
     """All that a VAE gives: its parts' outputs, the bound, the gradients, the estimate of log p(x)."""
-    networks, page = pages(framework, "networks", "vae")
+    layouts, page = pages(framework, "layouts", "vae")
     model = page.VAE(**arguments, dtype=case.dtype)
-    weights = fill(model, networks, case)
+    weights = fill(model, layouts, case)
     random = np.random.RandomState(case.seed)
     size = random.choice([1.0, 1e3, case.scale])
     x = case.array(size * random.standard_normal((case.n, arguments["data_dim"])))
     noise = case.array(random.standard_normal((2, case.n, arguments["latent_dim"])))
     x, noise = each(FRAMEWORKS[framework], (x, noise))
     bound, gradients = page.loss_and_gradients(model, x, noise[0])
-    gradients = canonical(networks, gradients, bound.elbo)
+    gradients = canonical(layouts, gradients, bound.elbo)
     estimate = page.importance_weighted_log_likelihood(model, x, noise)
     output = model.decoder(noise[0])
     parts = dict(code=model.encoder(x), output=output, expected=model.expected_data(output))
@@ -68,14 +68,14 @@ def vae_answer(framework: str, case: Case, arguments: dict[str, Any]) -> dict[st
 
 def autoencoder_answer(framework: str, case: Case, arguments: dict[str, Any]) -> dict[str, Any]:
     """All that a plain autoencoder gives."""
-    networks, page = pages(framework, "networks", "autoencoder")
+    layouts, page = pages(framework, "layouts", "autoencoder")
     model = page.Autoencoder(**arguments, dtype=case.dtype)
-    weights = fill(model, networks, case)
+    weights = fill(model, layouts, case)
     random = np.random.RandomState(case.seed)
     x = case.array(random.choice([1.0, 1e3, case.scale]) * random.standard_normal((case.n, arguments["data_dim"])))
     x = FRAMEWORKS[framework](x)
     fit, gradients = page.loss_and_gradients(model, x)
-    gradients = canonical(networks, gradients, fit.log_likelihood)
+    gradients = canonical(layouts, gradients, fit.log_likelihood)
     return dict(weights=weights, code=model.encoder(x), output=model(x), fit=fit, gradients=gradients)
 
 

@@ -100,8 +100,8 @@ def test_the_estimate_finds_a_known_evidence(implementation: str, widened: float
         "decoder.out.bias": pca.mean_,
         "log_var": np.log(pca.noise_variance_),
     }
-    zeros = {name: np.zeros_like(value) for name, value in maths.networks.export_parameters(model).items()}
-    maths.networks.import_parameters(model, zeros | values)
+    zeros = {name: np.zeros_like(value) for name, value in maths.layouts.export_parameters(model).items()}
+    maths.layouts.import_parameters(model, zeros | values)
     exact = pca.score_samples(y[:40])
     log_weights = compare_models.draw_log_weights(maths, model, y[:40], 1000)
     if widened == 1:

@@ -17,11 +17,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import pytorch_impl.estimators as torch_estimators
-import pytorch_impl.networks as torch_networks
+import pytorch_impl.layouts as torch_layouts
 import pytorch_impl.train_gmm
 import pytorch_impl.vae as torch_vae
 import tf2_impl.estimators as tf_estimators
-import tf2_impl.networks as tf_networks
+import tf2_impl.layouts as tf_layouts
 import tf2_impl.train_gmm
 import tf2_impl.vae as tf_vae
 from common import draws
@@ -84,9 +84,9 @@ def test_frames_keep_their_names(Mixture: type[BaseEstimator]) -> None:
 
 def vaes() -> tuple[torch_vae.VAE, tf_vae.VAE]:
     models = torch_vae.VAE(64, 3, 20, dtype="float64"), tf_vae.VAE(64, 3, 20, dtype="float64")
-    values = draws.initial_values(0, {n: v.shape for n, v in torch_networks.export_parameters(models[0]).items()})
-    torch_networks.import_parameters(models[0], values)
-    tf_networks.import_parameters(models[1], values)
+    values = draws.initial_values(0, {n: v.shape for n, v in torch_layouts.export_parameters(models[0]).items()})
+    torch_layouts.import_parameters(models[0], values)
+    tf_layouts.import_parameters(models[1], values)
     return models
 
 

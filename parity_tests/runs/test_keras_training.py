@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tf2_impl.networks as networks
+import tf2_impl.layouts as layouts
 from common import draws
 from common.data import datasets
 from common.networks.start import gaussian_start
@@ -77,9 +77,9 @@ def test_a_step_of_training_is_the_page_s_gradient() -> None:
     noise = keras.random.normal((30, 3), dtype="float64", seed=model.noise_generator)
     model.noise_generator.state.assign(seed)
     bound, gradients = loss_and_gradients(model, x, noise)
-    before = {name: tf.identity(p) for name, p in networks.named_parameters(model).items()}
+    before = {name: tf.identity(p) for name, p in layouts.named_parameters(model).items()}
     told = model.train_step((x,))
-    for name, p in networks.named_parameters(model).items():
+    for name, p in layouts.named_parameters(model).items():
         np.testing.assert_allclose(p, before[name] - gradients[name], rtol=1e-12, atol=1e-14, err_msg=name)
     assert float(told["kl"]) == pytest.approx(float(bound.kl), rel=1e-6)
     again = keras.random.normal((30, 3), dtype="float64", seed=model.noise_generator)
@@ -101,7 +101,7 @@ def test_the_summary_counts_every_parameter(name: str) -> None:
     model, text = MODELS[name](), io.StringIO()
     model.summary(print_fn=lambda line: text.write(f"{line}\n"))
     assert "unbuilt" not in text.getvalue()
-    count = sum(array.size for array in networks.export_parameters(model).values())
+    count = sum(array.size for array in layouts.export_parameters(model).values())
     assert f"Trainable params: {count:,}" in text.getvalue()
     parts = [sum(int(np.prod(p.shape)) for p in part.trainable_variables) for part in (model.encoder, model.decoder)]
     assert min(parts) > 0
@@ -114,7 +114,7 @@ def test_a_learned_variance_starts_where_the_images_say(variance: str | None) ->
     model = VAE(64, 5, 50, likelihood="gaussian", variance=variance)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     model.fit(TRAIN, verbose=0, batch_size=500)
-    shapes = {name: array.shape for name, array in networks.export_parameters(model).items()}
+    shapes = {name: array.shape for name, array in layouts.export_parameters(model).items()}
     expected = gaussian_start(shapes, TRAIN)["log_var"].astype("float32")
     np.testing.assert_array_equal(model.log_var.numpy(), expected)
     model.log_var.assign(model.log_var + 1)
@@ -129,7 +129,7 @@ def test_a_learned_variance_starts_where_a_data_set_s_first_images_say(with_targ
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     data = tf.data.Dataset.from_tensor_slices((TRAIN, TRAIN) if with_targets else TRAIN).batch(300).repeat()
     model.fit(data, verbose=0, steps_per_epoch=1)
-    shapes = {name: array.shape for name, array in networks.export_parameters(model).items()}
+    shapes = {name: array.shape for name, array in layouts.export_parameters(model).items()}
     expected = gaussian_start(shapes, TRAIN[:1200])["log_var"].astype("float32")
     np.testing.assert_array_equal(model.log_var.numpy(), expected)
     new = VAE(64, 5, 50, likelihood="gaussian")

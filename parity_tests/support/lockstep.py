@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 import torch
 
-import pytorch_impl.networks as torch_networks
+import pytorch_impl.layouts as torch_layouts
 import pytorch_impl.optimizer as torch_optimizer
 import pytorch_impl.vae as torch_vae
-import tf2_impl.networks as tf_networks
+import tf2_impl.layouts as tf_layouts
 import tf2_impl.optimizer as tf_optimizer
 import tf2_impl.vae as tf_vae
 from common import draws
@@ -32,9 +32,9 @@ class Learner:
 
     def __init__(self, model: Any, framework: str, reproducible: bool = False, mode: str = "function") -> None:
         self.model, self.is_torch = model, framework == "torch"
-        self.networks = torch_networks if self.is_torch else tf_networks
+        self.layouts = torch_layouts if self.is_torch else tf_layouts
         self.optimizer = torch_optimizer if self.is_torch else tf_optimizer
-        self.adam = self.optimizer.Adam(self.networks.named_parameters(model), reproducible=reproducible)
+        self.adam = self.optimizer.Adam(self.layouts.named_parameters(model), reproducible=reproducible)
         self._step: Callable = (
             (lambda *t: torch_vae.loss_and_gradients(model, *t))
             if self.is_torch
@@ -44,36 +44,36 @@ class Learner:
     def loss_and_gradients(self, x: np.ndarray, noise: np.ndarray) -> tuple[float, Arrays]:
         """The loss and every gradient tensor of a batch."""
         bound, gradients = self._step(*map(torch.tensor if self.is_torch else tf.constant, (x, noise)))
-        return -float(bound.elbo), {name: self.networks.canonical(name, g) for name, g in gradients.items()}
+        return -float(bound.elbo), {name: self.layouts.canonical(name, g) for name, g in gradients.items()}
 
     def update(self, gradients: Arrays) -> None:
         """One step of Adam."""
-        self.adam.update({name: self.networks.native(name, gradients[name], p) for name, p in self._parameters()})
+        self.adam.update({name: self.layouts.native(name, gradients[name], p) for name, p in self._parameters()})
 
     def before_rounding(self, gradients: Arrays) -> Arrays:
         """The state that one reproducible update leads to, before its parameters are rounded; nothing is changed."""
         found: dict[str, Arrays] = {prefix: {} for prefix in ("", *MOMENTS)}
         corrections = self.optimizer.bias_corrections(self.adam.step + 1, *self.adam.settings[1:3])
         for name, p in self._parameters():
-            state = self.networks.native(name, gradients[name], p), *(m[name] for m in self._moments())
+            state = self.layouts.native(name, gradients[name], p), *(m[name] for m in self._moments())
             updated = self.optimizer.adam_update(p, *state, corrections, *self.adam.settings, True)
             for group, value in zip(found.values(), updated, strict=True):
-                group[name] = self.networks.canonical(name, value)
+                group[name] = self.layouts.canonical(name, value)
         return {prefix + name: value for prefix, group in found.items() for name, value in group.items()}
 
     def state(self) -> Arrays:
         """Parameters and both moments, under the names of a checkpoint."""
-        state = self.networks.export_parameters(self.model)
+        state = self.layouts.export_parameters(self.model)
         for prefix, moment in zip(MOMENTS, self._moments(), strict=True):
-            state |= {prefix + name: self.networks.canonical(name, value) for name, value in moment.items()}
+            state |= {prefix + name: self.layouts.canonical(name, value) for name, value in moment.items()}
         return state
 
     def set_state(self, state: Arrays, step: int) -> None:
         """Take over another learner's parameters, moments and count of updates."""
         names = [name for name, _ in self._parameters()]
-        self.networks.import_parameters(self.model, {name: state[name] for name in names})
+        self.layouts.import_parameters(self.model, {name: state[name] for name in names})
         moments = (
-            {name: self.networks.native(name, state[prefix + name], p) for name, p in self._parameters()}
+            {name: self.layouts.native(name, state[prefix + name], p) for name, p in self._parameters()}
             for prefix in MOMENTS
         )
         self.adam.resume(step, *moments)
@@ -82,7 +82,7 @@ class Learner:
         return self.adam.first_moment, self.adam.second_moment
 
     def _parameters(self) -> Any:
-        return self.networks.named_parameters(self.model).items()
+        return self.layouts.named_parameters(self.model).items()
 
 
 class NumpyLearner:
@@ -124,12 +124,12 @@ def learners(
 ) -> tuple[Learner, Learner]:
     """PyTorch's and TensorFlow's VAE, of (data, latent, hidden) sizes, from the same initial values."""
     models = [v.VAE(*sizes, activation=activation, dtype=dtype, **CASES[case]) for v in (torch_vae, tf_vae)]
-    shapes = {name: value.shape for name, value in torch_networks.export_parameters(models[0]).items()}
+    shapes = {name: value.shape for name, value in torch_layouts.export_parameters(models[0]).items()}
     values = draws.initial_values(seed, shapes)
     pair = []
     for model, framework in zip(models, ("torch", "tf2"), strict=True):
         pair.append(Learner(model, framework, reproducible, mode))
-        pair[-1].networks.import_parameters(model, values)
+        pair[-1].layouts.import_parameters(model, values)
         assert all(np.array_equal(pair[-1].state()[name], values[name]) for name in values)
     return tuple(pair)
 

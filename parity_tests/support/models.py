@@ -14,7 +14,7 @@ from common import draws
 from parity_tests.conftest import Parity
 from parity_tests.support.frameworks import arrays, in_mode, pair, sibling, tensors
 
-NETWORKS = pair("networks")
+LAYOUTS, NETWORKS = pair("layouts"), pair("networks")
 Batch = tuple[np.ndarray, np.ndarray]  # images and noise
 
 
@@ -24,15 +24,15 @@ def same(page: str, name: str, seed: int = 0, biases: bool = False, **arguments:
     Biases are zero, as at the start of training, or drawn as well: a zero hides where it went.
     """
     models = [getattr(module, name)(**arguments) for module in pair(page)]
-    shapes = {name: value.shape for name, value in NETWORKS[0].export_parameters(models[0]).items()}
+    shapes = {name: value.shape for name, value in LAYOUTS[0].export_parameters(models[0]).items()}
     values = draws.initial_values(seed, shapes)
     for index, name in enumerate(values):
         if biases and name.endswith(".bias"):
             drawn = 0.1 * draws.normals(seed, "sample", shapes[name], 1000 + index)
             values[name] = drawn.astype(np.float32).astype(np.float64)
-    for networks, model in zip(NETWORKS, models, strict=True):
-        networks.import_parameters(model, values)
-        exported = networks.export_parameters(model)
+    for layouts, model in zip(LAYOUTS, models, strict=True):
+        layouts.import_parameters(model, values)
+        exported = layouts.export_parameters(model)
         assert list(exported) == list(values)
         for name, value in exported.items():
             assert value.dtype == np.dtype(arguments.get("dtype", "float32"))
@@ -40,9 +40,9 @@ def same(page: str, name: str, seed: int = 0, biases: bool = False, **arguments:
     return models
 
 
-def canonical(networks: ModuleType, gradients: dict) -> dict[str, np.ndarray]:
+def canonical(layouts: ModuleType, gradients: dict) -> dict[str, np.ndarray]:
     """Tensors of named parameters as arrays of one layout."""
-    return {name: networks.canonical(name, value) for name, value in gradients.items()}
+    return {name: layouts.canonical(name, value) for name, value in gradients.items()}
 
 
 def steps(models: Sequence, mode: str) -> list[Callable]:
@@ -58,8 +58,8 @@ def check_gradients(
     (terms, ours), (tf_terms, theirs) = (step(batch) for step in steps(models, mode))
     for name, a, b in zip(terms._fields, terms, tf_terms, strict=True):
         parity.check(quantity, "loss", a, b, f"{label} {name}", mode)
-    ours, theirs = canonical(NETWORKS[0], ours), canonical(NETWORKS[1], theirs)
-    assert list(ours) == list(theirs) == list(NETWORKS[0].named_parameters(models[0]))
+    ours, theirs = canonical(LAYOUTS[0], ours), canonical(LAYOUTS[1], theirs)
+    assert list(ours) == list(theirs) == list(LAYOUTS[0].named_parameters(models[0]))
     for name, gradient in ours.items():
         assert np.any(gradient != 0), f"{name} has no gradient"
         part = name.partition(".")[0]
@@ -86,7 +86,7 @@ def check_updates(
     parity: Parity, models: Sequence, batches: Any, term: str, number: int, label: str, mode: str
 ) -> list:
     """Trainings of so many updates agree, each model on its own path; gives PyTorch's term at every update."""
-    adams = [o.Adam(n.named_parameters(m)) for o, n, m in zip(pair("optimizer"), NETWORKS, models, strict=True)]
+    adams = [o.Adam(page.named_parameters(m)) for o, page, m in zip(pair("optimizer"), LAYOUTS, models, strict=True)]
     both, found = steps(models, mode), []
     for step in range(number):
         terms, gradients = zip(*(run(batches[step]) for run in both), strict=True)
@@ -95,7 +95,7 @@ def check_updates(
             adam.update(gradient)
     worst = max(found, key=lambda values: abs(values[0] / values[1] - 1))
     parity.check(f"{term}, worst of {number} updates", "trajectory loss", *map(np.array, worst), label, mode, number)
-    values = [n.export_parameters(m) for n, m in zip(NETWORKS, models, strict=True)]
+    values = [page.export_parameters(m) for page, m in zip(LAYOUTS, models, strict=True)]
     parity.check(f"weights after {number} updates", "trajectory weights", *values, "", mode, number)
     return [values[0] for values in found]
 
@@ -104,33 +104,33 @@ def check_forced_updates(
     parity: Parity, models: Sequence, batches: Any, term: str, kind: str, number: int, mode: str
 ) -> None:
     """Each update starts from PyTorch's parameters, so that what is compared is one step and not what chaos makes."""
-    adam, both = pair("optimizer")[0].Adam(NETWORKS[0].named_parameters(models[0])), steps(models, mode)
+    adam, both = pair("optimizer")[0].Adam(LAYOUTS[0].named_parameters(models[0])), steps(models, mode)
     for step in range(number):
-        NETWORKS[1].import_parameters(models[1], NETWORKS[0].export_parameters(models[0]))
+        LAYOUTS[1].import_parameters(models[1], LAYOUTS[0].export_parameters(models[0]))
         (terms, ours), (tf_terms, theirs) = (run(batches[step]) for run in both)
         adam.update(ours)
         if step % 25 == 24:
             label = f"after {step + 1}"
             values = getattr(terms, term), getattr(tf_terms, term)
             parity.check(f"{term}, teacher forced", "loss", *values, label, mode, number)
-            tf_gradients = canonical(NETWORKS[1], theirs)
-            for name, gradient in canonical(NETWORKS[0], ours).items():
+            tf_gradients = canonical(LAYOUTS[1], theirs)
+            for name, gradient in canonical(LAYOUTS[0], ours).items():
                 tensor = f"{label} {name}"
                 parity.check("gradients, teacher forced", kind, gradient, tf_gradients[name], tensor, mode, number)
 
 
 def check_central_differences(module: ModuleType, model: Any, batch: Batch) -> None:
     """Every gradient tensor, in a drawn direction, is the difference of two losses."""
-    networks, (x, noise) = sibling(module, "networks"), tensors(module, *batch)
-    values = networks.export_parameters(model)
-    gradients = canonical(networks, networks.loss_and_gradients(model, x, noise)[1])
+    layouts, (x, noise) = sibling(module, "layouts"), tensors(module, *batch)
+    values = layouts.export_parameters(model)
+    gradients = canonical(layouts, sibling(module, "networks").loss_and_gradients(model, x, noise)[1])
     for index, (name, gradient) in enumerate(gradients.items()):
         direction = draws.normals(1, "sample", (gradient.size or 1,), index).reshape(gradient.shape)
         losses = []
         for h in (1e-6, -1e-6):
-            networks.import_parameters(model, values | {name: values[name] + h * direction})
+            layouts.import_parameters(model, values | {name: values[name] + h * direction})
             losses.append(-float(arrays(model.objective(x, noise))[0]))
-        networks.import_parameters(model, values)
+        layouts.import_parameters(model, values)
         numeric = (losses[0] - losses[1]) / 2e-6
         assert np.sum(gradient * direction) == pytest.approx(numeric, rel=1e-6, abs=1e-6), name
 

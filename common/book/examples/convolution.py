@@ -1,8 +1,8 @@
 # A small convolutional autoencoder, its parameters set from one draw of NumPy's, and a digit on its way through.
 data = datasets.load("digits")
 model = vae.VAE(64, latent_dim=2, hidden_dim=32, dtype="float64", model="conv", image_shape=(8, 8), channels=4)
-shapes = {name: array.shape for name, array in networks.export_parameters(model).items()}
-networks.import_parameters(model, draws.initial_values(0, shapes))
+shapes = {name: array.shape for name, array in layouts.export_parameters(model).items()}
+layouts.import_parameters(model, draws.initial_values(0, shapes))
 for name in (name for name in shapes if "conv" in name):
     print(f"{name:32} {shapes[name]}")
 mean, log_var = model.encoder(tensor(data.x[:1]))

@@ -1,7 +1,7 @@
 # The networks of a small autoencoder, their parameters set from one draw of NumPy's.
 model = vae.VAE(64, latent_dim=2, hidden_dim=32, dtype="float64")
-shapes = {name: array.shape for name, array in export_parameters(model).items()}
-import_parameters(model, draws.initial_values(0, shapes))
+shapes = {name: array.shape for name, array in layouts.export_parameters(model).items()}
+layouts.import_parameters(model, draws.initial_values(0, shapes))
 for name, shape in shapes.items():
     print(f"{name:24} {shape}")
 

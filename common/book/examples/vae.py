@@ -2,9 +2,9 @@
 data = datasets.load("digits")
 training_set, held_out = data.split()
 model = VAE(64, latent_dim=2, hidden_dim=100, dtype="float64")
-shapes = {name: array.shape for name, array in networks.export_parameters(model).items()}
-networks.import_parameters(model, draws.initial_values(0, shapes))
-adam = optimizer.Adam(networks.named_parameters(model), learning_rate=3e-3)
+shapes = {name: array.shape for name, array in layouts.export_parameters(model).items()}
+layouts.import_parameters(model, draws.initial_values(0, shapes))
+adam = optimizer.Adam(layouts.named_parameters(model), learning_rate=3e-3)
 for step in range(300):
     rows = draws.minibatch(0, step, len(training_set.x), 128)
     noise = tensor(draws.normals(0, "noise", (len(rows), 2), step))
