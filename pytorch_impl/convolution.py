@@ -18,9 +18,9 @@ hidden units, and with sizes halved upwards, $7 \to 4 \to 2$:
     hidden           M                   M                 conv_transpose1  32 x 14 x 14        32 x 4 x 4
     mean, log_var    L, L                L, L              conv_transpose2  1 x 28 x 28         1 x 8 x 8
 
-The activation follows every layer but the last of each network. Tensors are laid out as each framework likes them:
-PyTorch has channels, height, width (NCHW), TensorFlow height, width, channels (NHWC). Activations are never permuted;
-`layouts.py` says what becomes of the weights.
+The activation follows every layer but the last of each network. Tensors are laid out as each framework likes
+them: PyTorch has channels, height, width (NCHW), TensorFlow height, width, channels (NHWC). Activations are
+never permuted; `layouts.py` says what becomes of the weights.
 
 Source: V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016, sections 2 and 4.
 """

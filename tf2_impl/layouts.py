@@ -1,14 +1,16 @@
 r"""Layouts: from one framework's parameter layout to the other's, and into checkpoints.
 
-A parameter has one name in both frameworks, that of PyTorch's `state_dict`, but each has its own order of axes. A
-dense layer maps a row $x$ to $x W^T + b$ in PyTorch and to $x K + b$ in TensorFlow. The map is the same if
+A parameter has one name in both frameworks, that of PyTorch's `state_dict`, but each has its own order of
+axes. A dense layer maps a row $x$ to $x W^T + b$ in PyTorch and to $x K + b$ in TensorFlow. The map is the
+same if
 
 $$K = W^T$$
 
-Wherever parameters, gradients and an optimizer's moments leave a framework, they are in the canonical layout, which is
-PyTorch's. They are drawn, compared and stored in it, so that a checkpoint (`common/runs/checkpoint.py`) does not say
-which framework wrote it. I and O are a layer's inputs and outputs, c channels, h and w the height and width of a map of
-features, and [c h w] is one flattened axis, where place $(i, j)$ of channel $k$ has the index
+Wherever parameters, gradients and an optimizer's moments leave a framework, they are in the canonical layout,
+which is PyTorch's. They are drawn, compared and stored in it, so that a checkpoint
+(`common/runs/checkpoint.py`) does not say which framework wrote it. I and O are a layer's inputs and outputs,
+c channels, h and w the height and width of a map of features, and [c h w] is one flattened axis, where place
+$(i, j)$ of channel $k$ has the index
 
 $$(k\, h + i)\, w + j$$
 
@@ -20,8 +22,8 @@ $$(k\, h + i)\, w + j$$
     dense, to a map         features.weight ([c h w], I)      (I, h, w, c)
                             features.bias   ([c h w])         (h, w, c)
 
-Where the frameworks differ: PyTorch's side only copies. TensorFlow's permutes its axes by this table, and this is the
-only place that does. Kernels are not flipped in either.
+Where the frameworks differ: PyTorch's side only copies. TensorFlow's permutes its axes by this table, and
+this is the only place that does. Kernels are not flipped in either.
 """
 
 import math

@@ -10,9 +10,10 @@ Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
     encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)
     decoder   z (N, L) -> hidden (N, H) -> output (N, D)
 
-Where the frameworks differ: in the values that a new layer has. PyTorch draws weights and biases from one uniform law,
-Keras weights from another, twice as wide for 784 inputs and 400 outputs, and biases of zero. Here `common/draws.py`
-draws them, and `layouts.import_parameters` sets them in both. `layouts.py` has the parameters' names and layouts.
+Where the frameworks differ: in the values that a new layer has. PyTorch draws weights and biases from one
+uniform law, Keras weights from another, twice as wide for 784 inputs and 400 outputs, and biases of zero.
+Here `common/draws.py` draws them, and `layouts.import_parameters` sets them in both. `layouts.py` has the
+parameters' names and layouts.
 
 Two models are made of these networks, and code that trains or uses one need not ask which it is. Both have
 

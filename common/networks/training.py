@@ -1,6 +1,7 @@
 """Training in memory, for a figure or a comparison: no run folder, no options.
 
-``maths`` holds an implementation's modules by name, among them ``layouts``, ``networks``, ``optimizer``, ``backend``.
+``maths`` holds an implementation's modules by name, among them ``layouts``, ``networks``, ``optimizer``,
+``backend``.
 """
 
 import functools

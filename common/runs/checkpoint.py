@@ -1,9 +1,10 @@
 """One checkpoint format for both frameworks: a safetensors file whose bytes depend only on its content.
 
-Names and layouts are PyTorch's ``state_dict`` (``encoder.hidden.weight``, shape (out, in)); an implementation's
-``layouts.py`` converts its parameters to them and back. The optimizer's moments are ``optimizer.first_moment.<name>``
-and ``optimizer.second_moment.<name>``; ``step`` counts the updates. Which framework wrote the file is not in it; a
-checksum of its content is. A safetensors file holds numbers and never code.
+Names and layouts are PyTorch's ``state_dict`` (``encoder.hidden.weight``, shape (out, in)); an
+implementation's ``layouts.py`` converts its parameters to them and back. The optimizer's moments are
+``optimizer.first_moment.<name>`` and ``optimizer.second_moment.<name>``; ``step`` counts the updates. Which
+framework wrote the file is not in it; a checksum of its content is. A safetensors file holds numbers and
+never code.
 """
 
 import contextlib
