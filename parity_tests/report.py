@@ -25,7 +25,7 @@ from common.figures.runs import COLOURS, STYLE
 BUILD = Path(__file__).parent.parent / "build"
 WHOLE_RUNS = "whole runs"
 HEADLINES = (  # what it is, and the chapter and quantity of the rows that it is the worst of
-    ("gradients of the encoder of a dense VAE", "vae", "loss_and_gradients gradients of the encoder"),
+    ("gradients of the encoder of a dense VAE", "vae", "gradients of the encoder"),
     ("VAE weights after 1,000 Adam updates", "trajectories", "weights after 1,000 updates"),
 )
 # Text and axes in a grey that is legible on light and on dark; the page decides the background.
@@ -76,11 +76,12 @@ def summary(rows: Sequence[dict[str, Any]], by: tuple[str, ...] = ("chapter",)) 
         headroom = f"{worst['headroom']:,.1f}" if worst["headroom"] < 1e6 else "> 1e+06" if apart else "exact"
         nearest = f"{apart:.1e} of {worst['tolerance']:.0e}: {worst['quantity']}, {worst['dtype']}"
         lines.append((*key, f"{worst['tensors']:,}", share(worst["equal"]), headroom, nearest))
-    for text, chapter, quantity in HEADLINES:
-        of = [row for row in rows if (row["chapter"], row["quantity"], row["dtype"]) == (chapter, quantity, "float64")]
-        if of:
-            lines.append((f"{text}: apart by {max(row[_measure(row)] for row in of):.1e} in float64",))
-    return aligned(lines)
+    farthest = {(row["chapter"], row["quantity"]): 0.0 for row in rows if row["dtype"] == "float64"}
+    for row in rows:
+        if (name := (row["chapter"], row["quantity"])) in farthest and row["dtype"] == "float64":
+            farthest[name] = max(farthest[name], row[_measure(row)])
+    headlines = [f"{text}: {farthest[name]:.1e}" for text, *key in HEADLINES if (name := tuple(key)) in farthest]
+    return aligned([*lines, *([(f"apart in float64: {'; '.join(headlines)}",)] if headlines else [])])
 
 
 def hostile_summary(rows: Sequence[dict[str, Any]]) -> list[str]:
