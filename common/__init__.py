@@ -12,6 +12,6 @@
 
 A room imports only rooms above it, and neither implementation nor framework. What is run from the command line may
 import `runs`, wherever it stands: that is `figures/draw.py`. The chapters of the implementations import earlier
-chapters, and of this map no room below `networks`; their train scripts and estimators import `runs` as well.
+chapters, and of this map no room below `networks`; the train scripts and `network_run.py` import `runs` as well.
 `parity_tests/guards/test_imports.py` holds every file to it.
 """

@@ -24,8 +24,7 @@ class InputError(ValueError):
     def in_library(self) -> str:
         """The message for a caller in Python: ``name=value problem``."""
         subject = self.name if self.value is NOT_SHOWN else f"{self.name}={self.value!r}"
-        mention = lambda match: match[1] if match[2] is None else f"{match[1]}={match[2]!r}"  # noqa: E731
-        return f"{subject} {_MENTION.sub(mention, self.problem)}"
+        return f"{subject} {_MENTION.sub(_as_argument, self.problem)}"
 
     def on_command_line(self, flags: dict[str, str], values: dict[str, Any]) -> str:
         """The message for a command line: ``--flag value: problem``.
@@ -35,8 +34,18 @@ class InputError(ValueError):
         option = flags.get(self.name, self.name)
         value = values.get(option) if self.value is NOT_SHOWN else self.value
         subject = flag(option) if value is None or value is True else f"{flag(option)} {reason(str(value))}"
-        mention = lambda match: " ".join(filter(None, (flag(flags.get(match[1], match[1])), match[2])))  # noqa: E731
-        return f"{subject}: {_MENTION.sub(mention, self.problem)}"
+        problem = _MENTION.sub(lambda mention: _as_flag(mention, flags), self.problem)
+        return f"{subject}: {problem}"
+
+
+def _as_argument(mention: re.Match) -> str:
+    name, value = mention.groups()
+    return name if value is None else f"{name}={value!r}"
+
+
+def _as_flag(mention: re.Match, flags: dict[str, str]) -> str:
+    name, value = mention.groups()
+    return flag(flags.get(name, name)) + ("" if value is None else f" {value}")
 
 
 def require(valid: Any, name: str, problem: str, value: Any = NOT_SHOWN) -> None:
