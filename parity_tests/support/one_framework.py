@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+NEEDS_MORE = "notebooks"  # the module of common/book that imports nbformat, which `make notebooks` installs
 OF_THE_OTHER = {
     "pytorch_impl": ("tensorflow", "tensorflow-cpu", "keras", "ml_dtypes", "h5py"),
     "tf2_impl": ("torch", "triton", "torchvision"),
