@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-# No test reaches the network, nor does a script that a test starts: the way there is a port where nobody listens.
+# No test, and no script that a test starts, reaches the network: its proxy is a port where nobody listens.
 os.environ.update(dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"), no_proxy="127.0.0.1")
 
 # isort: off
@@ -141,7 +141,7 @@ class Parity:
 
 @pytest.fixture
 def parity(request: pytest.FixtureRequest) -> Parity:
-    """The recorder, for the chapter that the test module is named after; its rows travel with the test's report."""
+    """The recorder of the test module's chapter; its rows travel with the test's report."""
     return Parity(request.module.__name__.rpartition("test_")[2], request.node.user_properties)
 
 

@@ -59,7 +59,7 @@ def write_report(parity: Mapping[str, Any], path: Path) -> None:
 
 
 def summary(rows: Sequence[dict[str, Any]], by: tuple[str, ...] = ("chapter",)) -> list[str]:
-    """A line for each chapter in reading order, or each quantity in one precision; then the worst of two HEADLINES.
+    """A line a chapter in reading order, or a quantity in one precision; then the worst of two HEADLINES.
 
     ``equal`` is the share of the tensors that are equal to the bit, ``headroom`` what is allowed over what
     was seen, of the tensor that is nearest to its tolerance. Tests of no chapter are summed up as whole runs.
@@ -185,7 +185,7 @@ def _caption(trajectory: Mapping[str, Any]) -> str:
 
 
 def _trajectory(trajectory: Mapping[str, Any]) -> Figure:
-    """torch against tf2, and torch against torch from weights that were moved by one unit in the last place."""
+    """torch against tf2, and torch against torch from weights moved by one unit in the last place."""
     series = {"torch_tf2": ("torch - tf2", COLOURS[1]), "torch_perturbed": ("torch - torch(+1 ulp)", COLOURS[0])}
     with rc_context(STYLE | GREY):
         figure = Figure(figsize=(9, 3.2))

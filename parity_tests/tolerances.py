@@ -27,7 +27,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Tolerance:
-    """C, the condition and the reason; `float32` is (C, condition) where that precision is compared in another way."""
+    """C, the condition and the reason; `float32` is (C, condition) where that precision differs."""
 
     c: float
     condition: float
@@ -43,7 +43,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class SamplingError:
-    """So many standard errors, 1 / sqrt(2 n) of it, of a spread that is estimated from n draws; whatever the dtype."""
+    """So many standard errors, 1 / sqrt(2 n) of it, of a spread estimated from n draws; any dtype."""
 
     standard_errors: float
     draws: int

@@ -1,4 +1,4 @@
-"""Timing side by side: contenders for one piece of work take turns, and what counts is the ratio of their medians.
+"""Timing side by side: contenders for one piece of work take turns; what counts is the ratio of their medians.
 
 A family of rows is a module with a function ``cases(quick)`` that yields `Case` objects; ``__main__`` lists
 the families. On a machine that is not idle, seconds mean little; since the contenders alternate, their
@@ -31,7 +31,7 @@ class Case:
 
 
 def measure(case: Case, repeats: int) -> list[dict[str, Any]]:
-    """A row for every framework and peer: median seconds of each, their ratio, and the share of the floor in ours."""
+    """A row for each framework and peer: median seconds, their ratio, and the share of the floor in ours."""
     sides = {"ours": case.ours, "peer": case.peers, "floor": case.floors}
     contenders = {(side, name): call for side, calls in sides.items() for name, call in calls.items()}
     first = {key: timed(call) for key, call in contenders.items()}

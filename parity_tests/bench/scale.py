@@ -1,4 +1,4 @@
-"""A file larger than memory should be: 5,000,000 x 16 numbers fitted by both frameworks, and the memory it took."""
+"""A large file, 5,000,000 x 16 numbers, fitted by both frameworks, and the memory that it took."""
 
 import argparse
 import subprocess

@@ -1,4 +1,4 @@
-"""An epoch of the VAE, 784-400-20-400-784 in float32: ours, a loop after pytorch/examples, and Keras's own `fit`.
+"""An epoch of the VAE, 784-400-20-400-784 in float32: ours, a loop after pytorch/examples, Keras's `fit`.
 
 Ours is the step of `train_vae`, with its drawn order and noise and its loss read at every update; XLA's
 compilation is in the first call. The peers shuffle and draw for themselves. The floor is the matrix

@@ -1,4 +1,4 @@
-"""The plain autoencoder: values, every gradient and training runs agree; its likelihood and its limits are checked."""
+"""The plain autoencoder: values, gradients and trainings agree; its likelihood and its limits are right."""
 
 from types import ModuleType
 
@@ -120,7 +120,7 @@ def test_the_gradient_does_not_see_that_the_variance_follows(module: ModuleType)
 
 @both("autoencoder")
 def test_a_linear_autoencoder_is_pca(module: ModuleType) -> None:
-    """Nothing linear reconstructs better than the principal components; L-BFGS on our gradients gets just there."""
+    """Nothing linear reconstructs better than principal components; L-BFGS on our gradients gets there."""
     layouts, networks, backend = (sibling(module, page) for page in ("layouts", "networks", "backend"))
     x = DIGITS[:200] - DIGITS[:200].mean(axis=0)
     model = module.Autoencoder(64, 3, 20, "linear", variance=0.04, dtype="float64")
@@ -172,7 +172,7 @@ def test_kernel_density_is_scikit_learns(module: ModuleType) -> None:
 
 @both("autoencoder")
 def test_only_centres_that_do_not_know_x_make_a_density(module: ModuleType) -> None:
-    """Images of one pixel: the Gaussian around the own reconstruction does not integrate to one, the kernels' does."""
+    """Images of one pixel: the Gaussian around its own reconstruction is no density, the kernels' mean is."""
     evaluate, grid = sibling(module, "backend").evaluate, np.linspace(-12, 12, 40_001)[:, None]
     model = module.Autoencoder(1, 1, 4, "tanh", dtype="float64")
     shapes = {name: value.shape for name, value in sibling(module, "layouts").export_parameters(model).items()}

@@ -1,4 +1,4 @@
-"""The coin: the frameworks agree, and both agree with SciPy, quadrature, exact fractions and central differences."""
+"""The coin: the frameworks agree with each other, SciPy, quadrature, fractions and central differences."""
 
 import itertools
 import math
@@ -118,7 +118,10 @@ def test_estimates_are_the_maxima(module: ModuleType) -> None:
         found = float(estimate(*tensors(module, heads, tails, *prior)))
         peak = optimize.minimize_scalar(
             lambda theta: -stats.binom.logpmf(heads, heads + tails, theta) - stats.beta.logpdf(theta, a, b),  # noqa: B023
-            bounds=(0, 1), method="bounded", options={"xatol": 1e-12})  # fmt: skip
+            bounds=(0, 1),
+            method="bounded",
+            options={"xatol": 1e-12},
+        )
         assert found == pytest.approx(peak.x, abs=1e-7)
         slope = slopes(module, "beta_log_density", found, a + heads, b + tails)[0]
         assert abs(slope) < 1e-11 * (heads + tails)
@@ -270,7 +273,7 @@ def test_tosses_of_any_kind(module: ModuleType, kind: Any) -> None:
 
 
 def exact_log_upper_tail(a: int, b: int, threshold: float) -> float:
-    """log P(theta > c) under Beta(a, b) of whole a, b, in fractions: at most a - 1 heads in a + b - 1 tosses."""
+    """log P(theta > c) under Beta(a, b), a and b whole, exactly: at most a - 1 heads in a + b - 1 tosses."""
     n, c = a + b - 1, Fraction(threshold)
     tail = sum(math.comb(n, j) * c**j * (1 - c) ** (n - j) for j in range(a))
     return exact_log(tail)

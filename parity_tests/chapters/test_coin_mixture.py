@@ -1,4 +1,4 @@
-"""Which coin was tossed: the frameworks agree, and both agree with the paper, enumeration, SciPy and differences."""
+"""Which coin was tossed: the frameworks agree with each other, the paper, enumeration and SciPy."""
 
 import itertools
 import math
@@ -97,7 +97,7 @@ def test_log_probabilities_are_scipys(module: ModuleType) -> None:
 @both_pages
 @pytest.mark.parametrize(("n", "k"), [(6, 2), (5, 3), (1, 4), (4, 1)])
 def test_the_likelihood_is_the_sum_over_all_assignments(module: ModuleType, n: int, k: int) -> None:
-    """Every one of the K^N ways to have picked the coins: its probability, and the share of it in each posterior."""
+    """Each of the K^N ways to have picked the coins: its probability, and its share in each posterior."""
     heads, tosses, weights, biases = problem(4, n=n, k=k)
     total, shares = 0.0, np.zeros((n, k))
     for coins in itertools.product(range(k), repeat=n):
@@ -169,7 +169,7 @@ def test_em_never_lowers_the_log_likelihood(module: ModuleType, seed: int, fixed
 
 @both_pages
 def test_the_fixed_point_is_a_maximum(module: ModuleType) -> None:
-    """Where EM ends, no other optimiser finds more within reach, over weights and biases without constraints."""
+    """Where EM ends, no other optimiser finds more nearby, over weights and biases without constraints."""
     heads, tosses, *_ = problem(7, n=200, k=2)
     coins = estimators(module).CoinMixture(tol=1e-13, max_iter=5000, biases_init=[0.2, 0.7]).fit(heads, tosses)
 

@@ -1,4 +1,4 @@
-"""Dirichlet, stick and Wishart: the frameworks agree, and both agree with SciPy, quadrature and Monte Carlo."""
+"""Dirichlet, stick, Wishart: the frameworks agree with each other, SciPy, quadrature and Monte Carlo."""
 
 from types import ModuleType
 

@@ -61,7 +61,7 @@ def apply_layer(module: ModuleType, kind: str, weight: np.ndarray, bias: np.ndar
 @both("convolution")
 @sizes
 def test_a_convolution_is_scipys_correlation(module: ModuleType, size: tuple[int, int]) -> None:
-    """Every second value of correlate2d, with the zeros that "SAME" asks for: as many as needed, the odd one last."""
+    """Every second value of correlate2d, with the zeros of "SAME": as many as needed, the odd one last."""
     x = draws.normals(0, "sample", (2, 3, *size))
     weight, bias = draws.normals(1, "sample", (4, 3, 3, 3)), draws.normals(2, "sample", (4,))
     zeros = []

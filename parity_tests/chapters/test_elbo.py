@@ -1,4 +1,4 @@
-"""Every term of the ELBO: the frameworks agree, and both agree with SciPy, quadrature and central differences."""
+"""The ELBO's terms: the frameworks agree with each other, SciPy, quadrature and central differences."""
 
 from types import ModuleType
 
@@ -102,7 +102,7 @@ def test_kl_near_the_prior_keeps_its_digits(module: ModuleType) -> None:
 
 @both_pages
 def test_elbo_plus_kl_to_the_posterior_is_the_evidence(module: ModuleType) -> None:
-    """A linear Gaussian model in one latent dimension: log p(x) = ELBO + KL(q || p(z|x)), all by quadrature."""
+    """A linear Gaussian model, one latent dimension: log p(x) = ELBO + KL(q || p(z|x)), all by quadrature."""
     slope, offset, log_var, x = np.array([1.3, -0.4, 0.8]), np.array([0.1, 0.2, -0.3]), -0.5, np.array([0.9, 0.4, -1.1])
     mean_q, log_var_q = 0.2, -0.3
 
@@ -135,7 +135,7 @@ def test_gradient_at_undecided_logits(module: ModuleType) -> None:
 
 @both_pages
 def test_importance_weighting_finds_a_known_evidence(module: ModuleType) -> None:
-    """A linear Gaussian model, whose log p(x) is known: the estimate reaches it within its own standard error."""
+    """A linear Gaussian model, whose log p(x) is known: the estimate reaches it within its standard error."""
     d, latent, points, log_var_x = 5, 2, 20, -0.8
     loadings, offset = draws.normals(0, "sample", (d, latent), 11), draws.normals(0, "sample", (d,), 12)
     covariance = loadings @ loadings.T + np.exp(log_var_x) * np.eye(d)

@@ -1,4 +1,4 @@
-"""EM in general and MAP: the frameworks agree; both obey the theory, SciPy, enumeration and their own gradients."""
+"""EM in general and MAP: the frameworks agree; both obey theory, SciPy, enumeration and gradients."""
 
 import itertools
 import re
@@ -34,7 +34,7 @@ def gradients(module: ModuleType, function: Callable, values: Sequence[np.ndarra
 
 
 def distributions(dtype: str = "float64", seed: int = 0, n: int = N, k: int = K) -> tuple[np.ndarray, np.ndarray]:
-    """An arbitrary q with zeros and a sure row, and a log joint of unlikely and likely choices, (N, K) each."""
+    """An arbitrary q with zeros and a sure row; a log joint of unlikely and likely choices; (N, K) each."""
     q = draws.uniforms(seed, "sample", (n, k)) ** 3
     q[0] = np.eye(k)[1]
     q[1, 0] = 0.0
@@ -106,7 +106,7 @@ def test_map_em_agrees_over_iterations(parity: Parity, dtype: str, mode: str) ->
 
 @both_pages
 def test_bound_is_the_sum_over_all_assignments(module: ModuleType) -> None:
-    """Four points and three choices: every expectation by enumeration of the 81 assignments of the whole data set."""
+    """Four points and three choices: every expectation by enumeration of the 81 assignments."""
     q, log_joint = distributions(n=4, k=3)
     log_posterior = log_joint - np.log(np.exp(log_joint).sum(axis=1, keepdims=True))
     evidence, bound, divergence, expected = 0.0, 0.0, 0.0, 0.0
@@ -147,7 +147,7 @@ def test_evidence_is_bound_plus_divergence(module: ModuleType, seed: int) -> Non
 
 @both_pages
 def test_impossible_choices_cost_nothing(module: ModuleType) -> None:
-    """0 log 0 = 0, also where the joint is zero, with finite gradients; a denormal probability counts as zero."""
+    """0 log 0 = 0, with finite gradients, also where the joint is zero; a denormal counts as zero."""
     q = np.array([[1.0, 0.0], [0.3, 0.7], [1.0, 1e-310]])
     log_joint = np.array([[-1.0, -np.inf], [-2.0, -3.0], [-0.5, -np.inf]])
     expected = -1.0 - 0.5 + 0.3 * (-2 - np.log(0.3)) + 0.7 * (-3 - np.log(0.7))
@@ -235,7 +235,7 @@ def test_dirichlet_density_is_scipys_on_both_sides_of_flat(module: ModuleType, c
 
 @both_pages
 def test_flat_prior_on_the_weights_allows_zero(module: ModuleType) -> None:
-    """Dir(1, 1, 1) is the constant log 2, on the border too, and its gradient there is zero rather than NaN."""
+    """Dir(1, 1, 1) is the constant log 2, on the border too, where its gradient is zero rather than NaN."""
     value, (of_weights, _) = gradients(module, module.dirichlet_log_density, [np.array([0.0, 0.4, 0.6]), np.ones(3)])
     assert float(value) == pytest.approx(np.log(2), rel=1e-14)
     np.testing.assert_array_equal(of_weights, np.zeros(3))
@@ -244,7 +244,7 @@ def test_flat_prior_on_the_weights_allows_zero(module: ModuleType) -> None:
 @both_pages
 @pytest.mark.parametrize("seed", range(3))
 def test_map_m_step_is_stationary(module: ModuleType, seed: int) -> None:
-    """The gradient of the penalised objective vanishes at the update; weights through a softmax, to stay weights."""
+    """The penalised objective's gradient vanishes at the update; weights go through a softmax."""
     x, *_ = mixture(seed=seed)
     gmm, tx, prior = sibling(module, "gmm"), tensor(module, x), strong_prior()
     q = distributions(seed=seed)[0]
@@ -330,7 +330,7 @@ def test_map_objective_never_falls(module: ModuleType, seed: int) -> None:
 
 @both_pages
 def test_map_does_not_collapse(module: ModuleType) -> None:
-    """A component that starts on a single point: maximum likelihood goes to infinity, MAP to a proper maximum."""
+    """A component that starts on one point: maximum likelihood goes to infinity, MAP to a proper maximum."""
     x = datasets.synthetic_mixture(40, 1, 2).x
     gamma = np.zeros((40, 2))
     gamma[:, 1], gamma[0] = 1, (1, 0)
@@ -392,7 +392,7 @@ def test_data_that_make_no_prior() -> None:
 
 
 def test_loop_on_newtons_square_root() -> None:
-    """The loop alone, on x -> (x + 2/x)/2 with objective -x: what an iteration holds, and where a run goes on from."""
+    """The loop alone, on x -> (x + 2/x)/2 with objective -x: what an iteration holds, where a run resumes."""
 
     def iterate(x: float) -> tuple[float, float]:
         return 0.5 * (x + 2 / x), -x

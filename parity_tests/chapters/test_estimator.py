@@ -1,4 +1,4 @@
-"""GaussianMixture as scikit-learn's users know it, in both frameworks: protocol, equivalences and bad input."""
+"""GaussianMixture as scikit-learn's users know it, in both frameworks: protocol, equivalences, bad input."""
 
 import warnings
 from functools import partial
@@ -28,7 +28,7 @@ FITTED = ("weights_", "means_", "covariances_", "precisions_", "precisions_chole
 
 
 def scikit_learns_best(x: np.ndarray, n_init: int, seed: int, **arguments: object) -> sklearn.mixture.GaussianMixture:
-    """The first of its equally good runs; which of them it takes itself hangs on the last bit of their bounds."""
+    """The first of its equally good runs; which of them it takes hangs on the last bit of their bounds."""
     random_state = np.random.RandomState(seed)
     runs = [sklearn.mixture.GaussianMixture(3, random_state=random_state, **arguments).fit(x) for _ in range(n_init)]
     best = max(run.lower_bound_ for run in runs)

@@ -50,7 +50,7 @@ def tables(x: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_shifted(near, far, x: np.ndarray, y: np.ndarray, dtype: str) -> None:
-    """Fail unless ``far``, fitted to y, is ``near``, fitted to x, moved by the shift: attributes and predictions."""
+    """Fail unless ``far``, fitted to y, is ``near``, fitted to x, moved by the shift."""
     shift, rtol = SHIFT[dtype], RTOL[dtype]
     assert far.converged_ == near.converged_
     assert abs(far.n_iter_ - near.n_iter_) <= (dtype == "float32")
@@ -248,7 +248,7 @@ def train(main, arguments: str, data: Path, out: Path, steps: int = 8) -> tuple[
 
 @pytest.mark.parametrize("name", RUNS)
 def test_scripts(tmp_path: Path, files: dict[str, Path], name: str) -> None:
-    """Both scripts end where the run near zero does, and in the same bytes, also when the other one goes on."""
+    """Both scripts end where the run near zero does, in the same bytes, also when the other one goes on."""
     prefix, shift = "gaps-" if name == "gaps" else "", SHIFT["float64"]
     near, losses = train(MAIN["torch"], RUNS[name], files[f"{prefix}near"], tmp_path / "run-near")
     rtol = RTOL["float32" if name == "float32" else "float64"]

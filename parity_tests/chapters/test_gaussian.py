@@ -1,4 +1,4 @@
-"""One Gaussian: the frameworks agree, and both agree with SciPy, NumPy, published figures and the theory of maxima."""
+"""One Gaussian: the frameworks agree with each other, SciPy, NumPy, published figures and theory."""
 
 from types import ModuleType
 
@@ -159,7 +159,7 @@ def hessian_at_the_estimates(module: ModuleType, x: np.ndarray) -> np.ndarray:
 
 @both_pages
 def test_the_estimates_are_a_maximum(module: ModuleType) -> None:
-    """Negative definite second derivatives, whose block for the mean is -N Sigma^-1: the Fisher information."""
+    """Second derivatives are negative definite; the mean's block is -N Sigma^-1, the Fisher information."""
     for x in (arguments(4)["x"], datasets.load("old-faithful").x):
         hessian, d = hessian_at_the_estimates(module, x), x.shape[1]
         np.testing.assert_allclose(hessian, hessian.T, rtol=1e-9, atol=1e-9 * np.abs(hessian).max())

@@ -1,4 +1,4 @@
-"""The mixture of Gaussians: the frameworks agree, and both agree with SciPy, scikit-learn and central differences."""
+"""The mixture of Gaussians: the frameworks agree with each other, SciPy, scikit-learn and differences."""
 
 from types import ModuleType
 from typing import Any
@@ -26,11 +26,14 @@ all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 
 # Compiling is what costs: XLA gets the ones that contain the others.
 FUNCTIONS = {
-    "component_log_densities": ("x", "means", "covariances"), "log_joint": NAMES, "log_likelihood": NAMES,
-    "e_step": NAMES, "log_prior_of_choice": ("z", "weights"),
+    "component_log_densities": ("x", "means", "covariances"),
+    "log_joint": NAMES,
+    "log_likelihood": NAMES,
+    "e_step": NAMES,
+    "log_prior_of_choice": ("z", "weights"),
     "log_density_given_choice": ("x", "z", "means", "covariances"),
     "complete_data_log_likelihood": ("x", "z", "weights", "means", "covariances"),
-}  # fmt: skip
+}
 IN_MODES = [("xla", name) for name in ("log_likelihood", "e_step", "complete_data_log_likelihood")]
 IN_MODES += [(mode, name) for mode in ("eager", "function") for name in FUNCTIONS]
 
@@ -311,7 +314,7 @@ def test_a_component_out_of_reach_costs_nothing_unless_chosen(module: ModuleType
 @both_pages
 @pytest.mark.parametrize("kind", ["full", "diag"])
 def test_em_stops_where_the_likelihood_is_stationary(module: ModuleType, kind: str) -> None:
-    """At the fixed point the gradients for means and covariances vanish, and that for the weights is -lambda = N."""
+    """At the fixed point the gradients of means and covariances vanish; that of the weights is N."""
     x = datasets.load("old-faithful").x
     fit = estimators(module).GaussianMixture(2, covariance_type=kind, tol=0, reg_covar=0, max_iter=150, random_state=0)
     with pytest.warns(UserWarning, match="converge"):

@@ -1,4 +1,4 @@
-"""EM chunk by chunk: equal to the plain page and to extended precision, in memory that does not grow with the data."""
+"""EM chunk by chunk: equal to the plain page and to extended precision, in memory that does not grow."""
 
 import subprocess
 import sys
@@ -106,7 +106,7 @@ def exact_iteration(x: np.ndarray, weight: np.ndarray, parameters: tuple, kind: 
 
 @both_pages
 def test_no_responsibility_is_a_denormal_number(module: ModuleType, dtype: str) -> None:
-    """Exponents down to where single and double precision end: zero or a normal number, and rows that sum to one."""
+    """Exponents down to where each precision ends: zero or a normal number, and rows that sum to one."""
     tiny = np.finfo(dtype).tiny
     exponents = np.linspace(0, 1.3 * np.log(tiny), 500, dtype=dtype)
     two = tensor(module, np.stack([np.zeros_like(exponents), exponents]))
@@ -156,7 +156,7 @@ def test_without_its_guard_the_common_centre_loses_the_covariances(monkeypatch: 
 @both_pages
 @all_types
 def test_lost_digits_are_binary(module: ModuleType, kind: str) -> None:
-    """A mean three deviations away squares to nine times the variance: of ten parts nine go, log2(10) digits."""
+    """A mean three deviations away squares to nine times the variance: log2(10) digits go."""
     _, _, covariances = start(kind, points())
     variances = np.diagonal(as_full(covariances, kind, K, D), axis1=1, axis2=2)
     arguments = tensors(module, variances * np.array([[1.0], [10.0], [2.0]]), covariances)
@@ -231,7 +231,7 @@ def test_statistics_of_parts_add_up(module: ModuleType, kind: str) -> None:
 @pytest.mark.parametrize("far", [0.0, 1e4])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_rows_with_gaps_in_blocks(parity: Parity, weighted: bool, far: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In blocks of three rows, and where the means move by ten thousand deviations at once, as the plain page."""
+    """In blocks of three rows, and where the means move ten thousand deviations at once, as the plain page."""
     x, observed, weights, means, covariances = rows_with_gaps(empty_row=False)
     arguments = [x, observed, weights, means + far, covariances, 1e-3]
     arguments += [np.linspace(0.5, 2, len(x))] if weighted else []
@@ -382,8 +382,9 @@ def test_of_a_large_table_some_rows_choose_the_start(Mixture: type, monkeypatch:
     fit = Mixture(3, random_state=1, tol=1e-4).fit(X, sample_weight=weight)
     assert fit.converged_
     # where scikit-learn stays too, on as many copies of each point
-    again = sklearn.mixture.GaussianMixture(3, max_iter=1, tol=0, weights_init=fit.weights_, means_init=fit.means_,
-                                            precisions_init=fit.precisions_)  # fmt: skip
+    again = sklearn.mixture.GaussianMixture(
+        3, max_iter=1, tol=0, weights_init=fit.weights_, means_init=fit.means_, precisions_init=fit.precisions_
+    )
     with pytest.warns(ConvergenceWarning):
         again.fit(np.repeat(X, np.round(20 * weight).astype(int), axis=0))
     np.testing.assert_allclose(again.means_, fit.means_, atol=0.02)
@@ -508,11 +509,14 @@ print(peak() - before)
 
 @pytest.mark.parametrize("folder", ["pytorch_impl", pytest.param("tf2_impl", marks=pytest.mark.long)])
 def test_memory_does_not_grow_with_a_mapped_file(folder: str, big_file: Path) -> None:
-    """A file of 256 MB is fitted with less above the imports than the file is large, start and checks included."""
+    """A file of 256 MB is fitted, start and checks included, with less memory than the file is large."""
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FIT.format(folder=folder), str(big_file)],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert 1 < float(result.stdout) < 200
 
 

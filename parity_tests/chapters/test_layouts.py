@@ -1,4 +1,4 @@
-"""Parameters cross from one framework to the other, into state_dicts and into checkpoints, and the model stays one."""
+"""Parameters cross between the frameworks, state_dicts and checkpoints, and the model stays the same."""
 
 from types import ModuleType
 

@@ -1,4 +1,4 @@
-"""Log factorials and their differences: the frameworks agree, and both keep their digits, as mpmath's sixty say."""
+"""Log factorials and their differences: the frameworks agree, and keep their digits, as mpmath shows."""
 
 import itertools
 from functools import partial
@@ -124,7 +124,7 @@ def test_coins_of_many_tosses_keep_their_digits(framework: int) -> None:
 
 
 def exact_log_tail(a: float, b: float, threshold: float) -> mpmath.mpf:
-    """log P(theta > threshold) for a threshold well above the mean: the density, integrated until exp(-160)."""
+    """log P(theta > threshold), threshold well above the mean: the density, integrated until exp(-160)."""
     a, b, x = map(mpmath.mpf, (a, b, threshold))
     width = 1 / ((a - 1) / x - (b - 1) / (1 - x))
 
@@ -185,7 +185,7 @@ def test_intervals_of_large_counts_leave_equal_tails(a: float, b: float, level: 
 @both
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
 def test_a_student_is_gaussian_in_the_end(framework: int, kind: str) -> None:
-    """Of 1 to 1e20 degrees of freedom: mpmath's own formula at each, and the Gaussian's log density at the last."""
+    """Of 1 to 1e20 degrees of freedom: mpmath's formula at each, the Gaussian's log density at the last."""
     module = pair("conjugate")[framework]
     x, mean, variance = np.array([[0.7, -1.3]]), np.zeros((1, 2)), {"full": np.eye(2)[None], "diag": np.ones((1, 2))}
     shape = variance.get(kind, np.ones(1))
@@ -204,7 +204,7 @@ def test_a_student_is_gaussian_in_the_end(framework: int, kind: str) -> None:
 
 @both
 def test_beliefs_of_large_counts_keep_their_digits(framework: int) -> None:
-    """The divergence of two Dirichlets from mpmath, and the gap of a Wishart, where log Gammas leave nothing."""
+    """Two Dirichlets' divergence from mpmath, and a Wishart's gap, where log Gammas leave nothing."""
     module = pair("conjugate")[framework]
     for size in (1.0, 1e6, 1e12):
         q, p = np.array([2.0, 0.7, 5.0]) * size, np.array([2.1, 0.7, 4.9]) * size

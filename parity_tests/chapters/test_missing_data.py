@@ -1,4 +1,4 @@
-"""Missing entries: the frameworks agree; both agree with SciPy, the partition formulas and published numbers."""
+"""Missing entries: the frameworks agree with each other, SciPy, partition formulas, published numbers."""
 
 import re
 from collections.abc import Callable
@@ -104,7 +104,7 @@ def test_density_is_scipys_on_the_observed_part(module: ModuleType) -> None:
 
 @both_pages
 def test_moments_are_the_partition_formula(module: ModuleType) -> None:
-    """Bishop 2.81 and 2.82 with an explicit inverse, row by row; and they are the moments of the joint density."""
+    """Bishop 2.81 and 2.82 with an explicit inverse, row by row: the moments of the joint density."""
     x, observed, _, means, covariances = problem()
     completed, unexplained = (
         np.asarray(v) for v in module.conditional_moments(*tensors(module, x, observed, means, covariances))
@@ -240,7 +240,7 @@ def derivatives(module: ModuleType, function: Callable, at: np.ndarray) -> tuple
 
 @both_pages
 def test_draws_have_the_conditional_moments(module: ModuleType) -> None:
-    """Many draws for one row with two gaps: component shares, mean and covariance of the mixture given the rest."""
+    """Many draws for a row with two gaps: shares, mean and covariance of the mixture given the rest."""
     s = 40_000
     x, observed, *theta = problem()
     x, observed = np.tile([[0.4, 0.0, 0.0, -0.3]], (s, 1)), np.tile([[True, False, False, True]], (s, 1))
@@ -311,15 +311,17 @@ def test_one_gaussian_beats_the_complete_cases(module: ModuleType) -> None:
     np.testing.assert_allclose(covariances, [[1, 0.8], [0.8, 1]], atol=0.08)
 
 
+INFINITE = "X contains infinity (inf) at row 2, column 1 (1 such entries)"
+
+
 @pytest.mark.parametrize(
     ("row", "column", "value", "message"),
     [
-        (2, 1, np.inf, "X contains infinity (inf) at row 2, column 1 (1 such entries): give finite numbers, or NaN "
-                       "for a missing entry"),
+        (2, 1, np.inf, f"{INFINITE}: give finite numbers, or NaN for a missing entry"),
         (1, slice(None), np.nan, "X has nothing but NaN in row 1 (1 such): remove it"),
         (slice(None), 2, np.nan, "X has nothing but NaN in column 2 (1 such): remove it"),
     ],
-)  # fmt: skip
+)
 def test_border_refuses(row: Any, column: Any, value: float, message: str) -> None:
     x = np.arange(12.0).reshape(4, 3)
     x[row, column] = value
@@ -345,7 +347,7 @@ def test_border_and_start(dtype: str) -> None:
 
 @both_pages
 def test_a_uniform_number_on_a_boundary_draws_from_the_component_above(module: ModuleType, mode: str) -> None:
-    """A row that observed nothing has the weights as responsibilities; u = 1/4 is no longer in the first of them."""
+    """A row that observed nothing has the weights as responsibilities; u = 1/4 is past the first."""
     weights, means, covariances = np.array([0.25, 0.5, 0.25]), np.array([[0.0], [10.0], [20.0]]), np.ones((3, 1, 1))
     uniforms = np.array([np.nextafter(0.25, 0), 0.25, np.nextafter(0.75, 0), 0.75])
     arrays = np.zeros((4, 1)), np.zeros((4, 1), bool), weights, means, covariances, uniforms, np.zeros((4, 1))

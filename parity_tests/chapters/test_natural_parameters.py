@@ -30,14 +30,18 @@ def problem(kind: str, dtype: str) -> tuple[np.ndarray, ...]:
 
 
 def scipys_log_joint(kind: str, x: np.ndarray, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray):
-    full = {"full": lambda: covariances, "tied": lambda: [covariances] * K, "diag": lambda: map(np.diag, covariances),
-            "spherical": lambda: covariances[:, None, None] * np.eye(D)}[kind]()  # fmt: skip
+    full = {
+        "full": lambda: covariances,
+        "tied": lambda: [covariances] * K,
+        "diag": lambda: map(np.diag, covariances),
+        "spherical": lambda: covariances[:, None, None] * np.eye(D),
+    }[kind]()
     columns = zip(weights, means, full, strict=True)
     return np.stack([np.log(w) + stats.multivariate_normal(m, s).logpdf(x) for w, m, s in columns])
 
 
 def results(module: ModuleType, kind: str, log_joint, x, weights, means, covariances, centre) -> dict:
-    """What every function of the chapter makes of the problem, by name; `bayes_rule` of a log joint (K, N) given."""
+    """Every function of the chapter on the problem, by name; `bayes_rule` on a given log joint (K, N)."""
     whitening, constants = module.whitening(weights, means, covariances, kind)
     natural = module.natural_parameters(weights, means, covariances, centre, kind)
     features = module.features(x, centre, kind)
@@ -63,8 +67,9 @@ def test_every_function_agrees(parity: Parity, kind: str, dtype: str, mode: str)
         parity.check(name, "output", ours[name], theirs[name], kind, mode)
 
 
-@pytest.mark.parametrize(("module", "tensor"), [(torch_natural, torch.tensor), (tf_natural, tf.constant)],
-                         ids=["torch", "tf2"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("module", "tensor"), [(torch_natural, torch.tensor), (tf_natural, tf.constant)], ids=["torch", "tf2"]
+)
 @all_types
 def test_they_are_scipys_densities(module: ModuleType, tensor, kind: str) -> None:
     arrays = problem(kind, "float64")

@@ -1,4 +1,4 @@
-"""Adam is the same in both frameworks, in torch.optim and in the paper; and the rounding that bit equality rests on."""
+"""Adam: the same in both frameworks, torch.optim and the paper; and the rounding behind equal bits."""
 
 from fractions import Fraction
 from types import ModuleType
@@ -89,7 +89,7 @@ def test_it_is_torch_optims_adam(settings: dict[str, float]) -> None:
 
 @both
 def test_first_steps_by_hand(module: ModuleType) -> None:
-    """In exact arithmetic: after one step of gradient g, m_hat = g and v_hat = g², so theta moves lr g/(|g| + eps)."""
+    """After one step of gradient g, m_hat = g and v_hat = g², so theta moves lr g/(|g| + eps)."""
     for g in (1e-8, 1e-6, 1.0):
         moved = module.adam_update(
             *(tensor(module, np.array(v)) for v in (0.0, g, 0.0, 0.0)), module.bias_corrections(1)
@@ -155,7 +155,7 @@ def test_rounding_hides_what_frameworks_differ_by() -> None:
 
 @both
 def test_a_moment_dies_at_the_same_step(module: ModuleType) -> None:
-    """A gradient that stays zero lets moments decay to where TensorFlow would flush them; both drop them before."""
+    """A gradient that stays zero lets moments decay until TensorFlow would flush them; both drop them first."""
     parameter = {"w": variable(module, np.zeros(2))}
     adam = module.Adam(parameter, reproducible=True)
     adam.update({"w": tensor(module, np.array([1.0, 0.5]))})
@@ -172,7 +172,7 @@ def test_a_moment_dies_at_the_same_step(module: ModuleType) -> None:
 @pytest.mark.parametrize("layout", ["gradient", "parameter", "expanded"])
 @pytest.mark.parametrize("reproducible", [False, True])
 def test_entries_are_where_the_strides_say(layout: str, reproducible: bool) -> None:
-    """Compiled convolutions have gradients that lie channels last; PyTorch's own fused Adam misplaces their entries."""
+    """Compiled convolutions' gradients lie channels last; PyTorch's fused Adam misplaces their entries."""
     start, gradient = (torch.tensor(draws.normals(0, "sample", (3, 4, 2, 2), step)) for step in (1, 2))
     gradient = gradient[:1, :1, :1, :1].expand_as(gradient) if layout == "expanded" else gradient
     last = torch.channels_last

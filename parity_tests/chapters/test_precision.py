@@ -59,7 +59,7 @@ default_dtype = functools.partial(setting, get=torch.get_default_dtype, put=torc
 floatx = functools.partial(setting, get=keras.config.floatx, put=keras.config.set_floatx)
 policy = functools.partial(setting, get=keras.config.dtype_policy, put=keras.config.set_dtype_policy)
 
-# What somebody else's code may have set. On the device meta, tensors have no numbers: whatever is made there is lost.
+# What other code may have set. On the device meta, tensors have no numbers: what is made there is lost.
 DEFAULTS: dict[str, tuple[str, Callable[[], AbstractContextManager]]] = {
     "dtype float64": ("pytorch_impl", lambda: default_dtype(torch.float64)),
     "dtype float16": ("pytorch_impl", lambda: default_dtype(torch.float16)),
@@ -216,7 +216,7 @@ def test_the_judge_of_a_collapse_knows_the_dtype() -> None:
 
 
 def test_both_frameworks_fit_or_refuse_the_same_small_tables(dtype: str) -> None:
-    """Numbers agree as far as the worst-conditioned covariance lets them: by rounding over its least eigenvalue."""
+    """Numbers agree to rounding over the least eigenvalue of the worst-conditioned covariance."""
     random = np.random.RandomState(17)
     outcomes = []
     for number in range(60):

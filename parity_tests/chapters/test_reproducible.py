@@ -34,7 +34,7 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cross(kind: str, precision: str, folder: Path, first: int = 0) -> Path:
-    """A run in four legs, each in the framework that did not do the one before; ``first`` swaps who begins."""
+    """A run in four legs, each in the framework that did not do the last; ``first`` swaps who begins."""
     mains, arguments = RUNS[kind]
     for leg, (framework, steps) in enumerate(LEGS):
         framework = framework if first == 0 else {"torch": "tf2", "tf2": "torch"}[framework]
@@ -51,7 +51,7 @@ def whole(kind: str, precision: str, folder: Path, framework: str) -> Path:
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_a_run_with_three_crossings_ends_in_the_same_bytes(tmp_path: Path, kind: str) -> None:
-    """Parameters, both moments and the step, of either framework alone and of a run that changed hands three times."""
+    """Parameters, moments and step, of either framework alone and of a run that changed hands three times."""
     alone = [whole(kind, "reproducible", tmp_path / framework, framework) for framework in ("torch", "tf2")]
     firsts = {"dense": (0,), "conv": (1,)}.get(kind, (0, 1))  # of the networks, which take long, one each
     crossed = [cross(kind, "reproducible", tmp_path / f"first{first}", first) for first in firsts]
@@ -83,14 +83,16 @@ def test_in_other_precisions_it_ends_close_by(parity: Parity, tmp_path: Path, ki
 
 @pytest.mark.parametrize(("case", "activation"), [("bernoulli", "relu"), ("gaussian learned", "tanh")])
 def test_how_likely_a_conv_model_is_to_part(parity: Parity, case: str, activation: str) -> None:
-    """The bias of the last convolution is one number, a sum over all pixels of all images that nearly cancels."""
+    """The last convolution's bias is one number, a sum over all pixels of all images that nearly cancels."""
     arguments = CASES[case] | {"activation": activation, "dtype": "float64", "image_shape": (8, 8), "channels": 8}
     model = torch_vae.VAE(64, 6, 50, model="conv", **arguments)
     shapes = {name: value.shape for name, value in torch_layouts.export_parameters(model).items()}
     torch_layouts.import_parameters(model, draws.initial_values(0, shapes))
     training = Learner(model, "torch", reproducible=True)
-    probes = [Learner(module.VAE(64, 6, 50, model="conv", **arguments), framework)
-              for module, framework in ((torch_vae, "torch"), (tf_vae, "tf2"))]  # fmt: skip
+    probes = [
+        Learner(module.VAE(64, 6, 50, model="conv", **arguments), framework)
+        for module, framework in ((torch_vae, "torch"), (tf_vae, "tf2"))
+    ]
     batches, flips = Batches(case, batch_size=64), []
     for step in range(60):
         x, noise = batches[step]

@@ -1,4 +1,4 @@
-"""Whether a component has collapsed is decided by its points: not by how many there are, nor by who adds them up."""
+"""A component's points decide if it has collapsed, not how many there are, nor who adds them up."""
 
 import numpy as np
 import pytest
@@ -54,8 +54,12 @@ def test_the_sum_is_numpys_own_covariance(kind: str) -> None:
     found = summed_again(parts, rng.normal(size=(2, 3)), kind, np.array([True, True][: 1 + (kind != "tied")]))
     full = np.array([np.cov(x.T, aweights=weights, ddof=0) for weights in gamma.T])
     diagonals = np.diagonal(full, axis1=1, axis2=2)
-    expected = {"full": full, "tied": np.average(full, axis=0, weights=gamma.sum(axis=0)), "diag": diagonals,
-                "spherical": diagonals.mean(axis=1)}[kind]  # fmt: skip
+    expected = {
+        "full": full,
+        "tied": np.average(full, axis=0, weights=gamma.sum(axis=0)),
+        "diag": diagonals,
+        "spherical": diagonals.mean(axis=1),
+    }[kind]
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 

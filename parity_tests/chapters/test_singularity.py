@@ -1,4 +1,4 @@
-"""Collapse: the likelihood of a mixture is unbounded, of one Gaussian it is not, and each remedy does what it says."""
+"""Collapse: a mixture's likelihood is unbounded, one Gaussian's is not, and each remedy works."""
 
 from types import ModuleType
 from typing import Any

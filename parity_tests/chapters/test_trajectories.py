@@ -1,4 +1,4 @@
-"""Whole trainings side by side: held to tolerances at every update, and to what the last bit of a weight does."""
+"""Trainings side by side: held to tolerances at every update, and to what a weight's last bit does."""
 
 import numpy as np
 import pytest
@@ -121,7 +121,7 @@ def test_1_000_updates_in_float32_agree_where_the_activation_is_smooth(parity: P
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_float32_one_step_from_one_state(parity: Parity, activation: str) -> None:
-    """TensorFlow takes over PyTorch's state before every update; a ReLU may flip only where its input is zero."""
+    """TensorFlow takes PyTorch's state before every update; a ReLU may flip only where its input is zero."""
     ours, theirs = learners("bernoulli", activation, dtype="float32")
     batches, worst, flipped = Batches("bernoulli", dtype="float32"), (0.0, 0.0, 0.0), 0
     for step in range(150):
@@ -163,7 +163,7 @@ def hidden_inputs(learner: Learner, x: np.ndarray, noise: np.ndarray) -> list[np
 @pytest.mark.parametrize("case", ["bernoulli", "gaussian learned", "gaussian fixed"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_gradients_are_those_written_by_hand(parity: Parity, case: str, activation: str) -> None:
-    """NumPy's, from the chain rule on paper; and no further from each other than the last bit of the weights moves."""
+    """NumPy's, from the chain rule on paper; and as close as the last bit of the weights allows."""
     ours, theirs = learners(case, activation, 3)
     third = NumpyLearner(parameters_of(ours.state()), case, activation)
     x, noise = Batches(case, 3)[0]
@@ -173,7 +173,7 @@ def test_gradients_are_those_written_by_hand(parity: Parity, case: str, activati
     moved = [copy.loss_and_gradients(x, noise)[1] for copy in copies]
     assert list(gradients) == list(tf_gradients) == sorted(by_hand)
     for name, gradient in gradients.items():
-        # the learned variance's gradient is D/2 less a sum of squares; the last bit of a weight does not move the D/2
+        # the learned variance's gradient is D/2 less a sum of squares; a weight's last bit does not move D/2
         kind, floor = ("gradient that cancels", ()) if name == "log_var" else ("gradient", [m[name] for m in moved])
         parity.check("gradients against the last bit of the weights", kind, gradient, tf_gradients[name],
                      f"{case} {activation} {name}", "function", perturbed=floor)  # fmt: skip
@@ -185,7 +185,7 @@ def test_gradients_are_those_written_by_hand(parity: Parity, case: str, activati
 
 @pytest.mark.parametrize("case", ["bernoulli", "gaussian learned"])
 def test_float32_is_as_near_the_truth_in_both(case: str) -> None:
-    """The truth is the float64 result from the same weights and data; neither framework may lose digits alone."""
+    """The truth is the float64 result from the same weights and data; neither may lose digits alone."""
     ours, theirs = learners(case, "tanh", dtype="float32")
     exact = learners(case, "tanh")[0]
     for step in range(3):

@@ -163,7 +163,7 @@ def log_evidence_given_choices(x: np.ndarray, z: np.ndarray, k: int, kind: str, 
 @all_types
 @both_priors
 def test_with_one_component_the_bound_is_the_evidence(module: ModuleType, kind: str, process: str) -> None:
-    """One component is conjugate. A stick gives it all but what q(v) pays for pi_1 = v being less than one."""
+    """One component is conjugate. A stick gives it all but what q(v) pays for pi_1 = v below one."""
     x, _, prior = problem(kind, process, 2, n=40, k=1)
     _, value = converged(module, x, np.ones((40, 1)), prior, kind, 2)
     evidence = log_evidence_given_choices(x, np.zeros(40, int), 1, kind, prior)
@@ -311,7 +311,7 @@ def test_after_an_e_step_the_bound_is_the_normaliser_less_two_divergences(module
 
 
 def test_rounding_the_posterior_hardly_moves_the_bound() -> None:
-    """The rounded posterior is still one, its entries are those of a grid, and rounding twice changes nothing."""
+    """The rounded posterior is a posterior on a grid, and rounding twice changes nothing."""
     for kind in COVARIANCE_TYPES:
         x, gamma, prior = problem(kind, "dirichlet_process", 6)
         q, _ = converged(TORCH, x, gamma, prior, kind, 300)
@@ -525,7 +525,7 @@ def test_bad_input_gets_one_clear_line(Mixture: type, case: str) -> None:
 
 
 def test_a_planted_fault_is_caught() -> None:
-    """10.63 as some printings have it, nu_0 + N_k + 1 on one side: the parity check and the evidence both say so."""
+    """10.63 as some printings have it, nu_0 + N_k + 1 on one side: parity check and evidence both see it."""
     x, _, prior = problem("full", "dirichlet_distribution", 2, n=40, k=1)
     q, value = converged(TORCH, x, np.ones((40, 1)), prior, "full", 2)
     wrong = q._replace(degrees_of_freedom=q.degrees_of_freedom + 1)

@@ -1,4 +1,4 @@
-"""Measure the catalogue now and print it: python -m parity_tests.divergences. The long form: build/divergences.md."""
+"""Measure the catalogue and print it: python -m parity_tests.divergences; in full: build/divergences.md."""
 
 import shutil
 import sys

@@ -136,7 +136,7 @@ def absolute(a: Any, b: Any) -> float:
 
 
 def unequal(a: Any, b: Any) -> float:
-    """The share of entries that are not the same; NaN equals NaN, and None (no gradient) does not equal zero."""
+    """The share of entries that differ; NaN equals NaN, and None (no gradient) does not equal zero."""
     a, b = (np.array(None if value is None else as_array(value), dtype=object) for value in (a, b))
     if a.shape != b.shape:
         return 1.0

@@ -37,7 +37,7 @@ PRELOADED = (
     *("triton", "torch", "tensorflow", "keras", "sklearn.mixture", "scipy.stats", "matplotlib.figure", "pytest"),
     *("hypothesis", "xdist.plugin", "jinja2"),
 )
-# Arithmetic that a hand could mistake for another, constants one off, comparisons at their boundary, negations.
+# Arithmetic mistaken for another, constants one off, comparisons at their boundary, negations.
 OPERATORS = (
     *(f"ReplaceBinaryOperator_{swap}" for swap in ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Pow_Mul")),
     *(f"ReplaceComparisonOperator_{swap}" for swap in ("Gt_GtE", "GtE_Gt", "Lt_LtE", "LtE_Lt", "Eq_NotEq", "Is_IsNot")),
@@ -162,7 +162,7 @@ def run(fault: Fault | Mutant) -> tuple[str | None, str]:
 
 
 def run_all(faults: Sequence[Fault | Mutant], jobs: int) -> Iterator[Outcome]:
-    """The outcome of every fault, in order, and then of the tests that failed without a fault, if there are any."""
+    """The outcome of every fault, in order, then of the tests that failed without a fault, if any."""
     context = get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     with without_native_stderr():  # which the server, and all that it forks, keep
@@ -177,7 +177,7 @@ def run_all(faults: Sequence[Fault | Mutant], jobs: int) -> Iterator[Outcome]:
 
 
 def times_the_allowed(outcome: Outcome) -> float | None:
-    """How often a fault's first difference holds what rounding is allowed; None if no comparison in float64 saw it."""
+    """How many times the tolerance a fault's first difference is; None if no float64 comparison saw it."""
     found = re.search(r"\(float64, .* differ by (\S+) of its scale, .*; (\S+) is allowed", outcome.message)
     return float(found[1]) / float(found[2]) if found and float(found[2]) else None
 
@@ -203,7 +203,7 @@ def reason(mutant: Fault | Mutant) -> str | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plant the faults, print what caught each, and write build/faults.json; the exit code is 0 if all were caught."""
+    """Plant the faults, print what caught each, write build/faults.json; return 0 if all were caught."""
     parser = argparse.ArgumentParser(prog="parity_tests.guards.faults", description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="*", help="only these files, such as pytorch_impl/gmm.py")
     parser.add_argument("--mutants", action="store_true", help="cosmic-ray's mutants, not the planted faults")

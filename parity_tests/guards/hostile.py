@@ -69,7 +69,7 @@ class Case:
         return np.where(np.abs(values) < info.tiny, np.copysign(0.0, values), values).astype(self.dtype)
 
     def normals(self, *shape: int) -> np.ndarray:
-        """Standard normal numbers, among them ties, zeros of both signs, whole numbers, and rows that repeat."""
+        """Standard normal numbers with ties, zeros of both signs, whole numbers, and rows that repeat."""
         x = self.random.standard_normal(shape)
         what = self.random.randint(7)
         if what == 1:
@@ -118,7 +118,7 @@ class Case:
         return self.squared(self.matrices(self.k) if len(shape) == 3 else self.matrix())
 
     def responsibilities(self) -> np.ndarray:
-        """(N, K), rows that sum to one; or of any size, as sample weights make them, or with a component empty."""
+        """(N, K), rows that sum to one, or of any size, as sample weights make them, or with an empty component."""
         gamma = self.shares(self.n, self.k) * self.one_of(1, 1, 1e-30, 1e30, self.positive(self.n, 1))
         if self.random.uniform() < 0.2:
             gamma[:, 0] = 0

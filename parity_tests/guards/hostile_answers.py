@@ -62,7 +62,7 @@ class Tally:
 
 
 def hunt(check: Callable[[Any, Tally], None], strategy: Any, examples: int, rows: list, name: str) -> None:
-    """Check so many examples, the same ones every time if they are few, and leave a row of figures with the test."""
+    """Check so many examples, the same ones if they are few, and leave a row of figures with the test."""
     tally, long = Tally(), examples >= MANY
 
     @settings(
@@ -121,7 +121,7 @@ def flat(value: Any, name: str = "") -> dict[str, np.ndarray]:
 
 
 class Noise(TorchDispatchMode):
-    """Inside it, every result of PyTorch's that is not a view is off by units in its last place, up or down."""
+    """Inside it, every result of PyTorch's but views is off by units in its last place, up or down."""
 
     def __init__(self, seed: int, units: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Noise(TorchDispatchMode):
 
 
 def off(array: np.ndarray, random: np.random.RandomState, units: int = 1) -> np.ndarray:
-    """The array with each entry but zeros and infinities moved by units in its last place; symmetry is kept."""
+    """The array with all entries but zeros and infinities moved by units in the last place; symmetry stays."""
     up = random.uniform(size=array.shape) < 0.5
     if array.ndim > 1 and np.array_equal(array, array.swapaxes(-1, -2)):
         up = np.tril(up) | np.tril(up, -1).swapaxes(-1, -2)
@@ -155,7 +155,7 @@ def moved(arguments: Any, random: np.random.RandomState, units: int) -> Any:
 
 
 def ask_both(ask: Callable[[str], Answer], tally: Tally, again: Callable[[int, int], Answer] | None = None) -> None:
-    """Ask both frameworks, compare their answers and count them; ``again`` is by default PyTorch's with `Noise`."""
+    """Ask both frameworks, compare and count their answers; ``again`` is by default PyTorch's with `Noise`."""
 
     def noisy(seed: int, units: int) -> Answer:
         with Noise(seed, units):
@@ -191,7 +191,7 @@ def compared(ours: Answer, theirs: Answer, moves: list[Answer], far_moves: list[
     if ours.error or theirs.error:
         assert ours.error == theirs.error, f"PyTorch: {ours.error}; TensorFlow: {theirs.error}"
         return "error", 0.0
-    # whether an iteration has converged may be decided by rounding, and then so is the warning that it has not
+    # rounding may decide whether an iteration has converged, and then also whether it warns
     decided = all(other.warned == ours.warned for other in moves)
     warned = f"PyTorch warns {ours.warned}; TensorFlow {theirs.warned}"
     assert ours.warned == theirs.warned or not decided, warned

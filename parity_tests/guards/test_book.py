@@ -1,4 +1,4 @@
-"""The book's generator: what it writes, what it says when it cannot, and that no line of the sources is lost."""
+"""The book's generator: what it writes, its errors, and that no line of the sources is lost."""
 
 import ast
 import html
@@ -162,7 +162,7 @@ def test_marks_are_on_what_differs() -> None:
 
 
 def rows_of(chapter: str, name: str) -> list[tuple[str, str]]:
-    """A definition's rows as the book aligns them, without indentation; an empty text where a side has a gap."""
+    """A definition's rows as the book aligns them, without indentation; empty where a side has a gap."""
     code = next(d.code for d in read_pair(chapter).definitions if d.name == name)
     left, right = ([line.strip() for line in code[side].split("\n")] + [""] for side in FOLDERS)
     rows = align(code["torch"].split("\n"), code["tf2"].split("\n"))
@@ -170,7 +170,7 @@ def rows_of(chapter: str, name: str) -> list[tuple[str, str]]:
 
 
 def test_what_both_sides_assign_once_in_one_order_stands_in_one_row() -> None:
-    """Of every definition of the book; but for lines that are broken behind the sign, whose code is in the next one."""
+    """Of every definition of the book, but for lines that break after the sign."""
     pairs, apart = 0, []
     for chapter in titles():
         for definition in read_pair(chapter).definitions:

@@ -1,4 +1,4 @@
-"""The list of planted faults keeps up with the pages: each can be planted, and every pair of pages has some."""
+"""The list of planted faults keeps up with the pages: each can be planted, and every pair has some."""
 
 import ast
 from pathlib import Path

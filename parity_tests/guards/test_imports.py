@@ -1,4 +1,4 @@
-"""Who imports whom, read from the sources: the map in common/__init__.py, and chapters that build on earlier ones."""
+"""Who imports whom, read from the sources: the map in common/__init__.py, and the order of chapters."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The checks for pairs of one's own: what is rounding passes, what is not is named; the example runs as it stands."""
+"""The checks for pairs of one's own: rounding passes, anything else is named; the example runs as is."""
 
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_compared_is_refused(theirs: dict, message: str) -> None:
 
 
 def test_the_example_finds_a_rate_that_keras_rounds() -> None:
-    """It passes as it stands; with a rate that is no number of single precision it finds the weights apart."""
+    """It passes as it stands; with a rate that float32 does not hold it finds the weights apart."""
     source = EXAMPLE.read_text()
     exec(compile(source, EXAMPLE, "exec"), {"__name__": "pair"})
     assert len(source.partition("from common.parity")[2].splitlines()) < 35

@@ -53,7 +53,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def as_shell(block: Block) -> str:
-    """What a person would type: a shell's lines as they are, Python into a file of its own or into `python`."""
+    """What a person would type: a shell's lines as they are, Python into a file or into `python`."""
     if block.language == "sh":
         return block.code
     if name := re.match(r"# (parity_tests/chapters/test_\w+\.py)\b", block.code):

@@ -1,4 +1,4 @@
-"""How NumPy calls the frameworks: numbers keep their precision, values their order, and threads their number."""
+"""How NumPy calls the frameworks: numbers keep their precision, values their order, threads their number."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("backend", [torch_backend, tf_backend], ids=["tor
 
 @pytest.fixture
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two threads for items to be computed at once, for the test alone; TensorFlow's operations keep their one."""
+    """Two threads for items to be computed at once, in this test; TensorFlow's operations keep their one."""
     before = torch.get_num_threads()
     monkeypatch.setattr(tf.config.threading, "get_inter_op_parallelism_threads", lambda: 2)
     torch.set_num_threads(2)
@@ -57,7 +57,7 @@ def test_values_come_in_the_order_of_their_items(backend: ModuleType, two_thread
 
 @both
 def test_few_items_are_taken_ahead(backend: ModuleType, two_threads: None) -> None:
-    """A file larger than memory is read as its values are asked for: no more items ahead than there are threads."""
+    """A file larger than memory is read as its values are asked for: no more items ahead than threads."""
     taken = []
     values = backend.in_order(lambda item: item, (taken.append(item) or item for item in range(99)))
     for value in range(3):
@@ -97,7 +97,7 @@ assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
 
 
 def test_threads_are_as_many_as_before(two_threads: None) -> None:
-    """PyTorch's workers have one thread each; whoever computes next, here or in a new thread, has all again."""
+    """PyTorch's workers have one thread each; whoever computes next, in any thread, has all again."""
     inside = list(torch_backend.in_order(lambda item: torch.get_num_threads(), range(4)))
     later = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
@@ -145,7 +145,7 @@ def test_gradients_are_recorded_where_the_caller_records_them(two_threads: None)
 
 
 def test_items_are_computed_on_the_device_of_the_caller(two_threads: None) -> None:
-    """Threads would make tensors where they please; and a device that is no processor is given none of these."""
+    """Threads would make tensors where they please; a device that is not a CPU is given none."""
     here = threading.get_ident()
     with torch.device("meta"):
         found = list(torch_backend.in_order(lambda _: (torch.zeros(1).device.type, threading.get_ident()), range(4)))

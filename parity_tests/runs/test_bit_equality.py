@@ -1,4 +1,4 @@
-"""Trained models that are equal to the last bit, in PyTorch, TensorFlow and NumPy; and that this is no luck."""
+"""Trained models are equal to the last bit in PyTorch, TensorFlow and NumPy; and this is no luck."""
 
 import os
 import subprocess
@@ -80,7 +80,7 @@ def test_vae_checkpoints_are_the_same_bytes_in_three_frameworks(
 
 def train_and_compare(parity: Parity, tmp_path: Path, case: str, activation: str, seed: int, steps: int,
                       sizes: tuple[int, int, int], batch_size: int) -> None:  # fmt: skip
-    """sha256 at every 100 updates; and the number of entries that rounding is expected to let differ, there too.
+    """sha256 at every 100 updates, and the number of entries that rounding is expected to let differ.
 
     `make parity-long` measures that number at full size, 784-20-400; it grows with the count of entries.
     """
@@ -241,7 +241,7 @@ HARD = {
 
 @pytest.mark.parametrize("name", HARD)
 def test_hard_gradients_end_in_the_same_bytes(name: str) -> None:
-    """60 updates, gradients fading, changing sign and gone at last, from parameters at, near and away from zero."""
+    """60 updates, gradients fading, changing sign and gone, from parameters at, near and away from zero."""
     pattern = HARD[name]
     for start in (0.0, -0.0, 1e-39, 0.25):
         value = np.full(pattern.shape, start)
@@ -278,12 +278,12 @@ def test_gradients_that_cancel_are_rounded_alike(parity: Parity) -> None:
     optimum = float(state["log_var"]) + np.log(1 - 2 * excess / x.shape[1])
     for beside in (1e-6, 1e-9, 0.0):
         flips = expected_flips(probes, x, noise, state | {"log_var": np.array(optimum + beside)}, 3)
-        parity.measure("expected flips where a gradient cancels, of 1,000 such updates", "expected flips",
-                       1000 * flips, f"log_var {beside:.0e} from its optimum")  # fmt: skip
+        what = "expected flips where a gradient cancels, of 1,000 such updates"
+        parity.measure(what, "expected flips", 1000 * flips, f"log_var {beside:.0e} from its optimum")
 
 
 def test_dead_units_stay_dead_alike() -> None:
-    """Hidden units whose ReLU is off for every image: their weights have gradients of exactly zero in all three."""
+    """Hidden units whose ReLU is off for every image have gradients of exactly zero in all three."""
     ours, theirs = learners("bernoulli", "relu", 0, reproducible=True)
     state = ours.state()
     state["encoder.hidden.bias"][:20] = -50.0

@@ -1,4 +1,4 @@
-"""The NumPy layer: data as published, draws that are placed and not advanced to, checkpoints, distances, rounding."""
+"""The NumPy layer: data as published, draws by place, checkpoints, distances, rounding."""
 
 import hashlib
 import json

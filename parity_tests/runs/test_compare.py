@@ -1,4 +1,4 @@
-"""The comparison of models, in miniature: both implementations agree, and its numbers are what they claim to be."""
+"""The comparison of models in miniature: both implementations agree, and its numbers are right."""
 
 import json
 from dataclasses import replace
@@ -45,7 +45,7 @@ def test_both_implementations_give_the_same_numbers(parity: Parity) -> None:
 
 @both
 def test_the_rows_are_what_they_say(implementation: str) -> None:
-    """One Gaussian and the mixture by SciPy and scikit-learn, on images in grey levels rather than in (0, 1)."""
+    """One Gaussian and the mixture by SciPy and scikit-learn, on images in grey levels, not in (0, 1)."""
     parts, rows = compare_models.split(SMALL), measured(implementation)
     v = [17 * compare_models.dequantised(parts.train, 2 + copy) for copy in range(SMALL.copies)]
     train, held_out = np.concatenate(v), 17 * compare_models.dequantised(parts.held_out, 1)
@@ -78,7 +78,7 @@ def test_bounds_are_bounds(implementation: str) -> None:
 @both
 @pytest.mark.parametrize("widened", [1.0, 1.5])
 def test_the_estimate_finds_a_known_evidence(implementation: str, widened: float) -> None:
-    """scikit-learn's probabilistic PCA as a VAE whose encoder is the posterior: then one draw tells log p(x) exactly.
+    """scikit-learn's probabilistic PCA as a VAE whose encoder is the posterior: one draw gives log p(x).
 
     With a proposal that is too wide it takes many, and the standard error says how far they are off.
     """

@@ -22,7 +22,7 @@ from pytorch_impl.elbo import Bound
 MAIN = {"torch": pytorch_impl.train_vae.main, "tf2": tf2_impl.train_vae.main}
 both = pytest.mark.parametrize("framework", MAIN)
 LIKELIHOODS = ("bernoulli", "gaussian", "gaussian --variance per-pixel")
-# a convolution on 28 x 28 pixels takes minutes: one framework's, since reproducible runs of both are the same bytes
+# a convolution on 28 x 28 pixels takes minutes: one framework's, since both write the same bytes
 CASES = [
     (framework, data, model)
     for framework in MAIN

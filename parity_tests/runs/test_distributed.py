@@ -45,8 +45,9 @@ def launch(package: str, script: str, out: Path, workers: int, *more: str) -> su
     module = f"{package}.{script}" if package == "tf2_impl" and workers > 1 else f"-m {package}.{script}"
     command = [sys.executable, *launcher, *module.split(), *more, "--out", str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)  # fmt: skip
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def two_workers(module: str, arguments: str, out: Path) -> subprocess.Popen:
@@ -98,7 +99,7 @@ def test_workers_need_one_framework_only(tmp_path: Path, package: str) -> None:
 @pytest.mark.distributed
 @packages
 def test_a_lost_worker_is_one_line_and_a_run_to_go_on_with(tmp_path: Path, package: str) -> None:
-    """kill -9 of the last worker in the middle of a run; then one process goes on, to the bytes of a run on its own."""
+    """kill -9 of the last worker in the middle of a run; one process goes on, to the bytes of a run alone."""
     more = [*ARGUMENTS["train_vae"].split(), "--precision", "reproducible"]
     steps = more.index("--steps") + 1
     endless = [*more[:steps], "1000000", *more[steps + 1 :]]
@@ -137,10 +138,12 @@ def test_asked_to_stop_all_workers_stop_at_the_same_step(tmp_path: Path, package
 @packages
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
-    [("train_gmm", "--method map", "--method map: cannot be shared by 2 workers"),
-     ("train_gmm", "--missing em", "--missing em: cannot be shared by 2 workers"),
-     ("train_vae", "--model autoencoder", "--model autoencoder: 2 workers need its --variance")],
-)  # fmt: skip
+    [
+        ("train_gmm", "--method map", "--method map: cannot be shared by 2 workers"),
+        ("train_gmm", "--missing em", "--missing em: cannot be shared by 2 workers"),
+        ("train_vae", "--model autoencoder", "--model autoencoder: 2 workers need its --variance"),
+    ],
+)
 def test_what_cannot_be_shared_is_refused(
     tmp_path: Path, package: str, script: str, arguments: str, message: str
 ) -> None:
@@ -197,7 +200,7 @@ workers.leave()
 
 
 def test_two_workers_add_up(parity: Parity) -> None:
-    """The engines themselves, torch.distributed and MultiWorkerMirroredStrategy: sums, weighted means, a flag."""
+    """The engines, torch.distributed and MultiWorkerMirroredStrategy: sums, weighted means, a flag."""
     told = {}
     for package in LAUNCHERS:
         ports = launch_workers.free_ports(2)

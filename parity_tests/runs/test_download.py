@@ -1,4 +1,4 @@
-"""Downloads, against a server on this machine that does what servers do: cut, corrupt, stall, redirect, refuse, lie."""
+"""Downloads, from a server here that does what servers do: cut, corrupt, stall, redirect, refuse, lie."""
 
 import contextlib
 import gzip
@@ -45,7 +45,7 @@ def remote(name: str, compressed: bool = False) -> RemoteFile:
 
 
 class Server:
-    """Answers GET /MIRROR/FILE as ``answers[MIRROR]`` does, one answer after the other, the last one for good."""
+    """Answers GET /MIRROR/FILE as ``answers[MIRROR]`` does, one after the other, the last one for good."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = {}

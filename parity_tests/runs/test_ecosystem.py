@@ -1,4 +1,4 @@
-"""What users put around these models: scikit-learn's tools, torch.compile and export, Keras's files and SavedModel."""
+"""What users put around these models: scikit-learn's tools, torch.compile, torch.export, SavedModel."""
 
 import io
 import json
@@ -108,15 +108,18 @@ def test_a_state_dict_goes_round(tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     other = torch_vae.VAE(64, 3, 20, dtype="float64")
     other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
-    torch.testing.assert_close(other.elbo(torch.tensor(DIGITS), torch.tensor(NOISE)).elbo,
-                               model.elbo(torch.tensor(DIGITS), torch.tensor(NOISE)).elbo, rtol=0, atol=0)  # fmt: skip
+    objectives = [each.elbo(torch.tensor(DIGITS), torch.tensor(NOISE)).elbo for each in (model, other)]
+    torch.testing.assert_close(*objectives, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
     "network",
-    [{}, {"model": "conv", "image_shape": (8, 8), "channels": 4},
-     {"likelihood": "gaussian", "variance": "per-pixel", "activation": "relu"}],
-)  # fmt: skip
+    [
+        {},
+        {"model": "conv", "image_shape": (8, 8), "channels": 4},
+        {"likelihood": "gaussian", "variance": "per-pixel", "activation": "relu"},
+    ],
+)
 def test_keras_files(tmp_path: Path, network: dict) -> None:
     """`.keras` with `get_config`, `.weights.h5`, and a SavedModel that serves what the model computes."""
     model = tf_vae.VAE(64, 3, 20, dtype="float64", **network)
@@ -152,7 +155,7 @@ def test_onnx_runs_within_tolerance(tmp_path: Path) -> None:
 @pytest.mark.figures
 @pytest.mark.parametrize("train", [pytorch_impl.train_gmm, tf2_impl.train_gmm], ids=["torch", "tf2"])
 def test_tensorboard_reads_a_run(tmp_path: Path, train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every number of metrics.jsonl, once, the figures, and one events file still after the run is resumed."""
+    """Each number of metrics.jsonl once, the figures, and still one events file after the run is resumed."""
     pytest.importorskip("tensorboard", reason="needs: pip install tensorboard")
     monkeypatch.setattr(run_folder, "SECONDS_BETWEEN_SAVES", 0)  # after every iteration
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -45,7 +45,7 @@ def npz(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-# --- Headers of tables ------------------------------------------------------------------------------------------------
+# --- Headers of tables ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ def test_tables_that_are_none(tmp_path: Path, text: str, message: str) -> None:
     assert len(str(error.value)) < 400
 
 
-# --- Digits as tables -------------------------------------------------------------------------------------------------
+# --- Digits as tables -----------------------------------------------------------------------------
 
 
 def digits_table(path: Path, labels_last: bool, header: bool) -> np.ndarray:
-    """Images of 6 x 6 bytes with their label beside them: last and bare, or first and named, as they are passed on."""
+    """Images of 6 x 6 bytes with their label beside them: last and bare, or first and named."""
     rng = np.random.RandomState(0)
     images, labels = rng.randint(0, 256, (60, 36)), np.arange(60) % 10
     table = np.column_stack([images, labels] if labels_last else [labels, images])
@@ -142,7 +142,7 @@ def test_columns_that_hold_no_labels(tmp_path: Path) -> None:
         datasets.load("digits", pixel_max=16)
 
 
-# --- Damaged files ----------------------------------------------------------------------------------------------------
+# --- Damaged files --------------------------------------------------------------------------------
 
 TABLE = np.array([[1.5, -2.0, 3e5], [0.1, np.nan, 7.0], [4.0, 5.0, 6.0]])
 BYTES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
@@ -230,7 +230,7 @@ def outcome(reader: Callable[[Path], Any], path: Path) -> tuple[Any, str | None]
 
 
 def check_outcome(reader: Callable[[Path], Any], path: Path) -> Any:
-    """Read the file: an answer, or one line that names it; nothing else, not for long, and in little memory."""
+    """Read the file: an answer, or one line that names it; quickly, and in little memory."""
     tracemalloc.reset_peak()
     before, since = tracemalloc.get_traced_memory()[0], time.perf_counter()
     answer, message = outcome(reader, path)
@@ -273,9 +273,12 @@ def test_mutated_files_are_read_right_or_refused_in_one_line(tmp_path: Path, kin
     answers = []
 
     @settings(
-        max_examples=examples, deadline=None, derandomize=examples < 1000, database=None,
+        max_examples=examples,
+        deadline=None,
+        derandomize=examples < 1000,
+        database=None,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(mutations())
     def holds(changes: list[tuple[str, float, bytes | int]]) -> None:
         changed = mutated(content, changes)
@@ -310,7 +313,7 @@ def test_every_bit_of_a_gzipped_file_counts(tmp_path: Path, kind: str) -> None:
         assert message is None or name in message
 
 
-# --- Files made to harm -----------------------------------------------------------------------------------------------
+# --- Files made to harm ---------------------------------------------------------------------------
 
 
 def npy_announcing(shape: str, descr: str = "'<f8'") -> bytes:
@@ -438,7 +441,7 @@ def test_nothing_but_files_is_read(tmp_path: Path) -> None:
             reader(tmp_path / name)
 
 
-# --- A run's folder, through the scripts ------------------------------------------------------------------------------
+# --- A run's folder, through the scripts ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -501,7 +504,7 @@ def test_a_damaged_run_is_refused_in_one_line(
     assert contents(folder) == before
 
 
-# --- No code in files -------------------------------------------------------------------------------------------------
+# --- No code in files -----------------------------------------------------------------------------
 
 UNPICKLING = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 

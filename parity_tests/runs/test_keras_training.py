@@ -69,7 +69,7 @@ def test_a_saved_model_is_loaded_in_a_new_process(tmp_path: Path) -> None:
 
 
 def test_a_step_of_training_is_the_page_s_gradient() -> None:
-    """Stochastic gradient descent at rate 1: the parameters move by `loss_and_gradients`, of the noise drawn."""
+    """Gradient descent at rate 1: the parameters move by `loss_and_gradients`, of the noise drawn."""
     model = VAE(64, 3, 20, dtype="float64")
     model.compile(optimizer=keras.optimizers.SGD(1.0))
     x = tf.constant(HELD_OUT[:30], "float64")
@@ -124,7 +124,7 @@ def test_a_learned_variance_starts_where_the_images_say(variance: str | None) ->
 
 @pytest.mark.parametrize("with_targets", [False, True])
 def test_a_learned_variance_starts_where_a_data_set_s_first_images_say(with_targets: bool) -> None:
-    """Its first thousand, whole batches of them; an endless one is not read to its end, and a generator not at all."""
+    """Its first thousand, in whole batches; an endless one is not read to its end, a generator not at all."""
     model = VAE(64, 5, 50, likelihood="gaussian")
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     data = tf.data.Dataset.from_tensor_slices((TRAIN, TRAIN) if with_targets else TRAIN).batch(300).repeat()

@@ -1,4 +1,4 @@
-"""One framework is enough: scripts, runs of the other, estimators, figures, comparison and book without the other."""
+"""One framework is enough for scripts, the other's runs, estimators, figures, comparison and book."""
 
 import importlib
 import importlib.util
@@ -106,8 +106,8 @@ build(Path("{root}/build/book"), Path("{root}"))
 
 def alone(package: str, folder: Path, code: str) -> subprocess.CompletedProcess:
     """Run Python code where the framework of the package is the only one."""
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(package, folder / "site"), text=True,
-                          capture_output=True)  # fmt: skip
+    variables = environment(package, folder / "site")
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=variables, text=True, capture_output=True)
 
 
 @packages
@@ -198,7 +198,7 @@ def test_a_start_that_fails_leaves_no_folder(
 
 @pytest.mark.parametrize("package", ["pytorch_impl", pytest.param("tf2_impl", marks=pytest.mark.long)])
 def test_imports_and_runs_without_what_windows_lacks(tmp_path: Path, package: str) -> None:
-    """What Python has not on Windows is taken away once the framework, which is another one there, is imported."""
+    """What Python lacks on Windows is taken away once the framework is imported, which differs there."""
     code = """
 import importlib, mmap, os, sys
 import numpy, scipy.special, sklearn.cluster, matplotlib.figure, tqdm, {framework}
@@ -221,6 +221,5 @@ assert np.allclose(np.sort(means), [4.5, 54.5]), means
     paths = [path.relative_to(ROOT).with_suffix("") for path in paths if path.stem != NEEDS_MORE]
     names = [".".join(path.parts) for path in paths if "examples" not in path.parts]
     code = code.format(package=package, framework=FRAMEWORK[package], folder=tmp_path)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, input=" ".join(names), text=True,
-                          capture_output=True)  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, input=" ".join(names), text=True, capture_output=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The training scripts, as their users run them: every flag, bit equality across frameworks, resuming, bad input."""
+"""The training scripts as users run them: every flag, equal bytes across frameworks, resuming, bad input."""
 
 import importlib.util
 import json
@@ -55,7 +55,7 @@ from parity_tests.support.scripts import (
     started,
     wait_for,
     written,
-)  # fmt: skip
+)
 from pytorch_impl.autoencoder import Autoencoder as TorchAutoencoder
 from pytorch_impl.vae import VAE as TorchVAE
 
@@ -509,7 +509,7 @@ def test_small_and_odd_files(tmp_path: Path, framework: str, capsys: pytest.Capt
 def test_logged_losses_are_those_of_the_noise_that_was_drawn(
     tmp_path: Path, framework: str, capsys: pytest.CaptureFixture
 ) -> None:
-    """Every number of a run once more from the checkpoint and the draws, by NumPy: rows, noise, step, held-out data.
+    """Every number of a run anew from the checkpoint and the draws, by NumPy: rows, noise, step, held out.
 
     An epoch is one update here, so that the held-out loss that a row holds is that of the checkpoint after
     it.
@@ -628,7 +628,7 @@ def test_what_a_run_says(tmp_path: Path, framework: str, script: str, capfd: pyt
 
 
 def test_importance_samples_raise_the_bound_alike(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    """More draws, a higher estimate, the same from both frameworks; and none without a q(z|x) to draw from."""
+    """More draws, a higher estimate, the same from both frameworks; none without a q(z|x) to draw from."""
     found: dict[str, list[float]] = {}
     for framework, main in VAE.items():
         assert run(main, f"{SMALL['vae']} --precision reproducible", tmp_path / framework) == 0
@@ -652,7 +652,7 @@ def test_verbose_shows_what_tensorflow_reports(tmp_path: Path) -> None:
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """The second is refused, whichever framework, and the first goes on; when it has ended the folder is free."""
+    """The second, of either framework, is refused, and the first goes on; then the folder is free."""
     process = started("pytorch_impl.train_vae", f"--steps 1000000 --out {tmp_path / 'run'}")
     wait_for((tmp_path / "run" / ".metrics.jsonl.pending").exists)
     for main in VAE.values():
@@ -727,7 +727,7 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(tmp_path: Path, packag
 
 @long_for_tf2
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, framework: str) -> None:
-    """Files may not grow past 50,000 bytes, less than a checkpoint: one line, exit code 2, and nothing is lost."""
+    """Files may not grow past 50,000 bytes, less than a checkpoint: one line, exit code 2, nothing lost."""
     out = tmp_path / "run"
     assert run(VAE[framework], "--hidden-dim 100 --steps 3", out) == 0
     before = (out / "checkpoint.safetensors").read_bytes()

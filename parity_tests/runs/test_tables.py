@@ -29,7 +29,7 @@ from common.runs.options import GMMOptions, VAEOptions, parse, resumed
 from parity_tests.conftest import idx
 from parity_tests.support.scripts import GMM, ROOT, VAE, both, run, written
 
-# Velocities of 82 galaxies in km/s: K. Roeder, JASA 85 (1990); `galaxies` in R's MASS, its misprint 26690 included.
+# Velocities of 82 galaxies in km/s: K. Roeder, JASA 85 (1990); `galaxies` in R's MASS, misprint 26690 included.
 GALAXIES = """
 9172 9350 9483 9558 9775 10227 10406 16084 16170 18419 18552 18600 18927 19052 19070 19330 19343 19349 19440 19473 19529
 19541 19547 19663 19846 19856 19863 19914 19918 19973 19989 20166 20175 20179 20196 20215 20221 20415 20629 20795 20821
@@ -47,7 +47,7 @@ def read(path: Path, content: str | bytes, **arguments: str) -> tuple[datasets.D
     return data, [str(warning.message).partition(": ")[2] for warning in said]
 
 
-# --- Text tables ------------------------------------------------------------------------------------------------------
+# --- Text tables ----------------------------------------------------------------------------------
 
 TWO = [[3.6, 79], [1.8, 54]]
 RIGHT: dict[str, tuple[str | bytes, list[list[float]], tuple[str, ...]]] = {
@@ -149,7 +149,7 @@ def test_tables_that_could_be_misread_are_refused_with_a_remedy(tmp_path: Path, 
     assert str(error.value).isprintable()
 
 
-# --- Row numbers ------------------------------------------------------------------------------------------------------
+# --- Row numbers ----------------------------------------------------------------------------------
 
 NOT_FITTED = {  # all hold 9, 8, 7 in a column y, beside what names or numbers the rows
     "R's write.csv": ('"","y"\n"1",9\n"2",8\n"3",7\n', "column 1 numbers the rows, 1 to 3"),
@@ -158,15 +158,17 @@ NOT_FITTED = {  # all hold 9, 8, 7 in a column y, beside what names or numbers t
     "R's, of a sorted subset": ('"","y"\n"17",9\n"4",8\n"11",7\n', "column 1 numbers the rows, 17 to 11"),
     "R's row names": ('"","y"\n"Mazda RX4",9\n"Datsun, 710",8\n"Fiat 128",7\n', "column 1 names the rows, Mazda RX4"),
     "R's col.names": ('y;x\n"a";9;1\n"b";8;1\n"c";7;1\n', "column 1 names the rows, a to c"),
-    "Rdatasets'": ("rownames,y\n1,9\n2,8\n3,7\n", "column 1 (rownames) counts the rows, 1 to 3, and is not fitted; "
-                   "--columns 1-2 keeps it"),
+    "Rdatasets'": (
+        "rownames,y\n1,9\n2,8\n3,7\n",
+        "column 1 (rownames) counts the rows, 1 to 3, and is not fitted; --columns 1-2 keeps it",
+    ),
     "pandas'": (",y\n0,9\n1,8\n2,7\n", "column 1 numbers the rows, 0 to 2, and is not fitted; --columns 1- keeps it"),
     "pandas', read again": ("Unnamed: 0,y\n0,9\n1,8\n2,7\n", "column 1 numbers the rows, 0 to 2"),
     "pandas', twice": (",Unnamed: 0,y\n0,0,9\n1,1,8\n2,2,7\n", "column 2 numbers the rows, 0 to 2"),
     "pandas', of an array": (",0\n0,9\n1,8\n2,7\n", "column 1 numbers the rows, 0 to 2, and is not fitted"),
     "pandas' reset_index": ("index,y\n0,9\n1,8\n2,7\n", "column 1 (index) counts the rows, 0 to 2"),
     "without a header": ('"1",9\n"2",8\n"3",7\n', "column 1 numbers the rows, 1 to 3"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", NOT_FITTED)
@@ -221,10 +223,13 @@ def test_row_numbers_behind_a_label_column(tmp_path: Path, label: str, first: st
     assert (chosen.feature_names, said) == (("id", "x"), [])
 
 
-@pytest.mark.parametrize(("variable", "first", "second"), [
-    ("RANK", "0", "1"),
-    ("TF_CONFIG", '{"task": {"type": "worker", "index": 0}}', '{"task": {"type": "worker", "index": 1}}'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("variable", "first", "second"),
+    [
+        ("RANK", "0", "1"),
+        ("TF_CONFIG", '{"task": {"type": "worker", "index": 0}}', '{"task": {"type": "worker", "index": 1}}'),
+    ],
+)
 def test_one_of_several_workers_tells_of_row_numbers(
     tmp_path: Path, variable: str, first: str, second: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +243,7 @@ def test_one_of_several_workers_tells_of_row_numbers(
 
 @both
 def test_galaxies_as_r_writes_them(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
-    """The log likelihood is that of the velocities, by scikit-learn too; with the row numbers it was -981.08."""
+    """The log likelihood is the velocities', by scikit-learn too; with the row numbers it was -981.08."""
     table = '"","x"\n' + "".join(f'"{i}",{v:.0f}\n' for i, v in enumerate(VELOCITIES, start=1))
     data = written(tmp_path / "galaxies.csv", table)
     assert run(GMM[framework], f"--data {data} --components 3", tmp_path / "run") == 0
@@ -253,7 +258,7 @@ def test_galaxies_as_r_writes_them(tmp_path: Path, framework: str, capsys: pytes
     np.testing.assert_allclose(np.sort(means[:, 0]), np.sort(peer.means_[:, 0]), rtol=1e-5)
 
 
-# --- Labels and columns -----------------------------------------------------------------------------------------------
+# --- Labels and columns ---------------------------------------------------------------------------
 
 
 def iris_table(separator: str = ",", header: bool = True) -> str:
@@ -344,7 +349,7 @@ def test_a_label_may_be_any_whole_number() -> None:
     assert {text.get_text() for text in figure.axes[0].texts} == {"-7", str(2**30)}
 
 
-# --- Images -----------------------------------------------------------------------------------------------------------
+# --- Images ---------------------------------------------------------------------------------------
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (12, 6, 5)).astype(np.uint8)
 CLASSES = (np.arange(12) % 3).astype(np.uint8)
@@ -441,7 +446,7 @@ def test_an_archive_that_announces_too_much_is_refused(tmp_path: Path) -> None:
         readers.read_npz(tmp_path / "bomb.npz")
 
 
-# --- Gaps and dead components in figures ------------------------------------------------------------------------------
+# --- Gaps and dead components in figures ----------------------------------------------------------
 
 
 def legend(figure: Figure) -> list[str]:
@@ -487,7 +492,7 @@ def test_each_entry_of_a_legend_is_seen() -> None:
     assert legend(many)[-1] == f"and {40 - figures.LONGEST_LEGEND} more"
 
 
-# --- The command line -------------------------------------------------------------------------------------------------
+# --- The command line -----------------------------------------------------------------------------
 
 MISSPELT = {
     "--dta digits": "unrecognized arguments: --dta digits; did you mean --data?",
@@ -570,9 +575,11 @@ def test_other_scripts_refuse_in_one_line(main: Callable, arguments: list[str], 
 
 
 def test_the_launcher_refuses_what_it_cannot_start(capsys: pytest.CaptureFixture) -> None:
-    for arguments, message in ((["2", "pytorch_impl.train_gm"], "there is no module pytorch_impl.train_gm"),
-                               (["2", "nothing.at.all"], "there is no module nothing.at.all"),
-                               (["100000", "pytorch_impl.train_gmm"], "at most 256")):  # fmt: skip
+    for arguments, message in (
+        (["2", "pytorch_impl.train_gm"], "there is no module pytorch_impl.train_gm"),
+        (["2", "nothing.at.all"], "there is no module nothing.at.all"),
+        (["100000", "pytorch_impl.train_gmm"], "at most 256"),
+    ):
         assert launch_workers.main(arguments) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line

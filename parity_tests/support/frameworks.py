@@ -48,7 +48,7 @@ def is_torch(module: ModuleType) -> bool:
 
 
 def tensor(module: ModuleType, value: Any, dtype: str | None = None) -> Any:
-    """An array, a number, a list of numbers (in double precision) or a named tuple of these as the framework's."""
+    """An array, number, list of numbers (in double precision) or named tuple of these as the framework's."""
     if isinstance(value, tuple):
         return type(value)(*(tensor(module, field, dtype) for field in value))
     array = np.asarray(value, dtype=dtype or (None if hasattr(value, "dtype") else "float64"))
@@ -85,7 +85,7 @@ def differentiate(
     by: Sequence[int] | None = None,
     weigh: Callable[[Sequence[int]], Any] | None = None,
 ) -> tuple[Any, list]:
-    """A function's value, one tensor or several, and the gradients of the sum of all entries, weighted, by arguments.
+    """A function's value, one tensor or several, and the gradients of the weighted sum of all entries.
 
     `by` are the numbers of the arguments, all of them if not given.
     """

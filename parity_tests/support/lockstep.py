@@ -1,4 +1,4 @@
-"""The same VAE in PyTorch, TensorFlow and NumPy, side by side: what the tests of whole trainings have in common."""
+"""The same VAE in PyTorch, TensorFlow and NumPy: what the tests of whole trainings have in common."""
 
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +51,7 @@ class Learner:
         self.adam.update({name: self.layouts.native(name, gradients[name], p) for name, p in self._parameters()})
 
     def before_rounding(self, gradients: Arrays) -> Arrays:
-        """The state that one reproducible update leads to, before its parameters are rounded; nothing is changed."""
+        """The state after one reproducible update, before its parameters are rounded; nothing is changed."""
         found: dict[str, Arrays] = {prefix: {} for prefix in ("", *MOMENTS)}
         corrections = self.optimizer.bias_corrections(self.adam.step + 1, *self.adam.settings[1:3])
         for name, p in self._parameters():
@@ -103,8 +103,8 @@ class NumpyLearner:
 
     def state(self) -> Arrays:
         """Parameters and both moments, under the names of a checkpoint."""
-        groups = zip(("", *MOMENTS), (self.adam.parameters, self.adam.first_moment, self.adam.second_moment),
-                     strict=True)  # fmt: skip
+        arrays = self.adam.parameters, self.adam.first_moment, self.adam.second_moment
+        groups = zip(("", *MOMENTS), arrays, strict=True)
         return {prefix + name: value for prefix, group in groups for name, value in group.items()}
 
 
@@ -135,7 +135,7 @@ def learners(
 
 
 class Batches:
-    """The minibatches and the noise of a training on the digits, or on images of `data_dim` random structure."""
+    """The minibatches and noise of a training on the digits, or on images of `data_dim` random pixels."""
 
     def __init__(self, case: str, seed: int = 0, dtype: str = "float64", sizes: tuple[int, int, int] = (64, 6, 50),
                  batch_size: int = 96) -> None:  # fmt: skip
@@ -150,7 +150,7 @@ class Batches:
 
 
 def structured_images(data_dim: int) -> np.ndarray:
-    """2,048 images with values in (0, 1) that ten hidden causes explain, pixels of borders dark as in real ones."""
+    """2,048 images with values in (0, 1) that ten hidden causes explain, dark at the borders as real ones."""
     causes, loadings = draws.normals(0, "sample", (2048, 10), 1), draws.normals(0, "sample", (10, data_dim), 2)
     x = 1 / (1 + np.exp(-(causes @ loadings) / 2))
     return x * (np.arange(data_dim) % 5 > 0)

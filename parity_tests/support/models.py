@@ -1,4 +1,4 @@
-"""The same model in both frameworks, and what every model is held to: gradients, updates, the bound on log p(x)."""
+"""The same model in both frameworks, and what every model is held to: gradients, updates, the bound."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ def canonical(layouts: ModuleType, gradients: dict) -> dict[str, np.ndarray]:
 
 
 def steps(models: Sequence, mode: str) -> list[Callable]:
-    """The functions of a batch that give both models' terms and gradients, the latter canonical arrays as well."""
+    """Functions of a batch that give both models' terms and gradients, also as canonical arrays."""
     run = [in_mode(n, partial(n.loss_and_gradients, m), mode) for n, m in zip(NETWORKS, models, strict=True)]
     return [lambda batch, n=n, f=f: f(*tensors(n, *batch)) for n, f in zip(NETWORKS, run, strict=True)]
 
@@ -69,7 +69,7 @@ def check_gradients(
 def check_outputs(
     parity: Parity, page: str, models: Sequence, batch: Batch, quantity: str, label: str, mode: str
 ) -> None:
-    """The output of a model, the mean and log variance of its codes if it has any, codes and decoded codes agree."""
+    """The models' outputs, codes' means and log variances, codes and decoded codes agree."""
     z = draws.normals(0, "prior", (len(batch[0]), models[0].config["latent_dim"])).astype(batch[0].dtype)
     results = []
     for module, model in zip(pair(page), models, strict=True):
@@ -85,7 +85,7 @@ def check_outputs(
 def check_updates(
     parity: Parity, models: Sequence, batches: Any, term: str, number: int, label: str, mode: str
 ) -> list:
-    """Trainings of so many updates agree, each model on its own path; gives PyTorch's term at every update."""
+    """Trainings of so many updates agree, each on its own path; returns PyTorch's term at every update."""
     adams = [o.Adam(page.named_parameters(m)) for o, page, m in zip(pair("optimizer"), LAYOUTS, models, strict=True)]
     both, found = steps(models, mode), []
     for step in range(number):
@@ -103,7 +103,7 @@ def check_updates(
 def check_forced_updates(
     parity: Parity, models: Sequence, batches: Any, term: str, kind: str, number: int, mode: str
 ) -> None:
-    """Each update starts from PyTorch's parameters, so that what is compared is one step and not what chaos makes."""
+    """Each update starts from PyTorch's parameters, so that single steps are compared, without chaos."""
     adam, both = pair("optimizer")[0].Adam(LAYOUTS[0].named_parameters(models[0])), steps(models, mode)
     for step in range(number):
         LAYOUTS[1].import_parameters(models[1], LAYOUTS[0].export_parameters(models[0]))

@@ -1,4 +1,4 @@
-"""An environment with one framework alone: in it the other can neither be imported nor is its metadata found."""
+"""An environment with one framework: the other cannot be imported, nor is its metadata found."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ OF_THE_OTHER = {
     "pytorch_impl": ("tensorflow", "tensorflow-cpu", "keras", "ml_dtypes", "h5py"),
     "tf2_impl": ("torch", "triton", "torchvision"),
 }
-# Python runs the first sitecustomize.py on its path before anything else, in the processes that it starts as well.
+# Python runs the first sitecustomize.py on its path before anything else, in child processes too.
 SITE = """
 import importlib.machinery
 import importlib.metadata
@@ -32,7 +32,7 @@ importlib.metadata.Distribution.discover = staticmethod(discover_the_others)
 
 
 def environment(package: str, folder: Path) -> dict[str, str]:
-    """The environment variables of a Python that has the framework of ``package`` alone; ``folder`` is to hold it."""
+    """The environment variables of a Python with the framework of ``package`` alone, to be in ``folder``."""
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(SITE.format(absent=set(OF_THE_OTHER[package])), encoding="utf-8")
     return os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}

@@ -18,7 +18,7 @@ TRUTH_RATIO = 4  # how many times the other's error one framework's may be
 
 
 def errors_against_truth(a: np.ndarray, b: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """The errors of two float32 results against the float64 one, each in float32 epsilons of the truth's scale."""
+    """The errors of two float32 results against the float64 one, in float32 epsilons of the truth's scale."""
     scale = np.max(np.abs(truth)) * np.finfo(np.float32).eps
     return tuple(float(np.max(np.abs(value.astype(np.float64) - truth)) / scale) for value in (a, b))
 
