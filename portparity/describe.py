@@ -1,0 +1,144 @@
+"""From a comparison to findings: which operation, on which side, by how much."""
+
+from typing import Any
+
+import numpy as np
+
+from portparity.floor import distance, scale, tolerance
+from portparity.match import Comparison
+from portparity.recording import Recording
+from portparity.report import Finding
+
+
+def describe(port: Any, found: Comparison) -> None:
+    """Write what differs into the report."""
+    report, original = port.report, found.original
+    mapped = len(port.terms)
+    report.weights = f"{mapped} of {mapped + len(port.unwritten)} variables of the port hold the original's numbers"
+    if port.unwritten:
+        report.weights += f"; not written: {', '.join(port.unwritten[:4])}"
+    counted = [o for n, o in enumerate(original.operations) if n in original.before_output()]
+    agree = sum(any(v in found.matches for v in o.outputs) for o in counted)
+    movements = [v.movement / scale(v.array) for v in original.values if scale(v.array) and v.array.dtype.kind == "f"]
+    report.agreement = (
+        f"{agree} of {len(counted)} have their result in the port too; floor {max(movements, default=0):.0e}"
+    )
+    report.findings += forward(found) or backward(found) or parameters(port, found)
+
+
+def forward(found: Comparison) -> list[Finding]:
+    """The first results that the port lacks."""
+    findings = []
+    for number in found.missing:
+        operation = found.original.operations[number]
+        other = counterpart(found, number)
+        theirs = str(found.port.operations[other]) if other is not None else "nothing like it"
+        findings.append(Finding("first different result", str(operation), theirs, size_of(found, number, other)))
+    if not findings and found.outputs:
+        ends = [found.original.operations[found.original.values[n].source] for n in found.outputs]
+        theirs = [str(found.port.operations[n]) for n in found.port_first[:1]]
+        findings.append(Finding("different output", str(ends[0]), theirs[0] if theirs else "the model's output"))
+    return findings
+
+
+def counterpart(found: Comparison, number: int) -> int | None:
+    """The port's operation that stands where the original's stands."""
+    fed = {m.port for v in found.original.operations[number].inputs for m in found.matches.get(v, [])}
+    names = {m for m in fed}
+    first = [n for n in found.port_first if names & set(found.port.operations[n].inputs)]
+    return first[0] if first else (found.port_first[0] if found.port_first else None)
+
+
+def size_of(found: Comparison, number: int, other: int | None) -> str:
+    """How far apart the two results are, if they can be laid side by side."""
+    values = [found.original.values[v] for v in found.original.operations[number].outputs]
+    a = values[0].array
+    if values and found.original.operations[number].outputs[0] in found.reordered:
+        return "the same numbers, in another order"
+    if other is None:
+        return ""
+    for candidate in following(found.port, other):
+        b = found.port.values[found.port.operations[candidate].outputs[0]].array
+        if b.size == a.size and b.dtype.kind == a.dtype.kind == "f":
+            return apart(a, aligned(a, b), tolerance(a, values[0].movement))
+    b = found.port.values[found.port.operations[other].outputs[0]].array
+    return f"shapes {a.shape} and {b.shape}"
+
+
+def following(recording: Recording, number: int, steps: int = 6) -> list[int]:
+    """An operation and the next ones that its result goes through."""
+    consumers, chain = recording.consumers(), [number]
+    for _ in range(steps):
+        after = [c for v in recording.operations[chain[-1]].outputs for c in consumers.get(v, [])]
+        if not after:
+            break
+        chain.append(min(after))
+    return chain
+
+
+def aligned(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """b with its axes where they are nearest to a."""
+    from portparity.match import reorderings
+
+    return min((reorder(b) for reorder in reorderings(b.shape, a.shape)), key=lambda c: np.mean(np.abs(c - a)))
+
+
+def apart(a: np.ndarray, b: np.ndarray, allowed: float) -> str:
+    """The largest difference, where it is, and how many entries differ."""
+    difference = np.abs(a - b)
+    place = np.unravel_index(np.argmax(np.where(np.isnan(difference), np.inf, difference)), a.shape) if a.size else ()
+    where = f" at {tuple(map(int, place))}" if a.ndim else ""
+    many = int(np.sum(~(difference <= allowed)))
+    return (
+        f"{distance(a, b):.2g} apart{where} ({a[place]:.6g} and {b[place]:.6g}), {distance(a, b) / (scale(a) or 1):.1e}"
+        f" of the largest entry; {many:,} of {a.size:,} entries; rounding explains {allowed:.1e}"
+    )
+
+
+def backward(found: Comparison) -> list[Finding]:
+    """The first gradients, from the loss on, that are others."""
+    if not found.gradients:
+        return []
+    number = found.gradients[0]
+    value = found.original.values[number]
+    readers = [o for o in found.original.operations if number in o.inputs]
+    match = found.matches[number][0]
+    theirs = [o for o in found.port.operations if match.port in o.inputs]
+    gradient = found.port.values[match.port].gradient
+    size = (
+        "the port has no gradient here"
+        if gradient is None
+        else apart(value.gradient, match.reorder(gradient), tolerance(value.gradient, value.gradient_movement))
+    )
+    return [
+        Finding(
+            "first different gradient",
+            f"{readers[0] if readers else value.name}, its input",
+            str(theirs[0]) if theirs else "its output",
+            size,
+        )
+    ]
+
+
+def parameters(port: Any, found: Comparison) -> list[Finding]:
+    """Gradients of parameters, where every activation's gradient agrees."""
+    findings, layout = [], port.layout
+    movements = layout.flat({n: np.full(layout.positions[n].shape, m) for n, m in found.original.movements.items()})
+    flat, eps = layout.flat(found.original.gradients), np.finfo(np.float64).eps
+    for path, gradient in found.port.gradients.items():
+        if path not in port.terms:
+            continue
+        term = port.terms[path][0]
+        wanted = flat[term]
+        allowed = 100 * np.max(movements[term], initial=0) + 16 * eps * scale(wanted) + eps * scale(flat)
+        gradient = np.zeros(wanted.shape) if gradient is None else gradient
+        if distance(wanted, gradient) > allowed:
+            findings.append(
+                Finding(
+                    "different gradient",
+                    f"parameter {layout.owner(term.flat[0])}",
+                    path,
+                    apart(wanted, gradient, allowed),
+                )
+            )
+    return findings

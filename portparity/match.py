@@ -1,0 +1,188 @@
+"""Which of the original's numbers the port has too, and the first operation whose result it lacks.
+
+Results are paired by value: entries that are the same when sorted, then a permutation of axes or a reshape that
+brings them into one order. No names and no rules about layouts are needed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+
+from portparity.floor import distance, scale, tolerance
+from portparity.recording import Recording, Value
+
+
+class Match(NamedTuple):
+    """A value of the port that equals one of the original's, and how to bring its entries into the same order."""
+
+    port: int
+    reorder: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class Comparison:
+    """What of the original was found in the port."""
+
+    original: Recording
+    port: Recording
+    matches: dict[int, list[Match]] = field(default_factory=dict)
+    reordered: dict[int, int] = field(default_factory=dict)  # the same numbers, in an order that no axes explain
+    missing: list[int] = field(default_factory=list)  # operations whose results the port lacks, first ones first
+    port_first: list[int] = field(default_factory=list)  # the port's operations that the original lacks
+    gradients: list[int] = field(default_factory=list)  # values whose gradients differ, the last ones first
+    outputs: list[int] = field(default_factory=list)  # outputs of the original that no output of the port equals
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing differs."""
+        return not (self.missing or self.gradients or self.outputs)
+
+
+def informative(array: np.ndarray) -> bool:
+    """Whether equality with this array says anything: three different numbers at least."""
+    return array.dtype.kind == "f" and array.size >= 3 and len(np.unique(array.ravel()[:1000])) >= 3
+
+
+def reorderings(shape: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Callable]:
+    """The functions from arrays of one shape to another that permute axes and reshape, plainest first."""
+    yield lambda b: b.reshape(target)
+    small, large = (tuple(n for n in s if n != 1) for s in (shape, target))
+    if len(small) <= 5:
+        for axes in permutations(range(len(small))):
+            if axes != tuple(range(len(small))):
+                yield lambda b, axes=axes: b.reshape(small).transpose(axes).reshape(target)
+    if len(large) <= 5 and len(large) >= len(small):
+        for axes in permutations(range(len(large))):
+            back, turned = np.argsort(axes), tuple(large[i] for i in axes)
+            if axes != tuple(range(len(large))):
+                yield lambda b, back=back, turned=turned: b.reshape(turned).transpose(back).reshape(target)
+
+
+def reordering(a: np.ndarray, b: np.ndarray, allowed: float) -> Callable | None:
+    """The reordering of b that equals a, or None."""
+    for reorder in reorderings(b.shape, a.shape):
+        if distance(a, reorder(b)) <= allowed:
+            return reorder
+    return None
+
+
+class Index:
+    """The port's values, to be found by their entries."""
+
+    def __init__(self, port: Recording) -> None:
+        self.port, self.by_size, self.sorted = port, {}, {}
+        for number, value in enumerate(port.values):
+            if value.array.dtype.kind == "f":
+                self.by_size.setdefault(value.array.size, []).append(number)
+
+    def find(self, array: np.ndarray, allowed: float, among: Iterable[int] | None = None) -> tuple[list[Match], int]:
+        """Every value of the port that equals the array, and one that holds its numbers in another order, or -1."""
+        ordered, matches, shuffled = np.sort(array, axis=None), [], -1
+        for number in self.by_size.get(array.size, ()) if among is None else among:
+            other = self.port.values[number].array
+            if other.size != array.size or other.dtype.kind != "f":
+                continue
+            if number not in self.sorted:
+                self.sorted[number] = np.sort(other, axis=None)
+            if (
+                distance(ordered[:: max(1, array.size // 50)], self.sorted[number][:: max(1, array.size // 50)])
+                > allowed
+            ):
+                continue
+            if distance(ordered, self.sorted[number]) <= allowed:
+                reorder = reordering(array, other, allowed)
+                matches += [Match(number, reorder)] if reorder else []
+                shuffled = shuffled if reorder else number
+        return matches, shuffled
+
+
+def compare(original: Recording, port: Recording, index: Index | None = None) -> Comparison:
+    """Pair the values, and find the first operations, forward and backward, at which the port is another."""
+    index, found = index or Index(port), Comparison(original, port)
+    for number, value in enumerate(original.values):
+        if informative(value.array):
+            matches, shuffled = index.find(value.array, tolerance(value.array, value.movement))
+            if matches:
+                found.matches[number] = matches
+            elif shuffled >= 0:
+                found.reordered[number] = shuffled
+    ends = [n for n in port.outputs]
+    for number in original.outputs:
+        value = original.values[number]
+        allowed = tolerance(value.array, value.movement)
+        among = ends[-1:] if number == original.outputs[-1] else ends
+        if matches := index.find(value.array, allowed, among)[0]:
+            found.matches.setdefault(number, []).extend(matches)
+        else:
+            found.outputs.append(number)
+    found.missing = first_missing(original, set(found.matches), found.outputs)
+    known = {match.port for matches in found.matches.values() for match in matches}
+    found.port_first = first_missing(port, known, ends if found.outputs else [])
+    if not found.missing and not found.outputs:
+        found.gradients = _wrong_gradients(found)
+    return found
+
+
+def first_missing(recording: Recording, known: set[int], outputs: list[int]) -> list[int]:
+    """The operations without a known result, at themselves or after them, whose own inputs are accounted for."""
+    before, consumers = recording.before_output(), recording.consumers()
+    lost = {recording.values[number].source for number in outputs}
+    covered: dict[int, bool] = {}
+    clear: dict[int, bool] = {}  # covered, or without anything to compare and fed by what is clear
+    for number in sorted(before, reverse=True):
+        made = recording.operations[number].outputs
+        after = [c for value in made for c in consumers.get(value, []) if c in before]
+        covered[number] = (any(value in known for value in made) and number not in lost) or any(
+            covered[c] for c in after
+        )
+    first = []
+    for number in sorted(before):
+        operation = recording.operations[number]
+        fed = all(clear.get(recording.values[value].source, True) for value in operation.inputs)
+        says = number in lost or any(informative(recording.values[value].array) for value in operation.outputs)
+        clear[number] = covered[number] or (fed and not says)
+        if fed and not clear[number]:
+            first.append(number)
+    return first
+
+
+def gradient_tolerance(value: Value, least: float) -> float:
+    """How far the gradient of a port's value may be from this one."""
+    return tolerance(value.gradient, value.gradient_movement, least)
+
+
+def _wrong_gradients(found: Comparison) -> list[int]:
+    # values, in the order of the backward pass, whose gradient no equal value of the port has
+    values, port = found.original.values, found.port.values
+    least = float(np.finfo(np.float64).eps) * max((scale(v.gradient) for v in values), default=0.0)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, matches in found.matches.items():
+        groups.setdefault(tuple(sorted({m.port for m in matches})), []).append(number)
+    before = found.original.before_output()
+    wrong = []
+    for group in groups.values():
+        group = [
+            n
+            for n in group
+            if values[n].gradient is not None
+            and values[n].name not in found.original.parameters
+            and (values[n].source in before or values[n].source < 0)
+        ]
+        if group and not any(_same_gradient(values[n], port, found.matches[n], least) for n in group):
+            wrong.append(min(group))
+    return sorted(wrong, reverse=True)
+
+
+def _same_gradient(value: Value, port: list[Value], matches: list[Match], least: float) -> bool:
+    allowed = gradient_tolerance(value, least)
+    for match in matches:
+        gradient = port[match.port].gradient
+        if gradient is None:
+            if scale(value.gradient) <= allowed:
+                return True
+        elif distance(value.gradient, match.reorder(gradient)) <= allowed:
+            return True
+    return False

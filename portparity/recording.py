@@ -1,0 +1,107 @@
+"""What a model computed: every operation in order, who fed whom, the numbers and their gradients.
+
+A recording is plain NumPy, whichever framework made it, and one file: arrays as npz, the rest as JSON inside it.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Value:
+    """An array that an operation read or made, and the gradient of the loss with respect to it."""
+
+    array: np.ndarray
+    gradient: np.ndarray | None = None
+    source: int = -1  # the operation that made it; -1 for inputs, parameters and constants
+    name: str = ""  # of an input or a parameter
+    movement: float = 0.0  # how far a change of every last bit moves the array, at most
+    gradient_movement: float = 0.0
+
+
+@dataclass
+class Operation:
+    """A call: its name, the module or layer that made it, and the values that went in and came out."""
+
+    name: str
+    where: str
+    inputs: list[int]
+    outputs: list[int]
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.where or 'model'}: {self.name}"
+
+
+@dataclass
+class Recording:
+    """One pass of a model, its loss, and its gradients."""
+
+    framework: str
+    values: list[Value] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)  # the model's, then the loss
+    parameters: dict[str, np.ndarray] = field(default_factory=dict)
+    gradients: dict[str, np.ndarray | None] = field(default_factory=dict)
+    movements: dict[str, float] = field(default_factory=dict)  # of the parameters' gradients
+    after: dict[str, np.ndarray] = field(default_factory=dict)  # what the pass has left in the parameters
+    notes: list[str] = field(default_factory=list)
+    candidates: list[dict[str, Any]] = field(default_factory=list)  # results of edited operations, for `compare`
+
+    def consumers(self) -> dict[int, list[int]]:
+        """The operations that read each value."""
+        read: dict[int, list[int]] = {}
+        for number, operation in enumerate(self.operations):
+            for value in operation.inputs:
+                read.setdefault(value, []).append(number)
+        return read
+
+    def before_output(self) -> set[int]:
+        """The operations that the outputs depend on."""
+        seen: set[int] = set()
+        waiting = [self.values[value].source for value in self.outputs]
+        while waiting:
+            if (number := waiting.pop()) >= 0 and number not in seen:
+                seen.add(number)
+                waiting += [self.values[value].source for value in self.operations[number].inputs]
+        return seen
+
+    def save(self, path: str) -> None:
+        """Write one file."""
+        arrays, text = {}, asdict(self)
+
+        def strip(item: Any) -> Any:
+            if isinstance(item, np.ndarray):
+                arrays[key := f"a{len(arrays)}"] = item
+                return {"array": key}
+            if isinstance(item, dict):
+                return {name: strip(value) for name, value in item.items()}
+            return [strip(value) for value in item] if isinstance(item, list | tuple) else item
+
+        header = np.frombuffer(json.dumps(strip(text)).encode(), np.uint8)
+        with open(path, "wb") as file:
+            np.savez_compressed(file, header=header, **arrays)
+
+    @classmethod
+    def load(cls, path: str) -> "Recording":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+
+            def fill(item: Any) -> Any:
+                if isinstance(item, dict):
+                    return file[item["array"]] if item.keys() == {"array"} else {k: fill(v) for k, v in item.items()}
+                return [fill(value) for value in item] if isinstance(item, list) else item
+
+            text = fill(json.loads(file["header"].tobytes()))
+        text["values"] = [Value(**value) for value in text["values"]]
+        text["operations"] = [Operation(**operation) for operation in text["operations"]]
+        return cls(**text)
+
+
+def noise(kind: str, number: int, size: int) -> np.ndarray:
+    """The numbers that both frameworks' generators return while a model is recorded: the draw's, not the seed's."""
+    generator = np.random.default_rng([size, number])
+    return generator.standard_normal(size) if kind == "normal" else generator.random(size)

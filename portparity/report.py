@@ -1,0 +1,61 @@
+"""What a check has found, and how it is said."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Finding:
+    """One difference: where it is first seen on either side, how large it is, and its cause if that was found."""
+
+    what: str  # "result", "gradient", "parameter", "output", "weights", "training"
+    original: str  # the operation or parameter, with its module
+    port: str  # the same of the port
+    size: str = ""
+    cause: str = ""
+    row: str = ""  # of the catalogue of divergences
+    remedy: str = ""
+
+    def lines(self) -> list[str]:
+        """The finding, as the report says it."""
+        said = [f"{self.what}: {self.original}", f"  in the port: {self.port}"]
+        said += [f"  {self.size}"] if self.size else []
+        row = f" (row {self.row})" if self.row else ""
+        said += [f"  cause: {self.cause}{row}"] if self.cause else ["  cause: none of the known ones explains it"]
+        return said + ([f"  remedy: {self.remedy}"] if self.remedy else [])
+
+
+@dataclass
+class Report:
+    """The result of `Port.check`: print it. ``agrees`` is whether the port is the same model."""
+
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # true of a correct port too
+    weights: str = ""
+    agreement: str = ""
+    training: str = ""
+    unseen: list[str] = field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing differs."""
+        return not self.findings
+
+    @property
+    def first(self) -> Finding | None:
+        """The first difference."""
+        return self.findings[0] if self.findings else None
+
+    @property
+    def rows(self) -> list[str]:
+        """The catalogue's rows that were named as causes."""
+        return [finding.row for finding in self.findings if finding.row]
+
+    def __str__(self) -> str:
+        said = ["the port agrees with the original" if self.agrees else "the port is not the same model"]
+        said += [f"weights: {self.weights}", f"operations: {self.agreement}"]
+        for finding in self.findings:
+            said += finding.lines()
+        said += [f"training: {self.training}"] if self.training else []
+        said += [f"note: {note}" for note in self.notes]
+        said += [f"not exercised: {'; '.join(self.unseen)}"] if self.unseen else []
+        return "\n".join(said)

@@ -1,0 +1,287 @@
+"""Record a Keras model, or anything that TensorFlow runs eagerly: every operation, its result and its gradient.
+
+TensorFlow's op callbacks see each operation as it runs; a stack of `Layer.__call__` says which layer made it.
+What is compiled is one operation from here, however much it computes.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework import op_callbacks
+from tensorflow.python.ops import math_ops
+
+from portparity.recording import Operation, Recording, Value, noise
+
+SILENT = {
+    "ReadVariableOp",
+    "NoOp",
+    "AssignVariableOp",
+    "AssignSubVariableOp",
+    "AssignAddVariableOp",
+    "VarHandleOp",
+    "DestroyResourceOp",
+    "Shape",
+    "Const",
+}
+
+
+class Recorder:
+    """What the callback has seen is in ``recording``."""
+
+    def __init__(self, variables: dict[int, str]) -> None:
+        self.recording, self.where, self.variables = Recording("TensorFlow"), [], variables
+        self.numbers: dict[int, int] = {}
+        self.kept: list[tuple[Value, tf.Tensor]] = []
+        self.read: dict[int, str] = {}  # tensors that are a variable's value
+        self.draws = 0
+        self.names: dict[int, str] = {}
+
+    def __call__(
+        self, kind: Any, inputs: Any, attrs: Any, outputs: Any, op_name: Any = None, graph: Any = None
+    ) -> None:
+        kind = kind.decode() if isinstance(kind, bytes) else kind
+        if graph is not None:
+            return
+        if kind == "ReadVariableOp":
+            for tensor in outputs:
+                self.number(tensor, name=self.variables.get(inputs[0]._id, ""))
+        if kind in SILENT:
+            return
+        before = [self.number(tensor) for tensor in inputs if _has_numbers(tensor)]
+        outputs = [tensor for tensor in outputs if _has_numbers(tensor)]
+        if not outputs:
+            return
+        number = len(self.recording.operations)
+        after = [self.enter(tensor, number) for tensor in outputs]
+        settings = {_text(k): _text(v) for k, v in zip(attrs[::2], attrs[1::2], strict=False)}
+        operation = Operation(kind, "/".join(self.where), before, after, settings)
+        self.recording.operations.append(operation)
+
+    def number(self, tensor: tf.Tensor, name: str = "") -> int:
+        """The value that a tensor is, entered if it is new."""
+        if tensor._id not in self.numbers:
+            self.enter(tensor, -1, name)
+        return self.numbers[tensor._id]
+
+    def enter(self, tensor: tf.Tensor, source: int, name: str = "") -> int:
+        """A new value."""
+        number = self.numbers[tensor._id] = len(self.recording.values)
+        array = tensor.numpy()
+        array = array.astype(np.float32) if array.dtype.name == "bfloat16" else np.array(array)
+        value = Value(array, source=source, name=name or self.names.get(tensor._id, ""))
+        self.recording.values.append(value)
+        self.kept.append((value, tensor))
+        return number
+
+    def drawn(self, kind: str) -> Callable:
+        """A generator that returns the numbers that PyTorch's generators return while a model is recorded."""
+
+        def draw(shape: Any, *args: Any, dtype: Any = None, **settings: Any) -> tf.Tensor:
+            dtype = tf.as_dtype(dtype or keras.config.floatx())
+            shape = [int(size) for size in np.array(shape).ravel()]
+            numbers = noise(kind, self.draws, int(np.prod(shape))).reshape(shape)
+            self.draws += 1
+            low, high = ("mean", "stddev") if kind == "normal" else ("minval", "maxval")
+            a, b = settings.get(low, 0), settings.get(high, 1)
+            scale = b if kind == "normal" else b - a
+            return tf.cast(tf.constant(numbers), dtype) * tf.cast(scale, dtype) + tf.cast(a, dtype)
+
+        return draw
+
+
+def _has_numbers(tensor: Any) -> bool:
+    return isinstance(tensor, tf.Tensor) and tensor.dtype.base_dtype not in (tf.resource, tf.variant, tf.string)
+
+
+def _text(item: Any) -> str:
+    return item.decode(errors="replace") if isinstance(item, bytes) else str(item)
+
+
+def _kept_whole(x: Any, rate: Any, *args: Any, **settings: Any) -> tf.Tensor:
+    # dropout that keeps everything, scaled
+    x = tf.convert_to_tensor(x)
+    return x / tf.cast(1 - rate, x.dtype)
+
+
+CAST = math_ops.cast
+
+
+def _cast_of_doubles(x: Any, dtype: Any, name: str | None = None) -> tf.Tensor:
+    # TensorFlow makes a Python number float32 before it casts it to float64
+    if isinstance(x, float) and tf.as_dtype(dtype) == tf.float64:
+        return tf.constant(x, tf.float64)
+    return CAST(x, dtype, name)
+
+
+@contextmanager
+def _watched(recorder: Recorder, wide: bool) -> Iterator[None]:
+    # the callback, the stack of layers, shared random numbers, and losses in float64
+    call = keras.layers.Layer.__call__
+
+    def stacked(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        recorder.where.append(layer.name)
+        try:
+            return call(layer, *args, **kwargs)
+        finally:
+            recorder.where.pop()
+
+    with ExitStack() as stack:
+        for owner, name, value in (
+            (keras.layers.Layer, "__call__", stacked),
+            (tf.random, "normal", recorder.drawn("normal")),
+            (tf.random, "stateless_normal", recorder.drawn("normal")),
+            (tf.random, "uniform", recorder.drawn("uniform")),
+            (tf.random, "stateless_uniform", recorder.drawn("uniform")),
+            (tf.nn, "dropout", _kept_whole),
+            (tf.nn.experimental, "stateless_dropout", _kept_whole),
+        ):
+            stack.enter_context(patch.object(owner, name, value))
+        if wide:
+            for owner in (tf, math_ops):
+                stack.enter_context(patch.object(owner, "cast", _cast_of_doubles))
+            stack.enter_context(patch.object(keras.losses.Loss, "dtype", property(lambda loss: "float64")))
+        op_callbacks.add_op_callback(recorder)
+        stack.callback(op_callbacks.remove_op_callback, recorder)
+        yield
+
+
+def variables_of(model: Any) -> dict[str, Any]:
+    """The variables of a Keras model or a `tf.Module`, by path."""
+    found = model.variables if hasattr(model, "variables") else []
+    return {getattr(v, "path", v.name): v for v in found if "seed_generator" not in getattr(v, "path", v.name)}
+
+
+def handle(variable: Any) -> int:
+    """What tells a variable from every other while it is read."""
+    return getattr(variable, "value", variable).handle._id if hasattr(variable, "path") else variable.handle._id
+
+
+def as_inputs(x: Any, wide: bool) -> Any:
+    """Arrays as tensors, in float64 if ``wide``."""
+    if isinstance(x, dict):
+        return {name: as_inputs(value, wide) for name, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [as_inputs(value, wide) for value in x]
+    array = np.asarray(x)
+    return (
+        tf.constant(array, tf.float64 if wide else keras.config.floatx())
+        if array.dtype.kind == "f"
+        else tf.constant(array)
+    )
+
+
+def record(
+    model: Any, x: Any, y: Any = None, loss: Callable | None = None, *, training: bool = False, wide: bool = True
+) -> Recording:
+    """Run the model, its loss and the backward pass. ``loss(y, output)``, as Keras has it; see `torch_record`."""
+    variables = variables_of(model)
+    recorder = Recorder(
+        {
+            variable._value.handle._id if hasattr(variable, "_value") else variable.handle._id: path
+            for path, variable in variables.items()
+        }
+    )
+    before = {path: variable.numpy() for path, variable in variables.items()}
+    inputs, target, floatx = as_inputs(x, wide), None if y is None else as_inputs(y, wide), keras.config.floatx()
+    flat = [tensor for tensor in tf.nest.flatten(inputs)]
+    recorder.names = {tensor._id: f"input {number}" for number, tensor in enumerate(flat)}
+    recorder.names |= {tensor._id: "target" for tensor in tf.nest.flatten(target) if target is not None}
+    recording, policy = recorder.recording, keras.config.dtype_policy()
+    try:
+        if wide:  # layers that are made while the model runs, too
+            keras.config.set_floatx("float64")
+            keras.config.set_dtype_policy("float64")
+        with tf.GradientTape() as tape:
+            tape.watch([tensor for tensor in flat if tensor.dtype.is_floating])
+            with _watched(recorder, wide):
+                output = _called(model, inputs, training)
+                recorder.where.append("loss")
+                total = _loss(output, target, loss)
+        outputs = [t for t in tf.nest.flatten((output, total)) if isinstance(t, tf.Tensor) and t.dtype.is_floating]
+        recording.outputs = [recorder.number(tensor) for tensor in outputs]
+        _add_gradients(recorder, tape, total, variables)
+        recording.parameters = before
+        recording.after = {path: variable.numpy() for path, variable in variables.items()}
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+        for path, variable in variables.items():
+            variable.assign(before[path])
+    return recording
+
+
+def _called(model: Any, inputs: Any, training: bool) -> Any:
+    try:
+        return model(inputs, training=training)
+    except TypeError as error:
+        if "training" not in str(error):
+            raise
+        return model(inputs)
+
+
+def _loss(output: Any, target: Any, loss: Callable | str | None) -> tf.Tensor:
+    if loss is None:
+        return tf.add_n(
+            [tf.reduce_sum(tf.sin(tf.cast(t, tf.float64))) for t in tf.nest.flatten(output) if t.dtype.is_floating]
+        )
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+    total = tf.convert_to_tensor(loss(output) if target is None else loss(target, output))
+    return tf.reduce_mean(total) if total.shape.rank else total
+
+
+def _add_gradients(recorder: Recorder, tape: tf.GradientTape, total: tf.Tensor, variables: dict[str, Any]) -> None:
+    kept = [(value, tensor) for value, tensor in recorder.kept if tensor.dtype.is_floating]
+    trained = {path: v for path, v in variables.items() if v.trainable}
+    raw = [getattr(v, "value", v) if hasattr(v, "path") else v for v in trained.values()]
+    gradients = tape.gradient(total, [*(tensor for _, tensor in kept), *raw])
+    arrays = [None if g is None else tf.convert_to_tensor(g).numpy() for g in gradients]
+    for (value, _), gradient in zip(kept, arrays, strict=False):
+        value.gradient = gradient
+    recorder.recording.gradients = dict(zip(trained, arrays[len(kept) :], strict=True))
+
+
+def promote(model: Any) -> Callable[[], None]:
+    """Turn a Keras model to float64 in place, layer by layer; the function returned turns it back.
+
+    Each layer has its dtype policy set and each variable replaced. Casts that are written in the model remain,
+    and show in the recording.
+    """
+    if not isinstance(model, keras.layers.Layer):
+        return lambda: None
+    layers = [model, *model._flatten_layers(include_self=False, recursive=True)]
+    policies = [(layer, layer._dtype_policy) for layer in layers]
+    kinds = [(layer, layer._dtype) for layer in layers if hasattr(layer, "_dtype")]
+    symbols = [(s, s._dtype) for layer in layers for s in getattr(layer, "_inputs", []) if s.dtype in HALVES]
+    held = [(v, v._value, v._dtype) for v in model.variables if v.dtype in HALVES]
+    for layer, policy in policies:
+        layer._dtype_policy = keras.DTypePolicy("float64") if policy.compute_dtype in HALVES else policy
+    for layer, kind in kinds:
+        layer._dtype = "float64" if kind in HALVES else kind
+    for symbol, _ in symbols:
+        symbol._dtype = "float64"
+    for variable, value, _ in held:
+        variable._value, variable._dtype = (
+            tf.Variable(tf.cast(value, tf.float64), trainable=variable.trainable),
+            "float64",
+        )
+
+    def restore() -> None:
+        for layer, policy in policies:
+            layer._dtype_policy = policy
+        for layer, kind in kinds:
+            layer._dtype = kind
+        for symbol, kind in symbols:
+            symbol._dtype = kind
+        for variable, value, kind in held:
+            value.assign(tf.cast(variable._value, value.dtype))
+            variable._value, variable._dtype = value, kind
+
+    return restore
+
+
+HALVES = ("float32", "float16", "bfloat16")
