@@ -1,4 +1,4 @@
-"""The NumPy layer: data as published, draws by place, checkpoints, distances, rounding."""
+"""The NumPy layer: data as published, checkpoints, distances, rounding."""
 
 import hashlib
 import json
@@ -7,25 +7,43 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.datasets import load_digits
 
 from common import draws
-from common.data import datasets, readers
+from common.data import datasets, download, readers
 from common.data import files as data_files
+from common.mixtures.parameters import COVARIANCE_TYPES, VariationalPosterior
 from common.parity import difference, ulp_distance, ulp_histogram
 from common.runs import checkpoint
-from common.runs.rounding import round_mixture
+from common.runs.rounding import round_mixture, round_posterior
 from parity_tests.conftest import Parity, idx
+from parity_tests.support.problems import as_full, of_kind
 from parity_tests.support.scripts import written
 
 WHOLE_FASHION = "/usr/share/datasets/fashion-mnist"  # of Debian's package
 
 
-def test_old_faithful_is_the_published_table() -> None:
-    data = datasets.load("old-faithful")
-    assert data.x.shape == (272, 2)
-    np.testing.assert_allclose(data.x.sum(axis=0), [948.677, 19284], rtol=1e-12)
-    np.testing.assert_array_equal(data.x[:2], [[3.6, 79], [1.8, 54]])
-    np.testing.assert_allclose(np.cov(data.x.T), [[1.302728, 13.977808], [13.977808, 184.823312]], rtol=1e-6)
+# Each column's least value, quartiles and largest value, as R's summary() prints them, what is missing, and a sum of
+# all values and of their squares, each times its place in the table, which no changed or moved value leaves as it is.
+PUBLISHED = {
+    "old-faithful": ([[1.6, 2.163, 4, 4.454, 5.1], [43, 58, 76, 82, 96]], [0, 0], 5529111.875, 388876452.514233),
+    "airquality": (
+        [[1, 18, 31.5, 63.25, 168], [7, 115.75, 205, 258.75, 334], [1.7, 7.4, 9.7, 11.5, 20.7], [56, 72, 79, 85, 97]],
+        [37, 7, 0, 0],
+        14152159.1,
+        2230057821.17,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_tables_are_the_published_ones(name: str) -> None:
+    quartiles, missing, total, total_of_squares = PUBLISHED[name]
+    x = datasets.load(name).x
+    np.testing.assert_allclose(np.nanquantile(x, [0, 0.25, 0.5, 0.75, 1], axis=0).T, quartiles, atol=5.1e-4)
+    np.testing.assert_array_equal(np.isnan(x).sum(axis=0), missing)
+    place = np.arange(1.0, x.size + 1).reshape(x.shape)
+    assert (np.nansum(x * place), np.nansum(x**2 * place)) == pytest.approx((total, total_of_squares), rel=1e-13)
 
 
 def test_a_changed_table_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,17 +52,30 @@ def test_a_changed_table_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         datasets.load("old-faithful")
 
 
-def test_digits_are_the_published_images() -> None:
-    data = datasets.load("digits")
-    assert data.x.shape == (1797, 64)
-    assert data.image_shape == (8, 8)
-    assert 16 * data.x.mean() == pytest.approx(4.884165, abs=1e-6)
-    np.testing.assert_array_equal(np.bincount(data.labels), [178, 182, 177, 183, 181, 182, 181, 179, 174, 180])
-    assert datasets.binarize(data.x).mean() == pytest.approx(0.29291, abs=1e-5)
+def test_digits_are_the_published_images_and_keep_their_labels() -> None:
+    """By the sum of scikit-learn's bytes; each part of a split is rows of the whole, with the labels of these rows."""
+    bunch, data = load_digits(), datasets.load("digits")
+    published = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b3"
+    assert hashlib.sha256((16 * data.x).astype(np.uint8).tobytes()).hexdigest() == published
+    np.testing.assert_array_equal(data.labels, bunch.target)
+    assert (data.image_shape, datasets.binarize(data.x).mean()) == ((8, 8), pytest.approx(0.29291, abs=1e-5))
+    np.testing.assert_array_equal(datasets.binarize(np.array([0, 0.5, 0.5001, 1])), [0, 0, 1, 1])
+    label_of = dict(zip(map(bytes, bunch.data.astype(np.uint8)), bunch.target, strict=True))
     train, held_out = data.split()
     assert (len(train.x), len(held_out.x)) == (1497, 300)
-    together = np.concatenate([train.x, held_out.x])
-    np.testing.assert_array_equal(together[np.lexsort(together.T)], data.x[np.lexsort(data.x.T)])
+    for part in (train, held_out):
+        assert [label_of.pop(bytes(row)) for row in (16 * part.x).astype(np.uint8)] == part.labels.tolist()
+    assert not label_of, "every image is in one part, and no two are equal"
+    order = draws.permutation(0, "split", 1797)  # as in every published run
+    np.testing.assert_array_equal(held_out.x, data.x[order[-300:]])
+    few = datasets.Dataset("few", np.arange(8.0).reshape(4, 2)).split()
+    assert [len(part.x) for part in few] == [3, 1]
+
+
+def test_published_checksums() -> None:
+    """A sum of the twelve sums as they were copied from their publishers: no digit of any has changed since."""
+    sums = [file.content_sha256 or file.sha256 for source in download.SOURCES.values() for file in source.files]
+    assert hashlib.sha256("".join(sums).encode()).hexdigest()[:16] == "a6d4b599780ba14f"
 
 
 def test_fashion_is_a_balanced_part_of_the_published_images() -> None:
@@ -61,6 +92,13 @@ def test_fashion_is_a_balanced_part_of_the_published_images() -> None:
     assert [*train.labels[:8], *held_out.labels[:8]] == [9, 0, 0, 3, 0, 2, 7, 2, 9, 2, 1, 1, 6, 1, 4, 6]
     boot = "0 0 1 4 6 7 2 0 0 0 0 0 237 226 217 223 222 219 222 221 216 223 229 215 218 255 77 0"
     np.testing.assert_array_equal(grey[0].reshape(28, 28)[14], np.array(boot.split(), dtype=int))
+    # as the data set's own page names its classes; whose mean image is nearest tells two of three images that were not
+    # among those averaged
+    names = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot"]
+    assert train.label_names == held_out.label_names == tuple(name.replace("_", " ") for name in names)
+    centres = np.stack([train.x[train.labels == k].mean(axis=0) for k in range(10)])
+    nearest = np.square(held_out.x[:, None] - centres).sum(axis=2).argmin(axis=1)
+    assert np.mean(nearest == held_out.labels) > 0.6
     # the whole training set has a mean of 0.2860 and a deviation of 0.3530; this twelfth of it is close by
     assert train.x.mean(dtype=np.float64) == pytest.approx(0.2860, abs=3e-3)
     assert train.x.std(dtype=np.float64) == pytest.approx(0.3530, abs=3e-3)
@@ -89,13 +127,27 @@ def test_fashion_is_what_it_says_of_the_whole_data_set() -> None:
     with np.load(datasets.SHIPPED / "fashion.npz") as shipped:
         for name, array in datasets.fashion_subset(WHOLE_FASHION).items():
             np.testing.assert_array_equal(array, shipped[name])
+    for file in download.SOURCES["fashion-mnist"].files[1:]:  # the first is large
+        assert download.fault(Path(WHOLE_FASHION) / file.name, file) is None
 
 
-def test_synthetic_mixtures_are_what_they_say() -> None:
-    data = datasets.synthetic_mixture(5000, 3, 2, 8.0, seed=4)
-    assert data.x.shape == (5000, 2)
-    np.testing.assert_array_equal(data.x, datasets.synthetic_mixture(5000, 3, 2, 8.0, seed=4).x)
-    np.testing.assert_allclose(np.bincount(data.labels) / 5000, 1 / 3, atol=0.03)
+def test_a_synthetic_mixture_is_what_it_says() -> None:
+    """Equal shares, and by their labels the means and covariances that the draws name, to 5 errors; in 3 dimensions."""
+    n, k, d, separation = 30_000, 3, 3, 8.0
+    data = datasets.synthetic_mixture(n, k, d, separation, seed=4)
+    assert stats.chisquare(np.bincount(data.labels)).pvalue > 1e-3
+    means = separation / np.sqrt(2) * draws.normals(4, "component", (k, d))
+    a = np.eye(d) + 0.3 * draws.normals(4, "component", (k, d, d), step=1)
+    for j in range(k):
+        points = data.x[data.labels == j]
+        z = np.linalg.solve(a[j], (points - means[j]).T)  # standard normal, if the labels are right
+        assert np.abs(z.mean(axis=1)).max() < 5 / np.sqrt(len(points))
+        assert np.abs(np.cov(z) - np.eye(d)).max() < 5 * np.sqrt(2 / len(points))
+        assert stats.kstest(z.ravel(), "norm").pvalue > 1e-3
+    apart = datasets.synthetic_mixture(600, 40, 2, 4.0, seed=0)  # the default separation, over many means
+    means = np.stack([apart.x[apart.labels == j].mean(axis=0) for j in range(40)])
+    assert np.sqrt(np.square(means[:, None] - means).sum() / 2 / 40 / 39) == pytest.approx(4.0, rel=0.2)
+    assert (data.feature_names, data.name) == (("x1", "x2", "x3"), "synthetic")
 
 
 def test_arrays_that_are_no_tables(tmp_path: Path) -> None:
@@ -118,40 +170,6 @@ def test_unknown_and_missing_data(tmp_path: Path) -> None:
     cut = written(tmp_path / "cut", bytes([0, 0, 8, 1]) + np.array([10], ">u4").tobytes() + b"123")
     with pytest.raises(ValueError, match=r"holds 3 bytes where \[10\] were announced"):
         readers.read_idx(cut)
-
-
-def test_draws_are_placed() -> None:
-    whole = draws.normals(3, "noise", (20, 7), step=5)
-    np.testing.assert_array_equal(whole[12:], draws.normals(3, "noise", (8, 7), step=5, first_row=12))
-    for other in ({"seed": 4}, {"step": 6}, {"purpose": "prior"}):
-        arguments = {"seed": 3, "purpose": "noise", "shape": (20, 7), "step": 5} | other
-        assert not np.any(draws.normals(**arguments) == whole)
-
-
-def test_draws_have_their_distributions() -> None:
-    u, z = draws.uniforms(0, "sample", (50_000,)), draws.normals(0, "sample", (50_000,), step=1)
-    assert 0 < u.min() < u.max() < 1
-    assert stats.kstest(u, "uniform").pvalue > 1e-3
-    assert stats.kstest(z, "norm").pvalue > 1e-3
-    np.testing.assert_array_equal(z, z.astype(np.float32))
-
-
-def test_an_epoch_visits_every_row_once() -> None:
-    batches = [draws.minibatch(1, step, 1000, 128) for step in range(16)]
-    assert [len(b) for b in batches] == ([128] * 7 + [104]) * 2
-    np.testing.assert_array_equal(np.sort(np.concatenate(batches[:8])), np.arange(1000))
-    assert not np.array_equal(batches[0], batches[8])
-
-
-def test_initial_values_follow_glorot() -> None:
-    shapes = {"a.weight": (300, 200), "b.weight": (16, 8, 3, 3), "a.bias": (300,)}
-    values = draws.initial_values(0, shapes)
-    for name, fans in (("a.weight", 500), ("b.weight", (16 + 8) * 9)):
-        bound = np.sqrt(6 / fans)
-        assert np.abs(values[name]).max() <= bound
-        assert values[name].std() == pytest.approx(bound / np.sqrt(3), rel=0.05)
-        np.testing.assert_array_equal(values[name], values[name].astype(np.float32))
-    assert not np.any(values["a.bias"])
 
 
 def test_a_checkpoint_comes_back_and_its_bytes_depend_on_its_content_alone(tmp_path: Path) -> None:
@@ -254,6 +272,44 @@ def test_rounding_hides_noise_and_keeps_the_mixture(kind: str) -> None:
     np.testing.assert_allclose(rounded[2] / spread, covariances / spread, atol=3e-7)
     for one, two in zip(rounded, round_mixture(*rounded, kind), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_grids_are_as_fine_as_they_say(kind: str) -> None:
+    """Means to 2^-24 of the power of two at or below a deviation, covariances of two, weights to 2^-30; no coarser."""
+    k, d = 40, 3
+    a = draws.normals(1, "sample", (k, d, d)) * np.array([1e-3, 1.0, 7e4])[:, None] + np.diag([1e-3, 1.0, 7e4])
+    full = a @ np.swapaxes(a, 1, 2)
+    full[1] = np.diag([4.0, np.nextafter(4.0, 0), 0.25])  # deviations of 2, of less, and of 1/2
+    covariances = of_kind(kind, full)
+    variances = np.diagonal(as_full(covariances, kind, k, d), axis1=1, axis2=2)  # (K, D)
+    power = 2.0 ** np.floor(np.log2(np.sqrt(variances.astype(np.float32).astype(float))))  # (K, D)
+    means = draws.normals(1, "sample", (k, d), 1) * 100 * power
+    weights = draws.uniforms(1, "sample", (k,)) + 0.1
+    weights, counts = weights / weights.sum(), 1e4 * draws.uniforms(1, "sample", (3, k), 1)
+    rounded = round_mixture(weights, means, covariances, kind)
+    on_grid(rounded[1], means, 2.0**-24 * power)
+    others = np.arange(k) != weights.argmax()
+    on_grid(rounded[0][others], weights[others], 2.0**-30)
+    assert rounded[0].sum() == 1
+    if kind in ("full", "tied"):
+        products = power[:, :, None] * power[:, None]  # (K, D, D)
+        on_grid(rounded[2], covariances, 2.0**-24 * (products if kind == "full" else products[0]))
+    else:
+        np.testing.assert_array_equal(rounded[2], covariances.astype(np.float32))
+    posterior = round_posterior(VariationalPosterior(counts[0], counts[1], means, counts[2], covariances), kind)
+    for found, count in zip((posterior[0], posterior[1], posterior[3]), counts, strict=True):
+        np.testing.assert_array_equal(found, count.astype(np.float32))
+    np.testing.assert_array_equal(posterior.means, rounded[1])
+    np.testing.assert_array_equal(posterior.covariances, rounded[2])
+    assert round_mixture(np.eye(k)[0], means, covariances, kind)[0][1] == 2.0**-30  # none is quite zero
+
+
+def on_grid(rounded: np.ndarray, exact: np.ndarray, grid: np.ndarray | float) -> None:
+    steps = rounded / grid
+    np.testing.assert_array_equal(steps, np.round(steps))
+    assert np.all(np.abs(rounded - exact) <= 0.5000001 * np.asarray(grid))
+    assert np.any(steps % 2), "twice the grid would do as well"
 
 
 def test_the_report_is_json() -> None:

@@ -11,7 +11,6 @@ from scipy import integrate, stats
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from common import draws
 from common.compare import models as compare_models
 from common.compare import report as compare_report
 from common.compare.models import CHAPTERS, Row, Settings
@@ -131,13 +130,6 @@ def test_the_parts_do_not_overlap() -> None:
     assert len(stacked & {row.tobytes() for row in np.concatenate([parts.train, parts.validation])}) == 0
     assert parts.train.max() == 16
     assert np.array_equal(parts.train, np.rint(parts.train))
-
-
-def test_draws_like_rows_have_their_moments() -> None:
-    rows = draws.normals(0, "sample", (50, 3)) @ np.array([[1, 0.5, 0], [0, 2, 0], [0, 0, 0]]) + 7
-    drawn = draws.like(rows, 1, 20_000)
-    np.testing.assert_allclose(drawn.mean(axis=0), rows.mean(axis=0), atol=0.06)
-    np.testing.assert_allclose(np.cov(drawn.T), np.cov(rows.T, bias=True), atol=0.15)
 
 
 def report(path: Path, implementation: str, shift: float = 0.0, settings: str = "small") -> str:
