@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train book notebooks parity parity-long faults distributed versions divergences compare bench scale
+.PHONY: help train book notebooks parity parity-long faults digests distributed versions divergences compare bench
 
 help:
 	@sed -n -e 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' -e 's/^## *\(.*\)/\1:/p' $(MAKEFILE_LIST) | \
@@ -43,6 +43,9 @@ parity-long: $(VENV)/ready  ## 10,000 updates, a VAE of MNIST's size, hostile in
 faults: $(VENV)/ready  ## plant one-sided bugs, one at a time, and demand that the suite fails
 	@$(RUN) -m parity_tests.guards.faults
 
+digests: $(VENV)/ready  ## train fixed runs, and compare them with the bytes that every machine should get
+	@$(RUN) -m parity_tests.digests $(DEVICES)
+
 distributed: $(VENV)/ready  ## share a run among processes, by torchrun and by TF_CONFIG: the same bytes
 	@$(RUN) -m pytest -m distributed parity_tests/runs/test_distributed.py
 	@$(RUN) -m parity_tests.bench.workers
@@ -66,9 +69,6 @@ bench: $(VENV)/ready  ## time EM and a VAE against other libraries, side by side
 		"pomegranate>=1.1,<2" "apricot-select>=0.6,<1" "numba>=0.62,<1" llvmlite
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE SCIPY_ARRAY_API=1 OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 \
 		MKL_NUM_THREADS=2 $(RUN) -m parity_tests.bench
-
-scale: $(VENV)/ready  ## fit 5,000,000 x 16 numbers from a file, and print how much memory it took
-	@$(RUN) -m parity_tests.bench.scale
 
 # The chapters' figures for the book, drawn again when the code that draws them has changed.
 build/figures/drawn: $(wildcard common/figures/*.py) | $(VENV)/ready

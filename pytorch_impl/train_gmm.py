@@ -39,7 +39,8 @@ def train(run: RunFolder, data: mixture_run.MixtureData) -> None:
         for step in em(iterate, parameters, numbers, options.tol, mixture_run.last_bound(run), n):
             check_fit(fit, algorithm, step.before, step.bound)
             number, parameters = step.number, step.after
-            run.log(number, loss=-step.bound, **{mixture_run.OBJECTIVE[options.method]: step.bound * n})
+            values = {mixture_run.OBJECTIVE[options.method]: step.bound * n}
+            run.log(number, loss=-step.bound, **values, **run.hashes(number, parameters._asdict))
             if run.save_is_due():
                 mixture_run.save(run, fit.centre, parameters, number)
         check_fit(fit, algorithm, parameters, last=True)

@@ -39,7 +39,7 @@ def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
             check_loss(options, step, loss, parts.get("squared_error"))
             if step % updates_per_epoch == 0:
                 parts["held_out_loss"] = -next(iter(network.held_out_terms(held_out.x).values()))
-            run.log(step, loss=loss, **parts)
+            run.log(step, loss=loss, **parts, **run.hashes(step, network.state))
             if run.save_is_due():
                 run.save(network.state(), step)
         run.save(network.state(), network.optimizer.step)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from common.data.arrays import as_array
 from common.data.messages import InputError, reason
 from common.data.readers import read_json, read_json_lines
 from common.runs import checkpoint
@@ -33,6 +35,7 @@ except ImportError:  # Windows
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "tensorflow", "tensorflow-cpu", "keras")
 SECONDS_BETWEEN_SAVES = 10.0
 EVENTS = "events.out.tfevents.*"
+HASH = "sha256 "  # and a tensor's name: what its hash is called in metrics.jsonl
 LARGEST_FLOAT = sys.float_info.max
 
 
@@ -112,6 +115,14 @@ class RunFolder:
             tqdm.write("  ".join(f"{name} {value:.6g}" for name, value in row.items()), file=sys.stderr)
         if self.writes:
             self._log.write(json.dumps(row, allow_nan=False) + "\n")
+
+    def hashes(self, step: int, state: Callable[[], Mapping[str, Any]]) -> dict[str, int]:
+        """For the log, every --hash-interval steps: 32 bits of the SHA-256 of each tensor of the state."""
+        interval = self.options.hash_interval
+        if not interval or step % interval:
+            return {}
+        arrays = {name: np.ascontiguousarray(as_array(value)) for name, value in state().items()}
+        return {HASH + name: int(sha256(array.tobytes()).hexdigest()[:8], 16) for name, array in arrays.items()}
 
     def save(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
         """Write the checkpoint, after the metrics that lead up to it."""
@@ -277,7 +288,7 @@ class TensorBoardLog:
     def update(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows of ``history`` that are not in the file yet, a scalar per number."""
         for row in history[self._rows :]:
-            values = {name: value for name, value in row.items() if name not in ("step", "seconds")}
+            values = {k: v for k, v in row.items() if k not in ("step", "seconds") and not k.startswith(HASH)}
             self._write(row["step"], row["seconds"], [{"tag": k, "simple_value": v} for k, v in values.items()])
         self._rows = len(history)
         self._writer.flush()

@@ -33,7 +33,7 @@ EXAMPLES = {
 }
 # With --resume these come from the command line; the others are those of the earlier run.
 OF_THIS_RUN = {"out", "resume", "overwrite", "threads", "device", "compile", "importance_samples"}
-OF_THIS_RUN |= {"log_interval", "quiet", "verbose", "json", "tensorboard"}
+OF_THIS_RUN |= {"log_interval", "hash_interval", "quiet", "verbose", "json", "tensorboard"}
 FREE_ON_RESUME = OF_THIS_RUN | {"data_dir", "epochs", "steps", "tol"}
 
 
@@ -68,6 +68,7 @@ class RunOptions:
     threads: int = of_run(1, "number of threads for the framework's arithmetic", least=1)
     device: str = of_run("cpu", "device to compute on, by the framework's name for it: cpu, cuda, ...")
     log_interval: int = of_output(0, "print progress to stderr every N steps; 0 = never", least=0)
+    hash_interval: int = of_output(0, "write a hash of every tensor to the metrics every N steps; 0 = never", least=0)
     quiet: bool = of_output(False, "print nothing but errors")
     verbose: bool = of_output(False, "show the framework's own messages", short="-v")
     json: bool = of_output(False, "print the results as one JSON object")
