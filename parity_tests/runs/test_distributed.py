@@ -8,24 +8,28 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import torch
 from safetensors.numpy import load_file
 
 import pytorch_impl.distributed as torch_distributed
 import tf2_impl.distributed as tf_distributed
-from common import draws
 from common.data.passes import share
 from common.mixtures.input import FitData
 from common.runs import checkpoint, launch_workers
 from common.runs.network import own_share
 from parity_tests.conftest import Parity
 from parity_tests.support.one_framework import environment
-from parity_tests.support.scripts import ROOT, digest, finished, packages, rows, started, wait_for
+from parity_tests.support.scripts import PACKAGES, ROOT, SCRIPTS, digest, finished, packages, rows, started, wait_for
 
 ARGUMENTS = {
     "train_gmm": "--data old-faithful --components 3 --steps 30 --seed 2",
@@ -36,6 +40,8 @@ LAUNCHERS = {
     "pytorch_impl": ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node"),
     "tf2_impl": ("-m", "common.runs.launch_workers"),
 }
+DISTRIBUTED = {"pytorch_impl": torch_distributed, "tf2_impl": tf_distributed}
+NAMES = {package: name for name, package in PACKAGES.items()}
 scripts = pytest.mark.parametrize("script", ARGUMENTS)
 
 
@@ -173,12 +179,52 @@ def test_a_worker_without_points_adds_a_point_of_no_weight() -> None:
     assert [sum(float(weight.sum()) for _, weight in chunks) for chunks in found] == [0, 1, 0, 1, 1]
 
 
-def test_a_workers_noise_is_that_of_its_rows() -> None:
-    whole = draws.normals(3, "noise", (96, 5), step=7)
-    for rank in range(4):
-        rows = share(96, rank, 4)
-        part = draws.normals(3, "noise", (rows.stop - rows.start, 5), step=7, first_row=rows.start)
-        np.testing.assert_array_equal(part, whole[rows])
+@packages
+@scripts
+def test_two_workers_in_one_process(tmp_path: Path, package: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script twice, in two threads that add up between them: each has its rows, their noise and their weight."""
+    module, main = DISTRIBUTED[package], SCRIPTS[script.removeprefix("train_")][NAMES[package]]
+    small = "--hidden-dim 12 --latent-dim 3 --batch-size 711 --steps 3"  # of 1,497 images, the last minibatch has 75
+    arguments = f"{ARGUMENTS[script]} {small if script == 'train_vae' else ''} --precision reproducible".split()
+    assert main([*arguments, "--out", str(tmp_path / "one")]) == 0
+    meeting, given, codes = threading.Barrier(2), [[], []], [None, None]
+
+    class Worker(module.Workers):
+        """One of two, known by the name of its thread."""
+
+        def __init__(self) -> None:
+            self.rank, self.size = int(threading.current_thread().name), 2
+
+        def run(self, function: Callable, *arguments: Any) -> Any:
+            return function(*arguments)
+
+        def add_up(self, tensors: Sequence) -> list:
+            given[self.rank] = list(map(np.asarray, tensors))
+            meeting.wait(60)
+            sums = [np.asarray(a + b) for a, b in zip(*given, strict=True)]
+            meeting.wait(60)
+            return list(map(torch.tensor if package == "pytorch_impl" else tf.constant, sums))
+
+        def leave(self) -> None:
+            pass
+
+    def work(rank: int) -> None:
+        codes[rank] = main([*arguments, "--out", str(tmp_path / "two")])
+
+    monkeypatch.setattr(module, "join", lambda device: Worker())
+    tf.config.run_functions_eagerly(True)
+    try:
+        threads = [threading.Thread(target=work, args=(rank,), name=str(rank)) for rank in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert codes == [0, 0]
+    assert digest(tmp_path / "two") == digest(tmp_path / "one")
+    losses = ([row["loss"] for row in rows(tmp_path / name)] for name in ("two", "one"))
+    np.testing.assert_allclose(*losses, rtol=1e-12)
 
 
 ADDING = """

@@ -14,26 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
-import torch
-from matplotlib.figure import Figure
 from safetensors.numpy import load_file
-from scipy import special, stats
 
 from common import draws
 from common.compare import runs as compare_runs
 from common.data import datasets
 from common.data.messages import flag
 from common.figures import draw as draw_chapters
-from common.figures import runs as figures
-from common.mixtures.parameters import VariationalPosterior
 from common.networks import training as network_training
 from common.runs import checkpoint
-from common.runs import mixture as mixture_training
 from common.runs import script as run_script
 from common.runs.folder import RunFolder
 from common.runs.options import GMMOptions, VAEOptions
 from parity_tests.chapters.test_precision import DEFAULTS
-from parity_tests.support import oracle as numpy_oracle
 from parity_tests.support.scripts import (
     GMM,
     PACKAGES,
@@ -145,69 +138,21 @@ def test_other_precisions_agree_within_theirs(tmp_path: Path, script: str, preci
         assert np.abs(a[name] - b[name]).max() <= (1e-12 if precision == "float64" else 1e-3) * scale, name
 
 
-@pytest.mark.parametrize(
-    ("script", "more"),
-    [
-        ("gmm", "--components 3 --init random"),
-        ("vae", "--hidden-dim 20 --latent-dim 3"),
-        ("vae", "--hidden-dim 20 --latent-dim 3 --model autoencoder"),
-    ],
-)
-def test_a_run_that_crosses_frameworks_ends_in_the_same_bytes(tmp_path: Path, script: str, more: str) -> None:
-    mains, more = SCRIPTS[script], f"{more} --precision reproducible"
-    assert run(mains["torch"], f"{more} --steps 20", tmp_path / "whole") == 0
-    assert run(mains["torch"], f"{more} --steps 7", tmp_path / "a") == 0
-    before = contents(tmp_path / "a")
-    assert run(mains["tf2"], f"--resume {tmp_path / 'a'} --steps 13", tmp_path / "b") == 0
-    assert contents(tmp_path / "a") == before, "left untouched"
-    assert run(mains["torch"], f"--resume {tmp_path / 'b'} --steps 20") == 0
-    assert digest(tmp_path / "b") == digest(tmp_path / "whole")
-    assert [row["step"] for row in rows(tmp_path / "b")] == list(range(1, 21))
-    for one, two in zip(rows(tmp_path / "b"), rows(tmp_path / "whole"), strict=True):
-        assert one["loss"] == pytest.approx(two["loss"], rel=1e-13)
-
-
-@both
-@pytest.mark.parametrize(("likelihood", "model"), [("bernoulli", "dense"), ("gaussian", "dense"), ("gaussian", "conv")])
-def test_a_checkpoint_is_a_state_dict(tmp_path: Path, framework: str, likelihood: str, model: str) -> None:
-    """Whichever framework trained it, PyTorch users load it as they load anything."""
-    arguments = f"{SMALL['vae']} --likelihood {likelihood} --model {model} --precision reproducible"
-    assert run(VAE[framework], arguments, tmp_path / "run") == 0
+@pytest.mark.parametrize("model", ["dense", "conv", "autoencoder"])
+def test_a_checkpoint_is_a_state_dict(tmp_path: Path, model: str) -> None:
+    """PyTorch users load what TensorFlow trained as they load anything."""
+    arguments = f"{SMALL['vae']} --likelihood gaussian --model {model} --precision reproducible"
+    assert run(VAE["tf2"], arguments, tmp_path / "run") == 0
     arrays = safetensors.torch.load_file(tmp_path / "run" / "checkpoint.safetensors")
     moments = {"step"} | {name for name in arrays if name.startswith("optimizer.")}
-    model = TorchVAE(64, latent_dim=3, hidden_dim=20, likelihood=likelihood, model=model, image_shape=(8, 8))
-    model.load_state_dict({name: value for name, value in arrays.items() if name not in moments})
-    assert all(np.array_equal(value.numpy(), arrays[name].numpy()) for name, value in model.state_dict().items())
-
-
-@pytest.mark.figures
-def test_a_variational_run_crosses_frameworks_and_says_who_survives(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    arguments = "--method variational --components 6 --weight-concentration-prior 1e-3 --precision reproducible"
-    assert run(GMM["tf2"], f"{arguments} --steps 120", tmp_path / "whole") == 0
-    assert "surviving components         2 of 6" in capsys.readouterr().out
-    assert {path.stem for path in (tmp_path / "whole").glob("*.png")} == {"mixture", "lower_bound"}
-    assert run(GMM["tf2"], f"{arguments} --steps 9", tmp_path / "a") == 0
-    arrays = load_file(tmp_path / "a" / "checkpoint.safetensors")
-    assert arrays.keys() == {"step", *VariationalPosterior._fields}
-    assert GMM["torch"](["--resume", str(tmp_path / "a"), "--steps", "120"]) == 0
-    assert digest(tmp_path / "a") == digest(tmp_path / "whole")
-    bounds = [row["lower_bound"] for row in rows(tmp_path / "a")]
-    assert bounds == pytest.approx([row["lower_bound"] for row in rows(tmp_path / "whole")], rel=1e-13)
-    assert np.all(np.diff(bounds) > -1e-6), "rounding to 24 bits is of second order"
-    capsys.readouterr()
-    assert GMM["torch"](["--resume", str(tmp_path / "a"), "--method", "em"]) == 2
-    assert "--method em: the run to resume has variational" in one_line(capsys)
-
-
-@both
-def test_a_converged_mixture_stays_as_it_is(tmp_path: Path, framework: str) -> None:
-    assert run(GMM[framework], "--steps 500", tmp_path / "a") == 0
-    before, steps = digest(tmp_path / "a"), len(rows(tmp_path / "a"))
-    assert steps < 500
-    assert GMM[framework](["--resume", str(tmp_path / "a")]) == 0
-    assert (digest(tmp_path / "a"), len(rows(tmp_path / "a"))) == (before, steps)
+    sizes = dict(latent_dim=3, hidden_dim=20)
+    other = (
+        TorchVAE(64, likelihood="gaussian", model=model, image_shape=(8, 8), **sizes)
+        if model != "autoencoder"
+        else TorchAutoencoder(64, **sizes)
+    )
+    other.load_state_dict({name: value for name, value in arrays.items() if name not in moments})
+    assert all(np.array_equal(value.numpy(), arrays[name].numpy()) for name, value in other.state_dict().items())
 
 
 @both
@@ -237,6 +182,7 @@ gmm | --method map --reg-covar 1e-3 | --method map has its prior instead
 vae | --lr 1 | unrecognized arguments: --lr 1
 vae | --channels 4 | --channels 4: only a conv model has them; leave it out or add
 vae | --model autoencoder --likelihood bernoulli | --likelihood bernoulli: squared error is a gaussian likelihood
+vae | --model autoencoder --importance-samples 5 | a plain autoencoder has no q(z|x) to draw from
 vae | --model autoencoder --variance per-pixel | --variance per-pixel: squared error has one for all pixels
 vae | --likelihood gaussian --variance wide | argument --variance: invalid
 vae | --variance per-pixel | only a gaussian likelihood has one
@@ -422,34 +368,6 @@ def test_a_run_that_fails_leaves_the_old_one(tmp_path: Path, framework: str, arg
     assert contents(out) == before
 
 
-@pytest.mark.figures
-@both
-def test_an_autoencoders_run(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
-    """What it leaves, what it says, and that a checkpoint is PyTorch's state dict."""
-    out = tmp_path / "run"
-    assert run(VAE[framework], "--model autoencoder --hidden-dim 20 --latent-dim 3 --epochs 2 --json", out) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {path.stem for path in out.glob("*.png")} == {"losses", "latent_space", "reconstructions", "samples"}
-    assert json.loads((out / "config.json").read_text())["likelihood"] == "gaussian"
-    history = rows(out)
-    assert history[-1]["squared_error"] < history[0]["squared_error"]
-    last, d = history[-1], 64
-    # at the most likely variance the loss is D/2 (log 2 pi e sigma²)
-    assert last["loss"] == pytest.approx(d / 2 * (np.log(2 * np.pi * last["squared_error"]) + 1), rel=1e-12)
-    assert last["held_out_loss"] > last["loss"] - 10
-    arrays = safetensors.torch.load_file(out / "checkpoint.safetensors")
-    moments = {"step"} | {name for name in arrays if name.startswith("optimizer.")}
-    model = TorchAutoencoder(64, latent_dim=3, hidden_dim=20, dtype="float64")
-    model.load_state_dict({name: value for name, value in arrays.items() if name not in moments})
-    of_training, held_out = (part.x - model(torch.tensor(part.x)).detach().numpy() for part in DIGITS.split())
-    assert told["held_out_squared_error"] == pytest.approx(np.mean(held_out**2), rel=1e-10)
-    # the variance is most likely for the training images, not for those that were held out
-    normal = stats.norm(scale=np.sqrt(np.mean(of_training**2)))
-    assert told["held_out_log_likelihood"] == pytest.approx(normal.logpdf(held_out).sum(axis=1).mean(), rel=1e-10)
-    assert VAE[framework](["--resume", str(out), "--model", "dense"]) == 2
-    assert "--model dense: the run to resume has autoencoder" in one_line(capsys)
-
-
 @both
 def test_a_diverged_vae_is_an_error(tmp_path: Path, framework: str, capsys: pytest.CaptureFixture) -> None:
     arguments = "--likelihood gaussian --learning-rate 1e30 --steps 20 --hidden-dim 8"
@@ -505,109 +423,6 @@ def test_small_and_odd_files(tmp_path: Path, framework: str, capsys: pytest.Capt
     assert run(GMM[framework], f"--data {tmp_path / 'excel.csv'} --components 1", tmp_path / "excel") == 0
 
 
-@both
-def test_logged_losses_are_those_of_the_noise_that_was_drawn(
-    tmp_path: Path, framework: str, capsys: pytest.CaptureFixture
-) -> None:
-    """Every number of a run anew from the checkpoint and the draws, by NumPy: rows, noise, step, held out.
-
-    An epoch is one update here, so that the held-out loss that a row holds is that of the checkpoint after
-    it.
-    """
-    arguments = (
-        "--hidden-dim 12 --latent-dim 3 --likelihood gaussian --batch-size 2000 --seed 5 --precision reproducible"
-    )
-    train, held_out = datasets.load("digits").split()
-    held_out_noise = draws.normals(5, "held-out", (len(held_out.x), 3), 0)
-    losses = []
-    for steps in (1, 2):
-        out = tmp_path / str(steps)
-        assert run(VAE[framework], f"{arguments} --steps {steps}", out) == 0
-        shown = re.search(r"held out elbo +(\S+)", capsys.readouterr().out)[1]
-        arrays = load_file(out / "checkpoint.safetensors")
-        parameters = {n: np.float64(a) for n, a in arrays.items() if n != "step" and not n.startswith("optimizer.")}
-        expected, _ = numpy_oracle.vae_loss_and_gradients(parameters, held_out.x, held_out_noise, "tanh", "gaussian")
-        history = rows(out)
-        assert history[-1]["held_out_loss"] == pytest.approx(expected, rel=1e-13)
-        assert shown == f"{-expected:.6f}"
-        if losses:  # the update after the last checkpoint began from that checkpoint
-            assert history[steps - 1]["loss"] == pytest.approx(losses[-1], rel=1e-13)
-        x = train.x[draws.minibatch(5, steps, len(train.x), 2000)]
-        noise = draws.normals(5, "noise", (len(x), 3), steps + 1)
-        losses.append(numpy_oracle.vae_loss_and_gradients(parameters, x, noise, "tanh", "gaussian")[0])
-
-
-@pytest.mark.figures
-@both
-@pytest.mark.parametrize("data", ["old-faithful", "airquality --missing em"])
-def test_what_a_mixture_run_shows_is_of_its_last_parameters(
-    tmp_path: Path, framework: str, data: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The log likelihood of the summary and the figure's responsibilities, far from convergence, by SciPy."""
-    shown, finish = [], mixture_training.finish
-    monkeypatch.setattr(mixture_training, "finish", lambda *arguments: (shown.extend(arguments), finish(*arguments)))
-    assert run(GMM[framework], f"--data {data} --components 3 --init random --steps 4", tmp_path / "run") == 0
-    _, _, parameters, gamma, objective = shown
-    arrays = load_file(tmp_path / "run" / "checkpoint.safetensors")
-    weights, means, covariances = (arrays[name] for name in ("weights", "means", "covariances"))
-    for value, name in zip(parameters, ("weights", "means", "covariances"), strict=True):
-        np.testing.assert_array_equal(value, arrays[name])
-    joint = np.zeros((len(gamma), 3))
-    for n, row in enumerate(datasets.load(data.split()[0]).x):
-        o = ~np.isnan(row)
-        for k in range(3):
-            component = stats.multivariate_normal(means[k][o], covariances[k][np.ix_(o, o)])
-            joint[n, k] = np.log(weights[k]) + component.logpdf(row[o])
-    log_density = np.logaddexp.reduce(joint, axis=1)
-    assert objective == pytest.approx(log_density.sum(), rel=1e-12)
-    np.testing.assert_allclose(gamma, np.exp(joint - log_density[:, None]), rtol=1e-9, atol=1e-13)
-    before = rows(tmp_path / "run")[-1]["log_likelihood"]
-    assert abs(objective - before) > 1e-6 * abs(before), "an iteration behind would show"
-
-
-def shown(monkeypatch: pytest.MonkeyPatch, main: Callable, arguments: str, out: Path) -> dict[str, np.ndarray]:
-    """What a VAE's script hands to its figures: codes, reconstructions and samples."""
-    found: dict[str, np.ndarray] = {}
-
-    def catch(name: str, position: int) -> Callable:
-        draw = getattr(figures, name)
-
-        def caught(*arguments: object) -> Figure:
-            found[name] = np.asarray(arguments[position])
-            return draw(*arguments)
-
-        return caught
-
-    with monkeypatch.context() as patch:
-        for name, position in (("latent_space", 0), ("reconstructions", 1), ("samples", 0)):
-            patch.setattr(figures, name, catch(name, position))
-        assert run(main, arguments, out) == 0
-    return found
-
-
-@pytest.mark.figures
-@pytest.mark.parametrize("model", ["dense", "conv"])
-def test_figures_show_what_the_checkpoint_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
-    """Codes are means, pixels probabilities: the same from both, and from the dense checkpoint by hand."""
-    arguments = f"--steps 20 --hidden-dim 20 --latent-dim 3 --precision reproducible --model {model}"
-    ours, theirs = (shown(monkeypatch, VAE[f], arguments, tmp_path / f) for f in ("torch", "tf2"))
-    for name, value in ours.items():
-        np.testing.assert_allclose(theirs[name], value, rtol=1e-12, atol=1e-14, err_msg=name)
-    if model == "dense":
-        p = load_file(tmp_path / "torch" / "checkpoint.safetensors")
-        x = datasets.binarize(datasets.load("digits").split()[1].x)
-
-        def through(layer: str, entered: np.ndarray) -> np.ndarray:
-            return entered @ p[f"{layer}.weight"].astype(np.float64).T + p[f"{layer}.bias"]
-
-        codes = through("encoder.mean", np.tanh(through("encoder.hidden", x)))
-        prior = draws.normals(0, "prior", (100, 3))
-        for name, z in (("reconstructions", codes[:10]), ("samples", prior)):
-            pixels = special.expit(through("decoder.out", np.tanh(through("decoder.hidden", z))))
-            np.testing.assert_allclose(ours[name], pixels, rtol=1e-10, atol=1e-12)
-        np.testing.assert_allclose(ours["latent_space"], codes, rtol=1e-10, atol=1e-12)
-
-
 @pytest.mark.figures
 @both
 @scripts
@@ -625,24 +440,6 @@ def test_what_a_run_says(tmp_path: Path, framework: str, script: str, capfd: pyt
     assert run(main, small, tmp_path / "quiet", "--quiet", "--log-interval", "2") == 0
     assert capfd.readouterr() == ("", "")
     assert digest(tmp_path / "quiet") == digest(tmp_path / "run")
-
-
-def test_importance_samples_raise_the_bound_alike(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    """More draws, a higher estimate, the same from both frameworks; none without a q(z|x) to draw from."""
-    found: dict[str, list[float]] = {}
-    for framework, main in VAE.items():
-        assert run(main, f"{SMALL['vae']} --precision reproducible", tmp_path / framework) == 0
-        for draws_ in ("1", "20"):
-            arguments = ["--resume", str(tmp_path / framework), "--importance-samples", draws_, "--json"]
-            capfd.readouterr()
-            assert main([*arguments, "--out", str(tmp_path / f"{framework}-{draws_}")]) == 0
-            told = json.loads(capfd.readouterr().out)
-            found.setdefault(framework, []).append(told["held_out_log_evidence"])
-            assert 0 < told["held_out_log_evidence_error"] < 1
-    np.testing.assert_allclose(found["tf2"], found["torch"], rtol=1e-12)
-    assert found["torch"][0] < found["torch"][1]
-    assert run(main, "--model autoencoder --importance-samples 5", tmp_path / "none") == 2
-    assert "--importance-samples 5: a plain autoencoder has no q(z|x) to draw from" in capfd.readouterr().err
 
 
 def test_verbose_shows_what_tensorflow_reports(tmp_path: Path) -> None:

@@ -469,16 +469,6 @@ def test_gaps_are_ticks_on_the_axis_of_what_was_seen() -> None:
     assert legend(figure)[2:] == ["1 without b", "2 without a", "1 without either: not shown"]
 
 
-@pytest.mark.figures
-@both
-def test_what_a_run_with_gaps_draws(tmp_path: Path, framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[datasets.Dataset] = []
-    draw = figures.mixture
-    monkeypatch.setattr(figures, "mixture", lambda data, *rest: shown.append(data) or draw(data, *rest))
-    assert run(GMM[framework], "--data airquality --missing em --steps 3 --init random", tmp_path / "run") == 0
-    np.testing.assert_array_equal(shown[0].x, datasets.load("airquality").x)
-
-
 def test_each_entry_of_a_legend_is_seen() -> None:
     """Components that have died out are counted, and not listed with a mark that is not there."""
     weights, gamma = np.array([0.7, 0.29, 0.006, 0.004]), np.zeros((50, 4))

@@ -95,7 +95,8 @@ class NumpyLearner:
 
     def loss_and_gradients(self, x: np.ndarray, noise: np.ndarray) -> tuple[float, Arrays]:
         """The loss and every gradient tensor of a batch."""
-        return numpy_oracle.vae_loss_and_gradients(self.adam.parameters, x, noise, *self.arguments)
+        terms, gradients = numpy_oracle.terms_and_gradients(self.adam.parameters, x, noise, *self.arguments)
+        return -terms["elbo"], gradients
 
     def update(self, gradients: Arrays) -> None:
         """One step of Adam."""

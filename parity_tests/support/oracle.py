@@ -15,29 +15,46 @@ from scipy.linalg import solve_triangular
 from scipy.special import expit, logsumexp
 
 Arrays = dict[str, np.ndarray]
-BENDS = {"tanh": (np.tanh, lambda h: 1 - h * h), "relu": (lambda a: np.maximum(a, 0), lambda h: (h > 0) * 1.0)}
+BENDS = {
+    "tanh": (np.tanh, lambda h: 1 - h * h),
+    "relu": (lambda a: np.maximum(a, 0), lambda h: (h > 0) * 1.0),
+    "linear": (lambda a: a, np.ones_like),
+}
 
 
-def vae_loss_and_gradients(
-    p: Arrays, x: np.ndarray, noise: np.ndarray, activation: str, likelihood: str, log_var: float | None = None
-) -> tuple[float, Arrays]:
-    r"""The loss, -ELBO, and its gradient by every parameter, from the chain rule, last step first.
+def affine(p: Arrays, layer: str, entered: np.ndarray) -> np.ndarray:
+    """W i + b of a layer's parameters."""
+    return entered @ p[f"{layer}.weight"].T + p[f"{layer}.bias"]
+
+
+def terms_and_gradients(
+    p: Arrays,
+    x: np.ndarray,
+    noise: np.ndarray | None,
+    activation: str,
+    likelihood: str,
+    log_var: np.ndarray | float | None = None,
+) -> tuple[dict[str, float], Arrays]:
+    r"""The objective and its parts, and the loss's gradient by every parameter, from the chain rule, last step first.
 
     h = f(W x + b), mu = W_mu h + b_mu, s = W_s h + b_s, z = mu + e^{s/2} eps, k = f(V z + c), o = U k + d,
     and
 
     $$N \cdot \mathrm{loss} = -\log p(x \mid o) + \frac{1}{2} \sum \left( \mu^2 + e^s - 1 - s \right)$$
 
-    `log_var` is the fixed one of a Gaussian decoder; None takes it from the parameters, where it is learned.
+    A plain autoencoder has a code z = W_z h + b_z and no divergence. `log_var` is the fixed one of a Gaussian
+    decoder; None takes it from the parameters, where it is learned, a plain autoencoder's from its squared error.
     """
-    n, (f, slope) = len(x), BENDS[activation]
-    h = f(x @ p["encoder.hidden.weight"].T + p["encoder.hidden.bias"])  # (N, H)
-    mean = h @ p["encoder.mean.weight"].T + p["encoder.mean.bias"]  # (N, L)
-    s = h @ p["encoder.log_var.weight"].T + p["encoder.log_var.bias"]  # (N, L)
-    deviation = np.exp(s / 2)  # (N, L)
-    z = mean + deviation * noise  # (N, L)
-    k = f(z @ p["decoder.hidden.weight"].T + p["decoder.hidden.bias"])  # (N, H)
-    o = k @ p["decoder.out.weight"].T + p["decoder.out.bias"]  # (N, D)
+    n, (f, slope), is_plain = len(x), BENDS[activation], "encoder.code.weight" in p
+    h = f(affine(p, "encoder.hidden", x))  # (N, H)
+    if is_plain:
+        z = affine(p, "encoder.code", h)  # (N, L)
+    else:
+        mean, s = affine(p, "encoder.mean", h), affine(p, "encoder.log_var", h)  # (N, L)
+        deviation = np.exp(s / 2)  # (N, L)
+        z = mean + deviation * noise  # (N, L)
+    k = f(affine(p, "decoder.hidden", z))  # (N, H)
+    o = affine(p, "decoder.out", k)  # (N, D)
     gradients: Arrays = {}
 
     def through(layer: str, g: np.ndarray, entered: np.ndarray) -> np.ndarray:
@@ -50,21 +67,26 @@ def vae_loss_and_gradients(
         reconstruction = (x * o - np.logaddexp(0, o)).sum(axis=1)  # (N,)
         g_o = (expit(o) - x) / n  # (N, D)
     else:
-        # -log p = 1/2 sum log 2 pi + v + (x - o)² e^-v
-        v = p["log_var"] if log_var is None else log_var
+        # -log p = 1/2 sum log 2 pi + v + (x - o)² e^-v; where v follows the squared error, its own derivative is zero
+        learned = np.log(np.square(x - o).mean()) if is_plain else p.get("log_var")
+        v = learned if log_var is None else log_var
         square = (x - o) ** 2 * np.exp(-v)  # (N, D)
         reconstruction = -0.5 * (np.log(2 * np.pi) + v + square).sum(axis=1)  # (N,)
         g_o = (o - x) * np.exp(-v) / n  # (N, D)
-        if log_var is None:
-            gradients["log_var"] = 0.5 * (1 - square).sum() / n
+        if log_var is None and not is_plain:
+            gradients["log_var"] = 0.5 * (1 - square).sum(axis=0 if np.ndim(v) else None) / n
     g_z = through("decoder.hidden", through("decoder.out", g_o, k) * slope(k), z)  # (N, L)
+    if is_plain:
+        through("encoder.hidden", through("encoder.code", g_z, h) * slope(h), x)
+        return {"log_likelihood": reconstruction.mean(), "squared_error": np.square(x - o).mean()}, gradients
     # z = mu + e^{s/2} eps, and the divergence adds mu and (e^s - 1) / 2
     g_mean = g_z + mean / n  # (N, L)
     g_s = g_z * noise * deviation / 2 + np.expm1(s) / (2 * n)  # (N, L)
     g_h = through("encoder.mean", g_mean, h) + through("encoder.log_var", g_s, h)  # (N, H)
     through("encoder.hidden", g_h * slope(h), x)
     kl = 0.5 * (mean**2 + np.expm1(s) - s).sum(axis=1)  # (N,)
-    return float((kl - reconstruction).mean()), gradients
+    parts = {"reconstruction": reconstruction.mean(), "kl": kl.mean()}
+    return {"elbo": (reconstruction - kl).mean()} | parts, gradients
 
 
 class Adam:
@@ -105,23 +127,21 @@ def on_grid(gradient: np.ndarray, second_moment: np.ndarray) -> np.ndarray:
     return np.rint(gradient / grid) * grid
 
 
-def em_iteration(
-    x: np.ndarray, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray, kind: str, reg_covar: float
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], float]:
-    """One iteration of EM, component by component: the new parameters, the log likelihood of the old ones.
-
-    Bishop (2006), equations 9.23 to 9.28, for the four covariance types as full matrices.
-    """
-    d, log_joint = x.shape[1], []
+def log_joint(x: np.ndarray, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray, kind: str) -> np.ndarray:
+    """log pi_k N(x_n | mu_k, Sigma_k), (K, N), component by component, for the four covariance types."""
+    d, found = x.shape[1], []
     for k in range(len(weights)):
         factor = np.linalg.cholesky(covariances if kind == "tied" else np.eye(d) * covariances[k]
                                     if kind in ("diag", "spherical") else covariances[k])  # fmt: skip
         y = solve_triangular(factor, (x - means[k]).T, lower=True)  # (D, N)
         log_determinant = 2 * np.log(np.diag(factor)).sum()
-        log_joint.append(np.log(weights[k]) - 0.5 * (d * np.log(2 * np.pi) + log_determinant + (y * y).sum(axis=0)))
-    log_density = logsumexp(log_joint, axis=0)  # (N,)
-    gamma = np.exp(np.array(log_joint) - log_density)  # (K, N)
-    counts = gamma.sum(axis=1) + 10 * np.finfo(x.dtype).eps  # (K,)
+        found.append(np.log(weights[k]) - 0.5 * (d * np.log(2 * np.pi) + log_determinant + (y * y).sum(axis=0)))
+    return np.array(found)
+
+
+def m_step(x: np.ndarray, gamma: np.ndarray, kind: str, reg_covar: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, means and covariances of a kind from responsibilities (K, N): Bishop (2006), equations 9.24 to 9.26."""
+    d, counts = x.shape[1], gamma.sum(axis=1) + 10 * np.finfo(x.dtype).eps  # (K,)
     means = np.stack([g @ x / count for g, count in zip(gamma, counts, strict=True)])  # (K, D)
     scatter = np.stack([(x - mean).T @ (g[:, None] * (x - mean)) for g, mean in zip(gamma, means, strict=True)])
     full = scatter / counts[:, None, None] + reg_covar * np.eye(d)  # (K, D, D)
@@ -134,4 +154,13 @@ def em_iteration(
     }[kind]
     if kind == "tied":
         covariances = (covariances + covariances.T) / 2
-    return (counts / counts.sum(), means, covariances), float(log_density.sum())
+    return counts / counts.sum(), means, covariances
+
+
+def em_iteration(
+    x: np.ndarray, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray, kind: str, reg_covar: float
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], float]:
+    """One iteration of EM: the new parameters, and the log likelihood of the old ones."""
+    joint = log_joint(x, weights, means, covariances, kind)
+    log_density = logsumexp(joint, axis=0)  # (N,)
+    return m_step(x, np.exp(joint - log_density), kind, reg_covar), float(log_density.sum())
