@@ -1,14 +1,15 @@
-"""Who guards the guards: plant one-sided bugs, one at a time, and demand that the suite fails.
+"""Who guards the guards: plant bugs, one at a time, and demand that the suite fails.
 
 python -m parity_tests.guards.faults                                   all planted faults of planted_faults.txt
-python -m parity_tests.guards.faults pytorch_impl/gmm.py               those of one file
+python -m parity_tests.guards.faults pytorch_impl/gmm.py               those of one file, and of it and its twin
 python -m parity_tests.guards.faults --mutants pytorch_impl/gmm.py     every mutant that cosmic-ray makes of the file
 
 Each fault goes into a copy of the project, and the tests that mention the faulty page run there until the
 first failure, the page's own tests first. The report names that failure, which for a one-sided fault is the
-first tensor and step that differ. At the end the tests that failed run in a copy without a fault, where
-they must pass. The exit code is 0 if they do, and if every fault was caught, but for the mutants that
-planted_faults.txt lists as equivalent. The frameworks are imported once, and every run forks from there.
+first tensor and step that differ; a fault of both sides, the same mistake twice, no comparison sees. At the
+end the tests that failed run in a copy without a fault, where they must pass. The exit code is 0 if they do,
+and if every fault was caught, but for the mutants that planted_faults.txt lists as equivalent. The frameworks
+are imported once, and every run forks from there.
 """
 
 import argparse
@@ -49,12 +50,16 @@ NO_FAULT = "no fault, the tests that failed"
 
 
 class Fault(NamedTuple):
-    """One change of one file: ``before``, which stands there exactly once, becomes ``after``."""
+    """One change of one file: ``before``, which stands there exactly once, becomes ``after``.
+
+    A fault of both sides has a ``twin``, the same mistake in the other implementation.
+    """
 
     file: str
     what: str
     before: str
     after: str
+    twin: "Fault | None" = None
 
     def apply(self, source: str) -> str:
         """The faulty source; ValueError if ``before`` does not stand there exactly once."""
@@ -63,8 +68,17 @@ class Fault(NamedTuple):
         return source.replace(self.before, self.after)
 
 
+def planted(file: str, what: str, before: str, after: str, *in_tf2: str) -> Fault:
+    """The fault of a line of planted_faults.txt; of ``both/gmm.py`` with a twin, of other text if that is given."""
+    if not file.startswith("both/"):
+        return Fault(file, what, before, after)
+    page, what = file.removeprefix("both/"), f"both sides: {what}"
+    twin = Fault(f"tf2_impl/{page}", what, *(in_tf2 or (before, after)))
+    return Fault(f"pytorch_impl/{page}", what, before, after, twin)
+
+
 PLANTED, EQUIVALENT = ast.literal_eval(Path(__file__).with_name("planted_faults.txt").read_text(encoding="utf-8"))
-FAULTS = [Fault(file, *fault) for file, faults in PLANTED.items() for fault in faults]
+FAULTS = [planted(file, *fault) for file, faults in PLANTED.items() for fault in faults]
 
 
 class Mutant(NamedTuple):
@@ -73,6 +87,7 @@ class Mutant(NamedTuple):
     file: str
     what: str
     after: str
+    twin: None = None
 
     def apply(self, source: str) -> str:
         """The mutated source, whatever the original."""
@@ -105,24 +120,35 @@ class FirstFailure:
     pytest_collectreport = pytest_runtest_logreport  # a module that could not be imported
 
 
-# a page that tests know only by what is made of it
-MADE_OF = {"network_run": "train_vae", "algorithms": "estimators|estimator|train_gmm"}
+# what tests know a page, or a room of common/, by: what is made of it
+MADE_OF = {
+    "network_run": "train_vae",
+    "algorithms": "estimators|estimator|train_gmm",
+    "data": "datasets|estimators|train_gmm|train_vae",
+    "mixtures": "estimators|train_gmm",
+    "networks": "vae|autoencoder|train_vae",
+    "figures": "figures|train_gmm|train_vae",
+    "runs": "train_gmm|train_vae",
+}
 
 
-def test_files(page: str) -> list[str]:
-    """The test files that mention a page: its own first, then the mirror's, which is quick; the slow scripts last.
+def test_files(file: str) -> list[str]:
+    """The test files that mention a file: its own first, then the mirror's or those that import it; slow scripts last.
 
     Without the test of the list of faults, which cannot pass where a fault is planted.
     """
-    mentions = re.compile(rf"\b({page}|{MADE_OF.get(page, page)})\b")
-    paths = [
-        path
-        for path in (ROOT / "parity_tests").rglob("test_*.py")
-        if path.name == "test_mirror.py" or (path.name != "test_faults.py" and mentions.search(path.read_text("utf-8")))
-    ]
-    first = (f"test_{page}.py", "test_mirror.py")
-    paths.sort(key=lambda path: (path.name != first[0], path.name != first[1], path.name == "test_scripts.py", path))
-    return [str(path.relative_to(ROOT)) for path in paths]
+    page, room = Path(file).stem, Path(file).parent.name
+    near, mentions = r"\bMODULES = ", rf"\b({page}|{MADE_OF.get(page, page)})\b"  # the mirror's test
+    if file.startswith("common"):
+        near = rf"from common[.\w]* import .*\b{page}\b|common[./\w]*[./]{page}\b"
+        mentions = rf"\b({MADE_OF.get(room, page)})\b"
+    ranks = {}
+    for path in (ROOT / "parity_tests").rglob("test_*.py"):
+        text = path.read_text("utf-8")
+        if path.name != "test_faults.py" and re.search(f"{near}|{mentions}", text):
+            is_far = re.search(near, text) is None
+            ranks[path] = (path.name != f"test_{page}.py", path.name == "test_scripts.py", is_far, path)
+    return [str(path.relative_to(ROOT)) for path in sorted(ranks, key=ranks.__getitem__)]
 
 
 def first_failure(tests: Sequence[str], fault: Fault | Mutant | None = None) -> tuple[str | None, str]:
@@ -137,9 +163,9 @@ def first_failure(tests: Sequence[str], fault: Fault | Mutant | None = None) -> 
         for name in filter(None, files.split("\0")):
             (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, Path(folder) / name)
-        if fault is not None:
-            target = Path(folder) / fault.file
-            target.write_text(fault.apply(target.read_text(encoding="utf-8")), encoding="utf-8")
+        for each in filter(None, (fault, fault and fault.twin)):
+            target = Path(folder) / each.file
+            target.write_text(each.apply(target.read_text(encoding="utf-8")), encoding="utf-8")
         for name in [n for n in sys.modules if n.partition(".")[0] in PROJECT]:
             del sys.modules[name]
         os.chdir(folder)
@@ -158,7 +184,7 @@ def first_failure(tests: Sequence[str], fault: Fault | Mutant | None = None) -> 
 
 def run(fault: Fault | Mutant) -> tuple[str | None, str]:
     """The first test that fails with the fault planted, and its message, in a process of its own."""
-    return first_failure(test_files(Path(fault.file).stem), fault)
+    return first_failure(test_files(fault.file), fault)
 
 
 def run_all(faults: Sequence[Fault | Mutant], jobs: int) -> Iterator[Outcome]:
@@ -209,8 +235,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--mutants", action="store_true", help="cosmic-ray's mutants, not the planted faults")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: all cores)")
     options = parser.parse_args(argv)
-    planted = [fault for fault in FAULTS if not options.files or fault.file in options.files]
-    chosen = [mutant for file in options.files for mutant in mutants(file)] if options.mutants else planted
+    listed = [
+        fault
+        for fault in FAULTS
+        if not options.files or {fault.file, fault.twin and fault.twin.file} & {*options.files}
+    ]
+    chosen = [mutant for file in options.files for mutant in mutants(file)] if options.mutants else listed
     equivalent = [fault for fault in chosen if options.mutants and reason(fault)]  # these would take the whole suite
     if not chosen:
         parser.error(f"{options.files}: no faults there; name files such as pytorch_impl/gmm.py")
@@ -232,8 +262,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for mutant in equivalent:
         print(f"{mutant.file}: {mutant.what}\n    not run, equivalent: {reason(mutant)}")
     caught = sum(outcome.test is not None for outcome in outcomes)
-    listed = f", {len(equivalent)} more are listed as equivalent" if options.mutants else ""
-    print(f"{caught} of {len(outcomes)} faults caught{listed}; {REPORT.relative_to(ROOT)}")
+    more = f", {len(equivalent)} more are listed as equivalent" if options.mutants else ""
+    print(f"{caught} of {len(outcomes)} faults caught{more}; {REPORT.relative_to(ROOT)}")
     if seen := sorted(filter(None, map(times_the_allowed, outcomes))):
         sizes = f"{seen[0]:.0e} to {seen[-1]:.0e} times what rounding is allowed, median {seen[len(seen) // 2]:.0e}"
         print(f"{len(seen)} of them as a difference of the frameworks, of {sizes}")
