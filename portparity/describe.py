@@ -10,8 +10,8 @@ from portparity.recording import Recording
 from portparity.report import Finding
 
 
-def describe(port: Any, found: Comparison) -> None:
-    """Write what differs into the report."""
+def counts(port: Any, found: Comparison) -> None:
+    """Say how many weights and operations agree."""
     report, original = port.report, found.original
     mapped = len(port.terms)
     report.weights = f"{mapped} of {mapped + len(port.unwritten)} variables of the port hold the original's numbers"
@@ -19,26 +19,30 @@ def describe(port: Any, found: Comparison) -> None:
         report.weights += f"; not written: {', '.join(port.unwritten[:4])}"
     counted = [o for n, o in enumerate(original.operations) if n in original.before_output()]
     agree = sum(any(v in found.matches for v in o.outputs) for o in counted)
-    movements = [v.movement / scale(v.array) for v in original.values if scale(v.array) and v.array.dtype.kind == "f"]
-    report.agreement = (
-        f"{agree} of {len(counted)} have their result in the port too; floor {max(movements, default=0):.0e}"
+    largest = max((v.movement / scale(v.array) for v in original.values if scale(v.array)), default=0)
+    report.agreement = f"{agree} of {len(counted)} have their result in the port too; floor {largest:.0e}"
+
+
+def rest(port: Any, found: Comparison) -> list[Finding]:
+    """What differs still: results, or if they agree gradients, or if they agree too those of parameters."""
+    if found.missing or found.outputs:
+        return [first(found)]
+    return backward(found) or parameters(port, found)
+
+
+def first(found: Comparison, at: int | None = None) -> Finding:
+    """The first result that the port lacks; ``at`` is the operation that explains it."""
+    if found.gradients and not found.missing and not found.outputs:
+        finding = backward(found)[0]
+        finding.original = finding.original if at is None else str(found.original.operations[at])
+        return finding
+    number = found.missing[0] if found.missing else found.original.values[found.outputs[0]].source
+    other = counterpart(found, number if at is None else at)
+    theirs = str(found.port.operations[other]) if other is not None else "nothing like it"
+    what = "first different result" if found.missing else "different output"
+    return Finding(
+        what, str(found.original.operations[number if at is None else at]), theirs, size_of(found, number, other)
     )
-    report.findings += forward(found) or backward(found) or parameters(port, found)
-
-
-def forward(found: Comparison) -> list[Finding]:
-    """The first results that the port lacks."""
-    findings = []
-    for number in found.missing:
-        operation = found.original.operations[number]
-        other = counterpart(found, number)
-        theirs = str(found.port.operations[other]) if other is not None else "nothing like it"
-        findings.append(Finding("first different result", str(operation), theirs, size_of(found, number, other)))
-    if not findings and found.outputs:
-        ends = [found.original.operations[found.original.values[n].source] for n in found.outputs]
-        theirs = [str(found.port.operations[n]) for n in found.port_first[:1]]
-        findings.append(Finding("different output", str(ends[0]), theirs[0] if theirs else "the model's output"))
-    return findings
 
 
 def counterpart(found: Comparison, number: int) -> int | None:

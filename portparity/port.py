@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from portparity import floor, weights
-from portparity.match import Comparison, compare
+from portparity import describe, floor, weights
+from portparity.match import compare
 from portparity.recording import Recording
 from portparity.report import Report
 
@@ -69,7 +69,7 @@ class Port:
             self.comparison = compare(self.original, self.port)
             if self.copy is None:
                 self.resolve()
-            self.describe(self.comparison)
+            self.explain()
         return self.report
 
     # ---- preparation
@@ -144,7 +144,8 @@ class Port:
 
     def record_original(self, **settings: Any) -> Recording:
         """One pass of the PyTorch model."""
-        recording, self.recorder = self.torch.record(self.model, self.x, self.y, self.loss, **settings)
+        recording, recorder = self.torch.record(self.model, self.x, self.y, self.loss, **settings)
+        self.recorder = recorder if not settings else self.recorder
         return recording
 
     def record_port(self, **settings: Any) -> Recording:
@@ -258,11 +259,21 @@ class Port:
 
     # ---- what is said
 
-    def describe(self, comparison: Comparison) -> None:
-        """Write the findings into the report."""
-        from portparity import describe
+    def explain(self) -> None:
+        """Write the findings into the report, each with its cause if a known mistake explains it."""
+        from portparity.causes.search import Search
 
-        describe.describe(self, comparison)
+        report, found = self.report, self.comparison
+        describe.counts(self, found)
+        recorder = self.recorder
+        search = Search(self.original, recorder.calls, self.port, lambda edits: self.record_original(edits=edits))
+        for cause, after in search.causes(found):
+            finding = describe.first(found, cause.operation)
+            finding.cause, finding.row, finding.remedy = cause.said(cause.mistake.says), cause.mistake.row, ""
+            finding.remedy = cause.said(cause.mistake.remedy)
+            report.findings.append(finding)
+            found = after
+        report.findings += describe.rest(self, found)
 
 
 def _once(names: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ from portparity.recording import Operation, Recording, Value, noise
 
 DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout}
 NORMALS, UNIFORMS = {torch.randn, torch.randn_like, torch.Tensor.normal_}, {torch.rand, torch.rand_like}
-Edit = Callable[..., Any]  # (function, args, kwargs) to the result
+Edit = tuple[str, Callable[..., Any]]  # the operation's name, and (function, args, kwargs) to its result
 
 
 def unfused(function: Callable) -> Callable:
@@ -95,7 +95,8 @@ class Recorder(TorchFunctionMode):
             args, kwargs = _widened(function, args, kwargs)
         number = len(self.recording.operations)
         before = [self.number(tensor) for tensor in tensors((args, kwargs))] if self.makes(function) else []
-        call = self.edits.get(number, _call)
+        name, call = self.edits.get(number, ("", _call))  # reading a shape is not the operation that follows
+        call = call if name == _name(function) else _call
         result = self.drawn(function, args, kwargs)
         result = call(function, args, kwargs) if result is None else result
         made = [t for t in tensors(result) if not _seen_unchanged(t, self.numbers, function)]
@@ -114,7 +115,8 @@ class Recorder(TorchFunctionMode):
     @staticmethod
     def makes(function: Callable) -> bool:
         """Whether a call computes something: reading an attribute does not."""
-        return getattr(function, "__name__", "") not in ("__get__", "__set__") or ".T." in resolve_name(function)
+        name = getattr(function, "__name__", "")
+        return name not in ("__get__", "__set__") or "grad" not in (resolve_name(function) or "")
 
     def number(self, tensor: torch.Tensor) -> int:
         """The value that a tensor is, entered if it is new."""

@@ -217,7 +217,8 @@ def arrangements(kind: str, role: str, positions: np.ndarray, shape: tuple[int, 
             yield p.T.reshape(shape)
     elif p.ndim >= 3 and kind in ("conv", "transposed", "dense"):
         spatial = tuple(range(2, p.ndim))
-        if kind == "conv" and p.shape[1] == 1 and shape[-2] > 1:  # depthwise: (C m, 1, ...) to (..., C, m)
+        depthwise = kind == "conv" and p.shape[1] == 1 and len(shape) == p.ndim and shape[-2] > 1
+        if depthwise and p.shape[0] == shape[-2] * shape[-1]:  # depthwise: (C m, 1, ...) to (..., C, m)
             yield p.reshape(shape[-2], shape[-1], *p.shape[2:]).transpose(*(n for n in spatial), 0, 1).reshape(shape)
         elif p.transpose(*spatial, 1, 0).shape == shape or p[..., 0].size == p.size:
             yield p.transpose(*spatial, 1, 0).reshape(shape)

@@ -1,0 +1,182 @@
+"""Try the known mistakes on the original, one after the other, until the port has the result."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from portparity.causes.calls import Call, Change, Mistake
+from portparity.causes.functions import FUNCTIONS
+from portparity.causes.layers import LAYERS
+from portparity.causes.losses import LOSSES
+from portparity.floor import tolerance
+from portparity.match import Comparison, Index, compare, informative
+from portparity.recording import Recording
+from portparity.torch_record import as_array, tensors
+
+MISTAKES = [*LAYERS, *LOSSES, *FUNCTIONS]
+WRONG = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ZeroDivisionError,
+    NotImplementedError,
+    StopIteration,
+)  # what a call raises for arguments that do not fit
+DEPTH = 6  # operations before and after the first different one at which a cause is looked for
+
+
+class Cause:
+    """An edit of one of the original's operations that gives what the port has."""
+
+    def __init__(self, operation: int, mistake: Mistake, value: Any, change: Change, call: Call) -> None:
+        self.operation, self.mistake, self.value, self.change, self.call = operation, mistake, value, change, call
+
+    def said(self, text: str) -> str:
+        """A text of the mistake, with its value and the original's settings filled in."""
+        given = _Names({n: v for n, v in self.call.given.items() if isinstance(v, int | float | str | tuple)})
+        value = f"{self.value:g}" if isinstance(self.value, float) else self.value
+        return text.format(value, call=self.call, given=given)
+
+    def edit(self, function: Any, args: tuple, kwargs: dict) -> Any:
+        """The edit, for a recorder."""
+        return self.change(Call(self.call.name, function, args, kwargs))
+
+
+class _Names(dict):
+    def __missing__(self, name: str) -> str:
+        return f"the original's {name}"
+
+
+class Search:
+    """The search for causes. ``replay(edits)`` records the original with operations edited."""
+
+    def __init__(self, original: Recording, calls: list, port: Recording, replay: Any) -> None:
+        self.original, self.calls, self.port, self.replay = original, calls, port, replay
+        self.index, self.edits = Index(port), {}
+
+    def causes(self, found: Comparison, most: int = 5) -> Iterator[tuple[Cause, Comparison]]:
+        """One cause after the other, and the comparison after each; none if nothing explains what differs."""
+        for _ in range(most):
+            if found.agrees:
+                return
+            step = self._forward(found) if found.missing or found.outputs else self._backward(found)
+            if step is None:
+                return
+            yield step
+            found = step[1]
+
+    def _forward(self, found: Comparison) -> tuple[Cause, Comparison] | None:
+        for first in found.missing or [self.original.values[found.outputs[0]].source]:
+            for operation in self._near(found, first):
+                for cause in self._candidates(operation, backward=False):
+                    if cause.mistake.inside and not self._has_result(found, operation, cause):
+                        continue
+                    if (other := self._with(cause)) is not None and self._better(found, other, first):
+                        self.edits[operation] = cause.call.name, cause.edit
+                        return cause, other
+        return None
+
+    def _backward(self, found: Comparison) -> tuple[Cause, Comparison] | None:
+        tried: set[int] = set()
+        for value in found.gradients[:3]:
+            near = [n for n, o in enumerate(self.original.operations) if value in o.inputs]
+            near += [self.original.values[value].source] if self.original.values[value].source >= 0 else []
+            for operation in (n for n in near if n not in tried):
+                tried.add(operation)
+                for cause in self._candidates(operation, backward=True):
+                    other = self._with(cause)
+                    if other is not None and not (other.missing or other.outputs) and self._fewer(found, other):
+                        self.edits[operation] = cause.call.name, cause.edit
+                        return cause, other
+        return None
+
+    @staticmethod
+    def _fewer(found: Comparison, other: Comparison) -> bool:
+        return len(other.gradients) < len(found.gradients) and found.gradients[0] not in other.gradients
+
+    def _near(self, found: Comparison, first: int) -> list[int]:
+        # the operation itself, those before it whose results the port lacks, and those that read it
+        operations, consumers = self.original.operations, self.original.consumers()
+        near, waiting = [first], [first]
+        while waiting and len(near) < DEPTH:
+            for value in operations[waiting.pop(0)].inputs:
+                source = self.original.values[value].source
+                if (
+                    source >= 0
+                    and source not in near
+                    and not any(v in found.matches for v in operations[source].outputs)
+                ):
+                    near.append(source)
+                    waiting.append(source)
+        sources = [self.original.values[v].source for v in operations[first].inputs]
+        near += [n for n in sources if n >= 0]
+        after = [first]
+        for _ in range(DEPTH):
+            after = [c for n in after[:2] for v in operations[n].outputs for c in consumers.get(v, [])]
+            near += after[:2]
+        return list(dict.fromkeys(near))
+
+    def _candidates(self, operation: int, backward: bool) -> Iterator[Cause]:
+        name, (function, args, kwargs) = self.original.operations[operation].name, self.calls[operation]
+        call = Call(name, function, args, kwargs)
+        for mistake in MISTAKES:
+            if mistake.backward is backward and (name in mistake.on or "*" in mistake.on):
+                try:
+                    changes = list(mistake.changes(call))
+                except WRONG:
+                    continue
+                for value, change in changes:
+                    yield Cause(operation, mistake, value, change, call)
+
+    def _has_result(self, found: Comparison, operation: int, cause: Cause) -> bool:
+        # whether the edited call alone, on the original's numbers, gives something new that the port has
+        if operation in self.edits:
+            return False
+        function, args, kwargs = self.calls[operation]
+        try:
+            with torch.no_grad():
+                results = list(tensors(cause.edit(function, args, kwargs)))
+        except WRONG:
+            return False
+        before = self.original.operations[operation].outputs
+        for result, number in zip(results, before, strict=False):
+            array, value = as_array(result), self.original.values[number]
+            if not np.all(np.isfinite(array)) or not (informative(array) or number in self.original.outputs):
+                continue
+            allowed = tolerance(array, value.movement)
+            if array.shape == value.array.shape and np.max(np.abs(array - value.array), initial=0) <= allowed:
+                continue
+            among = self.port.outputs if number in self.original.outputs else None
+            if any(m.port not in self._known(found) for m in self.index.find(array, allowed, among)[0]):
+                return True
+        return False
+
+    def _known(self, found: Comparison) -> set[int]:
+        return {m.port for matches in found.matches.values() for m in matches}
+
+    def _with(self, cause: Cause) -> Comparison | None:
+        try:
+            recording = self.replay({**self.edits, cause.operation: (cause.call.name, cause.edit)})
+        except WRONG:
+            return None
+        if len(recording.values) != len(self.original.values):
+            return None
+        for value, before in zip(recording.values, self.original.values, strict=True):
+            value.movement, value.gradient_movement = before.movement, before.gradient_movement
+        recording.movements = self.original.movements
+        return compare(recording, self.port, self.index)
+
+    @staticmethod
+    def _better(found: Comparison, other: Comparison, first: int) -> bool:
+        # the first difference is gone, and more of the port's results are accounted for
+        if first in other.missing or len(other.outputs) > len(found.outputs):
+            return False
+        if other.missing and found.missing and other.missing[0] < found.missing[0]:
+            return False
+        known = [{m.port for matches in c.matches.values() for m in matches} for c in (found, other)]
+        return len(known[1] - known[0]) > 0 and len(known[1]) > len(known[0])
