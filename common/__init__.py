@@ -11,7 +11,8 @@
     book       the book: the two implementations side by side, from the sources
 
 A room imports only rooms above it, and neither implementation nor framework. What is run from the command line may
-import `runs`, wherever it stands: that is `figures/draw.py`. The chapters of the implementations import earlier
-chapters, and of this map no room below `networks`; the train scripts and `network_run.py` import `runs` as well.
+import `runs`, wherever it stands: that is `data/datasets.py` and `figures/draw.py`. The chapters of the
+implementations import earlier chapters, and of this map no room below `networks`; the train scripts and
+`network_run.py` import `runs` as well.
 `parity_tests/guards/test_imports.py` holds every file to it.
 """

@@ -34,7 +34,7 @@ def train(run: RunFolder, data: mixture_run.MixtureData) -> None:
         algorithm = algorithm_for(fit, tf.constant, run.workers)
         parameters, number = mixture_run.start(run, fit, algorithm), run.start[1] if run.start else 0
         iterate = partial(mixture_run.iterate, options, algorithm)
-        numbers = run.steps(number, options.steps, "iteration", n)  # end where the run is interrupted
+        numbers = run.steps(number, options.steps, "iteration")  # end where the run is interrupted
         numbers = () if mixture_run.has_converged(run) else numbers
         for step in em(iterate, parameters, numbers, options.tol, mixture_run.last_bound(run), n):
             check_fit(fit, algorithm, step.before, step.bound)

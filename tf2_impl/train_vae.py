@@ -31,7 +31,7 @@ def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
     updates_per_epoch = draws.batches_per_epoch(n, options.batch_size)
     with device(options.device, options.threads):
         network = NetworkRun(run, training_set.x)
-        for step in run.steps(network.optimizer.step, last_step(options, n), "update", options.batch_size):
+        for step in run.steps(network.optimizer.step, last_step(options, n), "update"):
             rows = draws.minibatch(seed, step - 1, n, options.batch_size)
             own, part = own_share(len(rows), run.workers)
             noise = draws.normals(seed, "noise", (own.stop - own.start, network.noise_dim), step, own.start)

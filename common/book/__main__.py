@@ -9,7 +9,6 @@ import re
 import shutil
 import struct
 import sys
-from collections.abc import Sequence
 from functools import partial
 from html import escape, unescape
 from pathlib import Path
@@ -28,11 +27,6 @@ from common.runs.terminal import command
 
 HERE = Path(__file__).parent
 DRAWING = HERE.parent / "figures" / "chapters.py"
-
-
-def main(argv: Sequence[str]) -> int:
-    """Write the book into a folder; the exit code is 0, or 2 if something is missing or does not match."""
-    return command("common.book", __doc__, lambda out: print(build(Path(out))), ("the folder to write to",), argv)
 
 
 def build(out: Path, root: Path = ROOT) -> Path:
@@ -174,6 +168,8 @@ def check_links(pages: dict[str, str], out: Path) -> None:
             if (target := file or name) in pages and anchor and anchor not in anchors[target]:
                 raise BookError(f"{name}: the link to {address} leads to no place on that page")
 
+
+main = partial(command, "common.book", __doc__, lambda out: print(build(Path(out))), ("the folder to write to",))
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ import ast
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,6 @@ from common.runs.terminal import command
 
 OWN, SHIPPED = ROOT / "build" / "parity.json", Path(__file__).parent / "parity.json"
 KEY = ("chapter", "quantity", "dtype")
-
-
-def main(argv: Sequence[str]) -> int:
-    """Write the release's file; the exit code is 0, or 2 if the report is missing or has a failure."""
-    return command("common.book.measured", __doc__, ship, (), argv)
 
 
 def ship() -> None:
@@ -119,6 +115,8 @@ def _names_in(code: str, pair: Pair, pairs: Mapping[str, Pair]) -> set[tuple[str
             names.add(known[node.id])
     return names
 
+
+main = partial(command, "common.book.measured", __doc__, ship, ())
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -9,7 +9,7 @@ chapter's figures, which are drawn with the functions that the notebook defines.
 import os
 import re
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 if not __package__:  # run as a file, python common/book/notebooks.py, from wherever
@@ -82,11 +82,6 @@ modules = {{name: importlib.import_module(f"{folder}.{{name}}") for name in draw
 maths = SimpleNamespace(**modules | {{"{name}": sys.modules["__main__"]}})"""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Write the notebooks into a folder; the exit code is 0, or 2 if something is missing."""
-    return command("common.book.notebooks", __doc__, report, ("the folder to write to",), argv)
-
-
 def report(out: str) -> None:
     """Write the notebooks and print how to open the first two."""
     written = write(Path(out))
@@ -140,6 +135,8 @@ def notebook(pair: Pair, side: str) -> nbformat.NotebookNode:
 def _text(docstring: str) -> str:
     return FIGURE.sub("", docstring)
 
+
+main = partial(command, "common.book.notebooks", __doc__, report, ("the folder to write to",))
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

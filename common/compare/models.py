@@ -19,7 +19,7 @@ section 3.1.
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from itertools import product
@@ -45,11 +45,6 @@ from common.runs.terminal import command, without_native_stderr
 
 NETWORKS = ("layouts", "networks", "vae", "autoencoder", "optimizer")
 CHAPTERS = ("estimators", "gaussian", "gmm", "elbo", *NETWORKS, "backend")
-
-
-def main(argv: Sequence[str]) -> int:
-    """Measure with an implementation into a JSON file; 0, or 2 for bad input."""
-    return command("common.compare.models", __doc__, report, ("an implementation", "a .json file"), argv)
 
 
 def report(package: str, out: str) -> None:
@@ -101,8 +96,7 @@ def autoencoders(maths: SimpleNamespace, parts: Parts, settings: Settings) -> It
     validation, train, tried = dequantised(parts.validation, 0), dequantised(parts.train, 2), []
     for codes in settings.codes:
         model = maths.autoencoder.Autoencoder(d, codes, settings.hidden_dim, settings.activation, dtype="float64")
-        score = partial(validation_fit, maths, model, validation)
-        epoch, _ = train_network(maths, model, parts, settings, score)
+        epoch, _ = train_network(maths, model, parts, settings, lambda fitted: -evaluate(fitted.fit_of, validation)[1])
         centres, around = evaluate(model, train), evaluate(model, y)
         log_var = np.log(evaluate(maths.autoencoder.mean_squared_error, train, centres))
         own = evaluate(maths.elbo.gaussian_log_likelihood, y, around, log_var)
@@ -115,11 +109,6 @@ def autoencoders(maths: SimpleNamespace, parts: Parts, settings: Settings) -> It
     _, centres, width, chosen = max(tried, key=itemgetter(0))
     name = "autoencoder: mean over training images of N(x | g(f(x_m)), σ²I)"
     yield Row(name, "density", in_grey_levels(kernel_log_density(maths, y, centres, width), d), chosen)
-
-
-def validation_fit(maths: SimpleNamespace, model: Any, validation: np.ndarray) -> float:
-    """The negative squared error of the validation images' reconstructions."""
-    return -float(maths.backend.evaluate(model.fit_of, validation)[1])
 
 
 def kernel_log_density(maths: SimpleNamespace, y: np.ndarray, centres: np.ndarray, log_var: np.ndarray) -> np.ndarray:
@@ -169,19 +158,14 @@ def train_vae(maths: SimpleNamespace, model: Any, parts: Parts, settings: Settin
     """Train to the best ELBO on the validation images; return its epoch and its value."""
     validation = dequantised(parts.validation, 0)
     noise = draws.normals(SEED, "validation", (len(validation), model.noise_dim))
-    score = partial(validation_elbo, maths, model, validation, noise)
-    return train_network(maths, model, parts, settings, score)
-
-
-def validation_elbo(maths: SimpleNamespace, model: Any, validation: np.ndarray, noise: np.ndarray) -> float:
-    """The ELBO of the validation images, with one draw of noise for all epochs."""
-    return float(maths.backend.evaluate(model.elbo, validation, noise)[0])
+    evaluate = maths.backend.evaluate  # with one draw of noise for all epochs
+    return train_network(maths, model, parts, settings, lambda fitted: evaluate(fitted.elbo, validation, noise)[0])
 
 
 def train_network(
-    maths: SimpleNamespace, model: Any, parts: Parts, settings: Settings, score: Callable[[], float]
+    maths: SimpleNamespace, model: Any, parts: Parts, settings: Settings, score: Callable[[Any], float]
 ) -> tuple[int, float]:
-    """Train until the score has not risen for ``patience`` epochs; return the best epoch and its score.
+    """Train until the model's score has not risen for ``patience`` epochs; return the best epoch and its score.
 
     The network then has that epoch's parameters. Every epoch spreads the pixels anew.
     """
@@ -193,7 +177,7 @@ def train_network(
         if step % per_epoch:
             continue
         epoch = step // per_epoch
-        if (now := score()) > best:
+        if (now := float(score(model))) > best:
             best, best_epoch, kept = now, epoch, maths.layouts.export_parameters(model)
         elif epoch - best_epoch >= settings.patience:
             break
@@ -247,6 +231,8 @@ def log_weights(maths: SimpleNamespace, model: Any, y: Any, mean: Any, log_var: 
     z = maths.elbo.reparameterize(mean, log_var, noise)
     return maths.elbo.log_importance_weights(model.log_likelihood(y, model.decoder(z)), z, mean, log_var)
 
+
+main = partial(command, "common.compare.models", __doc__, report, ("an implementation", "a .json file"))
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

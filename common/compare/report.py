@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,6 @@ are paired.
   the middle. A full covariance and the VAE with a variance per pixel avoid this.
 - The linear VAE checks the estimate: its log p(x) is known.
 """
-
-
-def main(argv: Sequence[str]) -> int:
-    """Print and write the report on two JSON files; 0 if they agree, 1 if not, 2 for bad input."""
-    return command("common.compare.report", __doc__, report, ("a .json file", "another", "a folder"), argv)
 
 
 def report(a: str, b: str, out: str) -> int:
@@ -159,6 +155,8 @@ def held_out_comparison(rows: Sequence[dict[str, Any]]) -> Figure:
     right.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.4, -0.12), ncols=2)
     return figure
 
+
+main = partial(command, "common.compare.report", __doc__, report, ("a .json file", "another", "a folder"))
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,7 @@ agree: to the last bit in ``reproducible`` precision, within 1e-10 (float64) or 
 """
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 if not __package__:  # run as a file, python common/compare/runs.py, from wherever
@@ -50,17 +50,14 @@ def compare(a: Path, b: Path) -> tuple[bool, list[str]]:
     ]
 
 
-def main(argv: Sequence[str]) -> int:
-    """Print the comparison; the exit code is 0 if the runs agree, 1 if they do not, 2 for bad input."""
-    return command("common.compare.runs", __doc__, report, ("a run folder", "another"), argv)
-
-
 def report(a: str, b: str) -> int:
     """Print how far apart two runs are; 0 if they agree, else 1."""
     agree, lines = compare(Path(a), Path(b))
     print("\n".join(lines))
     return 0 if agree else 1
 
+
+main = partial(command, "common.compare.runs", __doc__, report, ("a run folder", "another"))
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

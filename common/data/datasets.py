@@ -10,8 +10,8 @@ files. Nothing else comes from the network.
 import hashlib
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from common.data import download, files
 from common.data.files import Dataset
 from common.data.messages import InputError, nearest
 from common.data.readers import read_text_table
+from common.runs.terminal import command
 
 SHIPPED = Path(__file__).parent
 SHA256 = {
@@ -52,7 +53,9 @@ def load(
             raise InputError("data", "{label_column}, {columns} and {pixel_max} apply to files only", name)
         if name in download.SOURCES:
             folder = download.fetch(name) if data_dir is None else Path(data_dir)
-            return files.image_folder(folder, name, label_names=FASHION if name == "fashion-mnist" else ())
+            images = files.image_folder(folder, name)
+            named = replace(images.held_out, label_names=FASHION)
+            return replace(images, label_names=FASHION, held_out=named) if name == "fashion-mnist" else images
         return SHIPPED_SETS[name]()
     data = files.read(name, label_column, columns, pixel_max)
     if data is None:
@@ -148,19 +151,16 @@ def fashion_subset(folder: str | Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def main(argv: Sequence[str]) -> int:
-    """Write ``fashion.npz`` from the whole of Fashion-MNIST; return the exit code."""
-    try:
-        if len(argv) != 2 or not argv[1].endswith(".npz"):
-            raise ValueError(f"{' '.join(argv)!r}: name the folder of the IDX files, and the .npz file to write")
-        Path(argv[1]).parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(argv[1], **fashion_subset(argv[0]))
-    except (ValueError, OSError) as error:
-        print(f"common.data.datasets: error: {error}", file=sys.stderr)
-        return 2
-    print(argv[1])
-    return 0
+def write_fashion(folder: str, out: str) -> None:
+    """Write the file of `fashion_subset` and print its name."""
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    with open(out, "wb") as file:  # NumPy would add .npz to another name
+        np.savez_compressed(file, **fashion_subset(folder))
+    print(out)
 
+
+WORDS = "the folder of the IDX files", "the .npz file to write"
+main = partial(command, "common.data.datasets", __doc__, write_fashion, WORDS)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

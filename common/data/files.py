@@ -20,9 +20,10 @@ import numpy as np
 
 from common import draws
 from common.data import download
-from common.data.messages import InputError, short
+from common.data.lines import number
+from common.data.messages import InputError, require, short
 from common.data.readers import read_idx, read_npy, read_npz, read_text_table
-from common.data.tables import find_columns, number
+from common.data.tables import find_columns
 
 TEXT = re.compile(r"\.(csv|tsv|txt|dat|data)(\.gz)?$", re.IGNORECASE)
 IDX = re.compile(r"(?<=[-.])idx([13])(?=[-.]ubyte(\.gz)?$)", re.IGNORECASE)
@@ -91,12 +92,11 @@ def read(
             is_whole = chosen.data == list(range(x.shape[1]))  # then it stays mapped into memory
             return _of_table(name, x if is_whole else x[:, chosen.data], pixel_max, labels)
     for option, value in (("label_column", label_column), ("columns", columns)):
-        if value is not None:
-            raise InputError(option, f"is for tables, and {name} holds images; leave it out", value)
+        require(value is None, option, f"is for tables, and {name} holds images; leave it out", value)
     return _of_images(name, path, arrays, pixel_max)
 
 
-def image_folder(folder: Path, name: str, pixel_max: float = 1.0, label_names: tuple[str, ...] = ()) -> Dataset:
+def image_folder(folder: Path, name: str, pixel_max: float = 1.0) -> Dataset:
     """Return the images in a folder's four IDX files, under any of their usual names, or in its .npz file."""
     present = {path.name.lower(): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
     usual_names = [usual for pair in IDX_FILES.values() for usual in pair]
@@ -113,7 +113,7 @@ def image_folder(folder: Path, name: str, pixel_max: float = 1.0, label_names: t
         lacking = folder / usual_names[paths.index(None)]
         remedy = f"put the four IDX files of {name}{source} into a folder and name it by {{data_dir}}"
         raise InputError("data", f"{lacking}[.gz] is missing; {remedy}", name)
-    return _together(name, folder, list(map(read_idx, paths)), pixel_max, label_names)
+    return _together(name, folder, list(map(read_idx, paths)), pixel_max)
 
 
 def _as_table(path: Path, x: np.ndarray, pixel_max: float = 1.0) -> np.ndarray:
@@ -183,26 +183,16 @@ def _of_archive(name: str, path: Path, arrays: dict[str, np.ndarray], pixel_max:
     return _together(name, path, [arrays[each] for each in ARCHIVE], pixel_max)
 
 
-def _together(
-    name: str, path: Path, arrays: list[np.ndarray], pixel_max: float, label_names: tuple[str, ...] = ()
-) -> Dataset:
+def _together(name: str, path: Path, arrays: list[np.ndarray], pixel_max: float) -> Dataset:
     # The arrays are training images and labels, then held-out images and labels.
-    train = _images(name, path, *arrays[:2], pixel_max, label_names)
-    test = _images(name, path, *arrays[2:], pixel_max, label_names)
+    train, test = (_images(name, path, *part, pixel_max) for part in (arrays[:2], arrays[2:]))
     if train.image_shape != test.image_shape:
         shapes = f"{train.image_shape} and {test.image_shape}"
         raise ValueError(f"{path}: images have shapes {shapes}; give images of one shape")
     return replace(train, held_out=test)
 
 
-def _images(
-    name: str,
-    path: Path,
-    images: np.ndarray,
-    labels: np.ndarray | None,
-    pixel_max: float,
-    label_names: tuple[str, ...] = (),
-) -> Dataset:
+def _images(name: str, path: Path, images: np.ndarray, labels: np.ndarray | None, pixel_max: float) -> Dataset:
     # Images with pixels in [0, 1] and whole numbers as labels; ValueError if shapes do not fit.
     images = _as_table(path, images, pixel_max)
     if images.ndim != 3:
@@ -214,4 +204,4 @@ def _images(
         if len(labels) != len(images):
             raise ValueError(f"{path}: there are {len(images)} images and {len(labels)} labels; give one for each")
         labels = _whole_numbers(path, labels)
-    return Dataset(name, images.reshape(len(images), -1), labels, (), images.shape[1:], label_names=label_names)
+    return Dataset(name, images.reshape(len(images), -1), labels, image_shape=images.shape[1:])

@@ -4,7 +4,7 @@ python -m common.figures.draw pytorch_impl build/figures/torch
 """
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 from inspect import isfunction
 from pathlib import Path
 
@@ -22,11 +22,6 @@ OWN = [value for value in vars(chapters).values() if isfunction(value) and value
 FIGURES = [function for function in OWN if not function.__name__.startswith("_")]
 
 
-def main(argv: Sequence[str]) -> int:
-    """Draw every figure with an implementation into a folder; the exit code is 0, or 2 for bad input."""
-    return command("common.figures.draw", __doc__, draw, ("an implementation", "a folder"), argv)
-
-
 def draw(package: str, folder: str) -> None:
     """Draw every figure into the folder and print the files."""
     with without_native_stderr():
@@ -38,6 +33,8 @@ def draw(package: str, folder: str) -> None:
             figure(maths, maths.backend.evaluate).savefig(path)
             print(path)
 
+
+main = partial(command, "common.figures.draw", __doc__, draw, ("an implementation", "a folder"))
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -85,20 +85,19 @@ class RunFolder:
         checkpoint.write_atomically(self._pending("metrics.jsonl"), lines.encode())
         self._log = open(self._pending("metrics.jsonl"), "a", encoding="utf-8")  # noqa: SIM115
 
-    def steps(self, first: int, last: int, unit: str, rows: int = 0) -> Iterator[int]:
+    def steps(self, first: int, last: int, unit: str) -> Iterator[int]:
         """Count from first + 1 to last, with a progress bar on a terminal; stop if the run is interrupted.
 
-        The bar counts ``rows`` rows a step. Raises InputError if a resumed run is past the last step.
+        Raises InputError if a resumed run is past the last step.
         """
         if last < first:
             done = f"{first} {unit}s are done already, and {{steps}} or {{epochs}} asks for {last}"
             raise InputError("resume", f"{done}; ask for more, or leave the flag out", self.options.resume)
-        return self._steps(first, last, unit, rows)
+        return self._steps(first, last, unit)
 
-    def _steps(self, first: int, last: int, unit: str, rows: int) -> Iterator[int]:
+    def _steps(self, first: int, last: int, unit: str) -> Iterator[int]:
         shown = sys.stderr.isatty() and self.writes and not self.options.quiet
-        bar = _Bar(range(first + 1, last + 1), initial=first, total=last, unit=unit, disable=not shown)
-        bar.rows = rows
+        bar = tqdm(range(first + 1, last + 1), initial=first, total=last, unit=unit, disable=not shown)
         for step in bar:
             self.interrupted = self.workers.any_of(self.asked_to_stop)
             if self.interrupted:
@@ -255,20 +254,6 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             installed[package.removesuffix("-cpu")] = version(package)  # TensorFlow has a build of that name
     return installed
-
-
-class _Bar(tqdm):
-    """A progress bar that shows rows a second after the time left."""
-
-    rows = 0
-
-    @property
-    def format_dict(self) -> dict[str, Any]:
-        """The values that the bar shows."""
-        values = super().format_dict
-        if self.rows and values["rate"]:
-            values["postfix"] = f"{self.rows * values['rate']:,.0f} rows/s"
-        return values
 
 
 class TensorBoardLog:

@@ -252,10 +252,8 @@ def parse(kind: type[RunOptions], argv: Sequence[str] | None, prog: str) -> tupl
     given = vars(parser.parse_args(argv))
     try:
         return kind(**given).check(), set(given)
-    except InputError as error:
-        parser.error(error.on_command_line({}, given))
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(error.on_command_line({}, given) if isinstance(error, InputError) else str(error))
 
 
 def _of_argparse(option: Field) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.data import datasets, readers, tables
+from common.data import datasets, lines, readers
 from common.runs import checkpoint
 from common.runs.folder import read_config, read_metrics
 from common.runs.options import VAEOptions, resumed
@@ -398,7 +398,7 @@ def test_what_a_small_file_may_hold_is_bounded(tmp_path: Path, monkeypatch: pyte
         ("t.gz", readers.read_idx, gzip.compress(idx(np.zeros((10, 70, 70), np.uint8)))),
     ):
         reader(written(tmp_path / name, content))
-        monkeypatch.setattr(tables, "LARGEST_TABLE", 2**15)
+        monkeypatch.setattr(lines, "LARGEST_TABLE", 2**15)
         monkeypatch.setattr(readers, "LARGEST_IDX", 2**15)
         with pytest.raises(ValueError, match=f"{name}: (holds more than 32,768 bytes|announces .* cannot hold)"):
             reader(tmp_path / name)
