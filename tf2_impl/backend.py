@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from common.data.arrays import as_array
+from common.data.arrays import as_array, mapped
 
 
 def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
@@ -115,6 +115,6 @@ def fused(function: Callable) -> Callable:
 
 
 def evaluate(function: Any, *arguments: Any) -> Any:
-    """Call a function of the maths with its arrays as tensors; its tensors come back as arrays."""
-    result = function(*(tensor(a) if isinstance(a, np.ndarray | np.generic) else a for a in arguments))
-    return tuple(np.asarray(value) for value in result) if isinstance(result, tuple) else np.asarray(result)
+    """Call a function of the maths with arrays, and tuples of them, as tensors; its tensors come back as arrays."""
+    given = mapped(lambda a: tensor(a) if isinstance(a, np.ndarray | np.generic) else a, arguments)
+    return mapped(np.asarray, function(*given))

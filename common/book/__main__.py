@@ -3,7 +3,6 @@
 python -m common.book build/book
 """
 
-import ast
 import os
 import re
 import shutil
@@ -23,10 +22,10 @@ from common.book.measured import agreement, load, measured_within
 from common.book.pairs import FOLDERS, ROOT, Pair, imported, read_pairs
 from common.book.prose import BookError, Prose
 from common.book.side_by_side import side_by_side
+from common.figures.draw import FIGURES
 from common.runs.terminal import command
 
 HERE = Path(__file__).parent
-DRAWING = HERE.parent / "figures" / "chapters.py"
 
 
 def build(out: Path, root: Path = ROOT) -> Path:
@@ -151,10 +150,9 @@ def subtitle(pair: Pair) -> str:
 
 def drawing(file: str, place: str) -> str:
     """The docstring of the function that draws a figure, which has the file's name, as its description."""
-    for node in ast.parse(DRAWING.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and node.name == Path(file).stem and ast.get_docstring(node):
-            return " ".join(ast.get_docstring(node).split())
-    raise BookError(f"{place}: figure {file}: {DRAWING.name} has no function {Path(file).stem} that draws it")
+    if not (described := getattr(FIGURES.get(Path(file).stem), "__doc__", None)):
+        raise BookError(f"{place}: figure {file}: common.figures has no function {Path(file).stem} that draws it")
+    return " ".join(described.split())
 
 
 def check_links(pages: dict[str, str], out: Path) -> None:

@@ -48,7 +48,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from common import draws
 from common.data import datasets
-from common.figures import chapters as chapter_figures, draw, runs as figures
+from common.figures import draw, runs as figures
 from common.mixtures.input import check_missing, mean_imputed
 {dialect}
 
@@ -125,7 +125,7 @@ def notebook(pair: Pair, side: str) -> nbformat.NotebookNode:
         cells.append(new_code_cell(MATHS.format(folder=folder, name=pair.name)))
     for caption, figure in figures:
         cells.append(new_markdown_cell(" ".join(caption.split())))
-        cells.append(new_code_cell(f"chapter_figures.{figure}(maths, evaluate)"))
+        cells.append(new_code_cell(f'draw.FIGURES["{figure}"](maths, evaluate)'))
     for i, cell in enumerate(cells):
         cell["id"] = f"{pair.name}-{i}".replace("_", "-")  # the same at every build
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

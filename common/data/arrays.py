@@ -1,5 +1,6 @@
 """Whatever holds numbers, as NumPy arrays: PyTorch and TensorFlow tensors, masked arrays."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,3 +22,11 @@ def as_array(values: Any, name: str = "values") -> Any:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     return values.numpy() if hasattr(values, "numpy") and not hasattr(values, "to_numpy") else values
+
+
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """The function's value; of a tuple, named or nested, that of each of its items."""
+    if not isinstance(value, tuple):
+        return function(value)
+    items = (mapped(function, item) for item in value)
+    return value._make(items) if hasattr(value, "_make") else tuple(items)

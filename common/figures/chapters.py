@@ -1,4 +1,4 @@
-"""The chapters' figures, from one implementation's numbers, in the style of ``common.figures.runs``.
+"""The figures of coin and mixtures, from one implementation's numbers, in the style of ``common.figures.runs``.
 
 ``maths`` holds the implementation's modules by name; ``evaluate(function, *arrays)`` calls one of their
 functions with its tensors and gives NumPy arrays back. A docstring says what its figure shows: it is also the
@@ -6,23 +6,18 @@ book's text for readers who do not see it.
 """
 
 from collections.abc import Callable
-from functools import partial
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from scipy.special import ndtri
 
 from common import draws
 from common.data import datasets
-from common.figures import runs
-from common.figures.plates import graphical_models
-from common.figures.runs import COLOURS, STYLE, ellipses, palette, show_sheet
-from common.mixtures.parameters import MixturePrior, VariationalPosterior, VariationalPrior, default_prior, make_prior
+from common.figures.runs import COLOURS, STYLE, ellipses, palette
+from common.mixtures.parameters import default_prior, make_prior
 from common.mixtures.start import initial_responsibilities
-from common.networks.training import trained
 
 Evaluate = Callable[..., Any]
 WEIGHTS = np.array([0.5, 0.5])
@@ -200,18 +195,21 @@ def components_dying_out(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     names = [f"{name.partition(' (')[0]} (standardised)" for name in data.feature_names]
     prior = make_prior(x, 6, **FEW_COMPONENTS)
     gamma = initial_responsibilities(x, 6, "kmeans", np.random.RandomState(0))
-    posterior = evaluate(partial(_m_step, maths.variational_gmm), x, gamma, *prior)
+    chapter = maths.variational_gmm
+    posterior = evaluate(chapter.m_step, evaluate(chapter.statistics, x, gamma), prior)
     rows = Figure(figsize=(14.5, 4.4)).subplots(2, 5, sharex="row", sharey="row", height_ratios=(3, 1))
     panels = dict(zip((1, 5, 15, 30, 60), rows.T, strict=True))
     for iteration in range(1, 61):
-        *posterior, bound = evaluate(partial(_iterate, maths.variational_gmm), x, *prior, *posterior)
+        posterior, bound = evaluate(chapter.variational_iteration, x, posterior, prior)
         if iteration not in panels:
             continue
         above, below = panels[iteration]
-        weights = evaluate(maths.conjugate.expected_weights, posterior[0])
-        _, gamma = evaluate(partial(_e_step, maths.variational_gmm), x, *posterior)
+        weights = evaluate(maths.conjugate.expected_weights, posterior.weight_concentration)
+        _, gamma = evaluate(chapter.e_step, x, posterior)
         above.scatter(*x.T, c=np.clip(gamma @ colours, 0, 1), s=8, alpha=0.45, linewidths=0)
-        for weight, mean, covariance, colour in zip(weights, posterior[2], posterior[4], colours, strict=True):
+        for weight, mean, covariance, colour in zip(
+            weights, posterior.means, posterior.covariances, colours, strict=True
+        ):
             ellipses(above, mean, covariance, colour, opacity=weight / weights.max())
         above.set_title(f"iteration {iteration}\nbound {bound:.1f}", fontsize=11)
         above.set_xlabel(names[0])
@@ -220,20 +218,6 @@ def components_dying_out(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     rows[0, 0].set(xlim=(-2.6, 2.6), ylim=(-2.8, 2.8), ylabel=names[1])
     rows[1, 0].set(ylim=(0, 0.72), ylabel="E[weight]")
     return rows[0, 0].figure
-
-
-def _m_step(chapter: ModuleType, x: Any, gamma: Any, *prior: Any) -> tuple:
-    return chapter.m_step(chapter.statistics(x, gamma), VariationalPrior(*prior))
-
-
-def _e_step(chapter: ModuleType, x: Any, *posterior: Any) -> tuple:
-    return chapter.e_step(x, VariationalPosterior(*posterior))
-
-
-def _iterate(chapter: ModuleType, x: Any, *fields: Any) -> tuple:
-    prior, posterior = VariationalPrior(*fields[:5]), VariationalPosterior(*fields[5:])
-    posterior, bound = chapter.variational_iteration(x, posterior, prior)
-    return *posterior, bound
 
 
 def _standardised(x: np.ndarray) -> np.ndarray:
@@ -285,7 +269,7 @@ def singularity(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     for axes, w in panels.items():
         axes.semilogx(w, plain[axes], color=COLOURS[1], linewidth=4, label="log likelihood")
         axes.semilogx(w, floor[axes], color=COLOURS[2], linewidth=1.6, label="with reg_covar = 1e-6")
-        posterior = evaluate(partial(_penalised, chapter), x, w, *default_prior(x, 2))
+        posterior = evaluate(chapter.penalised_curve, x, w, default_prior(x, 2))
         axes.semilogx(w, posterior, color=COLOURS[3], linewidth=1.6, label="log posterior (MAP)")
         axes.axhline(plain[near].max(), color="0.4", linestyle="--", linewidth=1, label="sensible maximum")
         axes.set_ylim(floor[far].min() - 110, plain[far].max() + 20)
@@ -296,66 +280,3 @@ def singularity(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     for axes in (left, far, near):
         axes.set_xlabel("σ, the width of the component on one point")
     return left.figure
-
-
-def _penalised(chapter: ModuleType, x: Any, widths: Any, *prior: Any) -> Any:
-    return chapter.penalised_curve(x, widths, MixturePrior(*prior))
-
-
-def plates(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """The graphical models; nothing is computed."""
-    return graphical_models()
-
-
-@rc_context(STYLE)
-def vae_manifold(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """The decoder's images of a grid of codes, evenly spaced in the prior's probability, z = Φ^-1(u)."""
-    codes, (height, width) = ndtri((np.arange(20) + 0.5) / 20), datasets.load("fashion").image_shape
-    down, right = np.meshgrid(codes[::-1], codes, indexing="ij")
-    images = evaluate(trained(maths, "vae of 2").decoder, np.stack([right.ravel(), down.ravel()], axis=1))
-    axes = Figure(figsize=(6.4, 6.4)).subplots()
-    show_sheet(axes, images, (height, width))
-    places = np.round(np.linspace(0, 19, 6)).astype(int)  # symmetric about the middle
-    labels = [f"{codes[place]:.1f}" for place in places]
-    # image i covers the pixels from 1 + i (width + 1) on: a line of background lies between two
-    axes.set_xticks(places * (width + 1) + (width + 1) / 2, labels)
-    axes.set_yticks((19 - places) * (height + 1) + (height + 1) / 2, labels)
-    axes.set(xlabel="code, dimension 1", ylabel="dimension 2", title="decoded grid, evenly spaced in probability")
-    return axes.figure
-
-
-def vae_latent_space(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """The means of the held-out images' codes."""
-    held_out = datasets.load("fashion").split()[1]
-    codes = evaluate(trained(maths, "vae of 2").encoder, held_out.x.astype(np.float64))[0]
-    return runs.latent_space(codes, held_out.labels, held_out.label_names)
-
-
-def vae_reconstructions(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """Held-out images, one of each class, and their reconstructions from two numbers."""
-    held_out, model = datasets.load("fashion").split()[1], trained(maths, "vae of 2")
-    x = held_out.x[np.unique(held_out.labels, return_index=True)[1]].astype(np.float64)
-    return runs.reconstructions(x, evaluate(model.decoder, evaluate(model.encoder, x)[0]), held_out.image_shape)
-
-
-def vae_samples(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """The decoder's mean for codes drawn from the prior."""
-    images = evaluate(trained(maths, "vae of 2").decoder, draws.normals(0, "prior", (100, 2)))
-    return runs.samples(images, datasets.load("fashion").image_shape)
-
-
-@rc_context(STYLE)
-def samples_compared(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """Samples of the plain autoencoder, drawn in two ways, and of the VAE, with codes of 16 dimensions."""
-    data, prior, plain = datasets.load("digits"), draws.normals(0, "prior", (64, 16)), trained(maths, "autoencoder")
-    codes = evaluate(plain.encoder, data.split()[0].x)
-    sheets = {
-        "autoencoder, codes from N(0, I)": evaluate(plain.decoder, prior),
-        "autoencoder, codes from a fitted Gaussian": evaluate(plain.decoder, draws.like(codes, 0, 64)),
-        "VAE, codes from its prior N(0, I)": evaluate(trained(maths, "vae").decoder, prior),
-    }
-    figure = Figure(figsize=(12.6, 4.8))
-    for axes, (title, images) in zip(figure.subplots(1, 3), sheets.items(), strict=True):
-        show_sheet(axes, images, data.image_shape)
-        axes.set_title(title, fontsize=11)
-    return figure

@@ -11,15 +11,19 @@ from pathlib import Path
 if not __package__:  # run as a file, python common/figures/draw.py, from wherever
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from common.figures import chapters
+from common.figures import chapters, networks, plates
 from common.runs.script import implementation
 from common.runs.terminal import command, without_native_stderr
 
 MIXTURES = ("coin", "conjugate", "em", "estimators", "gmm", "singularity", "variational_gmm")
 NETWORKS = ("layouts", "networks", "autoencoder", "vae", "optimizer", "backend")
 CHAPTERS = (*MIXTURES, *NETWORKS)  # those that figures are of, and what they need
-OWN = [value for value in vars(chapters).values() if isfunction(value) and value.__module__ == chapters.__name__]
-FIGURES = [function for function in OWN if not function.__name__.startswith("_")]
+FIGURES = {  # by the names of their files
+    name: value
+    for module in (chapters, plates, networks)
+    for name, value in vars(module).items()
+    if isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+}
 
 
 def draw(package: str, folder: str) -> None:
@@ -28,8 +32,8 @@ def draw(package: str, folder: str) -> None:
         maths = implementation(package, CHAPTERS)
     Path(folder).mkdir(parents=True, exist_ok=True)
     with maths.backend.device("cpu", 1):
-        for figure in FIGURES:
-            path = Path(folder) / f"{figure.__name__}.png"
+        for name, figure in FIGURES.items():
+            path = Path(folder) / f"{name}.png"
             figure(maths, maths.backend.evaluate).savefig(path)
             print(path)
 

@@ -1,5 +1,7 @@
 """The text's graphical models, drawn as plates: circles, arrows and boxes."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -33,7 +35,7 @@ MODELS = (
 
 
 @rc_context(STYLE | {"figure.constrained_layout.use": False})
-def graphical_models() -> Figure:
+def plates(*_: Any) -> Figure:
     """The graphical models of the text: coin, mixture, Bayesian mixture, variational autoencoder."""
     figure = Figure(figsize=(11, 3.6))
     for axes, model in zip(figure.subplots(1, len(MODELS)), MODELS, strict=True):

@@ -338,4 +338,4 @@ def test_a_notebook_begins_with_the_chapter_at_work(tmp_path: Path) -> None:
             assert code[0].metadata["jupyter"]["source_hidden"], "what only makes ready is folded"
             example = (ROOT / "common" / "book" / "examples" / f"{name}.py").read_text(encoding="utf-8")
             assert code[1].source in example
-            assert "def " in code[-1].source or "chapter_figures" in code[-1].source or "class " in code[-1].source
+            assert "def " in code[-1].source or "draw.FIGURES" in code[-1].source or "class " in code[-1].source

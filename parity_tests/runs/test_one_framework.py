@@ -84,7 +84,8 @@ assert vae.VAE(4, 2, 8)(*(backend.tensor(np.ones((1, d), "float32")) for d in (4
 FIGURES = """
 from common.figures import draw as draw_chapters
 
-draw_chapters.FIGURES = [figure for figure in draw_chapters.FIGURES if {all} or figure.__name__ in ("coin", "plates")]
+drawn = draw_chapters.FIGURES if {all} else ("coin", "plates")
+draw_chapters.FIGURES = {{name: draw_chapters.FIGURES[name] for name in drawn}}
 assert draw_chapters.main(["{package}", "{folder}/figures"]) == 0
 """
 COMPARISON = """
