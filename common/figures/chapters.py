@@ -207,10 +207,9 @@ def components_dying_out(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
         weights = evaluate(maths.conjugate.expected_weights, posterior.weight_concentration)
         _, gamma = evaluate(chapter.e_step, x, posterior)
         above.scatter(*x.T, c=np.clip(gamma @ colours, 0, 1), s=8, alpha=0.45, linewidths=0)
-        for weight, mean, covariance, colour in zip(
-            weights, posterior.means, posterior.covariances, colours, strict=True
-        ):
-            ellipses(above, mean, covariance, colour, opacity=weight / weights.max())
+        components = zip(posterior.means, posterior.covariances, colours, weights / weights.max(), strict=True)
+        for component in components:
+            ellipses(above, *component)
         above.set_title(f"iteration {iteration}\nbound {bound:.1f}", fontsize=11)
         above.set_xlabel(names[0])
         below.bar(numbers, weights, color=colours)
