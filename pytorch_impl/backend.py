@@ -1,11 +1,8 @@
 """Where and with how many threads PyTorch computes, and how NumPy calls it."""
 
 import functools
-import os
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,6 +10,7 @@ import numpy as np
 import torch
 
 from common.data.arrays import as_array, mapped
+from common.data.passes import by_threads
 
 
 def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
@@ -57,29 +55,11 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
             return function(item)
 
     # A thread for each item, rather than all threads for each small operation, which would wait for the slowest.
-    pending: deque = deque()
-    pool = _pool(threads)
-    torch.set_num_threads(1)  # as in the pool: how many threads MKL takes for a product holds for the whole process
+    torch.set_num_threads(1)  # as in those threads: how many MKL takes for a product holds for the whole process
     try:
-        for item in items:
-            pending.append(pool.submit(value, item))
-            if len(pending) > threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        yield from by_threads(value, items, threads, torch.set_num_threads, 1)
     finally:
-        wait(pending)
         torch.set_num_threads(threads)
-
-
-@functools.lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """The threads that compute items; kept, since to start them takes as long as many an item."""
-    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of them
 
 
 def tensor(array: np.ndarray) -> torch.Tensor:

@@ -1,10 +1,7 @@
 """Where and with how many threads TensorFlow computes, and how NumPy calls it."""
 
-import functools
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.data.arrays import as_array, mapped
+from common.data.passes import by_threads
 
 
 def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:
@@ -63,27 +61,7 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
             return function(item)
 
     # A thread for each item, rather than all threads for each small operation, which would wait for the slowest.
-    pending: deque = deque()
-    pool = _pool(threads)
-    try:
-        for item in items:
-            pending.append(pool.submit(value, item))
-            if len(pending) > threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        wait(pending)
-
-
-@functools.lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """The threads that compute items; kept, since to start them takes as long as many an item."""
-    return ThreadPoolExecutor(threads)
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of them
+    yield from by_threads(value, items, threads)
 
 
 def tensor(array: np.ndarray) -> tf.Tensor:

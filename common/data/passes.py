@@ -9,9 +9,13 @@ fitted to the data less a centre, and the centre is added back to the results. T
 that matters. Columns near zero have the centre 0 and do not change by a bit.
 """
 
+import functools
 import math
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -97,6 +101,35 @@ def pieces(x: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.nda
     for start in range(0, len(x), rows):
         yield start, x[start : start + rows]
         give_back(x)
+
+
+def by_threads(
+    function: Callable[[Any], Any], items: Iterable[Any], threads: int, begin: Callable | None = None, *arguments: Any
+) -> Iterator[Any]:
+    """The function's values for all items, in the order of the items, a thread for each item.
+
+    No more items are taken ahead than there are threads. Each thread calls ``begin(*arguments)`` first.
+    """
+    pool, pending = _pool(threads, begin, *arguments), deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        wait(pending)
+
+
+@functools.lru_cache(maxsize=2)  # one for each framework
+def _pool(threads: int, begin: Callable | None, *arguments: Any) -> ThreadPoolExecutor:
+    """The threads that compute items; kept, since to start them takes as long as many an item."""
+    return ThreadPoolExecutor(threads, initializer=begin, initargs=arguments)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of them
 
 
 def runs_of_rows(n: int, numbers: int) -> list[slice]:
