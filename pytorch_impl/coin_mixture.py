@@ -77,23 +77,13 @@ def log_likelihood(heads: Tensor, tosses: Tensor, weights: Tensor, biases: Tenso
     return torch.logsumexp(log_joint(heads, tosses, weights, biases), dim=1).sum()
 
 
-def responsibilities(heads: Tensor, tosses: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    r"""The probability that coin k made sequence n, (N, K): Bayes' rule.
-
-    $$\gamma(z_{nk}) = p(z_n = k \mid h_n)
-      = \frac{\pi_k \, \theta_k^{h_n} (1 - \theta_k)^{m_n - h_n}}
-             {\sum_j \pi_j \, \theta_j^{h_n} (1 - \theta_j)^{m_n - h_n}}$$
-
-    Source: Bishop (2006), equation 9.56.
-    """
-    return e_step(heads, tosses, weights, biases)[1]
-
-
 def e_step(heads: Tensor, tosses: Tensor, weights: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
     r"""E step: the log probability of every sequence's heads, (N,), and the responsibilities, (N, K).
 
-    $$\log p(h_n) = \log \sum_k p(h_n, z_n = k), \qquad
-      \gamma(z_{nk}) = \exp \left( \log p(h_n, z_n = k) - \log p(h_n) \right)$$
+    $$\log p(h_n) = \log \sum_k p(h_n, z_n = k), \qquad \gamma(z_{nk}) = p(z_n = k \mid h_n)
+      = \frac{\pi_k \, p(h_n \mid z_n = k)}{\sum_j \pi_j \, p(h_n \mid z_n = j)}$$
+
+    The responsibility $\gamma(z_{nk})$ is the probability that coin k made sequence n, by Bayes' rule.
 
     Source: Bishop (2006), equation 9.56; Do and Batzoglou (2008), figure 1b, step 2.
     """

@@ -133,26 +133,15 @@ def log_likelihood(
     return torch.logsumexp(log_joint(x, weights, means, covariances, covariance_type), dim=1).sum()
 
 
-def responsibilities(
-    x: Tensor, weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full"
-) -> Tensor:
-    r"""The probability that component k drew point n, (N, K): Bayes' rule.
-
-    $$\gamma(z_{nk}) = p(z_n = k \mid x_n)
-      = \frac{\pi_k \mathcal{N}(x_n \mid \mu_k, \Sigma_k)}{\sum_j \pi_j \mathcal{N}(x_n \mid \mu_j, \Sigma_j)}$$
-
-    Source: Bishop (2006), equation 9.13.
-    """
-    return e_step(x, weights, means, covariances, covariance_type)[1]
-
-
 def e_step(
     x: Tensor, weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full"
 ) -> tuple[Tensor, Tensor]:
     r"""E step: the log density of every point, (N,), and the responsibilities, (N, K), under these parameters.
 
-    $$\log p(x_n) = \log \sum_k p(x_n, z_n = k), \qquad
-      \gamma(z_{nk}) = \exp \left( \log p(x_n, z_n = k) - \log p(x_n) \right)$$
+    $$\log p(x_n) = \log \sum_k p(x_n, z_n = k), \qquad \gamma(z_{nk}) = p(z_n = k \mid x_n)
+      = \frac{\pi_k \, p(x_n \mid z_n = k)}{\sum_j \pi_j \, p(x_n \mid z_n = j)}$$
+
+    The responsibility $\gamma(z_{nk})$ is the probability that component k drew point n, by Bayes' rule.
 
     Source: Bishop (2006), equations 9.12 and 9.13.
     """

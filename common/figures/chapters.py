@@ -66,7 +66,7 @@ def mixture_density(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     density = np.exp(log_density).reshape(grid[0].shape)
     uniforms, noise = draws.uniforms(0, "component", (400,)), draws.normals(0, "sample", (400, 2))
     samples, _ = evaluate(maths.gmm.sample, *parameters, uniforms, noise)
-    shades = np.clip(evaluate(maths.gmm.responsibilities, samples, *parameters) @ palette(2), 0, 1)
+    shades = np.clip(evaluate(maths.gmm.e_step, samples, *parameters)[1] @ palette(2), 0, 1)
     figure = Figure(figsize=(9.6, 4.8))
     (left, right), (bar, blank) = figure.subplots(2, 2, height_ratios=(1, 0.04))
     blank.set_axis_off()

@@ -8,9 +8,6 @@ from functools import partial
 from inspect import isfunction
 from pathlib import Path
 
-if not __package__:  # run as a file, python common/figures/draw.py, from wherever
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
-
 from common.figures import chapters, networks, plates
 from common.runs.script import implementation
 from common.runs.terminal import command, without_native_stderr

@@ -35,7 +35,7 @@ PAGES = {
         log_evidence_by_prediction(tosses belief belief)""",
     "coin_mixture": """
         component_log_probabilities(*heads_and_tosses biases)
-        log_joint|log_likelihood|responsibilities|e_step|em_iteration(*heads_and_tosses weights biases)
+        log_joint|log_likelihood|e_step|em_iteration(*heads_and_tosses weights biases)
         m_step(*heads_and_tosses responsibilities)""",
     "conjugate": """
         expected_log_shares|expected_log_weights|expected_weights(concentration)
@@ -69,7 +69,7 @@ PAGES = {
         log_prior_of_choice(choices weights)
         log_density_given_choice(points choices means covariances covariance_type)
         complete_data_log_likelihood(points choices weights means covariances covariance_type)
-        log_joint|log_likelihood|responsibilities|e_step(points weights means covariances covariance_type)
+        log_joint|log_likelihood|e_step(points weights means covariances covariance_type)
         m_step(points responsibilities covariance_type reg_covar sample_weight)
         em_iteration(points weights means covariances covariance_type reg_covar sample_weight)
         sample(weights means covariances uniforms noise covariance_type)""",
