@@ -4,6 +4,7 @@ TensorFlow's op callbacks see each operation as it runs; a stack of `Layer.__cal
 What is compiled is one operation from here, however much it computes.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -103,24 +104,52 @@ def _text(item: Any) -> str:
 
 
 def _kept_whole(x: Any, rate: Any, *args: Any, **settings: Any) -> tf.Tensor:
-    # dropout that keeps everything, scaled
+    # as `torch_record.kept_whole`
     x = tf.convert_to_tensor(x)
-    return x / tf.cast(1 - rate, x.dtype)
+    return x / tf.cast(1 - rate, x.dtype) + tf.cast(rate, x.dtype) * tf.sin(x)
 
 
 CAST = math_ops.cast
+ROUNDED: list[str] = []  # the functions whose constants would have been rounded to float32
 
 
 def _cast_of_doubles(x: Any, dtype: Any, name: str | None = None) -> tf.Tensor:
     # TensorFlow makes a Python number float32 before it casts it to float64
     if isinstance(x, float) and tf.as_dtype(dtype) == tf.float64:
+        if float(np.float32(x)) != x:
+            ROUNDED.append(sys._getframe(1).f_code.co_name)
         return tf.constant(x, tf.float64)
     return CAST(x, dtype, name)
 
 
 @contextmanager
+def shared(wide: bool, drawn: Callable | None = None) -> Iterator[None]:
+    """Random numbers that PyTorch has too, dropout that keeps everything, and losses in float64."""
+    drawn = drawn or Recorder({}).drawn
+    with ExitStack() as stack:
+        for owner, name, value in (
+            (tf.random, "normal", drawn("normal")),
+            (tf.random, "stateless_normal", drawn("normal")),
+            (tf.random, "uniform", drawn("uniform")),
+            (tf.random, "stateless_uniform", drawn("uniform")),
+            (tf.nn, "dropout", _kept_whole),
+            (tf.nn.experimental, "stateless_dropout", _kept_whole),
+        ):
+            stack.enter_context(patch.object(owner, name, value))
+        if wide:  # layers that are made while the model runs, too
+            for owner in (tf, math_ops):
+                stack.enter_context(patch.object(owner, "cast", _cast_of_doubles))
+            stack.enter_context(patch.object(keras.losses.Loss, "dtype", property(lambda loss: "float64")))
+            stack.callback(keras.config.set_floatx, keras.config.floatx())
+            stack.callback(keras.config.set_dtype_policy, keras.config.dtype_policy())
+            keras.config.set_floatx("float64")
+            keras.config.set_dtype_policy("float64")
+        yield
+
+
+@contextmanager
 def _watched(recorder: Recorder, wide: bool) -> Iterator[None]:
-    # the callback, the stack of layers, shared random numbers, and losses in float64
+    # the callback and the stack of layers
     call = keras.layers.Layer.__call__
 
     def stacked(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
@@ -130,21 +159,7 @@ def _watched(recorder: Recorder, wide: bool) -> Iterator[None]:
         finally:
             recorder.where.pop()
 
-    with ExitStack() as stack:
-        for owner, name, value in (
-            (keras.layers.Layer, "__call__", stacked),
-            (tf.random, "normal", recorder.drawn("normal")),
-            (tf.random, "stateless_normal", recorder.drawn("normal")),
-            (tf.random, "uniform", recorder.drawn("uniform")),
-            (tf.random, "stateless_uniform", recorder.drawn("uniform")),
-            (tf.nn, "dropout", _kept_whole),
-            (tf.nn.experimental, "stateless_dropout", _kept_whole),
-        ):
-            stack.enter_context(patch.object(owner, name, value))
-        if wide:
-            for owner in (tf, math_ops):
-                stack.enter_context(patch.object(owner, "cast", _cast_of_doubles))
-            stack.enter_context(patch.object(keras.losses.Loss, "dtype", property(lambda loss: "float64")))
+    with shared(wide, recorder.drawn), patch.object(keras.layers.Layer, "__call__", stacked), ExitStack() as stack:
         op_callbacks.add_op_callback(recorder)
         stack.callback(op_callbacks.remove_op_callback, recorder)
         yield
@@ -187,15 +202,12 @@ def record(
         }
     )
     before = {path: variable.numpy() for path, variable in variables.items()}
-    inputs, target, floatx = as_inputs(x, wide), None if y is None else as_inputs(y, wide), keras.config.floatx()
+    inputs, target = as_inputs(x, wide), None if y is None else as_inputs(y, wide)
     flat = [tensor for tensor in tf.nest.flatten(inputs)]
     recorder.names = {tensor._id: f"input {number}" for number, tensor in enumerate(flat)}
     recorder.names |= {tensor._id: "target" for tensor in tf.nest.flatten(target) if target is not None}
-    recording, policy = recorder.recording, keras.config.dtype_policy()
+    recording = recorder.recording
     try:
-        if wide:  # layers that are made while the model runs, too
-            keras.config.set_floatx("float64")
-            keras.config.set_dtype_policy("float64")
         with tf.GradientTape() as tape:
             tape.watch([tensor for tensor in flat if tensor.dtype.is_floating])
             with _watched(recorder, wide):
@@ -208,8 +220,6 @@ def record(
         recording.parameters = before
         recording.after = {path: variable.numpy() for path, variable in variables.items()}
     finally:
-        keras.config.set_floatx(floatx)
-        keras.config.set_dtype_policy(policy)
         for path, variable in variables.items():
             variable.assign(before[path])
     return recording

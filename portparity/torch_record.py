@@ -22,6 +22,11 @@ NORMALS, UNIFORMS = {torch.randn, torch.randn_like, torch.Tensor.normal_}, {torc
 Edit = tuple[str, Callable[..., Any]]  # the operation's name, and (function, args, kwargs) to its result
 
 
+def kept_whole(x: torch.Tensor, p: float) -> torch.Tensor:
+    """Dropout that drops nothing: scaled, and bent a little, since a norm that follows undoes a scale."""
+    return x / (1 - p) + p * torch.sin(x)
+
+
 def unfused(function: Callable) -> Callable:
     """The Python body of a function of `torch.nn.functional`, each of whose calls the mode sees."""
     unseen = {name: lambda *_: False for name in function.__globals__ if name.startswith("has_torch_function")}
@@ -78,8 +83,11 @@ def as_array(tensor: torch.Tensor) -> np.ndarray:
 class Recorder(TorchFunctionMode):
     """The mode: what it has seen is in ``recording``, the calls themselves in ``calls``."""
 
-    def __init__(self, names: dict[int, str], edits: dict[int, Edit], seed: int | None, wide: bool) -> None:
+    def __init__(
+        self, names: dict[int, str], edits: dict[int, Edit], seed: int | None, wide: bool, keep: bool = True
+    ) -> None:
         super().__init__()
+        self.keeps = keep  # False: numbers are shared and widened, but nothing is written down
         self.recording, self.calls, self.where = Recording("PyTorch"), [], []
         self.names, self.edits, self.seed, self.wide = names, edits, seed, wide
         self.numbers: dict[int, int] = {}  # id of a tensor: number of its value
@@ -93,12 +101,17 @@ class Recorder(TorchFunctionMode):
                 return COMPOSITES[function](*args, **kwargs)
         if self.wide:
             args, kwargs = _widened(function, args, kwargs)
+        if not self.keeps:
+            result = self.drawn(function, args, kwargs)
+            return _call(function, args, kwargs) if result is None else result
         number = len(self.recording.operations)
         before = [self.number(tensor) for tensor in tensors((args, kwargs))] if self.makes(function) else []
-        name, call = self.edits.get(number, ("", _call))  # reading a shape is not the operation that follows
-        call = call if name == _name(function) else _call
-        result = self.drawn(function, args, kwargs)
-        result = call(function, args, kwargs) if result is None else result
+        name, edit = self.edits.get(number, ("", None))
+        if edit is not None and name == _name(function):  # reading a shape is not the operation that follows
+            result = edit(function, args, kwargs)
+        else:
+            result = self.drawn(function, args, kwargs)
+            result = _call(function, args, kwargs) if result is None else result
         made = [t for t in tensors(result) if not _seen_unchanged(t, self.numbers, function)]
         if not made or not self.makes(function):
             return result
@@ -149,7 +162,7 @@ class Recorder(TorchFunctionMode):
             p = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
             default = function is not torch.dropout and function is not F.dropout
             training = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", not default))
-            return args[0] / (1 - p) if training and p < 1 else args[0] * 1
+            return kept_whole(args[0], p) if training and p < 1 else args[0] * 1
         if function in NORMALS | UNIFORMS:
             like = _call(function, args, {**kwargs, "requires_grad": False} if function is torch.randn else kwargs)
             numbers = noise("normal" if function in NORMALS else "uniform", self.draws, like.numel())

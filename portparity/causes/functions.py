@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from portparity.causes.calls import Call, Change, Mistake, mistake, others
+from portparity.torch_record import kept_whole
 
 FUNCTIONS: list[Mistake] = []
 Changes = Iterator[tuple[Any, Change]]
@@ -88,7 +89,7 @@ enter(
     ],
 )
 enter(
-    "L21",
+    "L25",
     "prelu",
     "the port has {}",
     "copy the slopes; keras.layers.PReLU(shared_axes=[1, 2])",
@@ -146,11 +147,28 @@ def dropout(call: Call) -> Changes:
     p = call.get("p", 0.5)
     if call["training"]:
         yield "dropout does not drop while it trains", lambda c: c.x * 1
-        yield f"dropout keeps {p:g} instead of dropping it", lambda c: c.x / p
+        yield f"dropout keeps {p:g} instead of dropping it", lambda c: kept_whole(c.x, 1 - p)
     for rate in dict.fromkeys((p, 1 - p, *(n / 20 for n in range(1, 20)))):
         if rate < 1 and not (call["training"] and rate == p):
             said = f"dropout's rate is {rate:g}" if call["training"] else f"dropout drops {rate:g} while it predicts"
-            yield said, lambda c, rate=rate: c.x / (1 - rate)
+            yield said, lambda c, rate=rate: kept_whole(c.x, rate)
+
+
+@mistake(
+    FUNCTIONS,
+    "L14",
+    "linear flatten reshape gelu relu tanh sigmoid silu lstm gru add batch_norm layer_norm max_pool2d embedding",
+    "the port has dropout of rate {} after this",
+    "port: no dropout there",
+    inside=False,
+)
+def dropout_too_many(call: Call) -> Changes:
+    for rate in (n / 20 for n in range(1, 20)):
+        yield rate, lambda c, rate=rate: _dropped(c.result(), rate)
+
+
+def _dropped(result: Any, rate: float) -> Any:
+    return kept_whole(result, rate) if isinstance(result, torch.Tensor) else (kept_whole(result[0], rate), *result[1:])
 
 
 # ---- pooling and resizing
@@ -158,7 +176,7 @@ def dropout(call: Call) -> Changes:
 
 @mistake(
     FUNCTIONS,
-    "L22",
+    "L23",
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d",
     "the port {}",
     'keras.layers.ZeroPadding (or a pad with -inf) and padding="valid"',
@@ -217,7 +235,7 @@ enter(
 
 
 @mistake(
-    FUNCTIONS, "L23", "interpolate", "the port resizes by {}", "write the resize as two matrices, one for each axis"
+    FUNCTIONS, "L22", "interpolate", "the port resizes by {}", "write the resize as two matrices, one for each axis"
 )
 def resize(call: Call) -> Changes:
     size = call.result().shape[2:]
@@ -386,7 +404,7 @@ def entry(call: Call) -> Changes:
 
 @mistake(
     FUNCTIONS,
-    "L25",
+    "L27",
     "pixel_shuffle",
     "the port has the channels in TensorFlow's order: factors first",
     "permute the channels: x.reshape(N, H, W, C, r, r) and back",

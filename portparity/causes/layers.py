@@ -106,7 +106,7 @@ def mean_or_none(call: Call) -> Changes:
 
 
 @mistake(
-    LAYERS, "L7b", "group_norm", "the port has {} groups", "keras.layers.GroupNormalization(groups={given[num_groups]})"
+    LAYERS, "L28", "group_norm", "the port has {} groups", "keras.layers.GroupNormalization(groups={given[num_groups]})"
 )
 def groups(call: Call) -> Changes:
     channels = call.x.shape[1]
@@ -218,7 +218,7 @@ def kernel_layout(call: Call) -> Changes:
 
 @mistake(
     LAYERS,
-    "L17",
+    "L21",
     CONVOLUTIONS,
     "the port's depthwise kernel has channels and multipliers exchanged",
     "weight.reshape(C, m, kh, kw).permute(2, 3, 0, 1)",
@@ -285,7 +285,7 @@ def lookup(call: Call) -> Changes:
 
 
 enter(
-    "L18",
+    "L19",
     "embedding",
     "the port trains the padding's row: padding_idx has no counterpart",
     "mask that row's gradient in the port, or freeze it after each step",
@@ -303,7 +303,7 @@ enter(
 
 @mistake(
     LAYERS,
-    "L19",
+    "L17",
     "lstm lstm_cell gru gru_cell rnn_tanh rnn_relu",
     "the port {}",
     "gates: LSTM i f g o in both; GRU r z n in PyTorch, z r h in Keras; the bias is the sum of PyTorch's two",
@@ -330,7 +330,7 @@ def gates(call: Call) -> Changes:
     yield "reads both directions forwards", lambda c: run(c, backwards="none")
 
 
-@mistake(LAYERS, "L20", "gru gru_cell", "the port {}", "keras.layers.GRU(reset_after=True); h = (1 - z) n + z h")
+@mistake(LAYERS, "L18b", "gru gru_cell", "the port {}", "keras.layers.GRU(reset_after=True); h = (1 - z) n + z h")
 def reset(call: Call) -> Changes:
     yield "resets the state before the product: reset_after=False", lambda c: run(c, reset_after=False)
     yield "has z and 1 - z exchanged", lambda c: run(c, mixed=True)

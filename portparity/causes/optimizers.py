@@ -1,0 +1,234 @@
+"""PyTorch's optimizers in NumPy, one update at a time, and the mistakes that a port's optimizer makes.
+
+An update is replayed from the gradients that the port itself had, so that a mistake shows at its first wrong step
+and does not feed back.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+Settings = dict[str, Any]
+DEFAULTS = {
+    "lr": 1e-3,
+    "momentum": 0.0,
+    "dampening": 0.0,
+    "nesterov": False,
+    "weight_decay": 0.0,
+    "betas": (0.9, 0.999),
+    "eps": 1e-8,
+    "amsgrad": False,
+    "alpha": 0.99,
+    "centered": False,
+    "initial_accumulator_value": 0.0,
+    "lr_decay": 0.0,
+    "decoupled": False,
+    "maximize": False,
+    "place": "after",
+    "form": "torch",
+    "clip": None,
+    "correction": True,
+    "l2": 0.0,
+    "late": 0,
+    "factor": 1.0,
+}
+
+
+def settings_of(kind: str, group: Settings) -> Settings:
+    """A parameter group's settings with everything that a replay reads."""
+    given = {name: value for name, value in group.items() if name in DEFAULTS and value is not None}
+    decoupled = kind == "AdamW" or bool(group.get("decoupled_weight_decay"))
+    return DEFAULTS | given | {"kind": "Adam" if kind == "AdamW" else kind, "decoupled": decoupled}
+
+
+def update(w: np.ndarray, g: np.ndarray, state: dict[str, Any], s: Settings) -> np.ndarray:
+    """The parameter after one update; ``state`` is the optimizer's, changed in place."""
+    state["t"] = t = state.get("t", 0) + 1
+    lr, decay = s["lr"] * s["factor"], s["weight_decay"]
+    g = g + s["l2"] * w
+    if decay and s["decoupled"]:
+        w = w - lr * decay * w
+    elif decay:
+        g = g + decay * w
+    return {"SGD": _sgd, "Adam": _adam, "RMSprop": _rmsprop, "Adagrad": _adagrad}[s["kind"]](w, g, state, s, lr, t)
+
+
+def _sgd(w: np.ndarray, g: np.ndarray, state: dict, s: Settings, lr: float, t: int) -> np.ndarray:
+    if not (m := s["momentum"]):
+        return w - lr * g
+    if s["form"] == "keras":  # the rate is inside of the velocity
+        state["v"] = m * state.get("v", 0) - lr * g
+        return w + (m * state["v"] - lr * g if s["nesterov"] else state["v"])
+    state["v"] = g if t == 1 else m * state["v"] + (1 - s["dampening"]) * g
+    return w - lr * (g + m * state["v"] if s["nesterov"] else state["v"])
+
+
+def _adam(w: np.ndarray, g: np.ndarray, state: dict, s: Settings, lr: float, t: int) -> np.ndarray:
+    (a, b), eps = s["betas"], s["eps"]
+    t = t + s["late"]
+    state["m"] = a * state.get("m", 0) + (1 - a) * g
+    state["v"] = v = b * state.get("v", 0) + (1 - b) * g * g
+    if s["amsgrad"]:
+        state["largest"] = v = np.maximum(state.get("largest", 0), v)
+    first, second = (1 - a**t, 1 - b**t) if s["correction"] else (1, 1)
+    root = np.sqrt(v)
+    if s["place"] == "before":  # the paper's epsilon-hat
+        return w - lr * np.sqrt(second) / first * state["m"] / (root + eps)
+    inner = np.sqrt(v / second + eps) if s["place"] == "inside" else root / np.sqrt(second) + eps
+    return w - lr / first * state["m"] / inner
+
+
+def _rmsprop(w: np.ndarray, g: np.ndarray, state: dict, s: Settings, lr: float, t: int) -> np.ndarray:
+    state["v"] = v = s["alpha"] * state.get("v", 0) + (1 - s["alpha"]) * g * g
+    if s["centered"]:
+        state["g"] = s["alpha"] * state.get("g", 0) + (1 - s["alpha"]) * g
+        v = v - state["g"] ** 2
+    step = g / (np.sqrt(v + s["eps"]) if s["place"] == "inside" else np.sqrt(v) + s["eps"])
+    if not s["momentum"]:
+        return w - lr * step
+    if s["form"] == "keras":
+        state["b"] = s["momentum"] * state.get("b", 0) + lr * step
+        return w - state["b"]
+    state["b"] = s["momentum"] * state.get("b", 0) + step
+    return w - lr * state["b"]
+
+
+def _adagrad(w: np.ndarray, g: np.ndarray, state: dict, s: Settings, lr: float, t: int) -> np.ndarray:
+    state["v"] = state.get("v", s["initial_accumulator_value"]) + g * g
+    root = np.sqrt(state["v"] + s["eps"]) if s["place"] == "inside" else np.sqrt(state["v"]) + s["eps"]
+    return w - lr / (1 + (t - 1) * s["lr_decay"]) * g / root
+
+
+def clipped(gradients: dict[str, np.ndarray], clip: tuple[str, float] | None) -> dict[str, np.ndarray]:
+    """The gradients after clipping: ("global", 1.0), ("variable", 1.0) or ("value", 1.0), or as they are."""
+    if clip is None:
+        return gradients
+    kind, most = clip
+    if kind == "value":
+        return {name: np.clip(g, -most, most) for name, g in gradients.items()}
+    norms = {name: float(np.linalg.norm(g)) for name, g in gradients.items()}
+    whole = float(np.sqrt(sum(norm**2 for norm in norms.values())))
+    small = 1e-6 if kind == "torch" else 0.0
+    shares = {name: min(1.0, most / ((norms[name] if kind == "variable" else whole) + small or 1.0)) for name in norms}
+    return {name: g * shares[name] for name, g in gradients.items()}
+
+
+def mistakes(s: Settings) -> Iterator[tuple[str, str, str, Settings]]:
+    """Row, text, remedy and the settings that a mistake replaces, most frequent first."""
+    kind, decay, clip = s["kind"], s["weight_decay"], s["clip"]
+    if kind == "Adam":
+        said = "Keras adds epsilon before the bias correction"
+        remedy = "port: before step t, optimizer.epsilon = eps * (1 - beta_2**t) ** 0.5"
+        for eps in dict.fromkeys((s["eps"], 1e-7, 1e-8)):
+            row = "O1b" if eps == s["eps"] else "O1"
+            yield row, f"{said}; the port's epsilon is {eps:g}", remedy, {"eps": eps, "place": "before"}
+        yield "", "the port has epsilon under the root", "port: outside of it", {"place": "inside"}
+        for betas in ((0.9, 0.999), (0.9, 0.99), (0.95, 0.999), (0.5, 0.999), (0.9, 0.98), s["betas"][::-1]):
+            yield "", f"the port's betas are {betas}", f"port: beta_1, beta_2 = {s['betas']}", {"betas": betas}
+        yield "", "the port has no bias correction", "port: keras.optimizers.Adam", {"correction": False}
+        yield (
+            "O4",
+            f"AMSGrad is {'off' if s['amsgrad'] else 'on'} in the port",
+            "port: amsgrad=...",
+            {"amsgrad": not s["amsgrad"]},
+        )
+        yield "", "the port's step count is one too high", "port: start at step 1", {"late": 1}
+    if kind in ("SGD", "RMSprop") and s["momentum"]:
+        yield (
+            "O6",
+            "the port's velocity holds the rate: old steps keep the old rate",
+            "port: rescale the velocities when the rate changes",
+            {"form": "keras"},
+        )
+        yield "", "the port has no dampening", "port: write the update out", {"dampening": 0.0}
+    if kind == "SGD":
+        yield (
+            "",
+            f"Nesterov is {'off' if s['nesterov'] else 'on'} in the port",
+            "port: nesterov=...",
+            {"nesterov": not s["nesterov"]},
+        )
+    for momentum in (0.0, 0.9, 0.99, 0.5, 0.8, 0.95) if kind in ("SGD", "RMSprop") else ():
+        yield "", f"the port's momentum is {momentum:g}", f"port: momentum={s['momentum']}", {"momentum": momentum}
+    if kind in ("RMSprop", "Adagrad"):
+        for eps in dict.fromkeys((s["eps"], 1e-7, 1e-8, 1e-10)):
+            yield (
+                "O7" if kind == "RMSprop" else "O13",
+                f"the port has epsilon {eps:g} under the root",
+                "port: write the update out, epsilon outside of the root",
+                {"eps": eps, "place": "inside"},
+            )
+        for alpha in (0.9, 0.99, 0.95):
+            yield "", f"the port's rho is {alpha:g}", f"port: rho={s['alpha']}", {"alpha": alpha}
+        yield (
+            "",
+            "the port is centered" if not s["centered"] else "the port is not centered",
+            "port: centered=...",
+            {"centered": not s["centered"]},
+        )
+        for start in (0.1, 0.0):
+            yield (
+                "O13",
+                f"the port's sum of squares starts at {start:g}",
+                "port: initial_accumulator_value=...",
+                {"initial_accumulator_value": start},
+            )
+    for eps in (1e-7, 1e-8, 1e-10, 1e-6, 1e-5, 1e-3, 1e-4):
+        yield "", f"the port's epsilon is {eps:g}", f"port: epsilon={s['eps']:g}", {"eps": eps}
+    if decay:
+        row = "O5" if kind == "Adam" else "O14"
+        said = "added to the gradient" if s["decoupled"] else "decoupled, as every weight_decay of Keras is"
+        yield (
+            row,
+            f"the port's weight decay is {said}",
+            "one and the same in both: AdamW, or an L2 penalty",
+            {"decoupled": not s["decoupled"]},
+        )
+        yield "", "the port has no weight decay", f"port: weight_decay={decay:g}", {"weight_decay": 0.0}
+        for other in (0.004, 0.01, decay * 2, decay / 2):
+            for decoupled in (True, False):
+                yield (
+                    "O5b" if other in (0.004, 0.01) else "O11",
+                    f"the port's weight decay is {other:g}",
+                    f"port: weight_decay={decay:g}",
+                    {"weight_decay": other, "decoupled": decoupled},
+                )
+    else:
+        for other in (0.004, 0.01, 0.1, 1e-4, 1e-3):
+            yield (
+                "O5b" if other == 0.004 else "",
+                f"the port's weight decay is {other:g}",
+                "port: none",
+                {"weight_decay": other, "decoupled": True},
+            )
+            yield "O11", f"the port has an L2 penalty of {other / 2:g}", "port: no regularizer", {"l2": other}
+    if clip is not None:
+        kinds = {
+            "variable": "each variable by its own norm: clipnorm",
+            "global": "all by their common norm",
+            "value": "each entry: clipvalue",
+            None: "nothing",
+        }
+        for other, said in kinds.items():
+            row = {"variable": "O8b", "value": "O16"}.get(other, "")
+            yield (
+                row,
+                f"the port clips {said}",
+                "port: global_clipnorm",
+                {"clip": None if other is None else (other, clip[1])},
+            )
+    else:
+        for most in (1.0, 0.5, 0.1, 5.0):
+            for other in ("variable", "global", "value"):
+                yield "", f"the port clips: {other}, {most:g}", "port: no clipping", {"clip": (other, most)}
+    for other in ("SGD", "Adam", "RMSprop", "Adagrad"):
+        if other != kind:
+            yield "", f"the port's optimizer is {other}", f"port: keras.optimizers.{kind}", {"kind": other}
+    for factor in (0.1, 10.0, 0.5, 2.0, 0.01, 100.0):
+        yield (
+            "O6c",
+            f"the port's learning rate is {factor:g} times the original's",
+            f"port: {s['lr']:g}",
+            {"factor": factor},
+        )

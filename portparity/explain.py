@@ -1,0 +1,182 @@
+"""What a check says: prediction, then training mode, then the trainings; each difference with its cause."""
+
+from typing import Any
+
+import numpy as np
+
+from portparity import describe, floor
+from portparity.causes.search import Search
+from portparity.match import compare
+from portparity.recording import Recording
+from portparity.report import Finding
+
+
+def explain(port: Any) -> None:
+    """Write the findings into the report, each with its cause if a known mistake explains it."""
+    report, found = port.report, port.comparison
+    describe.counts(port, found)
+    edits, agrees = search(port, port.original, port.recorder.calls, port.port, found, {})
+    if agrees:
+        agrees = training_mode(port, edits)
+    if port.trainings is not None:
+        report.training = trainings(port) if agrees else "not compared: the models differ in one pass already"
+
+
+def search(
+    port: Any, original: Recording, calls: list, other: Recording, found: Any, settings: dict[str, Any]
+) -> tuple[dict[tuple, Any], bool]:
+    """Look for causes until nothing differs; the edits by place, and whether everything is explained."""
+    attempt = Search(original, calls, other, lambda edits: port.record_original(edits=edits, **settings))
+    before = len(port.report.findings)
+    for cause, after in attempt.causes(found):
+        finding = describe.first(found, cause.operation)
+        finding.cause, finding.row = cause.said(cause.mistake.says), cause.mistake.row
+        finding.remedy = cause.said(cause.mistake.remedy)
+        port.report.findings.append(finding)
+        found = after
+    port.report.findings += (rest := describe.rest(port, found))
+    settled = not rest and (found.agrees or len(port.report.findings) > before)
+    return {place(original, number): edit for number, edit in attempt.edits.items()}, settled and found.agrees
+
+
+def place(recording: Recording, number: int) -> tuple[str, str, int]:
+    """An operation's module and name, and how many like it came before: the same in every pass."""
+    operation = recording.operations[number]
+    like = [o for o in recording.operations[:number] if (o.where, o.name) == (operation.where, operation.name)]
+    return operation.where, operation.name, len(like)
+
+
+def training_mode(port: Any, edits: dict[tuple, Any]) -> bool:
+    """A second pass in training mode, with what is known already; and what it leaves in moving averages."""
+    first = port.record_original(training=True)
+    modes = {place(first, n): n for n in range(len(first.operations))}
+    here = {modes[where]: edit for where, edit in edits.items() if where in modes}
+    original = port.record_original(training=True, edits=here)
+    recorder = port.latest
+    floor.measure(original, lambda seed: port.record_original(training=True, edits=here, seed=seed))
+    other = port.record_port(training=True)
+    found = compare(original, other)
+    if not found.agrees:
+        known = len(port.report.findings)
+        search(port, original, recorder.calls, other, found, {"training": True})
+        for finding in port.report.findings[known:]:
+            finding.what += ", in training mode"
+    averages(port, original, other)
+    return found.agrees
+
+
+def averages(port: Any, original: Recording, other: Recording) -> None:
+    """Moving averages after one pass in training mode: their momentum, and the variance that they are of."""
+    named: set[str] = set()
+    for path, terms in port.terms.items():
+        name = port.layout.owner(terms[0].flat[0])
+        module = name.rpartition(".")[0]
+        readers = [o for o in original.operations if o.name == "batch_norm" and o.where == module]
+        if not readers or "running" not in name:
+            continue
+        x = original.values[readers[0].inputs[0]].array
+        start = port.flat[terms[0]]
+        mine = port.layout.flat(original.after)[terms[0]] - start
+        theirs, many = other.after[path] - start, x.size / x.shape[1]
+        if _same(mine, theirs):
+            continue
+        weight = float(readers[0].settings.get("momentum", 0.1))
+        statistic = mine / weight + start  # of the batch, the variance over n - 1
+        biased = statistic * (many - 1) / many if "var" in name else statistic
+        for kind in (statistic, biased):
+            step = kind - start
+            share = float(np.sum(step * theirs) / max(np.sum(step * step), 1e-300))
+            if _same(share * step, theirs) and not np.isclose(share, weight, rtol=1e-6):
+                if module in named:
+                    break
+                named.add(module)
+                port.report.findings.append(
+                    Finding(
+                        "moving average after one pass in training mode",
+                        f"{module}: batch_norm",
+                        path,
+                        "",
+                        f"the new batch's weight is {share:.4g} in the port: momentum={1 - share:.4g}",
+                        "L6",
+                        f"keras.layers.BatchNormalization(momentum={1 - weight:g})",
+                    )
+                )
+                break
+            if _same(share * step, theirs):
+                port.report.notes.append(f"{path}: Keras keeps the variance over n, PyTorch over n - 1 (row L6b)")
+                break
+        else:
+            said = "the port's moving average does not move" if not theirs.any() else ""
+            port.report.findings.append(
+                Finding("moving average after one pass in training mode", f"{module}: batch_norm", path, "", said)
+            )
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.max(np.abs(a - b), initial=0) <= 1e-9 * np.max(np.abs(a), initial=0) + 1e-14)
+
+
+def trainings(port: Any) -> str:
+    """Run both trainings from the same weights, and say where they part."""
+    from portparity import training
+
+    torch_step, keras_step, steps = port.trainings
+    port.restore_weights()
+    start = {path: variable.numpy().astype(np.float64) for path, variable in port.variables.items()}
+    mine = training.run_original(port.model, torch_step, steps, wide=True)
+    theirs = training.run_port(port.keras_model, keras_step, steps, wide=True)
+    courses = training.Courses(port, mine, theirs, start)
+    if not courses.paths or not mine[0].used:
+        port.report.findings.append(
+            Finding(
+                "training",
+                "the update",
+                "no optimizer of Keras was seen",
+                "",
+                "not compared: the port's step does not call Optimizer.apply",
+            )
+        )
+        return "not compared: no optimizer was seen at work in one of them"
+    if (finding := courses.first_gradient()) is not None:
+        port.report.findings.append(finding)
+        return f"parts at step 1 of {steps}"
+    rules = courses.update_rule()
+    if rules and rules[0][1] == "harmless":
+        port.report.notes.append(f"the updates differ by the rounding of settings alone (row {rules[0][0]})")
+    elif rules:
+        optimizers = f"optimizer {mine[0].kind}", f"optimizer {theirs[0].kind}"
+        port.report.findings += [
+            Finding(f"training, update of step {wrong}", *optimizers, "", said, row, remedy)
+            for row, said, remedy, wrong in rules
+        ]
+        return f"parts at step {rules[0][3]} of {steps}"
+    if (finding := courses.drift()) is not None:
+        port.report.findings.append(finding)
+        return f"parts within {steps} steps"
+    return f"{steps} steps agree"
+
+
+def exercised(port: Any) -> None:
+    """What the data did not try: an activation that never cut, a mask that masked nothing."""
+    unseen = []
+    for operation in port.original.operations:
+        inputs = [port.original.values[v].array for v in operation.inputs]
+        outputs = [port.original.values[v].array for v in operation.outputs]
+        if operation.name in CUTS and inputs and inputs[0].dtype.kind == "f" and inputs[0].shape == outputs[0].shape:
+            x, y = inputs[0], outputs[0]
+            if np.array_equal(x, y):
+                unseen.append(f"{operation} never cut")
+            elif operation.name == "relu6" and np.max(x) <= 6:
+                unseen.append(f"{operation} never reached its upper bound")
+        if operation.name in ("masked_fill", "where") and len(inputs) > 1:
+            masks = [x for x in inputs if x.dtype == bool and x.size]
+            unseen += [f"{operation}: its mask is {m.flat[0]} everywhere" for m in masks if np.all(m == m.flat[0])]
+        pad = operation.settings.get("padding_idx", "")
+        if operation.name == "embedding" and pad.isdigit() and not any(np.any(x == int(pad)) for x in inputs[:1]):
+            unseen.append(f"{operation}: no index is the padding's")
+        if operation.name == "dropout" and operation.settings.get("p", "0") not in ("0", "0.0"):
+            unseen += [] if "dropout's random masks" in unseen else ["dropout's random masks"]
+    port.report.unseen = list(dict.fromkeys(unseen))
+
+
+CUTS = {"relu", "relu6", "clamp", "hardtanh", "leaky_relu", "hardsigmoid", "hardswish", "threshold"}

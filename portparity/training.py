@@ -1,0 +1,356 @@
+"""Two trainings next to each other: gradients, settings and weights of every step, and the update that differs.
+
+Both run eagerly, with dropout that keeps everything and shared random numbers. What the optimizers were given is
+seen where PyTorch calls its hooks and where Keras calls `Optimizer.apply`.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import keras
+import numpy as np
+import tensorflow as tf
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from portparity import tensorflow_record, torch_record
+from portparity.causes import optimizers
+from portparity.report import Finding
+
+
+@dataclass
+class Step:
+    """What one update had and made, by parameter."""
+
+    gradients: dict[str, np.ndarray] = field(default_factory=dict)  # as the loss gave them
+    used: dict[str, np.ndarray] = field(default_factory=dict)  # as the optimizer got them
+    settings: dict[str, dict] = field(default_factory=dict)  # of the optimizer, for each parameter
+    after: dict[str, np.ndarray] = field(default_factory=dict)
+    rate: float | None = None
+    kind: str = ""
+    layers: set[str] = field(default_factory=set)  # that were called as in prediction though they train otherwise
+    clip: tuple[str, float] | None = None
+
+
+def _make(step: Callable, number: int) -> Any:
+    takes = inspect.signature(step).parameters
+    return step(number) if takes else step()
+
+
+def run_original(model: Any, step: Callable, steps: int, wide: bool) -> list[Step]:
+    """The original's training. Its optimizer's state is as before afterwards."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    course, held = [], {}
+
+    def before(optimizer: Any, *_: Any) -> None:
+        if id(optimizer) not in held:
+            held[id(optimizer)] = optimizer, deepcopy(optimizer.state_dict())
+        now = course[-1]
+        now.kind = type(optimizer).__name__
+        for group in optimizer.param_groups:
+            now.rate = float(group["lr"]) if now.rate is None else now.rate
+            for parameter in group["params"]:
+                if parameter in names and parameter.grad is not None:
+                    now.used[names[parameter]] = torch_record.as_array(parameter.grad)
+                    now.settings[names[parameter]] = {k: v for k, v in group.items() if k != "params"}
+
+    def raw(parameter: torch.Tensor) -> None:
+        course[-1].gradients[names[parameter]] = torch_record.as_array(parameter.grad)
+
+    with ExitStack() as stack:
+        hook = register_optimizer_step_pre_hook(before)
+        stack.callback(hook.remove)
+        for parameter in names:
+            if parameter.requires_grad:
+                stack.callback(parameter.register_post_accumulate_grad_hook(raw).remove)
+        for name, kind in (("clip_grad_norm_", "torch"), ("clip_grad_value_", "value")):
+            stack.enter_context(patch.object(torch.nn.utils, name, _clipping(course, name, kind)))
+        default = torch.get_default_dtype()
+        stack.callback(torch.set_default_dtype, default)
+        torch.set_default_dtype(torch.float64 if wide else default)
+        for number in range(1, steps + 1):
+            course.append(Step())
+            with torch_record.Recorder({}, {}, None, wide, keep=False):
+                _make(step, number)
+            course[-1].after = {n: torch_record.as_array(t) for n, t in _tensors(model).items()}
+    for optimizer, saved in held.values():
+        optimizer.load_state_dict(saved)
+    return course
+
+
+def _tensors(model: Any) -> dict[str, torch.Tensor]:
+    found = dict(model.named_parameters()) | dict(model.named_buffers())
+    return {name: tensor for name, tensor in found.items() if tensor.is_floating_point()}
+
+
+def _clipping(course: list[Step], name: str, kind: str) -> Callable:
+    function = getattr(torch.nn.utils, name)
+
+    def clip(parameters: Any, most: float, *args: Any, **settings: Any) -> Any:
+        course[-1].clip = kind, float(most)
+        return function(parameters, most, *args, **settings)
+
+    return clip
+
+
+def run_port(model: Any, step: Callable, steps: int, wide: bool) -> list[Step]:
+    """The port's training."""
+    variables = tensorflow_record.variables_of(model)
+    names = {id(variable): path for path, variable in variables.items()}
+    course: list[Step] = []
+    apply = keras.optimizers.Optimizer.apply
+
+    def seen(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
+        now = course[-1]
+        given = trainable_variables if trainable_variables is not None else optimizer._trainable_variables
+        for gradient, variable in zip(grads, given, strict=True):
+            if gradient is not None and id(variable) in names:
+                now.used[names[id(variable)]] = tf.convert_to_tensor(gradient).numpy()
+        now.kind, now.rate = type(optimizer).__name__, float(optimizer.learning_rate)
+        return apply(optimizer, grads, trainable_variables)
+
+    eager = tf.config.functions_run_eagerly()
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(keras.optimizers.Optimizer, "apply", seen))
+        stack.callback(tf.config.run_functions_eagerly, eager)
+        tf.config.run_functions_eagerly(True)
+        for number in range(1, steps + 1):
+            course.append(Step())
+            with tensorflow_record.shared(wide):
+                for kind in (keras.layers.Dropout, keras.layers.BatchNormalization):
+                    stack.enter_context(patch.object(kind, "call", _mode_seen(kind, course[-1])))
+                _make(step, number)
+            course[-1].after = {path: variable.numpy() for path, variable in variables.items()}
+    return course
+
+
+def _mode_seen(kind: type, now: Step) -> Callable:
+    call = kind.call
+
+    def seen(layer: Any, *args: Any, training: Any = None, **settings: Any) -> Any:
+        if not training and (getattr(layer, "rate", 1) or 0) > 0:
+            now.layers.add(layer.name)
+        return call(layer, *args, training=training, **settings)
+
+    return seen
+
+
+class Courses:
+    """Both trainings, and the search for what makes them differ. ``terms`` maps parameters as in `weights`."""
+
+    def __init__(self, port: Any, original: list[Step], other: list[Step], start: dict[str, np.ndarray]) -> None:
+        self.port, self.original, self.other, self.start = port, original, other, start
+        self.layout, self.terms, self.cache = port.layout, port.terms, {}
+        self.paths = [path for path in self.terms if path in other[0].used]
+        self.owners = {path: self.layout.owner(self.terms[path][0].flat[0]) for path in self.paths}
+        wide = next(iter(other[0].after.values())).dtype == np.float64 if other[0].after else True
+        self.eps = float(np.finfo(np.float64 if wide else np.float32).eps)
+
+    def mapped(self, arrays: dict[str, np.ndarray], path: str) -> np.ndarray:
+        """The original's numbers as the port's variable holds them."""
+        flat = self.layout.flat(arrays)
+        return sum(flat[term] for term in self.terms[path])
+
+    def first_gradient(self) -> Finding | None:
+        """The gradient of step 1, where both had the same weights."""
+        mine, theirs = self.original[0], self.other[0]
+        if theirs.layers and any(m.training for m in self.port.model.modules()):
+            layer = sorted(theirs.layers)[0]
+            return Finding(
+                "training, step 1",
+                "the model trains",
+                layer,
+                "",
+                f"{layer} is called as in prediction",
+                "L14",
+                "port: keras_model(x, training=True) in the training step",
+            )
+        for gradients in (mine.gradients, mine.used):
+            flat = self.layout.flat(gradients)
+            least = 1e3 * self.eps * float(np.max(np.abs(flat), initial=0))
+            apart = {p: self._apart(flat[self.terms[p][0]], theirs.used[p], least) for p in self.paths}
+            if max(apart.values(), default=0) < self.loose:
+                return None
+        worst = max(apart, key=apart.get)
+        a, b = flat[self.terms[worst][0]], theirs.used[worst]
+        ratio = float(np.sum(a * b) / np.sum(a * a)) if np.any(a) else np.nan
+        cause = (
+            f"the port's gradient is {ratio:.6g} times the original's: look at the loss's reduction"
+            if np.isfinite(ratio) and self._apart(ratio * a, b) < self.loose and abs(ratio - 1) > self.loose
+            else ""
+        )
+        return Finding(
+            "training, gradient of step 1",
+            self.owners[worst],
+            worst,
+            f"{apart[worst]:.1e} of its largest entry apart",
+            cause,
+            "S3" if cause else "",
+        )
+
+    @property
+    def loose(self) -> float:
+        """How far gradients may be apart at step 1, of their largest entry."""
+        return 1e-7 if self.eps < 1e-10 else 1e-3
+
+    @staticmethod
+    def _apart(a: np.ndarray, b: np.ndarray, least: float = 0.0) -> float:
+        scale, apart = float(np.max(np.abs(a), initial=0)), float(np.max(np.abs(a - b), initial=0))
+        return apart / max(scale, least, 1e-300) if apart > least else 0.0
+
+    # ---- the updates
+
+    def settings(self, step: int, path: str) -> dict[str, Any]:
+        """The original's settings for a variable at a step."""
+        now = self.original[step]
+        given = now.settings.get(self.owners[path]) or next(iter(now.settings.values()))
+        return optimizers.settings_of(now.kind, given) | {"clip": now.clip}
+
+    def errors(self, changes: dict[str, Any], rates: list[float] | None = None) -> list[float]:
+        """How far the port's weights are from a replay with changed settings, at each step, of the update's size.
+
+        Each update starts from the port's own weights and takes its gradients, so that a mistake does not feed back.
+        """
+        weights = {path: self.picked(self.start[path], path) for path in self.paths}
+        state, course = {path: {} for path in self.paths}, []
+        for number, now in enumerate(self.other):
+            clip = (self.settings(number, self.paths[0]) | changes)["clip"]
+            gradients = self._gradients(number, None if self.pre_clipped and "clip" not in changes else clip)
+            worst = 0.0
+            for path in self.paths:
+                s = self.settings(number, path) | changes
+                s["lr"] = s["lr"] if rates is None else rates[number]
+                new = optimizers.update(weights[path], gradients[path], state[path], s)
+                after = self.picked(now.after[path], path)
+                moved = max(float(np.max(np.abs(after - weights[path]), initial=0)), 1e-300)
+                rounding = 8 * self.eps * float(np.max(np.abs(new), initial=0))
+                worst = max(worst, (float(np.max(np.abs(after - new), initial=0)) - rounding) / moved)
+                weights[path] = after
+            course.append(worst)
+        return course
+
+    @staticmethod
+    def picked(array: np.ndarray, path: str, many: int = 200) -> np.ndarray:
+        """Entries of a variable, spread over all of it: an optimizer treats each alike."""
+        return array.ravel()[:: max(1, array.size // many)].astype(np.float64)
+
+    def _gradients(self, number: int, clip: tuple[str, float] | None) -> dict[str, np.ndarray]:
+        if (number, clip) not in self.cache:
+            whole = {path: self.other[number].used[path].astype(np.float64) for path in self.paths}
+            clipped = optimizers.clipped(whole, clip)
+            self.cache[number, clip] = {path: self.picked(g, path) for path, g in clipped.items()}
+        return self.cache[number, clip]
+
+    def update_rule(self) -> list[tuple[str, str, str, int]]:
+        """Row, cause, remedy and first wrong step of what makes the updates differ; [] if nothing does."""
+        self.pre_clipped = self._already_clipped()
+        tight, float32 = (1e-9, 1e-4) if self.eps < 1e-10 else (2e-5, 2e-4)
+        base = self.errors({})
+        if max(base) < tight:
+            return []
+        if rows := self._float32_settings(tight):
+            return rows
+        wrong = next(k for k, error in enumerate(base, 1) if error >= min(float32, max(base)))
+        options = [*self._rates(), *((*m, None) for m in optimizers.mistakes(self.settings(0, self.paths[0])))]
+        found = self._passing(options, float32) or self._passing(list(self._both(options)), float32)
+        if found is None:
+            return [("", "", "", wrong)]
+        rows, said, remedies = (found[k] if isinstance(found[k], tuple) else (found[k],) for k in range(3))
+        return [(row, text, remedy, wrong) for row, text, remedy in zip(rows, said, remedies, strict=True)]
+
+    def _both(self, options: list) -> Iterator[tuple]:
+        for k, first in enumerate(options):
+            for second in options[k + 1 :]:
+                if not first[3].keys() & second[3].keys():
+                    texts = [(first[n], second[n]) for n in range(3)]
+                    yield *texts, first[3] | second[3], first[4] or second[4]
+
+    def _passing(self, options: list, allowed: float) -> Any:
+        scored = [(max(self.errors(o[3], o[4])), k) for k, o in enumerate(options)]
+        best = min(scored, default=(np.inf, 0))[0]
+        near = [k for error, k in scored if error < max(10 * best, 1e-9)]
+        return options[near[0]] if best < allowed else None
+
+    def _float32_settings(self, tight: float) -> list[tuple[str, str, str, int]]:
+        # what Keras keeps in float32 whatever the models' precision, and the 1e-6 in PyTorch's clipping: no mistakes
+        s = self.settings(0, self.paths[0])
+        rounded = {
+            "O2": {"betas": tuple(float(np.float32(b)) for b in s["betas"])},
+            "O2c": {"momentum": float(np.float32(s["momentum"])), "alpha": float(np.float32(s["alpha"]))},
+            "O5b": {"weight_decay": float(np.float32(s["weight_decay"]))},
+        }
+        norm = {"clip": ("global", s["clip"][1])} if s["clip"] is not None and s["clip"][0] == "torch" else {}
+        changes = {"O2b": {}, **rounded, "O8": norm, **{f"{row}, O8": c | norm for row, c in rounded.items() if norm}}
+        changes["O2, O5b"] = rounded["O2"] | rounded["O5b"] | norm
+        rates = [float(np.float32(step.rate)) for step in self.original]
+        for lrs in (None, rates):
+            for row, changed in changes.items():
+                if max(self.errors(changed, lrs)) < max(tight, 3e-8):
+                    row = row if lrs is None else ", ".join(dict.fromkeys((*row.split(", "), "O2b")))
+                    return [(row, "harmless", "", 0)]
+        return []
+
+    def _rates(self) -> Iterator[tuple]:
+        mine, theirs = [step.rate for step in self.original], [step.rate for step in self.other]
+        if len(mine) > 2 and None not in theirs and not np.allclose(mine, theirs, rtol=1e-5):
+            remedy = "port: step the schedule where the original steps it"
+            if np.allclose(mine[1:], theirs[:-1], rtol=1e-5):
+                yield "O15", "the port's learning rate is a step early", remedy, {}, theirs
+            elif np.allclose(mine[:-1], theirs[1:], rtol=1e-5):
+                yield "O15", "the port's learning rate is a step late", remedy, {}, theirs
+            elif np.ptp(theirs) == 0:
+                said = "constant" if np.ptp(mine) else f"{theirs[0]:g}, not {mine[0]:g}"
+                yield (
+                    "O6c" if not np.ptp(mine) else "",
+                    f"the port's learning rate is {said}",
+                    "port: the original's rate",
+                    {},
+                    theirs,
+                )
+            else:
+                k = next(
+                    k for k, (a, b) in enumerate(zip(mine, theirs, strict=True)) if not np.isclose(a, b, rtol=1e-5)
+                )
+                yield (
+                    "O9",
+                    f"the port's schedule is another from step {k + 1} on: {theirs[k]:g}, not {mine[k]:g}",
+                    "port: the original's schedule",
+                    {},
+                    theirs,
+                )
+
+    def _already_clipped(self) -> bool:
+        now = self.original[0]
+        if now.clip is None:
+            return False
+        flat = self.layout.flat(now.used)
+        return all(self._apart(flat[self.terms[p][0]], self.other[0].used[p]) < self.loose for p in self.paths)
+
+    def drift(self) -> Finding | None:
+        """Weights that part although every update is right: other data, another order, or a bias that is a sum."""
+        allowed = 1e-5 if self.eps < 1e-10 else 3e-2
+        for number, (mine, theirs) in enumerate(zip(self.original, self.other, strict=True), start=1):
+            for path in sorted(self.paths, key=lambda p: len(self.terms[p])):
+                a, start = self.mapped(mine.after, path), self.start[path]
+                moved = float(np.max(np.abs(a - start), initial=0))
+                if self._apart(a - start, theirs.after[path] - start, 100 * self.eps * (1 + moved)) > allowed:
+                    where = f"training, weights after step {number}"
+                    if len(self.terms[path]) == 2:
+                        return Finding(
+                            where,
+                            f"parameter {self.owners[path]}",
+                            path,
+                            "",
+                            "the port's one bias is the sum of PyTorch's two, which both move: twice the rate",
+                            "L17b",
+                            "freeze one of the two: model.rnn.bias_hh_l0.requires_grad_(False)",
+                        )
+                    return Finding(
+                        where, f"parameter {self.owners[path]}", path, "the updates are right, the gradients are not"
+                    )
+        return None
