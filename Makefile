@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train book notebooks parity parity-long faults digests distributed versions divergences compare bench
+.PHONY: help train book notebooks parity parity-long faults digests distributed versions divergences compare bench port-bugs
 
 help:
 	@sed -n -e 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' -e 's/^## *\(.*\)/\1:/p' $(MAKEFILE_LIST) | \
@@ -69,6 +69,10 @@ bench: $(VENV)/ready  ## time EM and a VAE against other libraries, side by side
 		"pomegranate>=1.1,<2" "apricot-select>=0.6,<1" "numba>=0.62,<1" llvmlite
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE SCIPY_ARRAY_API=1 OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 \
 		MKL_NUM_THREADS=2 $(RUN) -m parity_tests.bench
+
+# Planted bugs in ports, and correct ports, checked by the porting tool; listed in the book's commands.
+port-bugs: $(VENV)/ready
+	@$(RUN) -m parity_tests.port_bugs
 
 # The chapters' figures for the book, drawn again when the code that draws them has changed.
 build/figures/drawn: $(wildcard common/figures/*.py) | $(VENV)/ready

@@ -13,7 +13,7 @@ from parity_tests.guards.test_mirror import ONE_SIDED
 ROOT = Path(__file__).parents[2]
 IMPLEMENTATIONS = ("pytorch_impl", "tf2_impl")
 ROOMS = [line.split()[0] for line in common.__doc__.splitlines() if line.startswith("    ")]  # in the map's order
-ROOMS_OF_TESTS = ("bench", "chapters", "digests", "divergences", "guards", "runs", "support")
+ROOMS_OF_TESTS = ("bench", "chapters", "digests", "divergences", "guards", "port_bugs", "runs", "support")
 COMMANDS = {"common.data.datasets", "common.figures.draw"}
 FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras"}
 CHAPTERS = [name for name in titles() if name not in TOOLS]
