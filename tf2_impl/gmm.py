@@ -71,45 +71,6 @@ def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covar
     return -0.5 * (d * math.log(2 * math.pi) + log_determinant + squared_length)  # (N, K)
 
 
-def log_prior_of_choice(z: Tensor, weights: Tensor) -> Tensor:
-    r"""The log probability of the hidden choices, (N,), with z (N, K) in 1-of-K form: a one where the choice is.
-
-    $$\log p(z_n) = \log \prod_k \pi_k^{z_{nk}} = \sum_k z_{nk} \log \pi_k$$
-
-    Source: Bishop (2006), equation 9.10.
-    """
-    # z log pi, with 0 log 0 = 0
-    return tf.reduce_sum(tf.where(z > 0, z * tf.math.log(weights), 0.0), axis=1)
-
-
-def log_density_given_choice(
-    x: Tensor, z: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full"
-) -> Tensor:
-    r"""The log density of every point given its component, (N,), with z (N, K) in 1-of-K form.
-
-    $$\log p(x_n \mid z_n) = \sum_k z_{nk} \log \mathcal{N}(x_n \mid \mu_k, \Sigma_k)$$
-
-    Source: Bishop (2006), equation 9.11.
-    """
-    log_densities = component_log_densities(x, means, covariances, covariance_type)  # (N, K)
-    return tf.reduce_sum(tf.where(z > 0, z * log_densities, 0.0), axis=1)
-
-
-def complete_data_log_likelihood(
-    x: Tensor, z: Tensor, weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full"
-) -> Tensor:
-    r"""The log likelihood if the choices were known too, a scalar: no sum stands inside a logarithm.
-
-    $$\log p(X, Z) = \sum_n \log p(z_n) + \log p(x_n \mid z_n)$$
-
-    Summing $p(X, Z)$ over all choices gives $p(X)$, the mixture.
-
-    Source: Bishop (2006), equation 9.36.
-    """
-    given_choice = log_density_given_choice(x, z, means, covariances, covariance_type)  # (N,)
-    return tf.reduce_sum(log_prior_of_choice(z, weights) + given_choice)
-
-
 def log_joint(x: Tensor, weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
     r"""The log of the joint density of a point and its component, (N, K).
 
@@ -118,6 +79,24 @@ def log_joint(x: Tensor, weights: Tensor, means: Tensor, covariances: Tensor, co
     Source: Bishop (2006), equations 9.10 and 9.11.
     """
     return tf.math.log(weights) + component_log_densities(x, means, covariances, covariance_type)  # (N, K)
+
+
+def complete_data_log_likelihood(
+    x: Tensor, z: Tensor, weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full"
+) -> Tensor:
+    r"""The log likelihood if the choices z (N, K) were known too, a scalar: no sum stands inside a logarithm.
+
+    $$\log p(X, Z) = \sum_n \log p(z_n) + \log p(x_n \mid z_n)
+      = \sum_n \sum_k z_{nk} \left( \log \pi_k + \log \mathcal{N}(x_n \mid \mu_k, \Sigma_k) \right)$$
+
+    Each row of z has a one where the choice is, else zeros. Summing $p(X, Z)$ over all choices gives $p(X)$,
+    the mixture.
+
+    Source: Bishop (2006), equations 9.10, 9.11 and 9.36.
+    """
+    joint = log_joint(x, weights, means, covariances, covariance_type)  # (N, K)
+    # z log p(x, z), with 0 log 0 = 0
+    return tf.reduce_sum(tf.where(z > 0, z * joint, 0.0))
 
 
 def log_likelihood(

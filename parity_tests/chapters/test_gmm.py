@@ -1,5 +1,6 @@
 """The mixture of Gaussians: the frameworks agree with each other, SciPy, scikit-learn and differences."""
 
+import itertools
 from types import ModuleType
 from typing import Any
 
@@ -30,8 +31,6 @@ FUNCTIONS = {
     "log_joint": NAMES,
     "log_likelihood": NAMES,
     "e_step": NAMES,
-    "log_prior_of_choice": ("z", "weights"),
-    "log_density_given_choice": ("x", "z", "means", "covariances"),
     "complete_data_log_likelihood": ("x", "z", "weights", "means", "covariances"),
 }
 IN_MODES = [("xla", name) for name in ("log_likelihood", "e_step", "complete_data_log_likelihood")]
@@ -52,10 +51,9 @@ def unequal(shape: tuple[int, ...]) -> np.ndarray:
 def test_values_and_gradients_agree(parity: Parity, name: str, kind: str, dtype: str, mode: str) -> None:
     values = dict(zip(NAMES, mixture(kind, dtype=dtype), strict=True)) | {"z": one_of_k(0, dtype)}
     arguments = {argument: values[argument] for argument in FUNCTIONS[name]}
-    more = [] if name == "log_prior_of_choice" else [kind]
     check_function(
         parity, "gmm", name, arguments, ("output", "gradient through a solve"), mode, label=kind, by=NAMES,
-        function=lambda module, *t: getattr(module, name)(*t, *more), weigh=unequal if name == "e_step" else None,
+        function=lambda module, *t: getattr(module, name)(*t, kind), weigh=unequal if name == "e_step" else None,
     )  # fmt: skip
 
 
@@ -273,39 +271,30 @@ def test_a_planted_sign_is_caught() -> None:
 @both_pages
 @all_types
 def test_summing_out_the_choices_gives_the_mixture(module: ModuleType, kind: str) -> None:
-    """p(x) = sum_z p(z) p(x|z), each z by enumeration; and p(X, Z) is the product of both over the points."""
-    arrays = mixture(kind, 6)
-    x, weights, means, covariances = tensors(module, *arrays)
-    joint = []
-    for k in range(K):
-        z = tensor(module, np.tile(np.eye(K)[k], (N, 1)))
-        log_prior = np.asarray(module.log_prior_of_choice(z, weights))
-        joint.append(log_prior + np.asarray(module.log_density_given_choice(x, z, means, covariances, kind)))
-        np.testing.assert_allclose(log_prior, np.log(arrays[1][k]), rtol=1e-15)
-    total = np.logaddexp.reduce(joint, axis=0).sum()
-    assert float(module.log_likelihood(x, weights, means, covariances, kind)) == pytest.approx(total, rel=1e-14)
-    z = one_of_k(1)
-    chosen = np.array(joint)[z.argmax(axis=1), np.arange(N)].sum()
-    complete = module.complete_data_log_likelihood(x, tensor(module, z), weights, means, covariances, kind)
-    assert float(complete) == pytest.approx(chosen, rel=1e-14)
-
-
-@both_pages
-def test_a_component_of_weight_zero_costs_nothing_unless_chosen(module: ModuleType) -> None:
-    weights = tensor(module, np.array([1.0, 0.0]))
-    z = tensor(module, np.eye(2))
-    np.testing.assert_array_equal(module.log_prior_of_choice(z, weights), [0.0, -np.inf])
+    """p(X) = sum_Z p(X, Z), by enumeration of every way to have chosen for four points."""
+    x, *theta = tensors(module, *mixture(kind, 6))
+    x, choices = x[:4], list(itertools.product(range(K), repeat=4))
+    joint = np.asarray(module.log_joint(x, *theta, kind))
+    complete = []
+    for choice in choices:
+        z = tensor(module, np.eye(K)[list(choice)])
+        complete.append(float(module.complete_data_log_likelihood(x, z, *theta, kind)))
+        assert complete[-1] == pytest.approx(joint[range(4), choice].sum(), rel=1e-14)
+    assert float(module.log_likelihood(x, *theta, kind)) == pytest.approx(np.logaddexp.reduce(complete), rel=1e-13)
 
 
 @both_pages
 @all_types
-def test_a_component_out_of_reach_costs_nothing_unless_chosen(module: ModuleType, kind: str) -> None:
-    """At 1e200 deviations the square overflows, and the log density is minus infinity."""
-    means = np.array([[0.0, 0.0], [1e200, 0.0]])
-    covariances = of_kind(kind, np.stack([np.eye(2)] * 2))
-    arguments = tensors(module, np.zeros((2, 2)), np.eye(2), means, covariances)
-    found = np.asarray(module.log_density_given_choice(*arguments, kind))
-    np.testing.assert_allclose(found, [-np.log(2 * np.pi), -np.inf], rtol=1e-15)
+@pytest.mark.parametrize(("weights", "mean"), [([1.0, 0.0], 0.0), ([0.5, 0.5], 1e200)], ids=["weight 0", "far"])
+def test_what_cannot_be_costs_nothing_unless_chosen(
+    module: ModuleType, kind: str, weights: list[float], mean: float
+) -> None:
+    """A component of weight zero; and one at 1e200 deviations, where the square overflows."""
+    means, covariances = np.array([[0.0, 0.0], [mean, 0.0]]), of_kind(kind, np.stack([np.eye(2)] * 2))
+    for z, expected in (([1.0, 0.0], np.log(weights[0]) - np.log(2 * np.pi)), ([0.0, 1.0], -np.inf)):
+        arguments = tensors(module, np.zeros((1, 2)), np.array([z]), np.array(weights), means, covariances)
+        found = np.asarray(module.complete_data_log_likelihood(*arguments, kind))
+        np.testing.assert_allclose(found, expected, rtol=1e-15)
 
 
 @both_pages

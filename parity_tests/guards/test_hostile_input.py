@@ -66,8 +66,6 @@ PAGES = {
         maximum_likelihood(points)""",
     "gmm": """
         component_log_densities(points means covariances covariance_type)
-        log_prior_of_choice(choices weights)
-        log_density_given_choice(points choices means covariances covariance_type)
         complete_data_log_likelihood(points choices weights means covariances covariance_type)
         log_joint|log_likelihood|e_step(points weights means covariances covariance_type)
         m_step(points responsibilities covariance_type reg_covar sample_weight)

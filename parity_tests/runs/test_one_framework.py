@@ -28,7 +28,7 @@ RUNS = [
     "train_gmm --data {folder}/table.csv --label-column 2 --columns 1,3-4 --tol 1e-3 --reg-covar 1e-3 --json "
     "--precision float32",
     "train_gmm --data {folder}/large.npy --covariance diag --steps 2 --verbose --log-interval 1",
-    "train_gmm --method map --steps 3 --device cpu",
+    "train_gmm --method map --steps 3 --device cpu --hash-interval 1",
     "train_gmm --data airquality --missing em --steps 3 --overwrite",
     "train_gmm --method variational --components 6 --weight-concentration-prior-type dirichlet_distribution --steps 3 "
     "--weight-concentration-prior 0.1 --mean-precision-prior 1 --degrees-of-freedom-prior 4 --covariance-prior 0.5",
