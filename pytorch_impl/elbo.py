@@ -98,9 +98,8 @@ def gaussian_log_likelihood(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     $$\log \mathcal{N}(x \mid \mu, \sigma^2)
       = -\frac{1}{2} \sum_d \left( \log 2\pi + \log \sigma_d^2 + \frac{(x_d - \mu_d)^2}{\sigma_d^2} \right)$$
 
-    `log_var` is (N, D), (D,) or a scalar. Where it is fixed, this is the squared error times
-    $-1/(2\sigma^2)$, plus constants, and the squared error of a plain autoencoder is maximum likelihood for
-    this one Gaussian; where it is learned, the constants are what keeps $\sigma^2$ from growing without end.
+    `log_var` is (N, D), (D,) or a scalar. Where it is learned, the constants are what keeps $\sigma^2$ from
+    growing without end.
 
     Source: Kingma and Welling (2014), appendix C.2.
     """

@@ -114,8 +114,7 @@ def binomial_log_probability(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor)
     with the `stirling_correction` r of a factorial and the `deviance` D of a count from what is expected. On
     the left the terms are as large as the counts and cancel; on the right nothing does.
 
-    Source: Bishop (2006), equation 2.9; C. Loader, "Fast and accurate computation of binomial probabilities"
-    (2000).
+    Source: Bishop (2006), equation 2.9; Loader (2000).
     """
     tosses = heads + tails
     log_orders = stirling_correction(tosses) - stirling_correction(heads) - stirling_correction(tails)

@@ -107,8 +107,6 @@ def mean_gradient(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
 def mean_gradient_by_autodiff(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     r"""The gradient of the log likelihood for the mean, (D,), by automatic differentiation.
 
-    $$\frac{\partial}{\partial \mu} \log p(X \mid \mu, \Sigma)$$
-
     Where the frameworks differ: in what is asked. PyTorch makes a gradient function of a function
     (`torch.func.grad`); TensorFlow records on a tape what is computed from the tensors that it was told to
     watch, and plays it backwards.
@@ -141,8 +139,6 @@ def covariance_gradient(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
 
 def covariance_gradient_by_autodiff(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     r"""The gradient of the log likelihood for the covariance, (D, D), by automatic differentiation.
-
-    $$\frac{\partial}{\partial \Sigma} \log p(X \mid \mu, \Sigma)$$
 
     The Cholesky factorisation's gradient is symmetric, so that this is the formula's, entry by entry.
 

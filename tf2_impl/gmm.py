@@ -47,9 +47,7 @@ def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covar
     $$\log \mathcal{N}(x_n \mid \mu_k, \Sigma_k) = -\frac{D}{2} \log 2\pi - \frac{1}{2} \log |\Sigma_k|
       - \frac{1}{2} (x_n - \mu_k)^T \Sigma_k^{-1} (x_n - \mu_k)$$
 
-    With the Cholesky factor $\Sigma_k = L_k L_k^T$ the quadratic form is the squared length of
-    $y = L_k^{-1}(x_n - \mu_k)$ and $\log |\Sigma_k| = 2 \sum_i \log L_{k,ii}$, so that no inverse is ever
-    formed.
+    With Cholesky factors, as in `gaussian.log_density`, no inverse is ever formed.
 
     Source: Bishop (2006), equation 2.43.
     """

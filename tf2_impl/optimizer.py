@@ -122,9 +122,8 @@ def adam_update(
 class Adam:
     """Adam over named parameters, updated in place.
 
-    `reproducible` (float64 only) rounds each gradient to its grid, takes the square root that is the same
-    everywhere, rounds each parameter to single precision, and sets parameters below 2^-126 and moments below
-    2^-960 to zero, since TensorFlow treats subnormal numbers as zero and PyTorch does not.
+    `reproducible` (float64 only) rounds as the top of this page says, and sets parameters below 2^-126 and
+    moments below 2^-960 to zero, since TensorFlow treats subnormal numbers as zero and PyTorch does not.
     """
 
     def __init__(

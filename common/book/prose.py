@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from html import escape
 
 from markdown_it import MarkdownIt
 from math_core import LatexError, LatexToMathML
@@ -66,7 +67,7 @@ class Prose:
         )
 
         def code(renderer, tokens, index, options, env) -> str:
-            shown = f"<code>{self._escape(tokens[index].content)}</code>"
+            shown = f"<code>{escape(tokens[index].content, quote=False)}</code>"
             address = link(tokens[index].content, self.place)
             return f'<a href="{address}">{shown}</a>' if address else shown
 
@@ -76,10 +77,6 @@ class Prose:
 
         self._markdown.add_render_rule("code_inline", code)
         self._markdown.add_render_rule("image", image)
-
-    @staticmethod
-    def _escape(text: str) -> str:
-        return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
     def html(self, text: str, place: str) -> str:
         """A docstring as HTML; ``place`` names it in messages."""

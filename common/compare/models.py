@@ -212,12 +212,12 @@ def mean_error(errors: np.ndarray) -> float:
     return float(np.sqrt(np.sum(np.square(errors))) / len(errors))
 
 
-def draw_log_weights(maths: SimpleNamespace, model: Any, y: np.ndarray, s: int, at_once: int = 50) -> np.ndarray:
+def draw_log_weights(maths: SimpleNamespace, model: Any, y: np.ndarray, s: int) -> np.ndarray:
     """The log importance weights of s draws from q(z|x) for every image, (s, N)."""
     mean, log_var = maths.backend.evaluate(model.encoder, y)
     pieces = []
-    for first in range(0, s, at_once):
-        shape = (min(at_once, s - first), *mean.shape)
+    for first in range(0, s, 50):  # draws at once
+        shape = (min(50, s - first), *mean.shape)
         noise = draws.normals(SEED, "held-out", shape, step=1, first_row=first)
         pieces.append(maths.backend.evaluate(partial(log_weights, maths, model), y, mean, log_var, noise))
     return np.concatenate(pieces)

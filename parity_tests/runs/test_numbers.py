@@ -68,8 +68,8 @@ def test_a_network_s_run(
     expected = rerun.NetworkRun(**NETWORKS[case], **SIZES)
     monkeypatch.setattr(network_run, "ROWS_AT_ONCE", 128)  # held-out images in three pieces
     first, second = list(VAE)[:: 1 if list(NETWORKS).index(case) % 2 else -1]
-    flags = " ".join(f"--{FLAGS.get(name, name).replace('_', '-')} {value}" for name, value in
-                     (NETWORKS[case] | SIZES).items())  # fmt: skip
+    options = (NETWORKS[case] | SIZES).items()
+    flags = " ".join(f"--{FLAGS.get(name, name).replace('_', '-')} {value}" for name, value in options)
     with monkeypatch.context() as patch:
         killed_at_three(patch, tmp_path / "killed")
         assert run(VAE[first], f"{flags} --precision reproducible --steps 3", tmp_path / "run") == 0

@@ -131,8 +131,8 @@ def log_joint(x: np.ndarray, weights: np.ndarray, means: np.ndarray, covariances
     """log pi_k N(x_n | mu_k, Sigma_k), (K, N), component by component, for the four covariance types."""
     d, found = x.shape[1], []
     for k in range(len(weights)):
-        factor = np.linalg.cholesky(covariances if kind == "tied" else np.eye(d) * covariances[k]
-                                    if kind in ("diag", "spherical") else covariances[k])  # fmt: skip
+        covariance = covariances if kind == "tied" else covariances[k]
+        factor = np.linalg.cholesky(np.eye(d) * covariance if kind in ("diag", "spherical") else covariance)
         y = solve_triangular(factor, (x - means[k]).T, lower=True)  # (D, N)
         log_determinant = 2 * np.log(np.diag(factor)).sum()
         found.append(np.log(weights[k]) - 0.5 * (d * np.log(2 * np.pi) + log_determinant + (y * y).sum(axis=0)))

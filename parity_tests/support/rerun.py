@@ -72,8 +72,8 @@ def network_shapes(d: int, h: int, codes: int, model: str, variance: Any) -> dic
     layers = {"encoder.hidden": (h, d)}
     layers |= {f"encoder.{head}": (codes, h) for head in (("code",) if model == "autoencoder" else ("mean", "log_var"))}
     layers |= {"decoder.hidden": (h, codes), "decoder.out": (d, h)}
-    shapes = {f"{name}.{part}": shape[: 2 - (part == "bias")] for name, shape in layers.items() for part in
-              ("weight", "bias")}  # fmt: skip
+    shapes = {f"{name}.weight": shape for name, shape in layers.items()}
+    shapes |= {f"{name}.bias": shape[:1] for name, shape in layers.items()}
     shapes |= {"log_var": () if variance is None else (d,)} if variance in (None, "per-pixel") else {}
     return dict(sorted(shapes.items()))
 
@@ -254,9 +254,9 @@ def variational_bound(x: np.ndarray, gamma: np.ndarray, q: Arrays, prior: Mappin
     ):
         log_determinant = np.linalg.slogdet(precision / nu)[1]
         expected = digamma((nu - np.arange(d)) / 2).sum() + d * np.log(2) + log_determinant
-        log_z = (nu * (log_determinant + d * np.log(2)) / 2 + multigammaln(nu / 2, d),
-                 nu_0 * (d * np.log(2) - np.linalg.slogdet(scale_0)[1]) / 2 + multigammaln(nu_0 / 2, d))  # fmt: skip
-        bound -= log_z[1] - log_z[0] + ((nu - nu_0) * expected - nu * d + np.trace(scale_0 @ precision)) / 2
+        log_z = nu * (log_determinant + d * np.log(2)) / 2 + multigammaln(nu / 2, d)
+        log_z_0 = nu_0 * (d * np.log(2) - np.linalg.slogdet(scale_0)[1]) / 2 + multigammaln(nu_0 / 2, d)
+        bound -= log_z_0 - log_z + ((nu - nu_0) * expected - nu * d + np.trace(scale_0 @ precision)) / 2
         gap = mean - x.mean(axis=0)
         bound -= (d * (beta_0 / beta - 1 - np.log(beta_0 / beta)) + beta_0 * gap @ precision @ gap) / 2
     return float(bound)
