@@ -306,7 +306,7 @@ def test_the_interval_leaves_equal_tails(a: int, b: int, level: float) -> None:
     low, high = beta_credible_interval(a, b, level)
     outside = math.log(0.5 * (1 - level))
     assert exact_log_upper_tail(a, b, high) == pytest.approx(outside, rel=1e-10)
-    # the lower tail of theta is the upper tail of 1 - theta, but 1 - low rounds: hence fractions of low itself
+    # the lower tail of theta is the upper tail of 1 - theta, but 1 - low rounds: hence fractions of low
     n, c = a + b - 1, Fraction(low)
     tail = sum(math.comb(n, j) * c**j * (1 - c) ** (n - j) for j in range(a, n + 1))
     assert exact_log(tail) == pytest.approx(outside, rel=1e-10)

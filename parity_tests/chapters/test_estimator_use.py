@@ -1,4 +1,4 @@
-"""What people do with the estimators beyond a fit: masked arrays, mixtures from given parameters, sources of chance."""
+"""The estimators beyond a fit: masked arrays, mixtures from given parameters, sources of chance."""
 
 import os
 import re

@@ -83,7 +83,7 @@ def test_steps_and_samples_agree(parity: Parity, kind: str, dtype: str, mode: st
 def test_a_uniform_number_on_a_boundary_belongs_to_the_component_above(
     module: ModuleType, mode: str, kind: str
 ) -> None:
-    """z = min {k : u < sum_{j <= k} pi_j}, at u equal to a sum and beside it, past a component of weight 0."""
+    """z = min {k : u < sum_{j <= k} pi_j}, at u equal to a sum and beside it, past a weight of 0."""
     weights = np.array([0.25, 0.0, 0.5, 0.25])
     means, covariances = np.arange(4.0)[:, None], {"full": np.ones((4, 1, 1)), "spherical": np.ones(4)}[kind]
     below, above = np.nextafter([0.25, 0.75], 0), np.nextafter([0.25, 0.75], 1)

@@ -231,7 +231,7 @@ def test_statistics_of_parts_add_up(module: ModuleType, kind: str) -> None:
 @pytest.mark.parametrize("far", [0.0, 1e4])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_rows_with_gaps_in_blocks(parity: Parity, weighted: bool, far: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In blocks of three rows, and where the means move ten thousand deviations at once, as the plain page."""
+    """In blocks of three rows, and where means move ten thousand deviations at once, as the plain page."""
     x, observed, weights, means, covariances = rows_with_gaps(empty_row=False)
     arguments = [x, observed, weights, means + far, covariances, 1e-3]
     arguments += [np.linspace(0.5, 2, len(x))] if weighted else []

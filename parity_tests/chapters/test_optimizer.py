@@ -155,7 +155,7 @@ def test_rounding_hides_what_frameworks_differ_by() -> None:
 
 @both
 def test_a_moment_dies_at_the_same_step(module: ModuleType) -> None:
-    """A gradient that stays zero lets moments decay until TensorFlow would flush them; both drop them first."""
+    """A gradient that stays zero lets moments decay to what TensorFlow would flush; both drop them first."""
     parameter = {"w": variable(module, np.zeros(2))}
     adam = module.Adam(parameter, reproducible=True)
     adam.update({"w": tensor(module, np.array([1.0, 0.5]))})

@@ -1,4 +1,4 @@
-"""What the last bit of a result may depend on: processor, instructions, versions, and variables that switch them."""
+"""What the last bit may depend on: processor, instructions, versions, variables that switch them."""
 
 import json
 import os

@@ -19,7 +19,7 @@ DIGITS = 4
 
 
 class Run(NamedTuple):
-    """What is compared of a run: the digest of its checkpoint, names, and an update's digits for all names in a row."""
+    """What is compared of a run: its checkpoint's digest, names, and digits of all names by update."""
 
     sha256: str
     names: list[str]

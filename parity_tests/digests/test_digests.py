@@ -1,4 +1,4 @@
-"""The fixed runs end in the published bytes; where one does not, the first update and tensor that part are named."""
+"""The fixed runs end in the published bytes, or the first update and tensor that part are named."""
 
 import json
 from pathlib import Path

@@ -69,7 +69,7 @@ class Fault(NamedTuple):
 
 
 def planted(file: str, what: str, before: str, after: str, *in_tf2: str) -> Fault:
-    """The fault of a line of planted_faults.txt; of ``both/gmm.py`` with a twin, of other text if that is given."""
+    """The fault of a line of planted_faults.txt; of ``both/gmm.py`` with a twin, perhaps of other text."""
     if not file.startswith("both/"):
         return Fault(file, what, before, after)
     page, what = file.removeprefix("both/"), f"both sides: {what}"

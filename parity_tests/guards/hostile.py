@@ -118,7 +118,7 @@ class Case:
         return self.squared(self.matrices(self.k) if len(shape) == 3 else self.matrix())
 
     def responsibilities(self) -> np.ndarray:
-        """(N, K), rows that sum to one, or of any size, as sample weights make them, or with an empty component."""
+        """(N, K), rows that sum to one, or to sample weights, or with an empty component."""
         gamma = self.shares(self.n, self.k) * self.one_of(1, 1, 1e-30, 1e30, self.positive(self.n, 1))
         if self.random.uniform() < 0.2:
             gamma[:, 0] = 0

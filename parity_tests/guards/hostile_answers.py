@@ -34,7 +34,7 @@ from common.parity import NOISE_FLOOR_RATIO
 
 # What makes tensors on the CPU, whatever the default device is, by package.
 FRAMEWORKS = {"pytorch_impl": partial(torch.tensor, device="cpu"), "tf2_impl": tf.constant}
-# How often PyTorch is asked again, and how far off everything is then; more often, if the frameworks still differ.
+# How often PyTorch is asked again, and how far off it is; more often, if the frameworks still differ.
 RUNS = ((1, 3), (1, 30), (NOISE_FLOOR_RATIO, 30))
 EPSILONS = 8  # allowed at the least
 MANY = 50  # examples of a long run, which are others every time
@@ -140,7 +140,7 @@ class Noise(TorchDispatchMode):
 
 
 def off(array: np.ndarray, random: np.random.RandomState, units: int = 1) -> np.ndarray:
-    """The array with all entries but zeros and infinities moved by units in the last place; symmetry stays."""
+    """The array with all but zeros and infinities moved by units in the last place; symmetry stays."""
     up = random.uniform(size=array.shape) < 0.5
     if array.ndim > 1 and np.array_equal(array, array.swapaxes(-1, -2)):
         up = np.tril(up) | np.tril(up, -1).swapaxes(-1, -2)
@@ -155,7 +155,7 @@ def moved(arguments: Any, random: np.random.RandomState, units: int) -> Any:
 
 
 def ask_both(ask: Callable[[str], Answer], tally: Tally, again: Callable[[int, int], Answer] | None = None) -> None:
-    """Ask both frameworks, compare and count their answers; ``again`` is by default PyTorch's with `Noise`."""
+    """Ask both frameworks, compare and count answers; ``again`` is by default PyTorch's with `Noise`."""
 
     def noisy(seed: int, units: int) -> Answer:
         with Noise(seed, units):

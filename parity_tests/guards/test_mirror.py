@@ -18,7 +18,7 @@ DIALECT = {"call": "forward"}
 
 
 def definitions(path: Path) -> list[tuple]:
-    """Every class and function of a module, nested ones too: name, arguments, defaults, docstring, in order."""
+    """Every class and function of a module, in order: name, arguments, defaults, docstring."""
     found = []
 
     def visit(node: ast.AST, prefix: str) -> None:

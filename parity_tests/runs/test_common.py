@@ -73,7 +73,7 @@ def test_digits_are_the_published_images_and_keep_their_labels() -> None:
 
 
 def test_published_checksums() -> None:
-    """A sum of the twelve sums as they were copied from their publishers: no digit of any has changed since."""
+    """A sum of the twelve sums as their publishers have them: no digit of any has changed since."""
     sums = [file.content_sha256 or file.sha256 for source in download.SOURCES.values() for file in source.files]
     assert hashlib.sha256("".join(sums).encode()).hexdigest()[:16] == "a6d4b599780ba14f"
 

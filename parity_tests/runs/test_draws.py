@@ -1,4 +1,4 @@
-"""Every random number of the project, by Philox written out in whole numbers, and what is made of the numbers."""
+"""Every random number, by Philox written out in whole numbers, and what is made of the numbers."""
 
 import itertools
 
@@ -50,7 +50,7 @@ def test_shapes_are_the_same_numbers_row_by_row() -> None:
 
 
 def test_draws_have_their_distributions() -> None:
-    """At a thousandth each; and streams beside each other have nothing to do with each other, at 4.5 errors."""
+    """At a thousandth each; and neighbouring streams have nothing to do with each other, at 4.5 errors."""
     u, z = draws.uniforms(0, "sample", (50_000,)), draws.normals(0, "sample", (50_000,), step=1)
     assert 0 < u.min() < u.max() < 1
     assert stats.kstest(u, "uniform").pvalue > 1e-3
@@ -85,7 +85,7 @@ def test_an_epoch_visits_every_row_once_in_its_own_order() -> None:
 
 
 def test_draws_like_rows_have_their_moments() -> None:
-    """From few rows and from many, to 5 errors; a direction in which the rows do not vary, the draws do not."""
+    """From few rows and many, to 5 errors; where the rows do not vary, the draws do not."""
     for n in (5, 50):
         rows = draws.normals(0, "sample", (n, 3)) @ np.array([[1, 0.5, 0], [0, 2, 0], [0, 0, 0]]) + 7
         drawn, covariance = draws.like(rows, 1, 40_000), np.cov(rows.T, bias=True)
@@ -96,7 +96,7 @@ def test_draws_like_rows_have_their_moments() -> None:
 
 
 def test_initial_values_follow_glorot() -> None:
-    """Uniform within a bound from fan in and fan out, at a thousandth; equal shapes and other seeds get others."""
+    """Uniform within a bound from fan in and out, at a thousandth; equal shapes, other seeds: others."""
     shapes = {"a.weight": (300, 200), "b.weight": (16, 8, 3, 5), "a.bias": (300,), "c.weight": (300, 200), "v": ()}
     values, others = draws.initial_values(0, shapes), draws.initial_values(1, shapes)
     assert {name: value.shape for name, value in values.items()} == shapes

@@ -34,7 +34,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
 
 
 def killed_at_three(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
-    """A checkpoint after update 2, and a copy of the folder as kill -9 after update 3 leaves it, amid a line."""
+    """A checkpoint after update 2, and the folder as kill -9 after update 3 leaves it, amid a line."""
     save, at_start = RunFolder.save, {".config.json.pending", ".metrics.jsonl.pending"}
 
     def copied(folder: RunFolder, arrays: dict, step: int) -> None:
@@ -64,7 +64,7 @@ def check_rows(folder: Path, expected: list[dict[str, float]]) -> None:
 def test_a_network_s_run(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Killed in one framework and gone on with in the other: metrics, checkpoint to the bit, summary and pictures."""
+    """Killed in one framework, resumed in the other: metrics, checkpoint to the bit, summary, pictures."""
     expected = rerun.NetworkRun(**NETWORKS[case], **SIZES)
     monkeypatch.setattr(network_run, "ROWS_AT_ONCE", 128)  # held-out images in three pieces
     first, second = list(VAE)[:: 1 if list(NETWORKS).index(case) % 2 else -1]
@@ -161,7 +161,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> dict[int, dict[str, np.ndarray]]:
 def test_a_mixture_s_run(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Begun in one framework, gone on with in the other: each objective from the checkpoint before it, and the end."""
+    """Begun in one framework, resumed in the other: each objective from the last checkpoint, and the end."""
     x = rerun.table("airquality" if case == "gaps" else "old_faithful")
     x[:, 0] += 5e5 * (case == "far away")
     data = written(tmp_path / "far.csv", "".join(",".join(map(repr, row)) + "\n" for row in x.tolist()))

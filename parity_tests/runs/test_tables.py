@@ -29,7 +29,7 @@ from common.runs.options import GMMOptions, VAEOptions, parse, resumed
 from parity_tests.conftest import idx
 from parity_tests.support.scripts import GMM, ROOT, VAE, both, run, written
 
-# Velocities of 82 galaxies in km/s: K. Roeder, JASA 85 (1990); `galaxies` in R's MASS, misprint 26690 included.
+# Velocities of 82 galaxies in km/s: K. Roeder, JASA 85 (1990); `galaxies` in R's MASS, with misprint 26690.
 GALAXIES = """
 9172 9350 9483 9558 9775 10227 10406 16084 16170 18419 18552 18600 18927 19052 19070 19330 19343 19349 19440 19473 19529
 19541 19547 19663 19846 19856 19863 19914 19918 19973 19989 20166 20175 20179 20196 20215 20221 20415 20629 20795 20821

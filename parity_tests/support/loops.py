@@ -17,7 +17,7 @@ class Course(NamedTuple):
 
 
 def run_em(iterate: Callable, start: Any, tol: float, max_iter: int, until_still: bool = False) -> Course:
-    """Iterate until the bound changes by less than ``tol``, or no parameter by ``tol`` of its tensor's scale."""
+    """Iterate until the bound changes by less than ``tol``, or no parameter by ``tol`` of its scale."""
     parameters, bounds, converged = start, [], False
     for step in em(iterate, start, range(1, max_iter + 1), 0.0 if until_still else tol):
         parameters = step.after

@@ -96,7 +96,7 @@ def network_start(seed: int, shapes: Mapping[str, tuple[int, ...]], x: np.ndarra
 
 
 class NetworkRun:
-    """A reproducible run of `train_vae` on the digits: every row of its metrics, its checkpoint and its summary."""
+    """A reproducible run of `train_vae` on the digits: its metrics, its checkpoint and its summary."""
 
     def __init__(self, model: str = "dense", likelihood: str = "bernoulli", variance: Any = None, *, codes: int,
                  hidden: int, activation: str, batch_size: int, seed: int, learning_rate: float) -> None:  # fmt: skip
@@ -174,7 +174,7 @@ class NetworkRun:
         return {"latent_space": codes, "original": self.held_out[:10]} | decoded
 
     def checkpoint(self) -> Arrays:
-        """The arrays of the checkpoint: parameters in single precision, both moments, the count of updates."""
+        """The checkpoint's arrays: parameters in single precision, both moments, the count of updates."""
         adam = self.adam
         arrays = {name: np.float32(value) for name, value in adam.parameters.items()}
         for prefix, moment in zip(MOMENTS, (adam.first_moment, adam.second_moment), strict=True):
@@ -189,7 +189,7 @@ def table(name: str) -> np.ndarray:
 
 
 def mixture_start(seed: int, x: np.ndarray, k: int, is_random: bool) -> np.ndarray:
-    """The responsibilities (K, N) before the first M step: uniform ones, or the clusters that k-means finds."""
+    """The responsibilities (K, N) before the first M step: uniform, or the clusters that k-means finds."""
     state = np.random.RandomState(int(uniforms(seed, "start", (1,))[0] * 2**32))
     if is_random:
         gamma = state.uniform(size=(len(x), k)).T
