@@ -39,6 +39,7 @@ def mixture(
     weights: np.ndarray,
     means: np.ndarray,
     covariances: np.ndarray,
+    covariance_type: str,
     responsibilities: np.ndarray,
     fade: bool = False,
 ) -> Figure:
@@ -49,7 +50,7 @@ def mixture(
     weight relative to the largest.
     """
     x, (k, d) = data.x, means.shape
-    colours, covariances = palette(k), _full(covariances, k, d)
+    colours, covariances = palette(k), _full(covariances, covariance_type, k, d)
     shades = np.clip(responsibilities @ colours, 0, 1)
     names = tuple(map(shown_name, data.feature_names)) or tuple(f"feature {i + 1}" for i in range(d))
     figure = Figure(figsize=(6.4 if d == 1 else 7.6, 4.8))
@@ -215,10 +216,8 @@ def ellipses(axes: Axes, mean: np.ndarray, covariance: np.ndarray, colour: np.nd
     axes.plot(*mean, marker="+", color=colour, markersize=10, markeredgewidth=2, alpha=opacity)
 
 
-def _full(covariances: np.ndarray, k: int, d: int) -> np.ndarray:
-    if covariances.shape == (k, d, d):
-        return covariances
-    if covariances.shape == (d, d):
+def _full(covariances: np.ndarray, covariance_type: str, k: int, d: int) -> np.ndarray:
+    if covariance_type in ("full", "tied"):
         return np.broadcast_to(covariances, (k, d, d))
     return np.broadcast_to(covariances.reshape(k, -1)[:, :, None], (k, d, 1)) * np.eye(d)
 

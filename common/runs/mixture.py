@@ -180,7 +180,8 @@ def finish(run: RunFolder, data: MixtureData, mixture: MixtureParameters, gamma:
     covariances, gamma = as_array(mixture.covariances), gamma[:, order]
     covariances = covariances if options.covariance == "tied" else covariances[order]
     trace = np.array([row[what] for row in run.history])
-    run.save_figure("mixture", figures.mixture, _shown(data), weights, means, covariances, gamma, variational)
+    parameters = weights, means, covariances, options.covariance
+    run.save_figure("mixture", figures.mixture, _shown(data), *parameters, gamma, variational)
     run.save_figure(FIGURE[options.method], figures.log_likelihood, trace, what.replace("_", " "))
     survives = gamma.sum(axis=0) >= 1 if variational else np.full(len(weights), True)
     survivors = {"surviving_components": f"{survives.sum()} of {len(weights)}"} if variational else {}

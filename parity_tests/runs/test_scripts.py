@@ -328,19 +328,8 @@ def test_an_interrupted_run_can_go_on(tmp_path: Path, framework: str, number: in
     assert digest(out) == digest(tmp_path / "whole")
 
 
-def test_compare_runs_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    for name, seed in (("a", 0), ("b", 1)):
-        assert run(GMM["torch"], f"--steps 3 --init random --seed {seed}", tmp_path / name) == 0
-    capsys.readouterr()
-    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "a")]) == 0
-    assert "agree, float64, after 3 and 3 steps" in capsys.readouterr().out
-    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 1
-    assert "DISAGREE" in capsys.readouterr().out
-    assert compare_runs.main([str(tmp_path / "a"), str(tmp_path / "none")]) == 2
-    assert compare_runs.main([]) == 2
-
-
-@long_for_tf2
+@pytest.mark.long
+@both
 def test_the_chapters_figures_are_drawn(
     tmp_path: Path, framework: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,7 +341,10 @@ def test_the_chapters_figures_are_drawn(
     names = "coin mixture_density em_snapshots restarts decomposition lower_bounds components_dying_out singularity "
     names += "choosing_components plates vae_manifold vae_latent_space vae_reconstructions vae_samples samples_compared"
     assert {Path(path).stem for path in told} == set(names.split())
-    assert draw_chapters.main([package, "/proc/figures"]) == 2
+
+
+def test_figures_that_cannot_be_drawn(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert draw_chapters.main(["pytorch_impl", "/proc/figures"]) == 2
     assert "cannot be written" in one_line(capsys)
     assert draw_chapters.main(["jax_impl", str(tmp_path)]) == 2
     assert "name an implementation" in one_line(capsys)

@@ -457,7 +457,7 @@ def test_gaps_are_ticks_on_the_axis_of_what_was_seen() -> None:
     x = np.array([[1, 2, 0], [3, np.nan, 0], [np.nan, 5, 0], [np.nan, 7, 1], [np.nan, np.nan, 4]])
     gamma = np.array([[1.0, 0], [0, 1], [1, 0], [0, 1], [1, 0]])
     data = datasets.Dataset("t", x, feature_names=("a (m)", "b (s)", "c"))
-    figure = figures.mixture(data, np.array([0.6, 0.4]), np.ones((2, 3)), np.ones((2, 3)), gamma)
+    figure = figures.mixture(data, np.array([0.6, 0.4]), np.ones((2, 3)), np.ones((2, 3)), "diag", gamma)
     axes = figure.axes[0]
     figure.draw_without_rendering()
     points, along_x, along_y = (collection.get_offsets() for collection in axes.collections)
@@ -474,11 +474,12 @@ def test_each_entry_of_a_legend_is_seen() -> None:
     weights, gamma = np.array([0.7, 0.29, 0.006, 0.004]), np.zeros((50, 4))
     gamma[:35, 0] = gamma[35:, 1] = 1
     data = datasets.Dataset("t", np.random.RandomState(0).rand(50, 2))
-    figure = figures.mixture(data, weights, np.zeros((4, 2)), np.ones((4, 2)), gamma, fade=True)
+    figure = figures.mixture(data, weights, np.zeros((4, 2)), np.ones((4, 2)), "diag", gamma, fade=True)
     assert legend(figure) == ["$\\pi_{1}$ = 0.700", "$\\pi_{2}$ = 0.290", "and 2 of less than a point"]
     patches = figure.legends[0].get_patches()
     assert [patch.get_edgecolor()[3] for patch in patches] == [1, 1]
-    many = figures.mixture(data, np.full(40, 1 / 40), np.zeros((40, 2)), np.ones((40, 2)), np.full((50, 40), 1 / 40))
+    parameters = np.full(40, 1 / 40), np.zeros((40, 2)), np.ones((40, 2)), "diag"
+    many = figures.mixture(data, *parameters, np.full((50, 40), 1 / 40))
     assert legend(many)[-1] == f"and {40 - figures.LONGEST_LEGEND} more"
 
 

@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from parity_tests.support import oracle
 from parity_tests.support.oracle import Arrays, affine
 
-PURPOSES = {"split": 0, "initial values": 1, "order": 2, "noise": 3, "start": 4, "prior": 7, "held-out": 8}
+PURPOSES = {"split": 0, "initial values": 1, "order": 2, "noise": 3, "start": 4, "sample": 6, "prior": 7, "held-out": 8}
 PURPOSES |= {"validation": 9, "dequantisation": 10}
 DATA = Path(__file__).parents[2] / "common" / "data"
 MOMENTS = ("optimizer.first_moment.", "optimizer.second_moment.")
