@@ -279,6 +279,8 @@ BAD = [
     (dict(n_components=3), ([5, 1], 10),
      "heads has 2 sequences, fewer than n_components=3: give more sequences or ask for fewer coins"),
     (dict(), ([], 10), "heads has 0 sequences, fewer than n_components=2: give more sequences or ask for fewer coins"),
+    (dict(), (np.float32([2**24 + 2, 1]), np.float32([2**25, 3])),
+     "heads has the entry 1.67772e+07 at position 0: give at most 16777216, up to which float32 counts"),
     (dict(n_components=0), ([5, 1], 10), "n_components=0 must be a whole number of at least 1"),
     (dict(n_components=1.5), ([5, 1], 10), "n_components=1.5 must be a whole number of at least 1"),
     (dict(max_iter=-1), ([5, 1], 10), "max_iter=-1 must be a whole number of at least 0"),

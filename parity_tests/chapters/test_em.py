@@ -347,17 +347,11 @@ def test_map_does_not_collapse(module: ModuleType) -> None:
 
 
 def test_default_prior() -> None:
-    """Fraley and Raftery's numbers; proper, and worth little: a hundredth of a point in the means."""
+    """The inverse Wishart's mean is S_0 / (nu_0 - D - 1) = S_0; its numbers are held in test_mixtures.py."""
     x = datasets.load("old-faithful").x
     prior = default_prior(x, 3)
-    np.testing.assert_array_equal(prior.concentration, np.ones(3))
-    np.testing.assert_allclose(prior.mean, x.mean(axis=0))
-    np.testing.assert_allclose(prior.scale, np.cov(x.T) / 3)  # K^(2/D) with D = 2
-    assert (float(prior.mean_precision), float(prior.degrees_of_freedom)) == (0.01, 4.0)
-    assert {v.dtype.name for v in default_prior(x.astype(np.float32), 3)} == {"float32"}
-    # the inverse Wishart's mean is S_0 / (nu_0 - D - 1) = S_0
     np.testing.assert_allclose(stats.invwishart.mean(4, prior.scale), prior.scale)
-    assert default_prior(x[:, :1], 2).scale.shape == (1, 1)
+    assert {v.dtype.name for v in default_prior(x.astype(np.float32), 3)} == {"float32"}
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,10 @@ def check_the_tails(sizes: tuple[float, ...], deviations: tuple[float, ...]) -> 
 def test_far_tails_keep_their_digits_and_fall() -> None:
     assert beta_log_upper_tail(1e10, 1e10, 0.5 + 36.5 * (0.125e-10) ** 0.5) == pytest.approx(-670.6420222, abs=1e-7)
     check_the_tails((1e2, 1e20), (20.0, 60.0))
+    check_the_tails((1e4,), (12.0,))  # where log(1 + d) - d is still taken by its series
+    # where the probability is subnormal, or none; to a log's own last digits: the fraction has converged
+    for a, b, x in ((300.25, 800.5, 0.8054), (999.5, 900.3, 0.8821), (999.5, 900.3, 0.95), (0.3, 998.0, 0.5137)):
+        assert beta_log_upper_tail(a, b, x) == pytest.approx(float(exact_log_tail(a, b, x)), rel=0, abs=1e-12)
 
 
 @pytest.mark.long

@@ -13,7 +13,9 @@ from parity_tests.conftest import Parity
 from parity_tests.support.frameworks import both, both_estimators, check_function, tensor, tensors
 
 both_pages = both("singularity")
-X = datasets.synthetic_mixture(60, 2, 2, 3.0, seed=5).x
+TABLES = {d: datasets.synthetic_mixture(60, 2, d, 3.0, seed=5).x for d in (1, 2, 3)}
+X = TABLES[2]
+features = pytest.mark.parametrize("d", TABLES)
 WIDTHS = np.geomspace(1e-12, 10, 40)
 CURVES = ("single_gaussian_curve", "mixture_curve", "regularised_curve", "penalised_curve")
 
@@ -21,12 +23,12 @@ CURVES = ("single_gaussian_curve", "mixture_curve", "regularised_curve", "penali
 def curve_at(module: ModuleType, name: str, x: Any, widths: Any) -> Any:
     """A curve of the page, with what it takes beside points and widths."""
     dtype = "float32" if "32" in str(x.dtype) else "float64"
-    prior = tensor(module, default_prior(X, 2), dtype)
+    prior = tensor(module, default_prior(TABLES[x.shape[1]], 2), dtype)
     return getattr(module, name)(x, widths, *{"regularised_curve": [1e-6], "penalised_curve": [prior]}.get(name, []))
 
 
-def curve(module: ModuleType, name: str) -> np.ndarray:
-    return np.asarray(curve_at(module, name, *tensors(module, X, WIDTHS)))
+def curve(module: ModuleType, name: str, d: int) -> np.ndarray:
+    return np.asarray(curve_at(module, name, *tensors(module, TABLES[d], WIDTHS)))
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -39,34 +41,46 @@ def test_curves_and_their_slopes_agree(parity: Parity, name: str, dtype: str, mo
 
 
 @both_pages
-def test_densities_are_scipys(module: ModuleType) -> None:
-    for d in (1, 2, 5):
-        for width in (0.1, 1.0, 1e-3):
-            own = stats.multivariate_normal(np.zeros(d), width**2 * np.eye(d)).logpdf(np.zeros(d))
-            value = module.log_density_at_own_centre(tensor(module, [width]), d)
-            assert float(value[0]) == pytest.approx(own, rel=1e-13)
-    spread = stats.multivariate_normal(X.mean(axis=0), np.cov(X.T, bias=True)).pdf(X)
-    for width, value in zip(WIDTHS[20:], curve(module, "mixture_curve")[20:], strict=True):
-        spike = stats.multivariate_normal(X[0], width**2 * np.eye(2), allow_singular=True).pdf(X)
-        assert value == pytest.approx(np.log(0.5 * spike + 0.5 * spread).sum(), rel=1e-11)
-    singles = [stats.norm.logpdf(X, X[0], width).sum() for width in WIDTHS]
-    np.testing.assert_allclose(curve(module, "single_gaussian_curve"), singles, rtol=1e-12)
+@features
+def test_curves_are_scipys(module: ModuleType, d: int) -> None:
+    x, prior = TABLES[d], default_prior(TABLES[d], 2)
+    own = [stats.norm.logpdf(0, 0, width) * d for width in WIDTHS]
+    np.testing.assert_allclose(module.log_density_at_own_centre(tensor(module, WIDTHS), d), own, rtol=1e-13)
+    singles = [stats.norm.logpdf(x, x[0], width).sum() for width in WIDTHS]
+    np.testing.assert_allclose(curve(module, "single_gaussian_curve", d), singles, rtol=1e-12)
+    mean, spread = x.mean(axis=0), np.cov(x.T, bias=True).reshape(d, d)
+    of_prior = stats.dirichlet.logpdf([0.5, 0.5], prior.concentration)
+
+    def log_prior(centre: np.ndarray, covariance: np.ndarray) -> float:
+        of_mean = stats.multivariate_normal(prior.mean, covariance / prior.mean_precision, allow_singular=True)
+        of_covariance = stats.invwishart(float(prior.degrees_of_freedom), prior.scale).logpdf(covariance)
+        return of_covariance + of_mean.logpdf(centre)
+
+    for name, added in (("mixture_curve", 0.0), ("regularised_curve", 1e-6), ("penalised_curve", 0.0)):
+        for width, value in list(zip(WIDTHS, curve(module, name, d), strict=True))[20::4]:
+            spike = (width**2 + added) * np.eye(d)
+            of_both = [stats.multivariate_normal(*each).logpdf(x) for each in ((x[0], spike), (mean, spread))]
+            expected = (np.logaddexp(*of_both) - np.log(2)).sum()
+            if name == "penalised_curve":
+                expected += of_prior + log_prior(x[0], spike) + log_prior(mean, spread)
+            assert value == pytest.approx(expected, rel=1e-9), (name, width)
 
 
 @both_pages
-def test_the_mixture_diverges_and_the_single_gaussian_does_not(module: ModuleType) -> None:
-    mixture, single = curve(module, "mixture_curve"), curve(module, "single_gaussian_curve")
+@features
+def test_the_mixture_diverges_and_the_single_gaussian_does_not(module: ModuleType, d: int) -> None:
+    mixture, single = curve(module, "mixture_curve", d), curve(module, "single_gaussian_curve", d)
     small = WIDTHS < 1e-3
     # log p grows by D per unit of -log sigma, as sigma^-D at the one point says
     slope = np.diff(mixture[small]) / np.diff(np.log(WIDTHS[small]))
-    np.testing.assert_allclose(slope, -2, rtol=1e-7)
+    np.testing.assert_allclose(slope, -d, rtol=1e-3 if d == 1 else 1e-7)
     assert np.all(np.diff(single[small]) > 0), "one Gaussian gains by growing"
     assert single[0] < -1e20
 
 
 @both_pages
 def test_the_remedies_bound_it(module: ModuleType) -> None:
-    plain, floored, penalised = (curve(module, name) for name in CURVES[1:])
+    plain, floored, penalised = (curve(module, name, 2) for name in CURVES[1:])
     assert plain[0] > floored[0] + 10
     np.testing.assert_allclose(floored[:5], floored[0], atol=1e-9)  # the floor is reached: no gain in going on
     assert penalised[0] < penalised.max() - 1e10

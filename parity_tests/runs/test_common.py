@@ -39,7 +39,9 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_tables_are_the_published_ones(name: str) -> None:
     quartiles, missing, total, total_of_squares = PUBLISHED[name]
-    x = datasets.load(name).x
+    data = datasets.load(name)
+    x, units = data.x, {"old-faithful": "eruption waiting", "airquality": "ozone solar wind temperature"}[name]
+    assert [feature.split()[0] for feature in data.feature_names] == units.split()
     np.testing.assert_allclose(np.nanquantile(x, [0, 0.25, 0.5, 0.75, 1], axis=0).T, quartiles, atol=5.1e-4)
     np.testing.assert_array_equal(np.isnan(x).sum(axis=0), missing)
     place = np.arange(1.0, x.size + 1).reshape(x.shape)

@@ -323,6 +323,8 @@ def test_columns_of_arrays(tmp_path: Path) -> None:
     np.save(tmp_path / "t.npy", np.arange(12.0).reshape(3, 4))
     data = datasets.load(str(tmp_path / "t.npy"), label_column="-1", columns="1-2")
     assert (data.x.tolist(), data.labels.tolist()) == ([[0, 1], [4, 5], [8, 9]], [3, 7, 11])
+    data = datasets.load(str(tmp_path / "t.npy"), label_column="-4", columns="4,-2")
+    assert (data.x.tolist(), data.labels.tolist()) == ([[3, 2], [7, 6], [11, 10]], [0, 4, 8])
     assert isinstance(datasets.load(str(tmp_path / "t.npy")).x, np.memmap)
     with pytest.raises(ValueError, match="label_column='x'"):
         datasets.load(str(tmp_path / "t.npy"), label_column="x")

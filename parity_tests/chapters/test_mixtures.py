@@ -1,0 +1,201 @@
+"""What the mixtures of both frameworks share is right: starts, restarts, samples, priors, and what has collapsed."""
+
+import numpy as np
+import pytest
+import sklearn.mixture
+from scipy import stats
+from sklearn.base import clone
+from sklearn.cluster import KMeans, kmeans_plusplus
+
+import pytorch_impl.estimators as torch_estimators
+from common import draws
+from common.data import datasets, passes
+from common.mixtures.collapse import check_collapse, least_variances
+from common.mixtures.input import prepare
+from common.mixtures.loop import em
+from common.mixtures.parameters import COVARIANCE_TYPES, PRIOR_TYPES, default_prior
+from common.mixtures.start import initial_responsibilities, starting_points
+from parity_tests.support.frameworks import both_estimators
+from parity_tests.support.problems import as_full, of_kind
+
+X = datasets.synthetic_mixture(200, 3, 3, 4.0, seed=1).x
+WEIGHT = np.floor(3 * draws.uniforms(0, "sample", (200,)))  # 0, 1 or 2
+A = 0.4 * draws.normals(0, "component", (2, 3, 3)) + np.diag([1.0, 2.0, 0.5])
+FULL = A @ np.swapaxes(A, 1, 2)
+all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+Mixture, Bayesian = torch_estimators.GaussianMixture, torch_estimators.BayesianGaussianMixture
+
+
+# Samples
+
+
+@both_estimators("GaussianMixture")
+@all_types
+def test_samples_have_the_mixtures_distribution(Mixture: type, kind: str) -> None:
+    """Whitened by the mixture's own factors they are standard normal, feature by feature, at a thousandth."""
+    weights, means, covariances = np.array([0.3, 0.7]), np.array([[0.0, 1, 2], [3, -1, 0]]), of_kind(kind, FULL)
+    x, z = Mixture.from_parameters(weights, means, covariances, covariance_type=kind, random_state=3).sample(8000)
+    assert stats.binomtest(int(np.sum(z == 1)), len(z), 0.7).pvalue > 1e-3
+    for k, covariance in enumerate(as_full(covariances, kind, 2, 3)):
+        white = np.linalg.solve(np.linalg.cholesky(covariance), (x[z == k] - means[k]).T)
+        assert min(stats.kstest(feature, "norm").pvalue for feature in white) > 1e-3
+        assert np.abs(np.corrcoef(white) - np.eye(3)).max() < 4.5 / np.sqrt(white.shape[1])
+
+
+def test_a_bayesian_mixture_samples_from_its_expected_parameters() -> None:
+    model = Bayesian(2, random_state=0).fit(datasets.load("old-faithful").x)
+    x, z = model.sample(8000)
+    assert stats.binomtest(int(np.sum(z == 1)), len(z), model.weights_[1]).pvalue > 1e-3
+    for k in range(2):
+        white = np.linalg.solve(np.linalg.cholesky(model.covariances_[k]), (x[z == k] - model.means_[k]).T)
+        assert min(stats.kstest(feature, "norm").pvalue for feature in white) > 1e-3
+
+
+# Starts and restarts
+
+
+def test_a_warm_start_takes_the_last_bound_for_the_one_before_it() -> None:
+    """So that a fit that stands still ends after one iteration, whatever n_init says; as scikit-learn's does."""
+    arguments = dict(n_components=3, warm_start=True, n_init=3, random_state=0, tol=1e-4)
+    ours, peer = Mixture(**arguments), sklearn.mixture.GaussianMixture(**arguments)
+    for _ in range(3):
+        ours.fit(X)
+        peer.fit(X)
+        assert (ours.n_iter_, ours.converged_) == (peer.n_iter_, peer.converged_)
+        np.testing.assert_allclose(ours.means_, peer.means_, rtol=1e-6)
+    assert ours.n_iter_ == 1
+
+
+def test_fit_predict_weighs_the_rows() -> None:
+    model = Mixture(3, random_state=0, max_iter=5, tol=1.0)
+    labels = clone(model).fit_predict(X, sample_weight=1e-3 + WEIGHT**3)
+    np.testing.assert_array_equal(labels, clone(model).fit(X, sample_weight=1e-3 + WEIGHT**3).predict(X))
+    assert np.any(labels != clone(model).fit_predict(X))
+
+
+@pytest.mark.parametrize(("seed", "place"), [(6, 0), (0, 1), (5, 2)])
+def test_of_several_starts_the_best_is_kept_wherever_it_comes(seed: int, place: int) -> None:
+    arguments = dict(n_components=5, init_params="random_from_data", tol=1e-4)
+    source = np.random.RandomState(seed)
+    runs = [Mixture(random_state=source, **arguments).fit(X) for _ in range(3)]
+    assert int(np.argmax([run.lower_bound_ for run in runs])) == place
+    best = Mixture(n_init=3, random_state=np.random.RandomState(seed), **arguments).fit(X)
+    np.testing.assert_array_equal(best.means_, runs[place].means_)
+    assert (best.n_iter_, best.lower_bounds_) == (runs[place].n_iter_, runs[place].lower_bounds_)
+
+
+def test_weighted_starts_are_scikit_learns() -> None:
+    def state() -> np.random.RandomState:
+        return np.random.RandomState(2)
+
+    rows = np.arange(200)
+    _, chosen = kmeans_plusplus(X, 3, random_state=state(), sample_weight=WEIGHT)
+    found = initial_responsibilities(X, 3, "k-means++", state(), WEIGHT)
+    np.testing.assert_array_equal(found, (rows[:, None] == chosen) * 1.0)
+    chosen = state().choice(np.flatnonzero(WEIGHT), size=3, replace=False)
+    found = initial_responsibilities(X, 3, "random_from_data", state(), WEIGHT)
+    np.testing.assert_array_equal(found.argmax(axis=0), chosen)
+    seen = X[WEIGHT > 0]
+    _, place = np.unique(seen, axis=0, return_index=True)
+    labels = KMeans(3, n_init=1, random_state=state()).fit(seen[place], sample_weight=WEIGHT[WEIGHT > 0][place]).labels_
+    found = initial_responsibilities(X, 3, "kmeans", state(), WEIGHT)
+    np.testing.assert_array_equal(found[WEIGHT > 0][place].argmax(axis=1), labels)
+    np.testing.assert_array_equal(found.sum(axis=1), 1)
+
+
+def test_a_start_of_some_rows_has_their_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "ROWS_TO_START_FROM", 20)
+    data = prepare(X, 3, "full", 0.0, sample_weight=1 + WEIGHT)
+    points, gamma = starting_points(data, "random", np.random.RandomState(0), np.random.RandomState(0).random_sample)
+    places = [int(np.flatnonzero(np.all(point == X, axis=1))[0]) for point in points]
+    assert len(places) == 20
+    assert all(10 * i <= place < 10 * (i + 1) for i, place in enumerate(places)), "one of each ten"
+    np.testing.assert_allclose(gamma.sum(axis=1), (1 + WEIGHT)[places] / (1 + WEIGHT).mean(), rtol=1e-14)
+
+
+def test_a_bound_that_falls_or_a_tolerance_of_zero_ends_nothing() -> None:
+    def numbers(bounds: list[float], tol: float) -> list[int]:
+        left = iter(bounds)
+        return [step.number for step in em(lambda p: (p, next(left)), None, range(len(bounds)), tol)]
+
+    assert numbers([3.0, 1.0, 2.0, 2.5], 0.6) == [0, 1, 2, 3]
+    assert numbers([1.0, 1.0, 1.0], 0.0) == [0, 1, 2]
+    assert numbers([1.0, 0.7, 5.0], 0.5) == [0, 1]
+
+
+# Priors
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("k", [1, 5])
+def test_the_default_prior_of_map_is_fraley_and_raftery_s(d: int, k: int) -> None:
+    """Section 3.1 of their paper; the scale's determinant is that of the data, divided by K squared."""
+    x = X[:, :d]
+    prior, covariance = default_prior(x, k), np.cov(x.T).reshape(d, d)
+    np.testing.assert_allclose(np.linalg.det(prior.scale), np.linalg.det(covariance) / k**2, rtol=1e-12)
+    np.testing.assert_allclose(prior.scale / prior.scale[0, 0], covariance / covariance[0, 0], rtol=1e-12)
+    assert (prior.degrees_of_freedom, prior.mean_precision) == (d + 2, 0.01)
+    np.testing.assert_array_equal(prior.mean, x.mean(axis=0))
+    np.testing.assert_array_equal(prior.concentration, np.ones(k))
+
+
+PRIOR = ("weight_concentration", "mean_precision", "mean", "degrees_of_freedom", "covariance")
+
+
+@all_types
+@pytest.mark.parametrize("process", PRIOR_TYPES)
+@pytest.mark.parametrize("given", [False, True])
+def test_the_prior_that_is_reported_is_the_one_used(kind: str, process: str, given: bool) -> None:
+    """By default scikit-learn's; one that is given comes back, and the posterior of an empty component is the prior."""
+    covariance = {"diag": np.array([1.0, 2, 3]), "spherical": 1.5}.get(kind, FULL[0])
+    values = dict(zip(PRIOR, (0.2, 0.7, np.array([1.0, -2, 30]), 4.5, covariance), strict=True)) if given else {}
+    arguments = dict(covariance_type=kind, weight_concentration_prior_type=process, max_iter=1, random_state=0)
+    arguments |= {f"{name}_prior": value for name, value in values.items()}
+    model, peer = Bayesian(3, **arguments), sklearn.mixture.BayesianGaussianMixture(n_components=3, **arguments)
+    for each in (model, peer):
+        with pytest.warns(UserWarning, match="did not converge"):
+            each.fit(X)
+    for name in PRIOR:
+        reported = getattr(model, f"{name}_prior_")
+        np.testing.assert_allclose(reported, getattr(peer, f"{name}_prior_"), rtol=1e-12, err_msg=name)
+        assert not given or np.all(reported == values[name])
+    counts = model.mean_precision_ - model.mean_precision_prior_
+    assert counts.sum() == pytest.approx(200, rel=1e-9)
+    extra = counts.mean() if kind == "tied" else counts
+    np.testing.assert_allclose(model.degrees_of_freedom_ - model.degrees_of_freedom_prior_, extra, rtol=1e-9)
+
+
+# Collapse
+
+
+@all_types
+def test_what_has_collapsed_by_type(kind: str) -> None:
+    """Variances at most as large as what may be rounding: of any feature; of a spherical kind, of the widest."""
+    least = np.array([1e-10, 1e-4, 1e-10])
+    for variances, types in (
+        ([1.0, 1.0, 1.0], ()),
+        ([1e-5, 1.0, 1e-3], ("spherical",)),  # whose variance is the first one here
+        ([1.0, 0.9e-4, 1.0], ("full", "tied", "diag")),
+        ([1e-11, 1.0, 1.0], COVARIANCE_TYPES),
+    ):
+        covariances = of_kind(
+            kind, np.stack([np.diag(variances), np.eye(3)] if kind == "tied" else [np.eye(3), np.diag(variances)])
+        )
+        if kind in types:
+            with pytest.raises(ValueError, match=f"component {int(kind != 'tied')} has collapsed"):
+                check_collapse(covariances, kind, 0.0, least)
+        else:
+            check_collapse(covariances, kind, 0.0, least)
+
+
+def test_what_may_be_rounding_grows_with_the_square_of_the_numbers() -> None:
+    """16 epsilons of the largest number, squared; nothing may where reg_covar is ten times any such variance."""
+    eps = 2.0**-52
+    np.testing.assert_allclose(
+        least_variances(np.array([1.0, 1e3]), "float64", 0.0), (16 * eps) ** 2 * np.array([1, 1e6])
+    )
+    np.testing.assert_allclose(least_variances(np.array([2.0]), "float32", 0.0), (32 * 2.0**-23) ** 2, rtol=1e-6)
+    assert least_variances(np.array([1.0]), "float64", 1e-6) is None
+    limit = 10 * 10 * 2 * eps * 1e6  # ten times what makes correlations of two features singular
+    assert least_variances(np.array([1.0, 1e3]), "float64", 1.01 * limit) is None
+    assert least_variances(np.array([1.0, 1e3]), "float64", 0.99 * limit) is not None
