@@ -12,6 +12,8 @@ guess of biases 0.6 and 0.5. Under that guess the nine heads belong to the first
 and the four with 0.35; each coin's share of the heads so divided is 0.71 and 0.58; ten rounds end at 0.80 and
 0.52. Nobody said which lines came from which coin, and yet the lines fell into two heaps.
 
+![The five lines shared out between two coins, A and B, and what becomes of the biases.](hidden_coins.svg)
+
 This is the smallest model in which part of the data is hidden, and it has everything that the mixture of
 Gaussians has: the sum inside the logarithm, responsibilities, a likelihood that no round lowers, and maxima
 that come in copies, since the names of the coins mean nothing.

@@ -24,6 +24,8 @@ which lies above it, rises at least as much.
 ![Two rounds on the geyser's waiting times. The E step closes the gap without moving the log likelihood; the M
 step lifts the bound, and opens a new gap above it.](decomposition.png)
 
+![Four rounds, step by step: the bound in blue, the divergence on top of it.](bound_and_divergence.svg)
+
 Seen so, neither step has to go all the way. A better $q$ for a single point, or a $\theta$ that is merely
 better, still raises the bound; that is the licence for incremental and for generalised EM. Even the family of
 $q$ may be restricted so that the gap never closes: that is variational inference, and the variational
@@ -38,6 +40,8 @@ anything in others.
 ![The log likelihood as a function of one mean, the other parameters held, and the bounds that five rounds of
 EM raise and climb. Each bound touches the curve at its dot; a dotted line leads from its top to the next
 dot.](lower_bounds.png)
+
+![The same climb, one step at a time.](bound_touches_likelihood.svg)
 
 Add a log prior $\log p(\theta)$ to the bound, and the same two steps climb to the most probable parameters
 (MAP). The E step stays as it is; only the M step sees the prior. For a mixture of Gaussians this is more than

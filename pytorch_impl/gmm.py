@@ -14,6 +14,9 @@ it.](mixture_density.png)
 ![EM from a poor start. Colours are responsibilities, ellipses the components; no iteration lowers log
 p.](em_snapshots.png)
 
+![EM from four starts. The one whose components are alike stays where it is: nothing tells them
+apart.](em_from_four_starts.svg)
+
 ![Where EM for three components ends from sixteen random starts, each grey line a maximum: the likelihood has
 several, and few starts find the best of them.](restarts.png)
 

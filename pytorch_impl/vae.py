@@ -24,6 +24,12 @@ was shown.](vae_latent_space.png)
 
 ![Clothes that nobody made: the decoder's mean for codes drawn from the prior.](vae_samples.png)
 
+![The same for the small digits, while a VAE of 64 hidden units learns to write them: each point is the code of
+a held-out digit, each colour a class that nobody told it.](codes_find_their_places.svg)
+
+![The trained decoder at work: move the code, by the sliders or by pointing, and see its
+picture.](picture_of_a_code.svg)
+
 Shapes: N images of D pixels, hidden layers of H units, codes of L dimensions.
 
     encoder   x (N, D) -> hidden (N, H) -> mean (N, L), log_var (N, L)

@@ -21,6 +21,8 @@ leaves four with nothing: their weights go to zero, and their beliefs back to th
 ![Six components on Old Faithful. One after the other loses its points and fades; two
 remain.](components_dying_out.png)
 
+![The same, iteration by iteration; points have the colour of their likeliest component.](components_die_out.svg)
+
 ![The bound peaks at two components. The likelihood keeps rising with each component it is given, and chooses
 nothing.](choosing_components.png)
 

@@ -29,6 +29,9 @@ three answers agree; with few they do not, and with none the first has nothing t
 ![The belief about the bias, from the prior Beta(2, 2) to a hundred tosses, and the three answers: MLE, MAP
 and what full Bayes predicts. Three tosses leave them apart; a hundred drown the prior.](coin.png)
 
+![The same, toss by toss, from the prior of your choice: after enough tosses they all say the
+same.](coin_tosses.svg)
+
 Shapes: N tosses; everything else is a number, or an array of numbers that broadcast.
 
     tosses        (N,)     1 for heads, 0 for tails

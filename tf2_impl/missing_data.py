@@ -13,6 +13,9 @@ takes means and covariances over the completed rows, and adds the unexplained co
 scatter as the truth would. Each round raises the likelihood of the data that were observed, and of nothing
 else.
 
+![The 37 days without ozone, filled with what one Gaussian expects of them: at first the mean, in the end a
+regression on the other columns, of which the temperature is one.](gaps_filled.svg)
+
 The smallest case in print shows what can happen. Twelve points in the plane, eight of which lack a
 coordinate: the four complete ones show no correlation at all, and the likelihood has two equal maxima, at
 correlations 1/2 and -1/2, with a saddle between them at 0. EM climbs to the one on whose side it starts.

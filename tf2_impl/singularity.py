@@ -13,6 +13,8 @@ end, in equal steps for equal factors of the width, and passes the sensible maxi
 the width stops it. Right: at widths near that maximum, a prior turns the objective back before it can climb
 the spike.](singularity.png)
 
+![EM on its way into the spike, and stopped by a floor under the covariances.](collapse_onto_a_point.svg)
+
 Three remedies appear in this project. Adding $\epsilon$ to the diagonal of each covariance (`reg_covar`) puts
 a floor under the width: the spike remains, but it is finite. A prior that finds tiny covariances improbable
 (MAP, see `em.py`) removes it: the penalised objective falls again as $\sigma$ goes to zero. And starting

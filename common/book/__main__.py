@@ -3,6 +3,7 @@
 python -m common.book build/book
 """
 
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ from common.book.pairs import FOLDERS, ROOT, Pair, imported, read_pairs
 from common.book.prose import BookError, Prose
 from common.book.side_by_side import side_by_side
 from common.figures.draw import FIGURES
+from common.figures.replays import replays
+from common.figures.traces import agreed
 from common.runs.terminal import command
 
 HERE = Path(__file__).parent
@@ -32,7 +35,9 @@ def build(out: Path, root: Path = ROOT) -> Path:
     pages = book.pages()
     if left := sorted({file.name for file in book.figures.glob("*.png")} - book.shown):
         raise BookError(f"{book.figures / left[0]}: no chapter shows it; add ![caption]({left[0]}) to a docstring")
-    for file in ("book.css", "stix-two-math.woff2"):
+    if left := sorted(book.replays.keys() - book.replayed):
+        raise BookError(f"no chapter shows the replay {left[0]}; add ![caption]({left[0]}.svg) to a docstring")
+    for file in ("book.css", "replay.js", "stix-two-math.woff2"):
         shutil.copy(HERE / file, out / file)
     check_links(pages, out)
     for name, page in pages.items():
@@ -47,6 +52,7 @@ class Book:
         self.out, self.root, self.shown = out, root, set()
         drawn = [root / "build" / "figures" / framework for framework in FOLDERS]  # one is enough
         self.figures = next((folder for folder in drawn if folder.is_dir()), drawn[0])
+        self.replays, self.replayed = replays(agreed([folder / "traces.npz" for folder in drawn])), set()
         self.pairs = read_pairs(root)
         self.names = {name: {d.name for d in pair.definitions} for name, pair in self.pairs.items()}
         self.measured = load(root / "build" / "parity.json")
@@ -101,7 +107,9 @@ class Book:
         return Prose(partial(self.link, here), self.figure)
 
     def figure(self, file: str, caption: str, place: str) -> str:
-        """The HTML of a figure, which is copied next to the pages; those of texts are in pages/."""
+        """The HTML of a figure, which is copied next to the pages; those of texts are in pages/, an SVG moves."""
+        if file.endswith(".svg"):
+            return self.replay(Path(file).stem, caption, place)
         picture = HERE / "pages" / file if place.startswith("pages/") else self.figures / file
         if not picture.is_file():
             hint = f"`python -m common.figures.draw pytorch_impl {self.figures}` draws it"
@@ -114,6 +122,17 @@ class Book:
         if width > 2.5 * height:  # several panels, which scroll on a phone
             return f'<figure><div class="scroll">{image} class="wide"></div><figcaption>{caption}</figcaption></figure>'
         return f"<figure>{image}><figcaption>{caption}</figcaption></figure>"
+
+    def replay(self, name: str, caption: str, place: str) -> str:
+        """The HTML of a moving figure: its panels as they are at the end, and its record for the page's script."""
+        if name not in self.replays:
+            raise BookError(f"{place}: common/figures/replays.py draws no {name}")
+        self.replayed.add(name)
+        replay = self.replays[name]
+        record = json.dumps(replay.data(), separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
+        script = f'<script type="application/json">{record}</script>'
+        caption = f"<figcaption>{caption}</figcaption>"
+        return f'<figure class="replay"><div class="panels">{replay.svg()}</div>{caption}{script}</figure>'
 
     def source(self, path: str, line: int = 1) -> str:
         """The address of a line in one of the project's files."""

@@ -21,6 +21,7 @@ from common.book.prose import BookError
 from common.runs.terminal import command
 
 EXAMPLES = Path(__file__).parent / "examples"
+MOVING = re.compile(r"!\[[^\]]*\]\(\w+\.svg\)\n*")
 FIGURE = re.compile(r"!\[([^\]]*)\]\((\w+)\.png\)\n*")
 SETUP = """\
 # Where the project is, its other chapters, and a few names that differ from framework to framework.
@@ -130,7 +131,7 @@ def notebook(pair: Pair, side: str) -> nbformat.NotebookNode:
 
 
 def _text(docstring: str) -> str:
-    return FIGURE.sub("", docstring)
+    return FIGURE.sub("", MOVING.sub("", docstring))
 
 
 main = partial(command, "common.book.notebooks", __doc__, report, ("the folder to write to",))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from common import draws
 from common.data import datasets
-from common.figures.runs import COLOURS, STYLE, ellipses, palette
+from common.figures.runs import COLOURS, STYLE, ellipses, palette, standardised
 from common.mixtures.parameters import default_prior, make_prior
 from common.mixtures.start import initial_responsibilities
 
@@ -191,7 +191,7 @@ def components_dying_out(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     so; below it, all the expected weights.
     """
     data = datasets.load("old-faithful")
-    x, numbers, colours = _standardised(data.x), np.arange(1, 7), palette(6)
+    x, numbers, colours = standardised(data.x), np.arange(1, 7), palette(6)
     names = [f"{name.partition(' (')[0]} (standardised)" for name in data.feature_names]
     prior = make_prior(x, 6, **FEW_COMPONENTS)
     gamma = initial_responsibilities(x, 6, "kmeans", np.random.RandomState(0))
@@ -219,14 +219,10 @@ def components_dying_out(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     return rows[0, 0].figure
 
 
-def _standardised(x: np.ndarray) -> np.ndarray:
-    return (x - x.mean(axis=0)) / x.std(axis=0)
-
-
 @rc_context(STYLE)
 def choosing_components(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     """The lower bound and the log likelihood, from k-means, for one to six components on Old Faithful."""
-    x, counts = _standardised(datasets.load("old-faithful").x), np.arange(1, 7)
+    x, counts = standardised(datasets.load("old-faithful").x), np.arange(1, 7)
     arguments, bounds, log_likelihoods = {"random_state": 0, "max_iter": 1000}, [], []
     prior = FEW_COMPONENTS | {"weight_concentration_prior": 1.0}
     for k in map(int, counts):
@@ -255,7 +251,7 @@ def singularity(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 
     A dashed line is as high as the sensible maximum.
     """
-    x, chapter = _standardised(datasets.load("old-faithful").x), maths.singularity
+    x, chapter = standardised(datasets.load("old-faithful").x), maths.singularity
     left, far, near = Figure(figsize=(13.5, 4.0)).subplots(1, 3)
     widths = np.geomspace(0.1, 10, 150)
     alone = evaluate(chapter.single_gaussian_curve, x, widths)

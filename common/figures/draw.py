@@ -1,4 +1,4 @@
-"""Draw the chapters' figures from one implementation's own numbers.
+"""Draw the chapters' figures from one implementation's own numbers, and record what the moving ones play.
 
 python -m common.figures.draw pytorch_impl build/figures/torch
 """
@@ -8,11 +8,14 @@ from functools import partial
 from inspect import isfunction
 from pathlib import Path
 
-from common.figures import chapters, networks, plates
+import numpy as np
+
+from common.figures import chapters, networks, plates, traces
 from common.runs.script import implementation
 from common.runs.terminal import command, without_native_stderr
 
-MIXTURES = ("coin", "conjugate", "em", "estimators", "gmm", "singularity", "variational_gmm")
+MIXTURES = ("coin", "coin_mixture", "conjugate", "em", "estimators", "gaussian", "gmm", "missing_data", "singularity")
+MIXTURES += ("variational_gmm",)
 NETWORKS = ("layouts", "networks", "autoencoder", "vae", "optimizer", "backend")
 CHAPTERS = (*MIXTURES, *NETWORKS)  # those that figures are of, and what they need
 FIGURES = {  # by the names of their files
@@ -33,6 +36,8 @@ def draw(package: str, folder: str) -> None:
             path = Path(folder) / f"{name}.png"
             figure(maths, maths.backend.evaluate).savefig(path)
             print(path)
+        np.savez_compressed(Path(folder) / "traces.npz", **traces.record(maths, maths.backend.evaluate))
+        print(Path(folder) / "traces.npz")
 
 
 main = partial(command, "common.figures.draw", __doc__, draw, ("an implementation", "a folder"))

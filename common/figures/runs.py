@@ -198,6 +198,11 @@ def shown_name(name: str) -> str:
     return short(name).replace("$", r"\$")
 
 
+def standardised(x: np.ndarray) -> np.ndarray:
+    """The columns with mean 0 and standard deviation 1."""
+    return (x - x.mean(axis=0)) / x.std(axis=0)
+
+
 def palette(n: int) -> np.ndarray:
     """n distinct colours, (n, 3)."""
     if n <= len(COLOURS):

@@ -4,6 +4,7 @@ To be run after `make book`, with playwright and Chromium; the default suite doe
 """
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,64 @@ def test_measured_tables_are_folded_and_unfold(browser: Browser) -> None:
     page.locator("aside.measured summary").first.click()
     assert tables.first.is_visible()
     page.close()
+
+
+REPLAYS = [name for name in PAGES if 'class="replay"' in (BOOK / f"{name}.html").read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("name", REPLAYS)
+def test_every_replay_steps_plays_scrubs_and_changes_its_run(page: Page, name: str) -> None:
+    visit(page, name)
+    for figure in page.locator(".replay").all():
+        said, slider, drawing = figure.locator("output"), figure.locator("input").first, figure.locator(".panels")
+        slider.focus()
+        page.keyboard.press("Home")
+        first, words = drawing.inner_html(), said.inner_text()
+        page.keyboard.press("ArrowRight")
+        assert drawing.inner_html() != first
+        assert said.inner_text() != words
+        if not figure.locator("button").count():  # a plane: pointing at its panel picks the place
+            before = said.inner_text()
+            box = figure.locator("svg").first.bounding_box()
+            figure.locator("svg").first.click(position={"x": 0.75 * box["width"], "y": 0.25 * box["height"]})
+            assert said.inner_text() != before
+            continue
+        back, play, step = figure.locator("button").all()
+        back.press("Enter")
+        assert drawing.inner_html() == first
+        assert back.is_disabled()
+        step.click()
+        assert drawing.inner_html() != first
+        play.press("Space")
+        assert play.inner_text() == "Pause"
+        page.wait_for_timeout(700)
+        play.click()
+        assert play.inner_text() == "Play"
+        stopped = said.inner_text()
+        page.wait_for_timeout(600)
+        assert said.inner_text() == stopped
+        if figure.locator("select").count():
+            slider.press("End")
+            last = drawing.inner_html()
+            figure.locator("select").select_option(index=1)
+            slider.press("End")
+            assert drawing.inner_html() != last
+
+
+@pytest.mark.parametrize("name", REPLAYS)
+def test_without_scripts_a_replay_shows_its_last_frame_and_a_script_draws_the_same(browser: Browser, name: str) -> None:
+    shown = []
+    for scripts in (False, True):
+        context = browser.new_context(viewport=DESK, java_script_enabled=scripts)
+        page = context.new_page()
+        page.goto((BOOK / f"{name}.html").as_uri())
+        shown.append(page.content())
+        context.close()
+    plain, scripted = (re.findall(r'<div class="panels">(.*?)</div>', html, re.S) for html in shown)
+    planes = [i for i, svg in enumerate(scripted) if "data-plane" in svg]  # which begin in their middle
+    assert len(plain) == len(scripted) > 0
+    assert [s for i, s in enumerate(plain) if i not in planes] == [s for i, s in enumerate(scripted) if i not in planes]
+    assert "controls" not in shown[0].partition("</head>")[2]
 
 
 def test_prints_without_its_controls(browser: Browser) -> None:

@@ -23,13 +23,19 @@ from common.book.pairs import FOLDERS, ROOT, imported, read_pair, read_pairs
 from common.book.progress import Progress
 from common.book.prose import BookError, equation, pieces
 from common.book.side_by_side import align, side_by_side, similarity
+from common.figures.moving import Panel, Replay
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 300, 100)  # enough of one to be measured
+PAGES = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pytorch_impl").glob("*.py")))
+MOVING = re.findall(r"\]\((\w+)\.svg\)", PAGES)
+STANDSTILL = Replay("what is to be seen", ["run"], [["frame"]], [Panel("title", (0, 1), (0, 1))])
 
 
 @pytest.fixture
-def sources(tmp_path: Path) -> Path:
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of both implementations, to be damaged, and a stand-in for each figure that the text shows."""
+    monkeypatch.setattr("common.book.__main__.agreed", lambda files: {})
+    monkeypatch.setattr("common.book.__main__.replays", lambda traces: dict.fromkeys(MOVING, STANDSTILL))
     for folder in FOLDERS.values():
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("common", "parity_tests"):
@@ -112,6 +118,16 @@ def test_what_a_chapter_builds_on_is_read_from_its_imports() -> None:
 def test_a_pair_in_no_list_is_named(sources: Path) -> None:
     (sources / "tf2_impl" / "thing.py").write_text('"""A thing."""\n')
     with pytest.raises(BookError, match=r"tf2_impl/thing.py: add it to PARTS, HOUSE or NOT_CHAPTERS"):
+        build(sources / "build" / "book", sources)
+
+
+def test_a_replay_that_nobody_draws_or_shows_is_named(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both(sources, "coin", "(coin_tosses.svg)", "(another.svg)")
+    with pytest.raises(BookError, match=r"coin\.py: common/figures/replays\.py draws no another"):
+        build(sources / "build" / "book", sources)
+    both(sources, "coin", "(another.svg)", "(coin_tosses.svg)")
+    monkeypatch.setattr("common.book.__main__.replays", lambda traces: dict.fromkeys([*MOVING, "unseen"], STANDSTILL))
+    with pytest.raises(BookError, match="no chapter shows the replay unseen"):
         build(sources / "build" / "book", sources)
 
 
