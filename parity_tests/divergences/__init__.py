@@ -6,6 +6,8 @@ second may not exceed:
 
     optimizers          O    settings, formulas, schedules
     layers              L    initial values, layouts, padding, normalisation
+    images              L    depthwise kernels, pooling, resizing, channels
+    sequences           L    recurrent layers, attention, embeddings
     activations         L    slopes, approximations
     losses              S    reductions, clipping, logits or probabilities
     random_numbers      R    seeds, number types, tracing, TF32, tapes
@@ -17,11 +19,14 @@ Entries whose docstring ends with `Both:` show that the frameworks agree where o
 `make divergences` measures all of it and prints the table; `test_catalogue.py` asserts it.
 """
 
-from parity_tests.divergences import activations, edge_gradients, layers, linear_algebra, losses, optimizers
+from parity_tests.divergences import activations, edge_gradients, images, layers, linear_algebra, losses, optimizers
 
-from parity_tests.divergences import random_numbers, tensor_functions  # isort: skip
+from parity_tests.divergences import random_numbers, sequences, tensor_functions  # isort: skip
 from parity_tests.divergences.catalogue import CATALOGUE
 
-PAGES = (optimizers, layers, activations, losses, random_numbers, linear_algebra, edge_gradients, tensor_functions)
+PAGES = (
+    *(optimizers, layers, images, sequences, activations, losses),
+    *(random_numbers, linear_algebra, edge_gradients, tensor_functions),
+)
 # In the order of the pages, whatever the order of imports.
 ENTRIES = tuple(entry for page in PAGES for entry in CATALOGUE if entry.page is page)

@@ -62,3 +62,14 @@ def other_activations():
     theirs = (tf.nn.elu, tf.nn.selu, keras.activations.celu, tf.nn.silu, keras.activations.mish)
     theirs += (tf.math.log_sigmoid, keras.activations.hard_sigmoid, tf.nn.softsign, tf.nn.relu6)
     return max(relative(f(torch.tensor(X)), g(tf.constant(X))) for f, g in zip(ours, theirs, strict=True))
+
+
+@divergence("L9c", "GELU by tanh, in float64", (1.2e-10, 1.9e-10), after="elementwise")
+def gelu_by_tanh():
+    """Its root of 2 / pi, as L9's root of 2: 9e-10 at most.  PyTorch: float64
+    TensorFlow: tf.nn.gelu(approximate=True) and keras.activations.gelu pass it through float32
+    Remedy: 0.5 * x * (1 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))"""
+    x, ours = tf.constant(X), F.gelu(torch.tensor(X), approximate="tanh")
+    assert absolute(tf.nn.gelu(x, approximate=True), keras.activations.gelu(x, approximate=True)) == 0
+    remedied = 0.5 * x * (1 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    return ours, tf.nn.gelu(x, approximate=True), remedied

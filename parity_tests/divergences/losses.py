@@ -209,3 +209,16 @@ def poisson():
     counts, rates = np.array([[1.0, 2.0, 0.0]]), np.array([[1.5, 0.5, 2.0]])
     y, rate, theirs = torch.tensor(counts), torch.tensor(rates), keras.losses.poisson(counts, rates)[0]
     return F.poisson_nll_loss(rate, y), theirs, F.poisson_nll_loss(rate, y, log_input=False, eps=1e-7), theirs
+
+
+@divergence("S8", "the mean of a weighted loss", (0.88, 1.4), after="loss")
+def weighted_mean():
+    """A rare class with a large weight makes the gradient larger in Keras, and nothing larger in PyTorch.
+    PyTorch: cross_entropy(weight=w): divides by the sum of the weights
+    TensorFlow: sample_weight: divides by the number of points
+    Remedy: tf.reduce_sum(w * each) / tf.reduce_sum(w)"""
+    logits, y, weights = draws.normals(0, "sample", (5, 3)), np.array([0, 1, 2, 2, 1]), np.array([0.5, 1.0, 4.0])
+    ours, w = F.cross_entropy(torch.tensor(logits), torch.tensor(y), torch.tensor(weights)), weights[y]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float64")
+    each = keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+    return ours, loss(y, logits, sample_weight=w), tf.reduce_sum(w * each) / tf.reduce_sum(w)

@@ -409,3 +409,57 @@ def adagrad():
     ours, theirs = torch_run(torch.optim.Adagrad, lr=RATE), keras_run(keras.optimizers.Adagrad(RATE))
     remedied = keras_run(keras.optimizers.Adagrad(RATE, initial_accumulator_value=0.0, epsilon=0.0))
     return rates_apart(ours, theirs), rates_apart(torch_run(torch.optim.Adagrad, lr=RATE, eps=0.0), remedied)
+
+
+@divergence("O14", "SGD's weight decay with momentum", (0.35, 0.55), after="optimizer")
+def sgd_weight_decay():
+    """Without momentum they are one. In Keras every optimizer's weight_decay is decoupled.
+    PyTorch: in the gradient, so in the velocity  TensorFlow: shrinks the weights, outside the velocity
+    Remedy: decayed = gradient + 0.125 * parameter.value"""
+    ours = torch_run(torch.optim.SGD, lr=RATE, momentum=0.5, weight_decay=0.125)
+    theirs = keras_run(keras.optimizers.SGD(RATE, momentum=0.5, weight_decay=0.125))
+    sgd, parameter = keras.optimizers.SGD(RATE, momentum=0.5), keras.Variable(np.ones(20), dtype="float64")
+    for gradient in GRADIENTS:
+        decayed = gradient + 0.125 * parameter.value
+        sgd.apply([decayed], [parameter])
+    return ours, theirs, parameter.value
+
+
+@divergence("O15", "a schedule that is stepped before the update", (0.11, 0.18), after="output")
+def schedule_order():
+    """A step ahead for good, and the first rate is never used; PyTorch warns, once.
+    PyTorch: step() after optimizer.step(); called before it, the rates are those of the next step
+    TensorFlow: the rate of the updates made so far  Remedy: optimizer.step(); schedule.step()"""
+    decay = keras.optimizers.schedules.ExponentialDecay(0.125, 1, 0.875)
+
+    def rates(early: bool) -> np.ndarray:
+        optimizer, used = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.125), []
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.875)
+        for _ in range(5):
+            if early:
+                schedule.step()
+            used += schedule.get_last_lr()
+            if not early:
+                optimizer.step()
+                schedule.step()
+        return np.array(used)
+
+    theirs = np.array([float(decay(step)) for step in range(5)])
+    with warnings.catch_warnings(action="ignore"):
+        return rates(early=True), theirs, rates(early=False), theirs
+
+
+@divergence("O16", "clipping by value and by norm", (1.1, 1.7), after="elementwise")
+def clip_by_value():
+    """clipvalue is PyTorch's clip_grad_value_; it turns the step's direction.
+    PyTorch: clip_grad_norm_ shortens all gradients alike  TensorFlow: clipvalue cuts each entry
+    Remedy: keras.optimizers.SGD(1.0, global_clipnorm=1.0)"""
+
+    def step(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
+        variable = keras.Variable(np.zeros(20), dtype="float64")
+        optimizer.apply([tf.constant(GRADIENTS[0])], [variable])
+        return -variable.numpy()
+
+    ours = GRADIENTS[0] / np.linalg.norm(GRADIENTS[0])  # O8
+    assert absolute(step(keras.optimizers.SGD(1.0, clipvalue=1.0)), np.clip(GRADIENTS[0], -1, 1)) == 0
+    return ours, step(keras.optimizers.SGD(1.0, clipvalue=1.0)), step(keras.optimizers.SGD(1.0, global_clipnorm=1.0))

@@ -259,3 +259,18 @@ def snapshots():
         ours.sub_(1)
     theirs.assign_sub(tf.ones(3))
     return best, their_best, copied, their_best
+
+
+@divergence("R12", "an activation in mixed precision", (1, 1), unit="of entries")
+def mixed_precision():
+    """Results of 3 digits where PyTorch keeps 7. The size is the share of results of another type.
+    PyTorch: autocast casts what products take; an activation of float32 stays float32
+    TensorFlow: the policy mixed_bfloat16 casts what every layer takes
+    Remedy: keras.layers.ReLU(dtype="float32")"""
+    x = torch.tensor(draws.normals(0, "sample", (4, 4)).astype("float32"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert dtype_name(x @ x) == "bfloat16"
+        ours = torch.relu(x)
+    default = keras.layers.ReLU(dtype="mixed_bfloat16")(x.numpy())
+    remedied = keras.layers.ReLU(dtype="float32")(x.numpy())
+    return dtype_name(ours), dtype_name(default), dtype_name(remedied)

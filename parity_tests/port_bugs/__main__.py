@@ -39,7 +39,7 @@ def checked(function: Callable[..., Problem], seed: int = 0, dtype: str = "float
 def located(bug: Bug, port: Port, report: Any) -> int | None:
     """How many operations the first finding is from where the bug is: 0, 1, or None for more."""
     found = report.first
-    if re.search(bug.where, found.what if found.what == "training" else found.original):
+    if re.search(bug.where, f"{found.what}: {found.original}"):
         return 0
     operations = port.original.operations
     expected = {n for n, operation in enumerate(operations) if re.search(bug.where, str(operation))}

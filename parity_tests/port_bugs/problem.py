@@ -33,7 +33,7 @@ class Bug(NamedTuple):
     """A port's mistake: the pair, its wrong settings, what it is, where it is first seen, and its catalogue row.
 
     ``where`` is a regular expression for "module: operation" of PyTorch's side, for a parameter whose gradient
-    differs, or "training".
+    differs, or "training|moving average".
     """
 
     pair: Callable[..., Problem]
