@@ -19,6 +19,7 @@ from common.book.chapters import HOUSE, NOT_MEASURED, PARTS, TEXTS, titles
 from common.book.measured import agreement, load, measured_within
 from common.book.pairs import FOLDERS, ROOT, Pair, imported, read_pairs
 from common.book.prose import BookError, Prose
+from common.book.search import index
 from common.book.side_by_side import side_by_side
 from common.figures.draw import FIGURES
 from common.figures.replays import replays
@@ -37,8 +38,9 @@ def build(out: Path, root: Path = ROOT) -> Path:
         raise BookError(f"{book.figures / left[0]}: no chapter shows it; add ![caption]({left[0]}) to a docstring")
     if left := sorted(book.replays.keys() - book.replayed):
         raise BookError(f"no chapter shows the replay {left[0]}; add ![caption]({left[0]}.svg) to a docstring")
-    for file in ("book.css", "replay.js", "stix-two-math.woff2"):
+    for file in ("book.css", "replay.js", "search.js", "stix-two-math.woff2"):
         shutil.copy(HERE / file, out / file)
+    (out / "index.js").write_text(index(pages, book.titles), encoding="utf-8")
     check_links(pages, out)
     for name, page in pages.items():
         (out / name).write_text(page, encoding="utf-8")

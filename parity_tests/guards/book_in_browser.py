@@ -130,6 +130,25 @@ def test_measured_tables_are_folded_and_unfold(browser: Browser) -> None:
     page.close()
 
 
+def test_the_search_finds_by_word_and_name_and_is_led_by_keys(page: Page) -> None:
+    visit(page, "index")
+    page.keyboard.press("/")
+    page.keyboard.type("log_beta")
+    first = page.locator("#found a").first
+    first.wait_for()
+    assert first.get_attribute("href") == "coin.html#log_beta"
+    page.locator("#search").fill("sensible maximum spike")
+    assert page.locator("#found a").first.get_attribute("href").startswith("singularity.html")
+    page.locator("#search").fill("zzzz")
+    assert page.locator("#found").inner_text() == "No section has these words."
+    page.keyboard.press("Escape")
+    assert not page.locator("#found").is_visible()
+    page.locator("#search").fill("log_beta")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/coin.html#log_beta")
+
+
 REPLAYS = [name for name in PAGES if 'class="replay"' in (BOOK / f"{name}.html").read_text(encoding="utf-8")]
 
 

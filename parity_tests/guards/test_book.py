@@ -22,6 +22,7 @@ from common.book.measured import agreement, measured_within
 from common.book.pairs import FOLDERS, ROOT, imported, read_pair, read_pairs
 from common.book.progress import Progress
 from common.book.prose import BookError, equation, pieces
+from common.book.search import index
 from common.book.side_by_side import align, side_by_side, similarity
 from common.figures.moving import Panel, Replay
 
@@ -119,6 +120,18 @@ def test_a_pair_in_no_list_is_named(sources: Path) -> None:
     (sources / "tf2_impl" / "thing.py").write_text('"""A thing."""\n')
     with pytest.raises(BookError, match=r"tf2_impl/thing.py: add it to PARTS, HOUSE or NOT_CHAPTERS"):
         build(sources / "build" / "book", sources)
+
+
+def test_the_index_of_words_has_every_section_and_no_code() -> None:
+    html = '<head><title>x</title></head><main id="main"><p>one &amp; <b>two</b></p><pre>code</pre>'
+    html += '<section id="log_beta"><h2>h</h2><p>three <math><mi>x</mi></math></p></section></main><footer>f</footer>'
+    script = index({"coin.html": html, "index.html": "<main>four</main>"}, {"coin": "The coin"})
+    entries = json.loads(script.removeprefix("const INDEX = ").rstrip(";\n"))
+    assert entries == [
+        ["coin.html", "The coin", "one & two"],
+        ["coin.html#log_beta", "The coin: log_beta", "h three"],
+        ["index.html", "The argument", "four"],
+    ]
 
 
 def test_a_replay_that_nobody_draws_or_shows_is_named(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
