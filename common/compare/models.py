@@ -33,7 +33,7 @@ import numpy as np
 from common import draws
 from common.compare.images import GREY_LEVELS, SEED, Parts, Row, Settings, dequantised, in_grey_levels, several, split
 from common.networks.start import set_start
-from common.networks.training import updates
+from common.networks.training import minibatches, updates
 from common.parity import importance_standard_error
 from common.runs import checkpoint
 from common.runs.folder import versions
@@ -169,7 +169,8 @@ def train_network(
     set_start(maths, model, SEED, dequantised(parts.train, 2))
     per_epoch = draws.batches_per_epoch(len(parts.train), settings.batch_size)
     best, best_epoch, kept = -math.inf, 0, maths.layouts.export_parameters(model)
-    batches = noisy_batches(parts.train, settings, per_epoch, model.noise_dim)
+    epochs = (dequantised(parts.train, 2 + epoch) for epoch in range(settings.epochs))
+    batches = minibatches(epochs, settings.batch_size, model.noise_dim)
     for step, _ in enumerate(updates(maths, model, batches, settings.learning_rate), start=1):
         if step % per_epoch:
             continue
@@ -180,17 +181,6 @@ def train_network(
             break
     maths.layouts.import_parameters(model, kept)
     return best_epoch, best
-
-
-def noisy_batches(
-    grey: np.ndarray, settings: Settings, per_epoch: int, noise_dim: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The minibatches of all epochs and their noise."""
-    for step in range(settings.epochs * per_epoch):
-        if step % per_epoch == 0:
-            y = dequantised(grey, 2 + step // per_epoch)
-        rows = draws.minibatch(SEED, step, len(grey), settings.batch_size)
-        yield y[rows], draws.normals(SEED, "noise", (len(rows), noise_dim), step)
 
 
 def importance_weighted(

@@ -5,6 +5,7 @@
 """
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -50,12 +51,20 @@ def networks_in_figures(maths: SimpleNamespace) -> dict[str, Any]:
     plain = maths.autoencoder.Autoencoder(64, 16, 100, "tanh", dtype="float64")
     for model, x, rate in ((small, clothes, 2e-3), (vae, digits, 5e-3), (plain, digits, 5e-3)):
         set_start(maths, model, 0, x)
-        for _ in updates(maths, model, _batches(x, model.noise_dim), rate):
+        batches = minibatches(itertools.repeat(x, EPOCHS), BATCH_SIZE, model.noise_dim)
+        for _ in updates(maths, model, batches, rate):
             pass
     return {"vae of 2": small, "vae": vae, "autoencoder": plain}
 
 
-def _batches(x: np.ndarray, noise_dim: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for step in range(EPOCHS * draws.batches_per_epoch(len(x), BATCH_SIZE)):
-        rows = draws.minibatch(0, step, len(x), BATCH_SIZE)
-        yield x[rows], draws.normals(0, "noise", (len(rows), noise_dim), step)
+def minibatches(
+    epochs: Iterable[np.ndarray], batch_size: int, noise_dim: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The minibatches and their noise, from the images (N, D) of each epoch; the seed is 0."""
+    first = 0
+    for x in epochs:
+        following = first + draws.batches_per_epoch(len(x), batch_size)
+        for step in range(first, following):
+            rows = draws.minibatch(0, step, len(x), batch_size)
+            yield x[rows], draws.normals(0, "noise", (len(rows), noise_dim), step)
+        first = following
