@@ -19,7 +19,7 @@ import numpy as np
 from common import draws
 from common.data import download, files
 from common.data.files import Dataset
-from common.data.messages import InputError, nearest
+from common.data.messages import InputError, nearest, require
 from common.data.readers import read_text_table
 from common.runs.terminal import command
 
@@ -49,8 +49,8 @@ def load(
     unknown name and for a file that is missing, damaged or not a table.
     """
     if name in NAMES:
-        if label_column is not None or columns is not None or pixel_max != 1:
-            raise InputError("data", "{label_column}, {columns} and {pixel_max} apply to files only", name)
+        is_plain = label_column is None and columns is None and pixel_max == 1
+        require(is_plain, "data", "{label_column}, {columns} and {pixel_max} apply to files only", name)
         if name in download.SOURCES:
             folder = download.fetch(name) if data_dir is None else Path(data_dir)
             images = files.image_folder(folder, name)

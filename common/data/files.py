@@ -74,8 +74,8 @@ def read(
     is_folder, is_idx = path.is_dir(), bool(IDX.search(path.name))
     if not (is_folder or is_idx or TEXT.search(path.name) or suffix in (".npy", ".npz")):
         return None
-    if not (path.is_file() or is_folder):
-        raise InputError("data", "there is no such file; give the path of a .csv or .npy file", name)
+    is_there = path.is_file() or is_folder
+    require(is_there, "data", "there is no such file; give the path of a .csv or .npy file", name)
     if TEXT.search(path.name) and not is_folder:
         table = read_text_table(path, label_column, columns)
         labels, label_names = _classes(path, table.labels)

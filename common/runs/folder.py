@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.data.arrays import as_array
-from common.data.messages import InputError, reason
+from common.data.messages import InputError, reason, require
 from common.data.readers import read_json, read_json_lines
 from common.runs import checkpoint
 from common.runs.options import RunOptions
@@ -90,9 +90,8 @@ class RunFolder:
 
         Raises InputError if a resumed run is past the last step.
         """
-        if last < first:
-            done = f"{first} {unit}s are done already, and {{steps}} or {{epochs}} asks for {last}"
-            raise InputError("resume", f"{done}; ask for more, or leave the flag out", self.options.resume)
+        done = f"{first} {unit}s are done already, and {{steps}} or {{epochs}} asks for {last}"
+        require(first <= last, "resume", f"{done}; ask for more, or leave the flag out", self.options.resume)
         return self._steps(first, last, unit)
 
     def _steps(self, first: int, last: int, unit: str) -> Iterator[int]:
@@ -150,8 +149,7 @@ class RunFolder:
         for name in arrays.keys() & shapes.keys():
             if arrays[name].shape != tuple(shapes[name]):
                 problem = problem or f"the checkpoint's {name} has shape {arrays[name].shape}, not {shapes[name]}"
-        if problem:
-            raise InputError("resume", f"{problem}; use a checkpoint that a run wrote", self.options.resume)
+        require(not problem, "resume", f"{problem}; use a checkpoint that a run wrote", self.options.resume)
 
     def save_is_due(self) -> bool:
         """Whether the last checkpoint is more than ten seconds old."""
@@ -218,9 +216,8 @@ class RunFolder:
         self._has_saved = True
 
     def _check_room(self) -> None:
-        is_taken = (self.path / "checkpoint.safetensors").exists()
-        if is_taken and not self._in_place and not self.options.overwrite:
-            raise InputError("out", "holds a run already; choose another folder or add {overwrite}", str(self.path))
+        is_free = self._in_place or self.options.overwrite or not (self.path / "checkpoint.safetensors").exists()
+        require(is_free, "out", "holds a run already; choose another folder or add {overwrite}", str(self.path))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

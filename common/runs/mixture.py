@@ -11,7 +11,7 @@ from common import draws
 from common.data import datasets
 from common.data.arrays import as_array
 from common.data.datasets import Dataset
-from common.data.messages import InputError
+from common.data.messages import require
 from common.data.passes import from_zero, spread_rows, take_rows
 from common.mixtures.input import REG_COVAR, FitData, prepare
 from common.mixtures.parameters import (
@@ -72,8 +72,7 @@ def mixture_data(options: GMMOptions) -> tuple[MixtureData, dict[str, Any]]:
 def _prior(options: GMMOptions, data: FitData) -> VariationalPrior:
     """The prior of a variational run; the covariance on the command line is times the identity."""
     scale, d = options.covariance_prior, data.x.shape[1]
-    if scale is not None and not 0 < scale < math.inf:
-        raise InputError("covariance_prior", "must be a number above 0", scale)
+    require(scale is None or 0 < scale < math.inf, "covariance_prior", "must be a number above 0", scale)
     identity = {"diag": np.ones(d), "spherical": 1.0}.get(data.covariance_type, np.eye(d))
     return variational_prior(
         data,

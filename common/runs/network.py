@@ -11,7 +11,7 @@ import numpy as np
 from common import draws
 from common.data import datasets
 from common.data.datasets import Dataset
-from common.data.messages import InputError
+from common.data.messages import require
 from common.data.passes import pieces, share
 from common.mixtures.input import check_finite
 from common.networks.input import DEFAULT_CHANNELS
@@ -51,14 +51,12 @@ def check_pixels(options: VAEOptions, data: Dataset) -> None:
             continue
         check_finite("data", part.x)
         low, high = part.x.min(), part.x.max()
-        if low < 0 or high > 1:
-            remedy = "or give the value of a white one by {pixel_max}, and a column of labels by {label_column}"
-            raise InputError("data", f"has values from {low:g} to {high:g}; scale pixels to [0, 1], {remedy}")
-    if options.model == "conv" and data.image_shape is None:
-        problem = f"needs square images, and the data have {data.x.shape[1]} numbers a row; use {{model=dense}}"
-        raise InputError("model", problem, options.model)
-    if len(data.x) < 2:
-        raise InputError("data", f"has {len(data.x)} row, too few to train and to hold out; give more")
+        remedy = "or give the value of a white one by {pixel_max}, and a column of labels by {label_column}"
+        problem = f"has values from {low:g} to {high:g}; scale pixels to [0, 1], {remedy}"
+        require(low >= 0 and high <= 1, "data", problem)
+    problem = f"needs square images, and the data have {data.x.shape[1]} numbers a row; use {{model=dense}}"
+    require(options.model != "conv" or data.image_shape is not None, "model", problem, options.model)
+    require(len(data.x) >= 2, "data", f"has {len(data.x)} row, too few to train and to hold out; give more")
 
 
 def starting_point(
@@ -137,12 +135,11 @@ def last_step(options: VAEOptions, n: int) -> int:
 
 def check_loss(options: VAEOptions, step: int, loss: float, squared_error: float | None = None) -> None:
     """InputError if training has diverged, or fits so well that the most likely variance is zero."""
-    if squared_error == 0 and options.variance is None:
-        problem = f"is reconstructed without error at update {step}, so the most likely variance is zero"
-        raise InputError("data", f"{problem} and the likelihood infinite; give a {{variance}}")
-    if not math.isfinite(loss):
-        problem = f"the loss became {loss} at update {step}; lower the rate"
-        raise InputError("learning_rate", problem, options.learning_rate)
+    problem = f"is reconstructed without error at update {step}, so the most likely variance is zero and"
+    has_error = squared_error != 0 or options.variance is not None
+    require(has_error, "data", f"{problem} the likelihood infinite; give a {{variance}}")
+    problem = f"the loss became {loss} at update {step}; lower the rate"
+    require(math.isfinite(loss), "learning_rate", problem, options.learning_rate)
 
 
 def unused_code(options: VAEOptions, kl: float) -> dict[str, str]:

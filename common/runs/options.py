@@ -15,7 +15,7 @@ from typing import Any, Self, get_args
 
 from common.data.datasets import NAMES
 from common.data.download import SOURCES
-from common.data.messages import InputError, flag, reason
+from common.data.messages import InputError, flag, reason, require
 from common.mixtures.input import COVARIANCE_TYPES, REG_COVAR
 from common.mixtures.parameters import PRIOR_TYPES
 from common.mixtures.start import INIT_PARAMS
@@ -95,13 +95,10 @@ class RunOptions:
             value, least = getattr(self, f.name), f.metadata.get("least")
             if least is None or not isinstance(value, int | float):
                 continue
-            if not least <= value < math.inf:
-                raise InputError(f.name, f"must be at least {least}", value)
-            if isinstance(value, int) and value >= 2**64:
-                raise InputError(f.name, "must be below 2^64", value)
+            require(least <= value < math.inf, f.name, f"must be at least {least}", value)
+            require(isinstance(value, float) or value < 2**64, f.name, "must be below 2^64", value)
         for name, is_broken, problem in self.problems():
-            if is_broken:
-                raise InputError(name, problem, getattr(self, name))
+            require(not is_broken, name, problem, getattr(self, name))
         if self.out is None and self.resume is None:
             raise ValueError("--out is missing: name the folder that the run is to write, such as build/runs/first")
         return self
@@ -161,11 +158,9 @@ class GMMOptions(RunOptions):
 
     def check_workers(self, size: int) -> None:
         """InputError if several processes cannot share this run."""
-        if size > 1 and self.missing == "em":
-            raise InputError("missing", f"cannot be shared by {size} workers; use one process", self.missing)
-        if size > 1 and self.method != "em":
-            problem = f"cannot be shared by {size} workers; use one process, or {{method=em}}"
-            raise InputError("method", problem, self.method)
+        problem = f"cannot be shared by {size} workers; use one process"
+        require(size == 1 or self.missing != "em", "missing", problem, self.missing)
+        require(size == 1 or self.method == "em", "method", f"{problem}, or {{method=em}}", self.method)
 
 
 def _variance(text: str) -> float | str:
@@ -235,9 +230,9 @@ class VAEOptions(RunOptions):
 
     def check_workers(self, size: int) -> None:
         """InputError if several processes cannot share this run."""
-        if size > 1 and self.model == "autoencoder" and self.variance is None:
-            problem = f"{size} workers need its {{variance}}: the most likely one is not an average of theirs"
-            raise InputError("model", f"{problem}; give one, or use one process", self.model)
+        problem = f"{size} workers need its {{variance}}: the most likely one is not an average of theirs"
+        is_average = size == 1 or self.model != "autoencoder" or self.variance is not None
+        require(is_average, "model", f"{problem}; give one, or use one process", self.model)
 
 
 def parse(kind: type[RunOptions], argv: Sequence[str] | None, prog: str) -> tuple[RunOptions, set[str]]:
@@ -269,17 +264,15 @@ def _of_argparse(option: Field) -> dict[str, Any]:
 def resumed(options: RunOptions, given: set[str], earlier: dict[str, Any]) -> RunOptions:
     """Return the earlier run's options, changed where that is allowed; InputError naming any other."""
     for name in sorted(given - FREE_ON_RESUME):
-        if getattr(options, name) != earlier.get(name):
-            had = reason(str(earlier.get(name)))
-            raise InputError(name, f"the run to resume has {had}; leave the flag out", getattr(options, name))
+        value, had = getattr(options, name), earlier.get(name)
+        require(value == had, name, f"the run to resume has {reason(str(had))}; leave the flag out", value)
     names = {f.name for f in fields(options)} - OF_THIS_RUN
     earlier = {f.name: None for f in fields(options) if f.default is None} | earlier  # of older runs
-    if missing := sorted(names - earlier.keys()):
-        raise InputError("resume", f"config.json lacks {missing}; is it a run of this script?", options.resume)
+    missing = sorted(names - earlier.keys())
+    require(not missing, "resume", f"config.json lacks {missing}; is it a run of this script?", options.resume)
     for f in fields(options):
-        if f.name in names and not _fits(f, earlier[f.name]):
-            problem = f"config.json has {f.name} = {reason(repr(earlier[f.name]))}; restore the file"
-            raise InputError("resume", problem, options.resume)
+        problem = f"config.json has {f.name} = {reason(repr(earlier.get(f.name)))}; restore the file"
+        require(f.name not in names or _fits(f, earlier[f.name]), "resume", problem, options.resume)
     changed = {name: getattr(options, name) for name in given & FREE_ON_RESUME}
     if "epochs" in given and "steps" not in given:
         changed["steps"] = None  # the steps at which the earlier run was to stop no longer matter
