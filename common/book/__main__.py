@@ -13,6 +13,9 @@ from functools import partial
 from html import escape, unescape
 from pathlib import Path
 
+if not __package__:  # run as a file, python common/book/__main__.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.book.chapters import HOUSE, NOT_MEASURED, PARTS, TEXTS, titles

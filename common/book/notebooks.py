@@ -12,6 +12,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+if not __package__:  # run as a file, python common/book/notebooks.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 

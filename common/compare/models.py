@@ -28,6 +28,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+if not __package__:  # run as a file, python common/compare/models.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 
 from common import draws

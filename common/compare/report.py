@@ -13,6 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # run as a file, python common/compare/report.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure

@@ -8,6 +8,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+if not __package__:  # run as a file, python common/compare/runs.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 
 from common.data.messages import reason

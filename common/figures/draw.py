@@ -8,6 +8,9 @@ from functools import partial
 from inspect import isfunction
 from pathlib import Path
 
+if not __package__:  # run as a file, python common/figures/draw.py, from wherever
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 
 from common.figures import chapters, networks, plates, traces

@@ -213,7 +213,7 @@ def agreed(files: Iterable[Path]) -> Trace:
     They are if no entry differs by more than 1e-9 of its array's largest one: a thousand times what iterating
     makes of a last bit, and far less than a page shows.
     """
-    recorded = {path: dict(np.load(path)) for path in files if path.is_file()}
+    recorded = {path: dict(np.load(path, allow_pickle=False)) for path in files if path.is_file()}
     if not recorded:
         hint = "python -m common.figures.draw pytorch_impl build/figures/torch"
         raise ValueError(f"{next(iter(files))}: there are no recorded traces; `{hint}` records them")
