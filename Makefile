@@ -44,7 +44,7 @@ faults: $(VENV)/ready  ## plant one-sided bugs, one at a time, and demand that t
 	@$(RUN) -m parity_tests.guards.faults
 
 digests: $(VENV)/ready  ## train fixed runs, and compare them with the bytes that every machine should get
-	@$(RUN) -m parity_tests.digests $(DEVICES)
+	@$(if $(ON),bash parity_tests/digests/emulated.sh $(ON),$(RUN) -m parity_tests.digests $(DEVICES))
 
 distributed: $(VENV)/ready  ## share a run among processes, by torchrun and by TF_CONFIG: the same bytes
 	@$(RUN) -m pytest -m distributed parity_tests/runs/test_distributed.py

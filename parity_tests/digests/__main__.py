@@ -4,14 +4,14 @@ python -m parity_tests.digests               on this machine's processor
 python -m parity_tests.digests cpu cuda      and on its GPU
 
 A line says of each run that it is equal, or the first update and the first tensor that part. The runs stay
-in build/digests. The exit code is 0 if all are equal.
+in build/digests. The exit code is 0 if all are equal, 1 if one parts, and 2 if one cannot be trained.
 """
 
 import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.runs.script import FRAMEWORKS
@@ -33,7 +33,7 @@ def folder(package: str, device: str) -> Path:
     return BUILD / f"{package}-{device.replace(':', '-')}"
 
 
-def report(package: str, device: str) -> tuple[bool, Iterator[str]]:
+def report(package: str, device: str) -> tuple[bool, list[str]]:
     """Whether all runs of a framework on a device are those that are published, and a line for each."""
     expected, runs = published.load(), folder(package, device)
     partings = {name: published.parting(published.read(runs / name), expected[name]) for name in runs_on(device)}
@@ -46,38 +46,40 @@ def report(package: str, device: str) -> tuple[bool, Iterator[str]]:
     return equal == len(partings), lines
 
 
-def publish() -> int:
+def publish() -> None:
     """Make what both frameworks found on the processor the published digests, if they agree."""
     pair = [{name: published.read(folder(p, "cpu") / name) for name in runs_on("cpu")} for p in FRAMEWORKS.values()]
     apart = [name for name in pair[0] if pair[0][name] != pair[1][name]]
     if apart:
         raise ValueError(f"the frameworks part in {', '.join(apart)}: nothing is published")
     published.save(pair[0], published.FILE)
-    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, compare and print; returns the exit code."""
     parser = Parser(prog="parity_tests.digests", description=__doc__)
     parser.add_argument("devices", nargs="*", default=["cpu"], metavar="DEVICE", help="cpu, cuda, ... (default: cpu)")
+    parser.add_argument("--trained", action="store_true", help="compare the runs that are there, and train none")
     parser.add_argument("--publish", action="store_true", help="publish what both frameworks find on the processor")
     chosen = parser.parse_args(argv)
-    installed = {f: package for f, package in FRAMEWORKS.items() if importlib.util.find_spec(f) is not None}
-    failed = False
-    for device in chosen.devices:
-        processes = {package: start(package, device) for package in installed.values()}
-        for package, process in processes.items():
-            problem = process.communicate()[1].strip()
-            if process.returncode == 0 and not chosen.publish:
-                all_equal, lines = report(package, device)
-                failed |= not all_equal
+    installed = [package for f, package in FRAMEWORKS.items() if importlib.util.find_spec(f) is not None]
+    all_equal = True
+    try:
+        for device in chosen.devices:
+            processes = {} if chosen.trained else {package: start(package, device) for package in installed}
+            problems = {package: process.communicate()[1].strip() for package, process in processes.items()}
+            if failed := [package for package, process in processes.items() if process.returncode != 0]:
+                raise ValueError(f"{failed[0]} on {device}: {problems[failed[0]]}")
+            for package in () if chosen.publish else installed:
+                equal, lines = report(package, device)
+                all_equal &= equal
                 print("\n".join(lines), flush=True)
-            elif process.returncode != 0:
-                failed = True
-                print(f"{package} on {device}: {problem}", flush=True)
-    if chosen.publish and not failed:
-        return publish()
-    return int(failed)
+        if chosen.publish:
+            publish()
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    return int(not all_equal)
 
 
 if __name__ == "__main__":

@@ -83,11 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", help="where the runs' folders are to be")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--threads", type=int, default=1, help="threads of the framework's arithmetic")
+    parser.add_argument("--alone", action="store_true", help="without the runs of several workers")
     parser.add_argument("--only", nargs="+", choices=RUNS, metavar="RUN", help=f"some of: {'; '.join(RUNS)}")
     chosen = parser.parse_args(argv)
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    names = chosen.only or [name for name in runs_on(chosen.device) if not (chosen.alone and "workers" in name)]
     try:
-        train(chosen.package, Path(chosen.folder), chosen.only or runs_on(chosen.device), chosen.device, chosen.threads)
+        train(chosen.package, Path(chosen.folder), names, chosen.device, chosen.threads)
     except ValueError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
