@@ -49,6 +49,7 @@ TEXTS = {
     },
     "Measured": {
         "rounding": "How small is small enough?",
+        "hash": "One hash",
         "comparison": "The punch line, measured",
         "fashion": "Fashion-MNIST, all 60,000 images",
         "speed": "Large data, and fast",

@@ -69,13 +69,19 @@ def network_updates(arguments: str, folder: str) -> Iterator[Update]:
         noise = draws.normals(options.seed, "noise", (len(rows), trained.noise_dim), step)
         x, state = trained.images[torch.tensor(rows)], trained.state()
         own = trained.loss_and_gradients(trained.model, x, trained.tensor(noise))[1]
-        grids = {name: grid_of(g.numpy(), state[network.MOMENTS[1] + name]) for name, g in own.items()}
-        sampled = step % (last // STATES) == 0
-        others = ways.gradients(options, state, step - 1, x.numpy(), noise) if sampled else None
-        yield (
-            {name: g.numpy() / grids[name] for name, g in own.items()},
-            others and {name: values / grids[name] for name, values in others.items()},
-        )
+        positions, grids = {}, {}
+        for name, gradient in ((name, g.numpy()) for name, g in own.items()):
+            second_moment = state[network.MOMENTS[1] + name]
+            grids[name] = grid_of(gradient, second_moment)
+            positions[name] = gradient / grids[name]
+            # a power of two spaces the grid: another one if the scale, from 2^10 steps to 2^11, is just there
+            scale = max(np.abs(gradient).max(), np.sqrt(second_moment.max()))
+            positions[f"scale of {name}"] = np.array(scale / grids[name] + 0.5)
+        others = None
+        if step % (last // STATES) == 0:
+            others = ways.gradients(options, state, step - 1, x.numpy(), noise)
+            others = {name: values / grids[name] for name, values in others.items()}
+        yield positions, others
         trained.update(rows, noise, 1.0)
     run.close()
 
@@ -95,7 +101,9 @@ def mixture_updates(arguments: str, folder: str) -> Iterator[Update]:
         if len(bounds) % (min(options.steps, 24) // STATES) == 0:
             others = ways.em_iteration(data.fit.x, *(p.numpy() for p in parameters), data.fit.reg_covar)
             others = {name: values / grids[name] for name, values in others.items()}
-        yield {name: value.numpy() / grids[name] for name, value in own._asdict().items()}, others
+        positions = {name: value.numpy() / grids[name] for name, value in own._asdict().items()}
+        positions["scales"] = np.diagonal(positions["covariances"], axis1=1, axis2=2) + 0.5  # as above
+        yield positions, others
         parameters, bound = mixture.iterate(options, algorithm, parameters)
         bounds.append(float(bound))
     run.close()

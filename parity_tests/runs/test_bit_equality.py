@@ -1,8 +1,5 @@
 """Trained models are equal to the last bit in PyTorch, TensorFlow and NumPy; and this is no luck."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,12 +10,8 @@ import torch
 
 import pytorch_impl.gmm as torch_gmm
 import pytorch_impl.optimizer as torch_optimizer
-import pytorch_impl.train_gmm
-import pytorch_impl.train_vae
 import tf2_impl.gmm as tf_gmm
 import tf2_impl.optimizer as tf_optimizer
-import tf2_impl.train_gmm
-import tf2_impl.train_vae
 from common import draws
 from common.data import datasets
 from common.mixtures.input import COVARIANCE_TYPES
@@ -31,9 +24,6 @@ from parity_tests.support import oracle as numpy_oracle
 from parity_tests.support.lockstep import Arrays, Batches, NumpyLearner, learners, parameters_of
 from parity_tests.support.relational import expected_flips, first_difference
 
-ROOT = Path(__file__).parents[2]
-TORCH_SCRIPTS = {"gmm": pytorch_impl.train_gmm, "vae": pytorch_impl.train_vae}
-TF_SCRIPTS = {"gmm": tf2_impl.train_gmm, "vae": tf2_impl.train_vae}
 both = pytest.mark.parametrize("module", [torch_optimizer, tf_optimizer], ids=["torch", "tf2"])
 
 
@@ -147,39 +137,6 @@ def test_em_checkpoints_are_the_same_bytes_in_three_frameworks(tmp_path: Path, k
         assert_same(iteration, named)
     assert len({digest(tmp_path, arrays, iteration) for arrays in named.values()}) == 1
     assert not np.allclose(states["NumPy"][1], start[1], rtol=1e-2), "EM has moved"
-
-
-RUNS = {
-    "vae": "--steps 12 --hidden-dim 200 --latent-dim 5 --precision reproducible --seed 3",
-    "gmm": "--data digits --components 4 --reg-covar 1e-2 --steps 6 --precision reproducible --seed 3",
-}
-WITH_THREADS = """
-import sys
-from {package} import train_gmm, train_vae
-for main, arguments in ((train_vae.main, sys.argv[1]), (train_gmm.main, sys.argv[2])):
-    assert main(arguments.split()) == 0
-"""
-
-
-def test_new_processes_and_more_threads_change_no_bit(tmp_path: Path) -> None:
-    """TensorFlow cannot change its threads once it has computed: one here, two in a process of its own."""
-    for script, arguments in RUNS.items():
-        digests = {}
-        for package, modules in (("pytorch_impl", TORCH_SCRIPTS), ("tf2_impl", TF_SCRIPTS)):
-            out = tmp_path / f"{script}-{package}"
-            assert modules[script].main([*arguments.split(), "--threads", "1", "--out", f"{out}-1"]) == 0
-            digests[package] = checkpoint.digest(Path(f"{out}-1") / "checkpoint.safetensors")
-        assert len(set(digests.values())) == 1
-    for package in digests:
-        more = [f"{RUNS[s]} --threads 2 --out {tmp_path}/{s}-{package}-2" for s in ("vae", "gmm")]
-        command = [sys.executable, "-c", WITH_THREADS.format(package=package), *more]
-        environment = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    for script in RUNS:
-        found = [checkpoint.digest(path / "checkpoint.safetensors") for path in tmp_path.glob(f"{script}-*")]
-        assert len(found) == 4
-        assert len(set(found)) == 1, script
 
 
 @pytest.mark.long
