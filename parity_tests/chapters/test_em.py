@@ -404,6 +404,8 @@ def test_loop_on_newtons_square_root() -> None:
     assert not any(step.converged for step in moving)
     assert still.converged
     assert abs(still.change) < 1e-3 <= abs(moving[-1].change)
+    for move, tol in ((lambda x: (x + 1, -x), 0.5), (lambda x: (x, -x), 0.0)):  # a fall; at tol=0
+        assert not any(step.converged for step in em(move, 0.0, range(4), tol))
 
 
 @both_pages

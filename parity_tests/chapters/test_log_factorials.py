@@ -57,14 +57,14 @@ def test_each_is_what_its_definition_says(framework: int) -> None:
     for x in (0.0, 1e-9, 0.5, 1.0, 7.3, 15.99, 16.0, 40.0, 1e5, 1e12, 1e20):
         m = mpmath.mpf(x)
         exact = mpmath.loggamma(m + 1) - (m * mpmath.log(m) if x else 0) + m
-        assert page("stirling_correction", x) == pytest.approx(float(exact), rel=2e-14, abs=1e-14)
+        assert page("stirling_correction", x) == pytest.approx(float(exact), rel=1e-15, abs=0 if x >= 16 else 1e-14)
         if x:
             exact = mpmath.digamma(m) - mpmath.log(m)
             assert page("digamma_correction", x) == pytest.approx(float(exact), rel=5e-14, abs=0)
     for x, d in itertools.product((1e-3, 2.0, 1e6, 1e15), (-0.5, -0.1001, -0.0999, -1e-7, 0.0, 1e-12, 1e-3, 0.11, 2.0)):
         mu = x + d * x
         exact = mpmath.mpf(x) * mpmath.log(mpmath.mpf(x) / mu) + mpmath.mpf(mu) - x
-        assert page("deviance", x, mu) == pytest.approx(float(exact), rel=1e-12, abs=0)
+        assert page("deviance", x, mu) == pytest.approx(float(exact), rel=1e-14 if abs(d) < 0.1 else 1e-12, abs=0)
     assert page("deviance", 0, 3) == 3
     assert page("deviance", 3, 0) == np.inf
     for x, more in itertools.product((1e-6, 0.5, 3.0, 1e4, 1e12, 1e20), (0.5, 1.0, 2.0, 30.0)):

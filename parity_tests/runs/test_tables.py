@@ -292,6 +292,8 @@ def test_labels_beside_row_numbers_and_text(tmp_path: Path) -> None:
     assert read(tmp_path / "t.csv", table, label_column="2", columns="y,3")[0].feature_names == ("y", "x")
     assert read(tmp_path / "t.csv", table, columns="-2,x")[0].x.tolist() == [[2, 1.5], [4, 3], [6.5, 5]]
     assert read(tmp_path / "t.csv", table, columns="3-4")[0].feature_names == ("x", "y")
+    assert read(tmp_path / "t.csv", "x,kind\n1, b \n2,b\n", label_column="kind")[0].label_names == ("b",)
+    assert read(tmp_path / "t.csv", "x,y,\n1,2,3\n4,5,\n")[0].x.shape == (2, 3)  # a gap
     for labels, message in (("Kind", "did you mean kind?"), ("kin", "did you mean kind?"), ("9", "of the 5 column(s)")):
         with pytest.raises(ValueError, match="label_column=") as error:
             read(tmp_path / "t.csv", table, label_column=labels, columns="x")
