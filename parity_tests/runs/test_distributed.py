@@ -288,6 +288,31 @@ def test_workers_learn_where_the_others_are() -> None:
     assert configs[0]["cluster"] == configs[2]["cluster"]
 
 
+def test_the_launcher_ends_as_the_first_worker_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker is told its rank; signals that stop are passed on to all."""
+    begun: list[Any] = []
+
+    class Process:
+        def __init__(self, command: list[str], env: dict[str, str]) -> None:
+            self.command, self.rank, self.signals = command, int(env["RANK"]), []
+            begun.append(self)
+
+        def wait(self) -> int:
+            if self.rank == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return (0, 130, 1)[self.rank]
+
+        def send_signal(self, number: int) -> None:
+            self.signals.append(number)
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    assert launch_workers.main(["3", "pytorch_impl.train_gmm", "--seed", "1"]) == 130
+    assert [process.rank for process in begun] == [0, 1, 2]
+    for process in begun:
+        assert process.command == [sys.executable, "-m", "pytorch_impl.train_gmm", "--seed", "1"]
+        assert process.signals == [signal.SIGTERM]
+
+
 @pytest.mark.parametrize("arguments", [[], ["2"], ["two", "pytorch_impl.train_vae"], ["0", "pytorch_impl.train_vae"]])
 def test_the_launcher_says_how_it_is_used(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
     assert launch_workers.main(arguments) == 2

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
+from common.runs import mixture as mixture_run
 from common.runs import network as network_run
 from common.runs.folder import RunFolder
+from common.runs.options import GMMOptions
 from parity_tests.support import oracle, rerun
 from parity_tests.support.scripts import GMM, VAE, both, contents, digest, rows, run, written
 
@@ -209,6 +211,18 @@ def test_a_resumed_run_converges_where_a_whole_one_does(tmp_path: Path, framewor
         losses.append([row["loss"] for row in rows(tmp_path / name)])
     assert losses[0] == losses[1]
     assert (digest(tmp_path / "whole"), len(losses[0])) == (before, steps)
+
+
+def test_a_figure_of_a_large_table_shows_a_row_of_each_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 200 rows 50, each with its label: the rows that seed and step 2 of the start draw."""
+    table = "".join(f"{i},{i * i % 7},{i % 3}\n" for i in range(200))
+    options = GMMOptions(data=str(written(tmp_path / "t.csv", table)), columns="1-2", label_column="3", seed=4, out="x")
+    monkeypatch.setattr(mixture_run, "ROWS_IN_A_FIGURE", 50)
+    dataset, fit = mixture_run.mixture_data(options)[0]
+    shown = mixture_run.rows_to_show(options, mixture_run.MixtureData(dataset, fit._replace(in_chunks=True)))
+    rows = np.floor(4 * (np.arange(50) + rerun.uniforms(4, "start", (50,), 2)))
+    np.testing.assert_array_equal(shown.fit.x, np.stack([rows, rows**2 % 7], axis=1))
+    np.testing.assert_array_equal(shown.dataset.labels, rows % 3)
 
 
 def check_objectives(folder: Path, case: str, x: np.ndarray, each: dict[int, dict]) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +268,26 @@ def test_each_number_has_a_least_value_and_each_choice_is_checked(
         if "choices" in field.metadata:
             assert run(SCRIPTS[script]["torch"], f"{flag(field.name)} nonsense", tmp_path / "out") == 2
             assert f"argument {flag(field.name)}: invalid choice: 'nonsense' (choose from" in one_line(capsys)
+
+
+OF_ALL = dict(data_dir=None, label_column=None, columns=None, seed=0, precision="float64", out="run", resume=None)
+OF_ALL |= dict(overwrite=False, threads=1, device="cpu", log_interval=0, quiet=False, verbose=False, json=False)
+OF_ALL |= dict(tensorboard=False, hash_interval=0)
+OF_MIXTURES = dict(data="old-faithful", components=2, covariance="full", method="em", missing="error", init="kmeans")
+OF_MIXTURES |= dict(steps=1000, tol=1e-10, reg_covar=None, weight_concentration_prior_type=None)
+OF_MIXTURES |= dict.fromkeys(("mean_precision_prior", "degrees_of_freedom_prior", "covariance_prior"))
+OF_NETWORKS = dict(data="digits", model="dense", likelihood="bernoulli", variance=None, activation="tanh")
+OF_NETWORKS |= dict(latent_dim=10, hidden_dim=400, channels=None, epochs=None, steps=None, batch_size=128)
+OF_NETWORKS |= dict(learning_rate=1e-3, compile=False, importance_samples=0, pixel_max=1.0)
+
+
+def test_options_have_the_published_defaults() -> None:
+    """Whose change would change every published run."""
+    assert asdict(GMMOptions(out="run").check()) == OF_ALL | OF_MIXTURES | {"weight_concentration_prior": None}
+    assert asdict(VAEOptions(out="run").check()) == OF_ALL | OF_NETWORKS
+    assert VAEOptions(model="autoencoder", out="run").check().likelihood == "gaussian"
+    for precision, dtype in (("float32", "float32"), ("float64", "float64"), ("reproducible", "float64")):
+        assert VAEOptions(precision=precision).dtype == dtype
 
 
 @both
