@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,6 +190,25 @@ def test_the_networks_rows_are_those_of_numpy(implementation: str) -> None:
         assert (row.kind, row.chosen) == (kind, chosen), name
         np.testing.assert_allclose(row.per_image, log_density - D * np.log(17), rtol=1e-9, err_msg=name)
         assert row.monte_carlo_error == pytest.approx(np.sqrt(np.square(errors).sum()) / len(errors), rel=1e-7), name
+
+
+def test_training_stops_when_its_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two epochs without a better score, before a third that would have one; the best epoch's parameters stay."""
+    scores, counted = iter([1.0, 2.0, 1.0, 1.5, 9.0]), SimpleNamespace(noise_dim=1, updates=0)
+
+    def count(maths: Any, model: Any, batches: Any, rate: float) -> Iterator[float]:
+        for _ in batches:
+            model.updates += 1
+            yield 0.0
+
+    monkeypatch.setattr(compare_models, "set_start", lambda *_: None)
+    monkeypatch.setattr(compare_models, "updates", count)
+    layouts = SimpleNamespace(export_parameters=lambda model: model.updates)
+    layouts.import_parameters = lambda model, kept: vars(model).update(updates=kept)
+    found = compare_models.train_network(
+        SimpleNamespace(layouts=layouts), counted, compare_models.split(SMALL), SMALL, lambda _: next(scores)
+    )
+    assert (found, counted.updates) == ((2, 2.0), 4)  # two updates an epoch
 
 
 @both

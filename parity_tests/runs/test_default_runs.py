@@ -13,9 +13,8 @@ from common import draws
 from common.data import datasets
 from common.figures import runs as figures
 from common.networks.start import gaussian_start, variance_left
-from common.runs.network import ROWS_AT_ONCE, held_out_pieces, last_step, mean_terms
+from common.runs.network import last_step
 from common.runs.options import VAEOptions
-from pytorch_impl.elbo import Bound
 
 MAIN = {"torch": pytorch_impl.train_vae.main, "tf2": tf2_impl.train_vae.main}
 both = pytest.mark.parametrize("framework", MAIN)
@@ -132,16 +131,3 @@ def test_a_run_is_long_enough_for_few_images(n: int, updates: int) -> None:
     assert last_step(VAEOptions(out="run").check(), n) == updates
     assert last_step(VAEOptions(out="run", epochs=3).check(), n) == 3 * draws.batches_per_epoch(n, 128)
     assert last_step(VAEOptions(out="run", epochs=3, steps=7).check(), n) == 7
-
-
-def test_a_bound_in_pieces_is_the_bound_of_the_whole() -> None:
-    """Whatever the pieces, the noise of an image is its own."""
-    x = draws.normals(0, "sample", (1201, 3))
-    pieces = list(held_out_pieces(5, x, 2))
-    assert [len(images) for images, _ in pieces] == [ROWS_AT_ONCE, ROWS_AT_ONCE, 201]
-    np.testing.assert_array_equal(
-        np.concatenate([noise for _, noise in pieces]), draws.normals(5, "held-out", (1201, 2))
-    )
-    terms = mean_terms([(len(images), Bound(*images.mean(axis=0))) for images, _ in pieces])
-    np.testing.assert_allclose(list(terms.values()), x.mean(axis=0), rtol=1e-12)
-    assert list(terms) == ["elbo", "reconstruction", "kl"]

@@ -184,7 +184,7 @@ def test_samples_stand_row_by_row() -> None:
 def test_codes_are_marked_with_their_class(dimensions: int) -> None:
     """Two dimensions as they are, more by principal components, one on a line; a name at each class's median."""
     codes = np.random.default_rng(0).normal(size=(30, dimensions)) * np.arange(1, dimensions + 1)
-    labels, names = np.arange(30) % 3 + 1, ("none", "cat", "dog", "cow")
+    labels, names = np.arange(30) % 3 + 1, ("none", "cat", "dog $x$", "cow")
     axes = runs.latent_space(codes, labels, names).axes[0]
     shown = {1: lambda: np.column_stack([codes, 0 * codes]), 2: lambda: codes, 5: lambda: PCA(2).fit_transform(codes)}
     places, drawn = shown[dimensions](), [np.array(c.get_offsets()) for c in axes.collections]
@@ -192,7 +192,7 @@ def test_codes_are_marked_with_their_class(dimensions: int) -> None:
     for number, points in enumerate(drawn, start=1):
         np.testing.assert_allclose(points, sign * places[labels == number], atol=1e-12)
         text = axes.texts[number - 1]
-        assert text.get_text() == names[number]
+        assert text.get_text() == names[number].replace("$", r"\$")
         np.testing.assert_allclose(text.xy, np.median(points, axis=0))
     colours = [c.get_facecolors()[0, :3] for c in axes.collections]
     np.testing.assert_allclose(colours, runs.palette(3))
