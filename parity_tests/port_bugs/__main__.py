@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ def located(bug: Bug, port: Port, report: Any) -> int | None:
     return 1 if there & beside else None
 
 
+@cache
+def noted(function: Callable[..., Problem]) -> str:
+    """The notes on the correct port."""
+    return "; ".join(checked(function)[1].notes)
+
+
 def judged(bug: Bug) -> dict[str, Any]:
     """What the tool said of a bug, and whether it is right."""
     row = {"bug": bug, "detected": False, "place": None, "found": "", "rows": [], "cause": "", "named": False}
@@ -59,6 +66,10 @@ def judged(bug: Bug) -> dict[str, Any]:
     except Exception as error:  # a tool that ends in a traceback has not found the bug
         return row | {"found": f"{type(error).__name__}: {str(error)[:90]}", "misnamed": False}
     row |= {"detected": not report.agrees, "rows": report.rows}
+    if report.agrees and bug.row:  # some differences are notes; they count where the correct port has none
+        notes = [note for note in report.notes if f"row {bug.row}" in note and f"row {bug.row}" not in noted(bug.pair)]
+        if notes:
+            return row | {"detected": True, "place": 0, "found": notes[0], "named": True, "misnamed": False}
     if not report.agrees:
         row["place"] = located(bug, port, report)
         row["found"] = f"{report.first.what}: {report.first.original}"

@@ -96,19 +96,18 @@ def encoder(
     model = nn.TransformerEncoderLayer(8, 2, 12, 0.1, "gelu", batch_first=True, norm_first=True).eval()
     x = keras.Input((5, 8))
     norms = [keras.layers.LayerNormalization(epsilon=epsilon) for _ in range(2)]
-    layer, wide, narrow = keras.layers.MultiHeadAttention(2, 4), keras.layers.Dense(12), keras.layers.Dense(8)
-    dropout, gelu = (
-        keras.layers.Dropout(0.1),
-        function(activation or (lambda h: h * 0.5 * (1 + tf.math.erf(h / 2**0.5)))),
+    layer, wide, narrow = (
+        keras.layers.MultiHeadAttention(2, 4, dropout=0.1),
+        keras.layers.Dense(12),
+        keras.layers.Dense(8),
     )
-
-    def dropping(h: Any) -> Any:
-        return dropout(h, training=True) if dropped else dropout(h)
-
+    gelu = function(activation or (lambda h: h * 0.5 * (1 + tf.math.erf(h / 2**0.5))))
+    drops = [keras.layers.Dropout(0.1) for _ in range(3)]
     normed = norms[0](x) if norm_first else x
-    h = keras.layers.Add()([normed if residual == "normed" else x, layer(normed, normed)])
+    h = keras.layers.Add()([normed if residual == "normed" else x, drops[0](layer(normed, normed))])
     h = h if norm_first else norms[0](h)
-    inner = narrow(dropping(gelu(wide(norms[1](h) if norm_first else h))))
+    inner = gelu(wide(norms[1](h) if norm_first else h))
+    inner = drops[2](narrow(drops[1](inner, training=True) if dropped else drops[1](inner)))
     out = keras.layers.Add()([h, function(lambda a: a * scale)(inner) if scale != 1 else inner])
     port = keras.Model(x, out if norm_first else norms[1](out))
 
