@@ -86,8 +86,9 @@ def seconds(step: Callable[[], object]) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print how many times as long a step's products and functions take, and both together."""
     shapes = [shape for group in PRODUCTS.values() for shape in group]
-    factors = [(draws.normals(0, "sample", (m, k), i), draws.normals(1, "sample", (k, n), i))
-               for i, (m, k, n) in enumerate(shapes)]  # fmt: skip
+    left = [draws.normals(0, "sample", (m, k), i) for i, (m, k, _) in enumerate(shapes)]
+    right = [draws.normals(1, "sample", (k, n), i) for i, (_, k, n) in enumerate(shapes)]
+    factors = list(zip(left, right, strict=True))
     hidden, codes, pixels = (draws.normals(2, "sample", (N, width)) for width in (2 * H, L, D))
     plain = {
         "products": seconds(lambda: [a @ b for a, b in factors]),

@@ -52,8 +52,8 @@ def test_odds_are_the_spread_in_grid_steps() -> None:
     values[:, :, 1, 2] += 0.25
     values[:, 3, :, 2] += 0.5
     values[1, ..., 2] -= 1.0
-    levels = [{"m|0|a": values[level], "m|1|a": np.ones((*ways.WAYS, 4)), "n|0|a": 9 * values[level],
-               "closest|m": np.array(0.125)} for level in range(2)]  # fmt: skip
+    still = {"m|1|a": np.ones((*ways.WAYS, 4)), "closest|m": np.array(0.125)}
+    levels = [still | {"m|0|a": value, "n|0|a": 9 * value} for value in values]
     expected = {"libraries": 125.0, "SIMD levels": 500.0, "orders": 250.0, "all": 875.0}
     assert odds.odds_of("m", levels) == odds.Odds(expected, 1.75, 0.125)
 

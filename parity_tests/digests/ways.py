@@ -22,9 +22,8 @@ from tf2_impl.backend import tensor as tf_tensor
 ORDERS = 5  # the first of which is the one there is
 WAYS = ORDERS, 3
 # The axes of a dense layer's weights, (out, in): pixels d, hidden units h and g of both halves, codes l.
-AXES = {
-    "encoder.hidden": "hd", "encoder.mean": "lh", "encoder.log_var": "lh", "decoder.hidden": "gl", "decoder.out": "dg",
-}  # fmt: skip
+AXES = {"encoder.hidden": "hd", "encoder.mean": "lh", "encoder.log_var": "lh"}
+AXES |= {"decoder.hidden": "gl", "decoder.out": "dg"}
 
 
 def gradients(options: SimpleNamespace, state: Arrays, step: int, x: np.ndarray, noise: np.ndarray) -> Arrays:

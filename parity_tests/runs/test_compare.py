@@ -1,6 +1,7 @@
 """The comparison of models in miniature: both implementations agree, and its numbers are right."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -60,8 +61,8 @@ def test_the_rows_are_what_they_say(implementation: str) -> None:
     covariance = np.cov(train.T, bias=True)
     expected = stats.multivariate_normal(train.mean(axis=0), covariance).logpdf(held_out)
     np.testing.assert_allclose(rows["one Gaussian, full covariance"].per_image, expected, rtol=1e-7)
-    fits = {(k, reg): GaussianMixture(k, reg_covar=reg, random_state=0, tol=1e-3).fit(train)
-            for k in SMALL.components for reg in SMALL.reg_covar}  # fmt: skip
+    tried = itertools.product(SMALL.components, SMALL.reg_covar)
+    fits = {(k, reg): GaussianMixture(k, reg_covar=reg, random_state=0, tol=1e-3).fit(train) for k, reg in tried}
     validation = 17 * compare_models.dequantised(parts.validation, 0)
     k, reg = max(fits, key=lambda sizes: fits[sizes].score(validation))
     mixture = rows["mixture of Gaussians, EM"]

@@ -250,11 +250,9 @@ def test_two_workers_add_up(parity: Parity) -> None:
     told = {}
     for package in LAUNCHERS:
         ports = launch_workers.free_ports(2)
-        started = [
-            subprocess.Popen([sys.executable, "-c", ADDING, package], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, env=launch_workers.environment(rank, ports))
-            for rank in range(2)
-        ]  # fmt: skip
+        pipes = dict(cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        command, ranks = [sys.executable, "-c", ADDING, package], range(2)
+        started = [subprocess.Popen(command, env=launch_workers.environment(r, ports), **pipes) for r in ranks]
         for rank, process in enumerate(started):
             code, out, err = finished(process)
             assert code == 0, err
