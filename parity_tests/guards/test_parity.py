@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import torch
 
-from common.parity import check_training, check_values, one_ulp_away
+from common.parity import check_training, check_values, noise_floor_ratio, one_ulp_away
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "parity_tests" / "support" / "your_own_pair.py"
@@ -66,11 +66,23 @@ def test_without_a_constant_noise_is_what_a_last_bit_moves() -> None:
         check_values(ours, theirs + 1e-13, moved=noise)
 
 
+def test_a_last_bit_goes_either_way_and_the_farthest_run_is_the_floor() -> None:
+    x = np.linspace(1.1, 1.9, 1000)
+    moved_by = (one_ulp_away({"x": x}, 0)["x"] - x) * 2.0**52  # in the spacing of these numbers
+    assert set(moved_by) == {-1, 1}
+    assert abs(moved_by.mean()) < 5 / np.sqrt(1000)
+    assert noise_floor_ratio(x, x + 6e-9, [x + 1e-9, x + 3e-9, x]) == pytest.approx(2)
+
+
 def test_a_training_that_parts_is_named_with_its_step() -> None:
     course = check_training(lambda step: X, lambda step: X, steps=5)
     assert len(course) == 5
     with pytest.raises(AssertionError, match="loss, step 3: "):
         check_training(lambda step: X, lambda step: moved("loss", 1e-9 * (step >= 3)), steps=5)
+    # after 4 steps 8 sqrt(4) machine epsilons are allowed
+    check_training(lambda step: X, lambda step: moved("gradient", 15 * 2.0**-52 * (step == 4)), steps=4)
+    with pytest.raises(AssertionError, match="gradient, step 4: "):
+        check_training(lambda step: X, lambda step: moved("gradient", 17 * 2.0**-52 * (step == 4)), steps=4)
     with pytest.raises(AssertionError, match=r"gradient, step 2: .* last bit explains"):
         check_training(lambda step: X, lambda step: moved("gradient", 1e-9 * (step > 1)), 5, moved=lambda step: X)
 
