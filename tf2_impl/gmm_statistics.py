@@ -213,8 +213,8 @@ def em_iteration_with_gaps(
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     r"""`missing_data.em_iteration`; of a large table block by block, so that no table (C, K, D, D) is large.
 
-    $$S_k = \left( \sum_n \gamma(z_{nk}), \; \sum_n \gamma(z_{nk}) (\hat{x}_{nk} - c_k), \;
-      \sum_n \gamma(z_{nk}) \left( (\hat{x}_{nk} - c_k)(\hat{x}_{nk} - c_k)^T + C_{nk} \right) \right)$$
+    $$N_k = \sum_n \gamma(z_{nk}), \quad s_k = \sum_n \gamma(z_{nk}) (\hat{x}_{nk} - c_k),
+      \quad Q_k = \sum_n \gamma(z_{nk}) \left( (\hat{x}_{nk} - c_k)(\hat{x}_{nk} - c_k)^T + C_{nk} \right)$$
 
     The statistics are those of the completed rows $\hat{x}_{nk}$, seen from the old means; once more from the
     new ones, if those have moved so far that digits are lost.

@@ -9,6 +9,7 @@ import re
 import shutil
 import struct
 import sys
+from dataclasses import replace
 from functools import partial
 from html import escape, unescape
 from pathlib import Path
@@ -21,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from common.book.chapters import HOUSE, NOT_MEASURED, PARTS, TEXTS, titles
 from common.book.measured import agreement, load, measured_within
 from common.book.pairs import FOLDERS, ROOT, Pair, imported, read_pairs
-from common.book.prose import BookError, Prose
+from common.book.prose import BookError, Exercise, Prose, exercises
 from common.book.search import index
 from common.book.side_by_side import side_by_side
 from common.figures.draw import FIGURES
@@ -41,7 +42,7 @@ def build(out: Path, root: Path = ROOT) -> Path:
         raise BookError(f"{book.figures / left[0]}: no chapter shows it; add ![caption]({left[0]}) to a docstring")
     if left := sorted(book.replays.keys() - book.replayed):
         raise BookError(f"no chapter shows the replay {left[0]}; add ![caption]({left[0]}.svg) to a docstring")
-    for file in ("book.css", "replay.js", "search.js", "stix-two-math.woff2"):
+    for file in ("book.css", "exercises.js", "replay.js", "search.js", "stix-two-math.woff2"):
         shutil.copy(HERE / file, out / file)
     (out / "index.js").write_text(index(pages, book.titles), encoding="utf-8")
     check_links(pages, out)
@@ -101,7 +102,14 @@ class Book:
         text = {d.name: prose.html(d.docstring, f"{place}: {d.name}") for d in pair.definitions}
         opening = {"subtitle": prose.html(subtitle(pair), place).strip()}
         opening["prose"] = prose.html(pair.prose.partition("\n")[2], place)
+        opening["exercises"] = self.exercises(pair.name) if pair.name in titles() else []
         return self.render("chapter.html", name=pair.name, pair=pair, text=text, **opening, **measured)
+
+    def exercises(self, name: str) -> list[Exercise]:
+        """A chapter's exercises, their texts as HTML."""
+        file, prose = HERE / "exercises" / f"{name}.md", self.prose(name)
+        parts, found = ("question", "hint", "answer"), exercises(file.read_text(encoding="utf-8"), file.name)
+        return [replace(each, **{part: prose.html(getattr(each, part), file.name) for part in parts}) for each in found]
 
     def render(self, template: str, **values: object) -> str:
         """A page, from its template."""

@@ -20,10 +20,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from common.book.chapters import titles
 from common.book.pairs import FOLDERS, Pair, read_pair
-from common.book.prose import BookError
+from common.book.prose import BookError, exercises
 from common.runs.terminal import command
 
-EXAMPLES = Path(__file__).parent / "examples"
+EXAMPLES, EXERCISES = Path(__file__).parent / "examples", Path(__file__).parent / "exercises"
 MOVING = re.compile(r"!\[[^\]]*\]\(\w+\.svg\)\n*")
 FIGURE = re.compile(r"!\[([^\]]*)\]\((\w+)\.png\)\n*")
 SETUP = """\
@@ -127,6 +127,13 @@ def notebook(pair: Pair, side: str) -> nbformat.NotebookNode:
     for caption, figure in figures:
         cells.append(new_markdown_cell(" ".join(caption.split())))
         cells.append(new_code_cell(f'draw.FIGURES["{figure}"](maths, evaluate)'))
+    asked = EXERCISES / f"{pair.name}.md"
+    cells.append(new_markdown_cell("## Exercises"))
+    for each in exercises(asked.read_text(encoding="utf-8"), asked.name):
+        number = f"**{each.number}**\n\n" if each.number else ""
+        opened = f"<details><summary>Answer</summary>\n\n{number}{each.answer}\n\n</details>"
+        hint = f"<details><summary>Hint</summary>\n\n{each.hint}\n\n</details>"
+        cells.append(new_markdown_cell(f"### {each.title}\n\n{each.question}\n\n{hint}\n\n{opened}"))
     for i, cell in enumerate(cells):
         cell["id"] = f"{pair.name}-{i}".replace("_", "-")  # the same at every build
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

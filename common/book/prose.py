@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 
 from markdown_it import MarkdownIt
@@ -50,6 +51,31 @@ def pieces(tex: str) -> list[str]:
         before = text
     parts = [tex[i:j].strip() for i, j in zip(cuts, [*cuts[1:], None], strict=True)]
     return [parts[0], *("{} " + part for part in parts[1:])]
+
+
+@dataclass
+class Exercise:
+    """A question with a hint and a worked answer; the last line of its code is the answer, or says that it holds."""
+
+    title: str
+    question: str
+    hint: str
+    answer: str  # with its code
+    number: str | None  # as a reader would type it
+    code: str
+
+
+def exercises(text: str, place: str) -> list[Exercise]:
+    """The exercises of a Markdown file: a heading each, then paragraphs; those of the hint and the number say so."""
+    found = []
+    for part in re.split(r"^### ", text, flags=re.M)[1:]:
+        title, _, body = part.partition("\n")
+        pattern = r"(.*?)\n\nHint: (.*?)\n\n(?:Answer: (\S+)\n\n)?(.*?```python\n(.*)```)\s*"
+        if not (match := re.fullmatch(pattern, body.strip("\n") + "\n", flags=re.S)):
+            raise BookError(f"{place}: {title}: a question, `Hint: ...` and an answer that ends in code are wanted")
+        question, hint, number, answer, code = match.groups()
+        found.append(Exercise(title, question, hint, answer, number, code))
+    return found
 
 
 class Prose:

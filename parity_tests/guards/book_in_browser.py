@@ -149,6 +149,24 @@ def test_the_search_finds_by_word_and_name_and_is_led_by_keys(page: Page) -> Non
     page.wait_for_url("**/coin.html#log_beta")
 
 
+def test_an_exercise_checks_the_readers_number(page: Page) -> None:
+    visit(page, "coin")
+    form = page.locator(".exercise form").first
+    for typed, said in (
+        ("", "Type a number, such as 0.25 or 1/4."),
+        ("0.7", "Not yet."),
+        ("4/5", "Right."),
+        ("0,8", "Right."),
+    ):
+        form.locator("input").fill(typed)
+        form.locator("input").press("Enter")
+        assert form.locator("output").inner_text() == said
+    answer = page.locator(".exercise details").nth(1)
+    assert not answer.locator("pre").is_visible()
+    answer.locator("summary").click()
+    assert answer.locator("pre").is_visible()
+
+
 REPLAYS = [name for name in PAGES if 'class="replay"' in (BOOK / f"{name}.html").read_text(encoding="utf-8")]
 
 
