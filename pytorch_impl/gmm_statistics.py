@@ -96,18 +96,27 @@ def moments_apart(x: Tensor, gamma: Tensor, references: Tensor, covariance_type:
     return torch.cat([gamma.sum(dim=1, keepdim=True), weighted.sum(dim=2), squares], dim=1)
 
 
+def given_statistics(
+    x: Tensor, gamma: Tensor, centre: Tensor | None, references: Tensor, covariance_type: str = "full"
+) -> Statistics:
+    r"""The statistics of one chunk of given responsibilities (C, K), from the centre, or apart without one."""
+    if centre is None:
+        return Statistics(moments_apart(x, gamma.T, references, covariance_type), x.new_zeros(()))
+    return Statistics(gamma.T @ fast_features(x, centre, covariance_type).T, x.new_zeros(()))
+
+
 def merge(a: Statistics, b: Statistics) -> Statistics:
     """The statistics of two sets of points together: the sums of each."""
     return Statistics(a.moments + b.moments, a.log_likelihood + b.log_likelihood)
 
 
 def in_blocks(function: Callable[..., Statistics], x: Tensor, sample_weight: Tensor, *arguments: Any) -> Statistics:
-    r"""The statistics of a chunk by one of the two functions, block by block.
+    r"""The statistics of a chunk by one of these functions, block by block.
 
     The features of a block are seen twice, by two products; they should not have to leave the cache in
     between.
     """
-    number = number_of_blocks(*x.shape, len(arguments[1]), NUMBERS_IN_A_BLOCK)  # both take K rows second
+    number = number_of_blocks(*x.shape, len(arguments[1]), NUMBERS_IN_A_BLOCK)  # each takes K rows second
     blocks = zip(x.chunk(number), sample_weight.chunk(number), strict=True)
     return functools.reduce(merge, (function(*block, *arguments) for block in blocks))
 
@@ -222,7 +231,7 @@ def em_iteration_with_gaps(
 
 
 def total(workers: Workers | None, function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
-    """The merged statistics of all chunks, by one of the two functions of a chunk, in the order of the chunks."""
+    """The merged statistics of all chunks, by one of the functions of a chunk, in the order of the chunks."""
     of_chunks = in_order(lambda i: in_blocks(function, *chunks[i], *arguments), range(len(chunks)))
     merged = functools.reduce(merge, of_chunks)
     return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
@@ -231,17 +240,17 @@ def total(workers: Workers | None, function: Callable[..., Statistics], chunks: 
 def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
     r"""`gmm.m_step` chunk by chunk, of pairs of points (C, D) and responsibilities (C, K), where EM starts from these.
 
-    The chunks are gone through twice: for the means, seen from a point of the data, and for what is about
-    them.
+    The chunks are gone through once, seen from the mean of the first; a second time, about the new means, if
+    those are so far from there that digits are lost.
     """
-    references = None
-    for _ in range(2):
-        moments = 0.0
-        for x, gamma in chunks:
-            if references is None:
-                references = x[:1].expand(gamma.shape[1], x.shape[1])  # (K, D)
-            moments = moments + moments_apart(x, gamma.T, references, covariance_type)  # (K, P)
-        updated = maximise(moments, references, covariance_type, reg_covar)
+    kind, (x, gamma) = covariance_type, chunks[0]
+    centre = x.mean(dim=0)  # (D,)
+    references = centre.expand(gamma.shape[1], x.shape[1])  # (K, D)
+    for common in (centre if x.shape[1] <= LARGEST_DIMENSION else None, None):
+        moments = total(None, given_statistics, chunks, common, references, kind).moments  # (K, P)
+        updated = maximise(moments, references, kind, reg_covar)
+        if lost_digits(_second_moments(moments, x.shape[1]), updated[2], kind) <= LOST[x.dtype]:
+            break
         references = updated[1]
     return updated
 

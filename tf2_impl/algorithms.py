@@ -19,7 +19,7 @@ import numpy as np
 from tensorflow import Tensor
 
 from common.data.arrays import as_array
-from common.data.passes import chunk_rows
+from common.data.passes import pays_in_chunks
 from common.mixtures.input import FitData
 from common.mixtures.parameters import MixtureParameters, VariationalPosterior
 from tf2_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
@@ -45,7 +45,7 @@ class ExpectationMaximisation:
 
     def start(self, points: np.ndarray, gamma: np.ndarray) -> MixtureParameters:
         """The M step of these responsibilities, times the points' weights; chunk by chunk if there are many points."""
-        if len(points) > chunk_rows(points.shape[1], gamma.shape[1]):
+        if pays_in_chunks(*points.shape, gamma.shape[1]):
             chunks = self.data.chunks(points, gamma, self.tensor)
             return MixtureParameters(*gmm_statistics.m_step(chunks, self.kind, self.reg_covar))
         return MixtureParameters(*gmm.m_step(self.tensor(points), self.tensor(gamma), self.kind, self.reg_covar))

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 NUMBERS_IN_A_CHUNK = 2**20  # 8 MB of float64 at most
-NUMBERS_TO_START_FROM = 2**22
-ROWS_TO_START_FROM = 2**18
+NUMBERS_TO_START_FROM = 2**20
+ROWS_TO_START_FROM = 2**16
 FAR = 8  # ranges from zero to the middle of a column; nearer ones gain four binary digits at most
 STEPS = 16  # a column that spans fewer steps of its dtype has lost its digits
 
@@ -30,6 +30,11 @@ STEPS = 16  # a column that spans fewer steps of its dtype has lost its digits
 def chunk_rows(n_features: int, n_components: int) -> int:
     """Rows of a small chunk in EM: a power of two, so that a table of all products of features fits."""
     return max(64, 2 ** int(np.log2(NUMBERS_IN_A_CHUNK / _numbers_in_a_row(n_features, n_components))))
+
+
+def pays_in_chunks(n: int, n_features: int, n_components: int) -> bool:
+    """Whether EM on sufficient statistics is the quicker for a table: from an eighth of a small chunk up."""
+    return n > chunk_rows(n_features, n_components) // 8
 
 
 def rows_of_chunks(n: int, n_features: int, n_components: int) -> int:
@@ -179,13 +184,15 @@ def take_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def rows_to_start_from(n: int, n_features: int) -> int:
-    """How many of n rows the starting values are chosen from: all, unless the table is large."""
-    return min(n, ROWS_TO_START_FROM, max(1024, NUMBERS_TO_START_FROM // n_features))
+    """How many of n rows the starting values are chosen from: all, unless the table is four times as large."""
+    rows = min(ROWS_TO_START_FROM, max(1024, NUMBERS_TO_START_FROM // n_features))
+    return n if n <= 4 * rows else rows
 
 
 def spread_rows(n: int, uniforms: np.ndarray) -> np.ndarray:
-    """Distinct row numbers, one from each of ``len(uniforms)`` equal parts of n rows."""
-    return np.minimum(((np.arange(len(uniforms)) + uniforms) * (n / len(uniforms))).astype(np.int64), n - 1)
+    """Distinct row numbers, one from each of ``len(uniforms)`` parts of n rows, equal but for one row."""
+    ends = np.arange(len(uniforms) + 1) * n // len(uniforms)
+    return ends[:-1] + (uniforms * np.diff(ends)).astype(np.int64)
 
 
 def find_centre(low: np.ndarray, high: np.ndarray) -> np.ndarray | None:

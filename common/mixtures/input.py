@@ -95,7 +95,7 @@ def prepare(
     if constant is not None:
         check_spread(complete, covariance_type, constant, "" if method == "map" else " or set {reg_covar} above 0")
     check_distinct(complete, k)
-    in_chunks = method == "em" and observed is None and len(x) > passes.chunk_rows(x.shape[1], k)
+    in_chunks = method == "em" and observed is None and passes.pays_in_chunks(*x.shape, k)
     if not in_chunks:
         x = centred(x, centre, dtype)
     elif centre is not None:

@@ -81,16 +81,25 @@ def _kmeans_labels(
     points = x[seen]
     weight = np.ones(len(points), x.dtype) if sample_weight is None else sample_weight[seen]
     labels = np.zeros(len(x), dtype=np.int64)  # of a row without weight, any will do
-    uniform = weight.min() == weight.max()
-    if uniform and len(np.unique(points[:, 0])) == len(points):  # the quick way to know that no row repeats
+    if weight.min() == weight.max() and not may_repeat(points):
         labels[seen] = kmeans.fit(points).labels_
         return labels
     distinct, inverse = np.unique(points, axis=0, return_inverse=True)
-    if uniform and len(distinct) == len(points):
-        labels[seen] = kmeans.fit(points).labels_
-        return labels
     if len(distinct) < n_components:  # as many clusters as there are places, the others empty
         kmeans.set_params(n_clusters=len(distinct))
     total = np.bincount(inverse.ravel(), weights=weight).astype(x.dtype)
     labels[seen] = kmeans.fit(distinct, sample_weight=total).labels_[inverse.ravel()]
     return labels
+
+
+def may_repeat(x: np.ndarray) -> bool:
+    """Whether rows of the table (N, D) may be equal: two have the same hash of 64 bits.
+
+    Sorting N numbers takes a tenth of the time of sorting N rows.
+    """
+    bits = (x + 0.0).view(f"u{x.itemsize}")  # -0 and 0 are equal
+    hashes = np.zeros(len(x), np.uint64)
+    for column in bits.T:  # an odd factor, that of Knuth's generator MMIX, loses no bit
+        hashes = (hashes ^ column) * np.uint64(6364136223846793005)
+        hashes ^= hashes >> np.uint64(29)
+    return len(np.unique(hashes)) < len(x)

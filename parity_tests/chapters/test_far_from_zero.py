@@ -116,7 +116,7 @@ def test_with_gaps(Mixture: type, dtype: str) -> None:
 @all_types
 def test_in_chunks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, Mixture: type, kind: str) -> None:
     monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 1024)
-    monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 120)
+    monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 60)
     x, y = tables(NEAR, "float64")
     np.save(tmp_path / "far.npy", y)
     mapped = np.load(tmp_path / "far.npy", mmap_mode="r")
@@ -272,7 +272,7 @@ def test_scripts_in_chunks(
     tmp_path: Path, files: dict[str, Path], main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 1024)
-    monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 100)
+    monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 60)
     near, losses = train(main, RUNS["full"], files["near"], tmp_path / "run-near")
     with monkeypatch.context() as few:
         few.setattr(mixture_training, "ROWS_IN_A_FIGURE", 90)
