@@ -338,7 +338,7 @@ def test_a_narrow_component_beside_a_wide_one_as_in_rational_arithmetic(module: 
     x = np.concatenate([rng.normal(0, 1e5, 600), rng.normal(1e6, 1e-3, 600)])[:, None]
     parameters = np.array([0.5, 0.5]), np.array([[0.0], [1e6 - 5]]), np.array([[[1e10]], [[1e8]]])
     _, means, covariances, _ = iterate(module, x, None, parameters, "full")
-    gamma = np.asarray(TORCH_GMM.responsibilities(*tensors(TORCH, x, *parameters)))[:, 1]
+    gamma = np.asarray(TORCH_GMM.e_step(*tensors(TORCH, x, *parameters))[1])[:, 1]
     shares, values = ([Fraction(float(number)) for number in column] for column in (gamma, x[:, 0]))
     mean = sum(g * v for g, v in zip(shares, values, strict=True)) / sum(shares)
     variance = sum(g * (v - mean) ** 2 for g, v in zip(shares, values, strict=True)) / sum(shares)
