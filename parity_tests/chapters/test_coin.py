@@ -147,13 +147,6 @@ def test_the_mode_at_the_edges(module: ModuleType, mode: str, dtype: str) -> Non
 
 
 @both_coins
-def test_map_with_a_flat_prior_is_maximum_likelihood(module: ModuleType) -> None:
-    for counts in ((1, 0), (0, 1), (3, 7), (1_000_003, 12)):
-        flat = module.maximum_a_posteriori(*tensors(module, *counts, 1, 1))
-        assert float(flat) == float(module.maximum_likelihood(*tensors(module, *counts)))
-
-
-@both_coins
 @pytest.mark.parametrize("case", [(3, 0, 1, 1), (0, 0, 2, 5), (17, 43, 2.5, 0.7), (0, 2, 0.5, 0.5)])
 def test_the_posterior_is_bayes_rule_by_quadrature(module: ModuleType, case: tuple) -> None:
     heads, tails, a, b = case
@@ -206,15 +199,6 @@ def test_the_evidence_keeps_its_digits_under_a_strong_prior(module: ModuleType, 
     # log(1 - 1e-12) twice: 1 - p has lost 4 digits, this has not
     ones = float(module.log_evidence_by_prediction(*tensors(module, [1, 1], 10**12, 1)))
     assert ones == pytest.approx(-2e-12, rel=1e-11, abs=0)
-
-
-@both_coins
-def test_the_beta_binomial_sums_to_one_and_one_toss_is_the_predictive(module: ModuleType) -> None:
-    heads = np.arange(31.0)
-    log_p = np.asarray(module.predictive_log_probability(*tensors(module, heads, 30 - heads, 2.5, 0.7)))
-    assert np.exp(log_p).sum() == pytest.approx(1, rel=1e-13)
-    one = float(module.predictive_log_probability(*tensors(module, 1, 0, 2.5, 0.7)))
-    assert math.exp(one) == pytest.approx(float(module.predictive(*tensors(module, 0, 0, 2.5, 0.7))), rel=1e-14)
 
 
 @both_coins
@@ -318,16 +302,6 @@ def test_an_interval_of_all_but_certainty_keeps_its_digits() -> None:
     assert exact_log_upper_tail(3, 9, high) == pytest.approx(math.log(3 * 2.0**-54), rel=1e-12)
 
 
-def test_intervals_cover_as_often_as_they_say() -> None:
-    """Over coins drawn from the prior, 80 % intervals hold the coin's bias in 80 % of the cases."""
-    s, n = 2000, 12
-    biases = stats.beta(2, 3).ppf(draws.uniforms(3, "component", (s,)))
-    heads = (draws.uniforms(3, "sample", (s, n)) < biases[:, None]).sum(axis=1)
-    intervals = np.array([beta_credible_interval(2 + h, 3 + n - h, 0.8) for h in heads])
-    held = np.mean((intervals[:, 0] < biases) & (biases < intervals[:, 1]))
-    assert held == pytest.approx(0.8, abs=4 * math.sqrt(0.8 * 0.2 / s))
-
-
 POSITIVE, SEQUENCE = "give a positive, finite number", "give one sequence of zeros and ones"
 NO_PARAMETER, ZERO_OR_ONE = f"is no parameter of a Beta density: {POSITIVE}", "give 1 for heads, 0 for tails"
 NO_PROBABILITY, BETWEEN = (
@@ -361,6 +335,7 @@ BAD = {
     "BetaBernoulli().mle()": NO_TOSS,
     "BetaBernoulli().update([]).mle()": NO_TOSS,
     "BetaBernoulli().map()": f"map: the posterior Beta(1, 1) is flat {NO_MODE}",
+    "BetaBernoulli(0.5, 0.5).map()": f"map: the posterior Beta(0.5, 0.5) has a peak at either edge {NO_MODE}",
     "BetaBernoulli(0.5, 0.2).map()": f"map: the posterior Beta(0.5, 0.2) has a peak at either edge {NO_MODE}",
 }
 

@@ -111,13 +111,6 @@ def test_the_likelihood_is_the_sum_over_all_assignments(module: ModuleType, n: i
 
 
 @both_pages
-def test_it_is_a_probability(module: ModuleType) -> None:
-    heads = np.arange(13.0)
-    t = tensors(module, heads, np.full(13, 12.0), *problem(5)[2:])
-    assert np.exp(np.asarray(module.e_step(*t)[0])).sum() == pytest.approx(1, rel=1e-13)
-
-
-@both_pages
 def test_gradients_are_central_differences(module: ModuleType) -> None:
     arrays = problem(6)
     gradients = frameworks.differentiate(module, module.log_likelihood, arrays, by=(2, 3))[1]
@@ -156,18 +149,6 @@ def test_the_papers_worked_example(module: ModuleType) -> None:
 
 
 @both_pages
-@pytest.mark.parametrize("fixed_weights", [False, True])
-@pytest.mark.parametrize("seed", range(4))
-def test_em_never_lowers_the_log_likelihood(module: ModuleType, seed: int, fixed_weights: bool) -> None:
-    *data, weights, biases = tensors(module, *problem(seed))
-    parameters, before = (weights, biases), -np.inf
-    for iteration in range(60):
-        parameters, total = module.em_iteration(*data, *parameters, fixed_weights)
-        assert float(total) >= before - 1e-12 * abs(float(total)), f"iteration {iteration}"
-        before = float(total)
-
-
-@both_pages
 def test_the_fixed_point_is_a_maximum(module: ModuleType) -> None:
     """Where EM ends, no other optimiser finds more nearby, over weights and biases without constraints."""
     heads, tosses, *_ = problem(7, n=200, k=2)
@@ -182,17 +163,6 @@ def test_the_fixed_point_is_a_maximum(module: ModuleType) -> None:
     found = optimize.minimize(negative, np.log(start / (1 - start)), method="BFGS", options={"gtol": 1e-7})
     assert coins.log_likelihood(heads, tosses) == pytest.approx(-found.fun, abs=1e-8)
     np.testing.assert_allclose(1 / (1 + np.exp(-found.x)), start, atol=1e-5)
-
-
-@both_pages
-def test_it_recovers_the_coins(module: ModuleType) -> None:
-    tosses, coin = np.full(4000, 30.0), (draws.uniforms(8, "component", (4000,)) < 0.35).astype(int)
-    heads = stats.binom.ppf(draws.uniforms(8, "sample", (4000,)), tosses, np.array([0.7, 0.2])[coin])
-    coins = estimators(module).CoinMixture(2, seed=3).fit(heads, tosses)
-    order = np.argsort(coins.biases_)
-    np.testing.assert_allclose(coins.biases_[order], [0.2, 0.7], atol=0.01)
-    np.testing.assert_allclose(coins.weights_[order], [0.35, 0.65], atol=0.03)
-    assert np.mean(coins.predict(heads, tosses) == np.where(coin == 1, order[0], order[1])) > 0.99
 
 
 @both_pages
@@ -262,6 +232,8 @@ def test_seeds_and_dtypes(module: ModuleType) -> None:
     np.testing.assert_array_equal(
         estimators(module).CoinMixture(2, max_iter=0, **start).fit(*PAPER).biases_, [0.1, 0.2]
     )
+    rounded = estimators(module).CoinMixture(2, max_iter=0, weights_init=[0.25, 0.75 + 4e-7]).fit(*PAPER)
+    np.testing.assert_allclose(rounded.weights_, np.array([0.25, 0.75 + 4e-7]) / (1 + 4e-7), rtol=1e-15)
 
 
 BAD = [

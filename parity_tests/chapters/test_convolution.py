@@ -11,8 +11,9 @@ from common import draws
 from common.data import datasets
 from parity_tests.conftest import Parity
 from parity_tests.support import models as of_models
-from parity_tests.support.frameworks import both, is_torch, sibling, tensor
+from parity_tests.support.frameworks import arrays, both, is_torch, sibling, tensor
 from parity_tests.support.lockstep import CASES
+from parity_tests.support.oracle import BENDS, affine
 
 SIZES = [(8, 8), (7, 7), (28, 28), (6, 10), (9, 4), (5, 1), (1, 1), (2, 3)]
 sizes = pytest.mark.parametrize("size", SIZES, ids=[f"{h}x{w}" for h, w in SIZES])
@@ -103,6 +104,46 @@ def test_a_shift_by_two_pixels_is_a_shift_by_one(module: ModuleType) -> None:
     moved = np.roll(x, (2, 4), axis=(2, 3))
     before, after = (apply_layer(module, "conv", weight, np.zeros(2), image, (16, 16)) for image in (x, moved))
     np.testing.assert_allclose(after, np.roll(before, (1, 2), axis=(2, 3)), rtol=0, atol=1e-15)
+
+
+def convolved(x: np.ndarray, p: dict, layer: str) -> np.ndarray:
+    """Images (N, C, H, W) through a convolution's equation, in loops."""
+    weight, (n, _, height, width) = p[f"{layer}.weight"], x.shape
+    y = np.tile(p[f"{layer}.bias"][:, None, None], (n, 1, -(-height // 2), -(-width // 2)))
+    for i, j, u, v in np.ndindex(*y.shape[2:], 3, 3):
+        row, column = 2 * i + u - height % 2, 2 * j + v - width % 2
+        if 0 <= row < height and 0 <= column < width:
+            y[:, :, i, j] += x[:, :, row, column] @ weight[:, :, u, v].T
+    return y
+
+
+def painted(y: np.ndarray, p: dict, layer: str, size: tuple[int, int]) -> np.ndarray:
+    """Features (N, C, H', W') through the equation of the transposed one, which paints an image of this size."""
+    weight, (height, width) = p[f"{layer}.weight"], size
+    x = np.tile(p[f"{layer}.bias"][:, None, None], (len(y), 1, height, width))
+    for i, j, u, v in np.ndindex(*y.shape[2:], 3, 3):
+        row, column = 2 * i + u - height % 2, 2 * j + v - width % 2
+        if 0 <= row < height and 0 <= column < width:
+            x[:, :, row, column] += y[:, :, i, j] @ weight[:, :, u, v]
+    return x
+
+
+@both("convolution")
+@pytest.mark.parametrize(("size", "activation"), [((6, 5), "tanh"), ((4, 9), "relu")])
+def test_the_networks_are_their_equations(module: ModuleType, size: tuple[int, int], activation: str) -> None:
+    model = same("float64", size, 2, activation=activation)[not is_torch(module)]
+    p, (f, _) = sibling(module, "layouts").export_parameters(model), BENDS[activation]
+    x, z = draws.normals(0, "sample", (4, size[0] * size[1])), draws.normals(0, "sample", (4, 3), 1)
+    half = -(-size[0] // 2), -(-size[1] // 2)
+    features = f(convolved(f(convolved(x.reshape(4, 1, *size), p, "encoder.conv1")), p, "encoder.conv2"))
+    hidden = f(affine(p, "encoder.hidden", features.reshape(4, -1)))
+    expected = [affine(p, f"encoder.{name}", hidden) for name in ("mean", "log_var")]
+    y = f(affine(p, "decoder.features", f(affine(p, "decoder.hidden", z)))).reshape(features.shape)
+    y = f(painted(y, p, "decoder.conv_transpose1", half))
+    expected.append(painted(y, p, "decoder.conv_transpose2", size).reshape(x.shape))
+    found = arrays([model.encoder(tensor(module, x)), model.decoder(tensor(module, z))])
+    for ours, value in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, value, rtol=1e-11, atol=1e-13)
 
 
 STEPS = [

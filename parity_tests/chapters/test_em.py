@@ -271,23 +271,6 @@ def test_map_m_step_is_stationary(module: ModuleType, seed: int) -> None:
 
 
 @both_pages
-def test_map_m_step_is_the_published_update(module: ModuleType) -> None:
-    """Fraley and Raftery's form, with the scatter about each component's own mean, component by component."""
-    x, *_ = mixture()
-    q, prior = distributions()[0], strong_prior()
-    weights, means, covariances = module.map_m_step(tensor(module, x), tensor(module, q), tensor(module, prior))
-    kappa, nu, alpha = float(prior.mean_precision), float(prior.degrees_of_freedom), prior.concentration
-    for k in range(K):
-        n = q[:, k].sum()
-        mean = np.average(x, axis=0, weights=q[:, k])
-        scatter = np.cov(x, rowvar=False, aweights=q[:, k], ddof=0) * n
-        shift = kappa * n / (kappa + n) * np.outer(mean - prior.mean, mean - prior.mean)
-        np.testing.assert_allclose(weights[k], (n + alpha[k] - 1) / (N + alpha.sum() - K), 1e-13)
-        np.testing.assert_allclose(means[k], (kappa * prior.mean + n * mean) / (kappa + n), 1e-12)
-        np.testing.assert_allclose(covariances[k], (prior.scale + scatter + shift) / (nu + n + D + 2), 1e-11)
-
-
-@both_pages
 def test_map_between_the_prior_and_the_data(module: ModuleType) -> None:
     """Without points a component is the prior's mode; without a prior the update is maximum likelihood."""
     x, *_ = mixture()

@@ -161,6 +161,11 @@ def test_lost_digits_are_binary(module: ModuleType, kind: str) -> None:
     variances = np.diagonal(as_full(covariances, kind, K, D), axis1=1, axis2=2)
     arguments = tensors(module, variances * np.array([[1.0], [10.0], [2.0]]), covariances)
     np.testing.assert_allclose(module.lost_digits(*arguments, kind), np.log2(10), rtol=1e-14)
+    for bad in (0.0, -1.0, np.nan):  # of a variance that is none, all are
+        spoilt = of_kind(kind, np.stack([np.diag([1.0, bad, 1])[: D - 1, : D - 1], np.eye(D - 1)]))
+        if kind == "spherical":
+            spoilt = np.array([1.0, bad])
+        assert module.lost_digits(*tensors(module, np.ones((2, D - 1)), spoilt), kind) == np.inf
 
 
 @all_types

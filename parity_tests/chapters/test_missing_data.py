@@ -295,22 +295,6 @@ def test_airquality(module: ModuleType) -> None:
     assert result.bounds[-1] > -2350
 
 
-@both_pages
-def test_one_gaussian_beats_the_complete_cases(module: ModuleType) -> None:
-    """Where a gap depends on what was observed, dropping rows biases the mean; EM recovers it."""
-    n = 4000
-    z = draws.normals(3, "sample", (n, 2))
-    x = z @ np.array([[1.0, 0.8], [0.0, 0.6]])  # unit variances, correlation 0.8
-    x[x[:, 0] > 0, 1] = np.nan  # the second is seen only where the first is low: missing at random
-    assert np.nanmean(x[:, 1]) < -0.5
-    filled, observed = check_missing(x)
-    start = np.ones(1), np.zeros((1, 2)), np.eye(2)[None]
-    result = fit(module, filled, observed, start, tol=1e-6, max_iter=500)
-    _, means, covariances = (np.asarray(v)[0] for v in result.parameters)
-    np.testing.assert_allclose(means, 0, atol=0.06)
-    np.testing.assert_allclose(covariances, [[1, 0.8], [0.8, 1]], atol=0.08)
-
-
 INFINITE = "X contains infinity (inf) at row 2, column 1 (1 such entries)"
 
 

@@ -8,7 +8,14 @@ import pytest
 import tensorflow as tf
 import torch
 
-from common.parity import check_training, check_values, noise_floor_ratio, one_ulp_away
+from common.parity import (
+    check_training,
+    check_values,
+    importance_standard_error,
+    noise_floor_ratio,
+    one_ulp_away,
+    ulp_distance,
+)
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "parity_tests" / "support" / "your_own_pair.py"
@@ -66,12 +73,40 @@ def test_without_a_constant_noise_is_what_a_last_bit_moves() -> None:
         check_values(ours, theirs + 1e-13, moved=noise)
 
 
-def test_a_last_bit_goes_either_way_and_the_farthest_run_is_the_floor() -> None:
-    x = np.linspace(1.1, 1.9, 1000)
-    moved_by = (one_ulp_away({"x": x}, 0)["x"] - x) * 2.0**52  # in the spacing of these numbers
-    assert set(moved_by) == {-1, 1}
-    assert abs(moved_by.mean()) < 5 / np.sqrt(1000)
-    assert noise_floor_ratio(x, x + 6e-9, [x + 1e-9, x + 3e-9, x]) == pytest.approx(2)
+def test_n_steps_allow_the_square_root_of_n_times_what_one_does() -> None:
+    """8 epsilons times the condition, of the largest entry: a little less passes, a little more does not."""
+    for dtype, eps in (("float64", 2.0**-52), ("float32", 2.0**-23)):
+        ours = {"w": np.array([0.5, 4.0], dtype)}
+
+        def theirs(step: int, share: float, ours: dict = ours, eps: float = eps) -> dict[str, np.ndarray]:
+            return {"w": ours["w"] + np.array([1, 0], ours["w"].dtype) * (share * 4 * 8000 * eps * step**0.5)}
+
+        check_training(lambda step: ours, lambda step: theirs(step, 0.99), 9, condition=1000.0)  # noqa: B023
+        with pytest.raises(AssertionError, match="w, step 7: "):
+            check_training(lambda step: ours, lambda step: theirs(step, 0.99 + 0.02 * (step == 7)), 9, 1000.0)  # noqa: B023
+
+
+def test_noise_by_hand() -> None:
+    """The largest movement is the floor, or the spacing of numbers of the result's size; ten times it may differ."""
+    a, (first, second) = np.array([1.0, -2.0]), np.eye(2)
+    perturbed = [a + 1e-10 * first, a - 2e-10 * second]
+    assert noise_floor_ratio(a, a + 3e-9 * second, perturbed) == pytest.approx(15, rel=1e-5)
+    assert noise_floor_ratio(a, a + 2.0**-50 * first, [a]) == 2
+    check_values(a, a + 1.9e-9 * first, moved=perturbed[1])
+    with pytest.raises(AssertionError, match=r"10\.5 times as far apart"):
+        check_values(a, a + 2.1e-9 * first, moved=perturbed[1])
+    there = np.array([1.0, -2.0, 0.0, 1e30] * 500, np.float32).reshape(40, 50)
+    moved = one_ulp_away({"a": there, "b": there}, 3)
+    for name in "ab":
+        assert np.all(ulp_distance(moved[name], there) == 1)
+        up = np.mean(moved[name] > there)
+        assert moved[name].dtype == np.float32
+        assert abs(up - 0.5) < 4.5 * 0.5 / 2000**0.5
+    assert np.any(moved["a"] != moved["b"])
+    assert np.any(moved["a"] != one_ulp_away({"a": there}, 4)["a"])
+    # weights 1, 2, 3: a deviation of 1, a mean of 2, three draws; and one sure draw among two
+    log_weights = np.log([[1.0, 1], [2, 1], [3, 1]]) - 900
+    np.testing.assert_allclose(importance_standard_error(log_weights), [1 / (2 * 3**0.5), 0], rtol=1e-12)
 
 
 def test_a_training_that_parts_is_named_with_its_step() -> None:

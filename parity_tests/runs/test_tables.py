@@ -70,6 +70,7 @@ RIGHT: dict[str, tuple[str | bytes, list[list[float]], tuple[str, ...]]] = {
     "old Mac": ("a,b\r3.6,79\r1.8,54\r", TWO, ("a", "b")),
     "blank lines": ("a,b\n\n3.6,79\n   \n1.8,54\n\n", TWO, ("a", "b")),
     "lines that end in commas": ("a,b,\n3.6,79,\n1.8,54,\n", TWO, ("a", "b")),
+    "a last column without a name": ("a,b,\n3.6,79,\n1.8,54,7\n", [[3.6, 79, np.nan], [1.8, 54, 7]], ("a", "b", "")),
     "names twice": ("a,a\n3.6,79\n1.8,54\n", TWO, ("a", "a")),
     "what is missing": ("a,b\n?,2\n#N/A,\nNULL,n/a\n", [[np.nan, 2], [np.nan, np.nan], [np.nan, np.nan]], ("a", "b")),
     "a column": ("x\n1\n2\n3\n", [[1], [2], [3]], ("x",)),
@@ -290,6 +291,7 @@ def test_labels_beside_row_numbers_and_text(tmp_path: Path) -> None:
     assert (data.x.tolist(), data.labels.tolist()) == ([[1.5, 2], [3, 4], [5, 6.5]], [1, 0, 1])
     assert (data.label_names, said) == (("a", "b"), [])
     assert read(tmp_path / "t.csv", table, label_column="2", columns="y,3")[0].feature_names == ("y", "x")
+    assert read(tmp_path / "t.csv", "x,kind\n1, b\n2,b \n", label_column="kind")[0].label_names == ("b",)
     assert read(tmp_path / "t.csv", table, columns="-2,x")[0].x.tolist() == [[2, 1.5], [4, 3], [6.5, 5]]
     assert read(tmp_path / "t.csv", table, columns="3-4")[0].feature_names == ("x", "y")
     assert read(tmp_path / "t.csv", "x,kind\n1, b \n2,b\n", label_column="kind")[0].label_names == ("b",)
