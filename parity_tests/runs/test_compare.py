@@ -261,15 +261,6 @@ def test_spread_pixels_bound_the_probability_of_whole_numbers() -> None:
         assert bound <= np.log(probability)
 
 
-def test_the_parts_do_not_overlap() -> None:
-    parts = compare_models.split(Settings())
-    assert [len(part) for part in parts] == [1797 - 2 * 300, 300, 300]
-    stacked = {row.tobytes() for row in parts.held_out}
-    assert len(stacked & {row.tobytes() for row in np.concatenate([parts.train, parts.validation])}) == 0
-    assert parts.train.max() == 16
-    assert np.array_equal(parts.train, np.rint(parts.train))
-
-
 def small_report(path: Path, more: float = 0.0) -> str:
     """A report on three images, with numbers of which each derived one is easy to find."""
     mixture = [-100.0, -110, -120]
@@ -291,6 +282,7 @@ def test_the_figures_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture)
     paths = small_report(tmp_path / "a.json"), small_report(tmp_path / "b.json", 1e-8)
     assert compare_report.main([*paths, str(tmp_path)]) == 0
     told = capsys.readouterr().out
+    assert {"table.md", "table.json", "comparison.png"} <= {path.name for path in tmp_path.iterdir()}
     table = {row["model"]: row for row in json.loads((tmp_path / "table.json").read_text())["rows"]}
     exact = table["linear VAE (probabilistic PCA), exact"]
     assert (exact["nats"], exact["above_mixture"]) == (-111, -1)
@@ -304,7 +296,9 @@ def test_the_figures_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture)
     estimate = "S = 10 -112.0000, -1.0000 nats, -4.0 standard errors"
     assert f"exact -111.0000; importance weighted, {estimate}" in told
     assert "an image 8.0e-11 of its row's scale, in linear VAE: importance weighted, S = 1" in told
+    assert "a and b agree: " in told
     assert compare_report.main([paths[0], small_report(tmp_path / "b.json", 1e-7), str(tmp_path)]) == 1
+    assert "a and b DISAGREE: " in capsys.readouterr().out
 
 
 def test_the_figure_of_the_table(tmp_path: Path) -> None:
@@ -371,31 +365,9 @@ def test_runs_are_judged_by_the_tensor_that_is_farthest_off(
         assert compare_runs.main(arguments) == 2
 
 
-def report(path: Path, implementation: str, shift: float = 0.0, settings: str = "small") -> str:
-    rows = [row.as_dict() for row in measured(implementation).values()]
-    rows[0]["per_image"][0] += shift
-    path.write_text(json.dumps({"implementation": implementation, "settings": settings, "rows": rows}))
-    return str(path)
-
-
-def test_the_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    a, b = (report(tmp_path / f"{name}.json", name) for name in IMPLEMENTATIONS)
-    assert compare_report.main([a, b, str(tmp_path / "out")]) == 0
-    told = capsys.readouterr().out
-    assert "pytorch_impl and tf2_impl agree" in told
-    assert "check of the estimate: linear VAE" in told
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"table.md", "table.json", "comparison.png"}
-    table = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
-    nats = {row["model"]: row["nats"] for row in table}
-    assert nats == {name: pytest.approx(row.per_image.mean()) for name, row in measured("pytorch_impl").items()}
-    wrong = report(tmp_path / "wrong.json", "tf2_impl", 1e-6)
-    assert compare_report.main([a, wrong, str(tmp_path / "out")]) == 1
-    assert "DISAGREE" in capsys.readouterr().out
-
-
 def test_bad_input_gets_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    whole = report(tmp_path / "a.json", "pytorch_impl")
-    other = report(tmp_path / "b.json", "tf2_impl", settings="large")
+    whole, other = small_report(tmp_path / "a.json"), small_report(tmp_path / "b.json")
+    Path(other).write_text(Path(other).read_text().replace('"settings": 1', '"settings": 2'))
     (tmp_path / "half.json").write_text(Path(whole).read_text()[:-99])
     cases = [
         (compare_report, [], "name a .json file and another and a folder"),

@@ -1,4 +1,4 @@
-"""Every number that a run leaves, once more by `support/rerun.py`, which calls nothing of the project."""
+"""Every number that train_gmm and train_vae leave, anew by `support/rerun.py`, which calls nothing of the project."""
 
 import json
 import shutil
