@@ -133,7 +133,7 @@ MADE_OF = {
 
 
 def test_files(file: str) -> list[str]:
-    """The test files that mention a file: its own first, then the mirror's or those that import it; slow scripts last.
+    """The test files that mention a file: its own or its room's first, then those that import it; slow scripts last.
 
     Without the test of the list of faults, which cannot pass where a fault is planted.
     """
@@ -142,12 +142,12 @@ def test_files(file: str) -> list[str]:
     if file.startswith("common"):
         near = rf"from common[.\w]* import .*\b{page}\b|common[./\w]*[./]{page}\b"
         mentions = rf"\b({MADE_OF.get(room, page)})\b"
-    ranks = {}
+    ranks, own = {}, (f"test_{page}", f"test_{room}")
     for path in (ROOT / "parity_tests").rglob("test_*.py"):
         text = path.read_text("utf-8")
         if path.name != "test_faults.py" and re.search(f"{near}|{mentions}", text):
             is_far = re.search(near, text) is None
-            ranks[path] = (path.name != f"test_{page}.py", path.name == "test_scripts.py", is_far, path)
+            ranks[path] = (path.stem not in own, path.name == "test_scripts.py", is_far, path)
     return [str(path.relative_to(ROOT)) for path in sorted(ranks, key=ranks.__getitem__)]
 
 

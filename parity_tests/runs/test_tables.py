@@ -532,6 +532,7 @@ def test_a_run_from_before_an_option_was_there_can_be_resumed(tmp_path: Path) ->
 
 
 SCRIPTS = ["pytorch_impl/train_gmm", "pytorch_impl/train_vae", "tf2_impl/train_gmm", "tf2_impl/train_vae"]
+OTHERS = ["compare/runs", "compare/report", "runs/launch_workers"]  # as their siblings do
 
 
 def as_file(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -539,7 +540,7 @@ def as_file(script: str, folder: Path, *arguments: str) -> subprocess.CompletedP
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "common/runs/launch_workers"])
+@pytest.mark.parametrize("script", [*SCRIPTS, *(f"common/{name}" for name in OTHERS)])
 def test_scripts_run_as_files_from_anywhere(tmp_path: Path, script: str) -> None:
     told = as_file(script, tmp_path, "--help")
     assert (told.returncode, told.stderr) == (0, "")
