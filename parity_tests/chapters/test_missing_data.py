@@ -262,6 +262,11 @@ def test_draws_have_the_conditional_moments(module: ModuleType) -> None:
     # without noise, and u below the first responsibility, the draw is the first component's regression
     still = module.impute_draw(*one, *tensors(module, np.array([1e-12]), np.zeros((1, D))))
     np.testing.assert_allclose(np.asarray(still)[0], completed[0], 1e-12)
+    # and unit noise adds the columns of the lower factor of its covariance
+    four = [tensor(module, np.repeat(np.asarray(a), D, axis=0)) for a in one[:2]] + one[2:]
+    moved = module.impute_draw(*four, *tensors(module, np.full(D, 1e-12), np.eye(D)))
+    columns = (np.asarray(moved) - completed[0])[1:3, 1:3].T
+    np.testing.assert_allclose(columns, np.linalg.cholesky(unexplained[0, 1:3, 1:3]), rtol=1e-10, atol=1e-12)
     # and u close to one chooses the last component, never one beyond it
     last = module.impute_draw(*one, *tensors(module, np.array([1 - 2.0**-53]), np.zeros((1, D))))
     np.testing.assert_allclose(np.asarray(last)[0], completed[-1], 1e-12)

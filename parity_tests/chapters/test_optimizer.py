@@ -140,6 +140,12 @@ def test_the_grid_is_where_it_should_be(module: ModuleType) -> None:
     np.testing.assert_array_equal(module.round_to_grid(tensor(module, exact)), [1.0, 0.5, -0.25, 0.0])
     np.testing.assert_array_equal(module.round_to_grid(tensor(module, np.zeros(3))), np.zeros(3))
     np.testing.assert_array_equal(module.round_to_grid(tensor(module, np.array(0.7))), np.round(0.7 * 2**11) / 2**11)
+    # moments that remember 64 make it 64 times 2^-10, or the next coarser one from 128 on
+    small = module.round_to_grid(*(tensor(module, np.array(v)) for v in (0.7, [4096.0, 1.0])))
+    assert (float(small), float(module.round_to_grid(*(tensor(module, np.array(v)) for v in (0.7, [128.0**2]))))) == (
+        11 / 16,
+        0.75,
+    )
 
 
 def test_rounding_hides_what_frameworks_differ_by() -> None:

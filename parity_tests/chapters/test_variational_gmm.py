@@ -366,6 +366,24 @@ def test_the_predictive_density_is_a_density_and_an_average(module: ModuleType, 
     assert np.all(np.asarray(log_normaliser) < np.asarray(predictive))
 
 
+@both_pages
+@all_types
+@both_priors
+def test_of_one_component_the_predictive_density_is_a_ratio_of_evidences(
+    module: ModuleType, kind: str, process: str
+) -> None:
+    """p(x | X) = p(X, x) / p(X), in three dimensions."""
+    x, _, prior = problem(kind, process, 2, n=20, k=1)
+    q, _ = converged(module, x, np.ones((20, 1)), prior, kind, 1)
+    new = draws.normals(3, "sample", (4, 3)) * 3
+    found = module.predictive_log_density(tensor(module, new), q, kind)
+    before, *after = (
+        log_evidence_given_choices(points, np.zeros(len(points), int), 1, kind, prior)
+        for points in (x, *(np.vstack([x, each]) for each in new))
+    )
+    np.testing.assert_allclose(found, np.array(after) - before, rtol=1e-10)
+
+
 # The estimator
 
 
