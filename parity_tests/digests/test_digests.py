@@ -1,13 +1,15 @@
 """The fixed runs end in the published bytes, or the first update and tensor that part are named."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from parity_tests.digests import __main__ as digests
 from parity_tests.digests import machine, published, runs
-from parity_tests.support.scripts import packages
+from parity_tests.support.scripts import SCRIPTS, SMALL, both, packages, rows, run
 
 QUICK = ("mixture, variational", "mixture, gaps", "VAE, dense relu")
 
@@ -26,30 +28,44 @@ def test_what_is_published_is_of_every_run() -> None:
     assert list(expected) == list(runs.RUNS)
     for name in (name for name in runs.RUNS if "workers" in name):
         assert expected[name] == expected[name.partition(", 2 workers")[0]], "workers end in the bytes of one process"
-    for name, run in expected.items():
-        assert len(run.trace) >= 9, name
-        assert {len(digits) for digits in run.trace} == {published.DIGITS * len(run.names)}
-    assert len({run.sha256 for run in expected.values()}) == len(runs.runs_on("cuda"))
+    for name, fixed in expected.items():
+        assert len(fixed.trace) >= 9, name
+        assert {len(digits) for digits in fixed.trace} == {published.DIGITS * len(fixed.names)}
+    assert len({fixed.sha256 for fixed in expected.values()}) == len(runs.runs_on("cuda"))
 
 
 def test_the_first_update_and_tensor_that_part_are_named() -> None:
-    run = published.load()["VAE, dense tanh"]
-    assert published.parting(run, run) == ""
+    fixed = published.load()["VAE, dense tanh"]
+    assert published.parting(fixed, fixed) == ""
     for update, tensor in ((1, 0), (17, 4), (40, 9)):
-        trace, here = list(run.trace), slice(4 * tensor, 4 * tensor + 4)
+        trace, here = list(fixed.trace), slice(4 * tensor, 4 * tensor + 4)
         other = "0000" if trace[update - 1][here] != "0000" else "1111"
         for later in range(update - 1, len(trace)):  # what has parted stays apart, and spreads to others
             trace[later] = trace[later][: here.start] + other + trace[later][here.stop :]
-        trace[update:] = [other * len(run.names) for _ in trace[update:]]
-        said = published.parting(run._replace(sha256="another", trace=trace), run)
-        assert said == f"at update {update}, in {run.names[tensor]}"
-    both = ["0" * len(run.trace[0]), *run.trace[1:]]
-    said = published.parting(run._replace(sha256="another", trace=both), run)
-    assert said == f"at update 1, in {run.names[0]}, with 9 more of 10"
-    shorter = published.parting(run._replace(sha256="another", trace=run.trace[:9]), run)
+        trace[update:] = [other * len(fixed.names) for _ in trace[update:]]
+        said = published.parting(fixed._replace(sha256="another", trace=trace), fixed)
+        assert said == f"at update {update}, in {fixed.names[tensor]}"
+    everywhere = ["0" * len(fixed.trace[0]), *fixed.trace[1:]]
+    said = published.parting(fixed._replace(sha256="another", trace=everywhere), fixed)
+    assert said == f"at update 1, in {fixed.names[0]}, with 9 more of 10"
+    shorter = published.parting(fixed._replace(sha256="another", trace=fixed.trace[:9]), fixed)
     assert shorter == "by its length: 9 updates, not 40"
-    assert "in the file alone" in published.parting(run._replace(sha256="another"), run)
-    assert "its tensors are a, not " in published.parting(run._replace(sha256="another", names=["a"]), run)
+    assert "in the file alone" in published.parting(fixed._replace(sha256="another"), fixed)
+    assert "its tensors are a, not " in published.parting(fixed._replace(sha256="another", names=["a"]), fixed)
+
+
+@pytest.mark.parametrize("script", ["gmm", "vae"])
+@both
+def test_a_hash_is_that_of_the_tensors_bytes(framework: str, script: str, tmp_path: Path) -> None:
+    """Every other step, of the parameters and moments after it, which the checkpoint of the last one holds."""
+    arguments = f"{SMALL[script].replace('5', '4', 1)} --precision reproducible --hash-interval 2"
+    assert run(SCRIPTS[script][framework], arguments, tmp_path) == 0
+    *earlier, last = rows(tmp_path)
+    assert [any(key.startswith("sha256 ") for key in row) for row in earlier] == [False, True, False]
+    tensors = load_file(tmp_path / "checkpoint.safetensors")
+    assert tensors.pop("step") == 4
+    expected = {name: hashlib.sha256(value.tobytes()).hexdigest()[:8] for name, value in tensors.items()}
+    assert {k[7:]: f"{v:08x}" for k, v in last.items() if k.startswith("sha256 ")} == expected
 
 
 def test_a_run_that_parts_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,8 +89,8 @@ def test_a_run_that_parts_is_reported(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_frameworks_that_part_publish_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "FILE", tmp_path / "digests.json")
     monkeypatch.setattr(digests, "runs_on", lambda device: ["mixture, full"])
-    run = published.load()["mixture, full"]
-    found = iter([run, run._replace(sha256="another")])
+    fixed = published.load()["mixture, full"]
+    found = iter([fixed, fixed._replace(sha256="another")])
     monkeypatch.setattr(published, "read", lambda folder: next(found))
     with pytest.raises(ValueError, match="the frameworks part in mixture, full: nothing is published"):
         digests.publish()
