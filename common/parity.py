@@ -9,7 +9,8 @@ A difference is measured relative to the largest entry of its tensor. It may be 
 ``condition``, the factor by which the computation magnifies a relative change of its input: 1 for a sum of terms
 of one sign, sqrt(k) for an inner product of k terms. If you do not know the condition, give ``moved`` instead:
 the results of one framework from weights that `one_ulp_away` has moved by a single bit. The change that this
-makes is noise, and the frameworks may differ by ten times as much.
+makes is noise, and the frameworks may differ by ten times as much. Gradients that are zero but for rounding
+raise no alarm: a tensor that ``moved`` moves by more than its own size has nothing else in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from common.data.arrays import as_array
 
 EPSILONS = 8
 NOISE_FLOOR_RATIO = 10  # how many times the noise floor two frameworks may differ by
+LARGEST_MOVEMENT = 1e-6  # of a tensor's largest entry: what moves more is no change of a last bit
 
 Values = Mapping[str, Any]
 
@@ -117,25 +119,36 @@ def check_values(
 
     Whole numbers must be equal. None, the gradient of a parameter without influence, equals only None. Raises
     AssertionError naming the first tensor that differs by more than rounding explains, and ValueError if names,
-    shapes or dtypes differ or an entry is not finite.
+    shapes or dtypes differ, an entry is not finite, or ``moved`` has moved further than a last bit moves anything.
     """
     ours, theirs, moved = _named(ours), _named(theirs), None if moved is None else _named(moved)
     if ours.keys() != theirs.keys():
         raise ValueError(f"{sorted(ours.keys() ^ theirs.keys())} are not in both: give both the same names")
-    apart = {}
+    largest = max((_size(value) for value in ours.values()), default=0.0)
+    apart, problems = {}, {}
     for name, a in ours.items():
         noise = moved[name] if moved is not None and a is not None and a.dtype.kind == "f" else None
         try:
-            apart[name], problem = _compared(a, theirs[name], condition, noise)
+            apart[name], problem = _compared(a, theirs[name], condition, noise, largest)
         except ValueError as error:
             raise ValueError(f"{name}{where}: {error}") from None
         if problem:
-            raise AssertionError(f"{name}{where}: {problem}")
+            problems[name] = problem
+    for name, problem in problems.items():
+        several = f"; {len(problems)} of {len(ours)} tensors differ" if len(ours) > 1 else ""
+        raise AssertionError(f"{name}{where}: {problem}{several}")
     return apart
 
 
+def _size(value: np.ndarray | None) -> float:
+    # the largest finite entry of a float tensor
+    if value is None or value.dtype.kind != "f":
+        return 0.0
+    return float(np.max(np.abs(value), initial=0, where=np.isfinite(value)))
+
+
 def _compared(
-    a: np.ndarray | None, b: np.ndarray | None, condition: float, moved: np.ndarray | None
+    a: np.ndarray | None, b: np.ndarray | None, condition: float, moved: np.ndarray | None, largest: float
 ) -> tuple[Difference, str]:
     # the difference of two tensors, and why it is too large, or ""
     if a is None or b is None:
@@ -145,13 +158,36 @@ def _compared(
     if a.dtype.kind != "f":
         if not np.array_equal(a, b):
             problem = f"{np.sum(a != b)} of {a.size} whole numbers differ"
-    elif moved is not None:
+        return apart, problem
+    eps = float(np.finfo(a.dtype).eps)
+    allowed = EPSILONS * condition * eps
+    if max(_size(a), _size(b)) <= allowed * largest:  # zero but for rounding, next to the other tensors
+        return apart, ""
+    if moved is not None:
+        _refuse_what_moves_far(a, moved, eps)
         if (ratio := noise_floor_ratio(a, b, [moved])) > NOISE_FLOOR_RATIO:
             problem = f"{ratio:.1f} times as far apart as a change of the weights' last bit explains; "
-            problem += f"{NOISE_FLOOR_RATIO} times is allowed"
-    elif apart.nmax > (allowed := EPSILONS * condition * float(np.finfo(a.dtype).eps)):
-        problem = f"{apart.nmax:.1e} of its scale apart, {apart.max_ulp} ULP; rounding explains {allowed:.1e}"
+            problem += f"{NOISE_FLOOR_RATIO} times is allowed; {_where(a, b)}"
+    elif apart.nmax > allowed:
+        problem = f"{apart.nmax:.1e} of its scale apart, {apart.max_ulp} ULP; rounding explains {allowed:.1e}; "
+        problem += _where(a, b)
     return apart, problem
+
+
+def _refuse_what_moves_far(a: np.ndarray, moved: np.ndarray, eps: float) -> None:
+    share = difference(a, moved).nmax
+    if share > max(LARGEST_MOVEMENT, 1000 * eps):
+        raise ValueError(
+            f"moved is {share:.1e} of its scale away: no change of a last bit; seed what is random, "
+            "give the same data, and move the weights by one_ulp_away alone"
+        )
+
+
+def _where(a: np.ndarray, b: np.ndarray) -> str:
+    # the entry that is furthest apart
+    entry = np.unravel_index(np.argmax(np.abs(a - b)), a.shape)
+    at = f" at entry {tuple(map(int, entry))}" if a.ndim else ""
+    return f"{abs(a[entry] - b[entry]):.1e} apart{at}, {a[entry]:.6g} and {b[entry]:.6g}"
 
 
 def check_training(

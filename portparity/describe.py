@@ -23,11 +23,11 @@ def counts(port: Any, found: Comparison) -> None:
     report.agreement = f"{agree} of {len(counted)} have their result in the port too; floor {largest:.0e}"
 
 
-def rest(port: Any, found: Comparison) -> list[Finding]:
+def rest(port: Any, found: Comparison, loose: float = 0.0) -> list[Finding]:
     """What differs still: results, or if they agree gradients, or if they agree too those of parameters."""
     if found.missing or found.outputs:
         return [first(found)]
-    return backward(found) or parameters(port, found)
+    return backward(found) or parameters(port, found, loose)
 
 
 def first(found: Comparison, at: int | None = None) -> Finding:
@@ -124,7 +124,7 @@ def backward(found: Comparison) -> list[Finding]:
     ]
 
 
-def parameters(port: Any, found: Comparison) -> list[Finding]:
+def parameters(port: Any, found: Comparison, loose: float = 0.0) -> list[Finding]:
     """Gradients of parameters, where every activation's gradient agrees."""
     findings, layout = [], port.layout
     movements = layout.flat({n: np.full(layout.positions[n].shape, m) for n, m in found.original.movements.items()})
@@ -134,7 +134,7 @@ def parameters(port: Any, found: Comparison) -> list[Finding]:
             continue
         term = port.terms[path][0]
         wanted = flat[term]
-        allowed = 100 * np.max(movements[term], initial=0) + 16 * eps * scale(wanted) + eps * scale(flat)
+        allowed = 100 * np.max(movements[term], initial=0) + (16 * eps + loose) * scale(wanted) + eps * scale(flat)
         gradient = np.zeros(wanted.shape) if gradient is None else gradient
         if distance(wanted, gradient) > allowed:
             findings.append(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from portparity import describe, floor
-from portparity.causes.search import Search
+from portparity.causes.search import SINGLE, Search
 from portparity.match import compare
 from portparity.recording import Recording
 from portparity.report import Finding
@@ -17,7 +17,7 @@ def explain(port: Any) -> None:
     describe.counts(port, found)
     edits, agrees = search(port, port.original, port.recorder.calls, port.port, found, {})
     if agrees:
-        agrees = training_mode(port, edits)
+        agrees = training_mode(port, edits) if port.trains or port.trainings else True
     if port.trainings is not None:
         report.training = trainings(port) if agrees else "not compared: the models differ in one pass already"
 
@@ -27,16 +27,31 @@ def search(
 ) -> tuple[dict[tuple, Any], bool]:
     """Look for causes until nothing differs; the edits by place, and whether everything is explained."""
     attempt = Search(original, calls, other, lambda edits: port.record_original(edits=edits, **settings))
-    before = len(port.report.findings)
+    report = port.report
     for cause, after in attempt.causes(found):
-        finding = describe.first(found, cause.operation)
-        finding.cause, finding.row = cause.said(cause.mistake.says), cause.mistake.row
-        finding.remedy = cause.said(cause.mistake.remedy)
-        port.report.findings.append(finding)
+        if cause.mistake.harmless:
+            report.note(cause.said(cause.mistake.says), cause.row)
+        else:
+            report.findings.append(named(describe.first(found, cause.operation), cause))
         found = after
-    port.report.findings += (rest := describe.rest(port, found))
-    settled = not rest and (found.agrees or len(port.report.findings) > before)
-    return {place(original, number): edit for number, edit in attempt.edits.items()}, settled and found.agrees
+    rest = describe.rest(port, found, SINGLE if attempt.single else 0.0)
+    if found.agrees and rest:  # gradients of parameters alone
+
+        def agrees(after: Any) -> bool:
+            return len(describe.parameters(port, after)) < len(rest)
+
+        if (step := attempt.parameter(rest[0].original.removeprefix("parameter "), agrees)) is not None:
+            named(rest[0], step[0])
+            rest = [rest[0], *describe.parameters(port, step[1])]
+    report.findings += rest
+    return {place(original, number): edit for number, edit in attempt.edits.items()}, found.agrees and not rest
+
+
+def named(finding: Finding, cause: Any) -> Finding:
+    """The finding with its cause."""
+    finding.cause, finding.row = cause.said(cause.mistake.says), cause.row
+    finding.remedy = cause.said(cause.mistake.remedy)
+    return finding
 
 
 def place(recording: Recording, number: int) -> tuple[str, str, int]:
@@ -92,7 +107,7 @@ def averages(port: Any, original: Recording, other: Recording) -> None:
                 named.add(module)
                 port.report.findings.append(
                     Finding(
-                        "moving average after one pass in training mode",
+                        "training",
                         f"{module}: batch_norm",
                         path,
                         "",
@@ -103,13 +118,11 @@ def averages(port: Any, original: Recording, other: Recording) -> None:
                 )
                 break
             if _same(share * step, theirs):
-                port.report.notes.append(f"{path}: Keras keeps the variance over n, PyTorch over n - 1 (row L6b)")
+                port.report.note(f"{path}: Keras keeps the variance over n, PyTorch over n - 1", "L6b")
                 break
         else:
             said = "the port's moving average does not move" if not theirs.any() else ""
-            port.report.findings.append(
-                Finding("moving average after one pass in training mode", f"{module}: batch_norm", path, "", said)
-            )
+            port.report.findings.append(Finding("training", f"{module}: batch_norm", path, "", said))
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -126,34 +139,36 @@ def trainings(port: Any) -> str:
     mine = training.run_original(port.model, torch_step, steps, wide=True)
     theirs = training.run_port(port.keras_model, keras_step, steps, wide=True)
     courses = training.Courses(port, mine, theirs, start)
-    if not courses.paths or not mine[0].used:
-        port.report.findings.append(
-            Finding(
-                "training",
-                "the update",
-                "no optimizer of Keras was seen",
-                "",
-                "not compared: the port's step does not call Optimizer.apply",
-            )
-        )
-        return "not compared: no optimizer was seen at work in one of them"
-    if (finding := courses.first_gradient()) is not None:
-        port.report.findings.append(finding)
-        return f"parts at step 1 of {steps}"
-    rules = courses.update_rule()
-    if rules and rules[0][1] == "harmless":
-        port.report.notes.append(f"the updates differ by the rounding of settings alone (row {rules[0][0]})")
-    elif rules:
-        optimizers = f"optimizer {mine[0].kind}", f"optimizer {theirs[0].kind}"
-        port.report.findings += [
-            Finding(f"training, update of step {wrong}", *optimizers, "", said, row, remedy)
-            for row, said, remedy, wrong in rules
-        ]
-        return f"parts at step {rules[0][3]} of {steps}"
-    if (finding := courses.drift()) is not None:
-        port.report.findings.append(finding)
-        return f"parts within {steps} steps"
-    return f"{steps} steps agree"
+    if (parting := courses.parting(courses.tight)) is None:
+        return f"{steps} steps agree"
+    step, path, size = parting
+    found, names = [], (f"optimizer {mine[0].kind}", f"optimizer {theirs[0].kind}")
+    if courses.seen:
+        first = courses.first_gradient()
+        if first is None or first:
+            found = [(*cause, 1) for cause in first or [("", "", "")]]
+    elif mine[0].used:
+        courses.borrow_gradients(step)
+    if not found and courses.paths and mine[0].used:
+        if row := courses.float32_settings():
+            port.report.note("the updates differ by the rounding of settings alone", row)
+            if courses.parting(1e-3) is None:
+                return f"{steps} steps agree but for rounding"
+        else:
+            found = courses.update_rule()
+    if not found and len(courses.terms[path]) == 2:
+        said = "the port's one bias is the sum of PyTorch's two, which both move: twice the rate"
+        found = [("L17", said, "double its gradient, or freeze one of the two: bias_hh_l0.requires_grad_(False)", step)]
+    if not found:
+        if size < 1e-7:
+            port.report.note(f"{path} is {size:.0e} of its movement apart after step {step}", "O2b")
+            return f"{steps} steps agree but for rounding"
+        found = [(*courses.later_gradient(step), step)]
+    for row, said, remedy, wrong in found:
+        where = f"first wrong step {wrong}; {path} is {size:.1e} of its movement apart after step {step}"
+        sides = names if courses.seen or mine[0].used else (f"parameter {courses.owners[path]}", path)
+        port.report.findings.append(Finding("training", *sides, where, said, row, remedy))
+    return f"parts at step {found[0][3]} of {steps}"
 
 
 def exercised(port: Any) -> None:

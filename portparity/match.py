@@ -99,8 +99,11 @@ class Index:
         return matches, shuffled
 
 
-def compare(original: Recording, port: Recording, index: Index | None = None) -> Comparison:
-    """Pair the values, and find the first operations, forward and backward, at which the port is another."""
+def compare(original: Recording, port: Recording, index: Index | None = None, loose: float = 0.0) -> Comparison:
+    """Pair the values, and find the first operations, forward and backward, at which the port is another.
+
+    ``loose`` is allowed of each gradient's largest entry, where something before it is known to be rounded.
+    """
     index, found = index or Index(port), Comparison(original, port)
     for number, value in enumerate(original.values):
         if informative(value.array):
@@ -122,7 +125,7 @@ def compare(original: Recording, port: Recording, index: Index | None = None) ->
     known = {match.port for matches in found.matches.values() for match in matches}
     found.port_first = first_missing(port, known, ends if found.outputs else [])
     if not found.missing and not found.outputs:
-        found.gradients = _wrong_gradients(found)
+        found.gradients = _wrong_gradients(found, loose)
     return found
 
 
@@ -154,7 +157,7 @@ def gradient_tolerance(value: Value, least: float) -> float:
     return tolerance(value.gradient, value.gradient_movement, least)
 
 
-def _wrong_gradients(found: Comparison) -> list[int]:
+def _wrong_gradients(found: Comparison, loose: float) -> list[int]:
     # values, in the order of the backward pass, whose gradient no equal value of the port has
     values, port = found.original.values, found.port.values
     least = float(np.finfo(np.float64).eps) * max((scale(v.gradient) for v in values), default=0.0)
@@ -171,9 +174,31 @@ def _wrong_gradients(found: Comparison) -> list[int]:
             and values[n].name not in found.original.parameters
             and (values[n].source in before or values[n].source < 0)
         ]
-        if group and not any(_same_gradient(values[n], port, found.matches[n], least) for n in group):
+        if group and not any(
+            _same_gradient(values[n], port, found.matches[n], least + loose * scale(values[n].gradient)) for n in group
+        ):
             wrong.append(min(group))
+    right = {n for group in groups.values() for n in group if values[n].gradient is not None} - set(wrong)
+    wrong = [number for number in wrong if not _right_before(found.original, number, right)]
     return sorted(wrong, reverse=True)
+
+
+def _right_before(original: Recording, number: int, right: set[int]) -> bool:
+    # whether the gradients of what a value was computed from are right: then a fused operation went past it
+    waiting, nearest = [original.values[number].source], []
+    while waiting:
+        if (source := waiting.pop()) < 0:
+            continue
+        for value in original.operations[source].inputs:
+            if original.values[value].name in original.parameters or original.values[value].gradient is None:
+                continue
+            if value in right:
+                nearest.append(value)
+            elif original.values[value].source >= 0:
+                waiting.append(original.values[value].source)
+            else:
+                return False
+    return any(np.any(original.values[value].gradient) for value in nearest)
 
 
 def _same_gradient(value: Value, port: list[Value], matches: list[Match], least: float) -> bool:

@@ -39,6 +39,7 @@ class Port(Mapping):
         self.port_x, self.port_y = port_x, port_y
         self.trainings: tuple[Callable, Callable, int] | None = None
         self.report: Report | None = None
+        self.trains = bool(getattr(model, "training", False))
 
     def training(self, torch_step: Callable, keras_step: Callable, steps: int = 20) -> None:
         """Compare trainings too: each function makes one update of its model; it may take the step's number."""
@@ -83,7 +84,7 @@ class Port(Mapping):
         names = dict.fromkeys(self.tensorflow.ROUNDED)
         if self.double and names:
             row = "L9" if any("gelu" in name for name in names) else "R2"
-            self.report.notes.append(f"constants of {', '.join(names)} are float32 in the port, 3e-8 off (row {row})")
+            self.report.note(f"constants of {', '.join(names)} are float32 in the port, 3e-8 off", row)
 
     def _choose_layout(self) -> None:
         # channels last for the port, unless its input says otherwise or it does not run like that
@@ -109,9 +110,8 @@ class Port(Mapping):
         shapes = [tuple(part.shape) for part in self.tensorflow.tf.nest.flatten(output) if hasattr(part, "shape")]
         if isinstance(self.y, np.ndarray) and self.port_y is None:
             turned = self._turn(self.y, True, None, 3)
-            self.port_y = turned if turned.shape in shapes and (self.turned or self.y.shape not in shapes) else self.y
-            if self.y.shape in shapes and turned.shape in shapes and np.ndim(x) < 4:
-                self.port_y = self.y
+            image = isinstance(x, np.ndarray) and x.ndim >= 4 and self.turned
+            self.port_y = turned if turned.shape in shapes and (image or self.y.shape not in shapes) else self.y
 
     def _turn(self, x: Any, turned: bool, given: Any, least: int = 4) -> Any:
         if given is not None or not turned:

@@ -30,6 +30,7 @@ class Report:
 
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # true of a correct port too
+    noted: list[str] = field(default_factory=list)  # the catalogue's rows of the notes
     weights: str = ""
     agreement: str = ""
     training: str = ""
@@ -49,6 +50,11 @@ class Report:
     def rows(self) -> list[str]:
         """The catalogue's rows that were named as causes."""
         return [finding.row for finding in self.findings if finding.row]
+
+    def note(self, text: str, row: str) -> None:
+        """Add a note, with the catalogue's row."""
+        self.notes.append(f"{text} (row {row})")
+        self.noted += row.split(", ")
 
     def __str__(self) -> str:
         said = ["the port agrees with the original" if self.agrees else "the port is not the same model"]

@@ -122,6 +122,11 @@ def _cast_of_doubles(x: Any, dtype: Any, name: str | None = None) -> tf.Tensor:
     return CAST(x, dtype, name)
 
 
+def _leaky_of_doubles(features: Any, alpha: float = 0.2, name: str | None = None) -> tf.Tensor:
+    features = tf.convert_to_tensor(features)
+    return tf.where(features > 0, features, tf.cast(alpha, features.dtype) * features)
+
+
 @contextmanager
 def shared(wide: bool, drawn: Callable | None = None) -> Iterator[None]:
     """Random numbers that PyTorch has too, dropout that keeps everything, and losses in float64."""
@@ -137,6 +142,7 @@ def shared(wide: bool, drawn: Callable | None = None) -> Iterator[None]:
         ):
             stack.enter_context(patch.object(owner, name, value))
         if wide:  # layers that are made while the model runs, too
+            stack.enter_context(patch.object(tf.nn, "leaky_relu", _leaky_of_doubles))  # its slope is a float32
             for owner in (tf, math_ops):
                 stack.enter_context(patch.object(owner, "cast", _cast_of_doubles))
             stack.enter_context(patch.object(keras.losses.Loss, "dtype", property(lambda loss: "float64")))
@@ -227,7 +233,7 @@ def record(
 
 def _called(model: Any, inputs: Any, training: bool) -> Any:
     try:
-        return model(inputs, training=training)
+        return model(inputs, training=True) if training else model(inputs)
     except TypeError as error:
         if "training" not in str(error):
             raise

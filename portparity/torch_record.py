@@ -184,7 +184,8 @@ def _seen_unchanged(tensor: torch.Tensor, numbers: dict[int, int], function: Cal
 def _last_bit(tensor: torch.Tensor, seed: int) -> torch.Tensor:
     up = np.random.default_rng(seed).random(tuple(tensor.shape)) < 0.5
     infinity = torch.where(torch.tensor(up), math.inf, -math.inf).to(tensor)
-    return torch.nextafter(tensor.detach(), infinity)
+    tensor = tensor.detach()
+    return torch.where(torch.isfinite(tensor), torch.nextafter(tensor, infinity), tensor)
 
 
 def _name(function: Callable) -> str:

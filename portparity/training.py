@@ -20,7 +20,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from portparity import tensorflow_record, torch_record
 from portparity.causes import optimizers
-from portparity.report import Finding
 
 
 @dataclass
@@ -35,6 +34,7 @@ class Step:
     kind: str = ""
     layers: set[str] = field(default_factory=set)  # that were called as in prediction though they train otherwise
     clip: tuple[str, float] | None = None
+    read: dict[str, Any] = field(default_factory=dict)  # settings of Keras's optimizer
 
 
 def _make(step: Callable, number: int) -> Any:
@@ -111,7 +111,7 @@ def run_port(model: Any, step: Callable, steps: int, wide: bool) -> list[Step]:
         for gradient, variable in zip(grads, given, strict=True):
             if gradient is not None and id(variable) in names:
                 now.used[names[id(variable)]] = tf.convert_to_tensor(gradient).numpy()
-        now.kind, now.rate = type(optimizer).__name__, float(optimizer.learning_rate)
+        now.kind, now.rate, now.read = type(optimizer).__name__, float(optimizer.learning_rate), optimizer.get_config()
         return apply(optimizer, grads, trainable_variables)
 
     eager = tf.config.functions_run_eagerly()
@@ -146,62 +146,102 @@ class Courses:
     def __init__(self, port: Any, original: list[Step], other: list[Step], start: dict[str, np.ndarray]) -> None:
         self.port, self.original, self.other, self.start = port, original, other, start
         self.layout, self.terms, self.cache = port.layout, port.terms, {}
-        self.paths = [path for path in self.terms if path in other[0].used]
-        self.owners = {path: self.layout.owner(self.terms[path][0].flat[0]) for path in self.paths}
+        self.owners = {path: self.layout.owner(terms[0].flat[0]) for path, terms in self.terms.items()}
+        self.seen = bool(other[0].used) and bool(original[0].used)  # optimizers at work
+        self.paths = [path for path, terms in self.terms.items() if len(terms) == 1 and path in other[0].used]
         wide = next(iter(other[0].after.values())).dtype == np.float64 if other[0].after else True
         self.eps = float(np.finfo(np.float64 if wide else np.float32).eps)
+        self.done: dict[str, Any] = {}  # settings that the port's gradients have in them already
 
     def mapped(self, arrays: dict[str, np.ndarray], path: str) -> np.ndarray:
         """The original's numbers as the port's variable holds them."""
         flat = self.layout.flat(arrays)
         return sum(flat[term] for term in self.terms[path])
 
-    def first_gradient(self) -> Finding | None:
-        """The gradient of step 1, where both had the same weights."""
+    def parting(self, allowed: float) -> tuple[int, str, float] | None:
+        """The first step after which weights differ by more than a share of their movement, which, and by how much."""
+        trained = {name for step in self.original for name in (*step.used, *step.after)}
+        for number, (mine, theirs) in enumerate(zip(self.original, self.other, strict=True), start=1):
+            apart = {}
+            for path in (p for p in self.terms if self.owners[p] in trained and "running" not in self.owners[p]):
+                a, start = self.mapped(mine.after, path), self.start[path]
+                rounding = 100 * self.eps * float(np.max(np.abs(a), initial=0))
+                apart[path] = self._apart(a - start, theirs.after[path] - start, rounding)
+            single = {path: size for path, size in apart.items() if len(self.terms[path]) == 1}
+            for sizes in (single, apart):
+                if sizes and max(sizes.values()) > allowed:
+                    worst = max(sizes, key=sizes.get)
+                    return number, worst, sizes[worst]
+        return None
+
+    def first_gradient(self) -> list[tuple[str, str, str]] | None:
+        """Row, cause and remedy of a gradient that differs at step 1, where the weights are equal; [] if none does.
+
+        A port may clip and decay before its optimizer does; ``done`` says what it did. None: nothing fits.
+        """
         mine, theirs = self.original[0], self.other[0]
         if theirs.layers and any(m.training for m in self.port.model.modules()):
-            layer = sorted(theirs.layers)[0]
-            return Finding(
-                "training, step 1",
-                "the model trains",
-                layer,
-                "",
-                f"{layer} is called as in prediction",
-                "L14",
-                "port: keras_model(x, training=True) in the training step",
-            )
-        for gradients in (mine.gradients, mine.used):
-            flat = self.layout.flat(gradients)
-            least = 1e3 * self.eps * float(np.max(np.abs(flat), initial=0))
-            apart = {p: self._apart(flat[self.terms[p][0]], theirs.used[p], least) for p in self.paths}
-            if max(apart.values(), default=0) < self.loose:
-                return None
-        worst = max(apart, key=apart.get)
-        a, b = flat[self.terms[worst][0]], theirs.used[worst]
-        ratio = float(np.sum(a * b) / np.sum(a * a)) if np.any(a) else np.nan
-        cause = (
-            f"the port's gradient is {ratio:.6g} times the original's: look at the loss's reduction"
-            if np.isfinite(ratio) and self._apart(ratio * a, b) < self.loose and abs(ratio - 1) > self.loose
-            else ""
-        )
-        return Finding(
-            "training, gradient of step 1",
-            self.owners[worst],
-            worst,
-            f"{apart[worst]:.1e} of its largest entry apart",
-            cause,
-            "S3" if cause else "",
-        )
+            return [
+                (
+                    "L14",
+                    f"{sorted(theirs.layers)[0]} is called as in prediction",
+                    "port: keras_model(x, training=True) in the training step",
+                )
+            ]
+        raw, used = (self._mapped_gradients(g) for g in (mine.gradients, mine.used))
+        clip = mine.clip or ("global", 1.0)
+        wd = {p: self.settings(0, p)["weight_decay"] for p in self.paths}
+        decay = {p: wd[p] * self.start[p] for p in self.paths}
+        options = [(raw, {}, None), (used, {"clip": None}, None)]
+        if mine.clip:
+            remedy = "tf.clip_by_global_norm in the port"
+            for kind, row, said in (
+                ("global", "O8", "all by their common norm, without PyTorch's 1e-6"),
+                ("variable", "O8b", "each variable by its own norm"),
+                ("value", "O16", "each entry"),
+            ):
+                options.append(
+                    (optimizers.clipped(raw, (kind, clip[1])), {"clip": None}, (row, f"the port clips {said}", remedy))
+                )
+        if any(wd.values()):
+            options += [
+                ({p: g[p] + decay[p] for p in self.paths}, done | {"weight_decay": 0.0}, said)
+                for g, done, said in options
+            ]
+        for gradients, done, said in options:
+            if self._same_gradients(gradients, theirs.used):
+                self.done = done
+                if said and said[0] == "O8":
+                    self.port.report.note(said[1], "O8")
+                return [said] if said and said[0] != "O8" else []
+        ratios = [np.sum(used[p] * theirs.used[p]) / np.sum(used[p] ** 2) for p in self.paths if np.any(used[p])]
+        if ratios and self._same_gradients({p: ratios[0] * used[p] for p in self.paths}, theirs.used):
+            return [("S3", f"the port's gradient is {ratios[0]:.6g} times the original's: the loss's reduction", "")]
+        return None
 
-    @property
-    def loose(self) -> float:
-        """How far gradients may be apart at step 1, of their largest entry."""
-        return 1e-7 if self.eps < 1e-10 else 1e-3
+    def _mapped_gradients(self, gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        flat = self.layout.flat(gradients)
+        return {path: flat[self.terms[path][0]] for path in self.paths}
+
+    def _same_gradients(self, a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+        least = 1e3 * self.eps * max((float(np.max(np.abs(g), initial=0)) for g in a.values()), default=0.0)
+        loose = 1e-7 if self.eps < 1e-10 else 1e-3
+        return all(self._apart(a[p], b[p], least) < loose for p in self.paths)
 
     @staticmethod
     def _apart(a: np.ndarray, b: np.ndarray, least: float = 0.0) -> float:
         scale, apart = float(np.max(np.abs(a), initial=0)), float(np.max(np.abs(a - b), initial=0))
         return apart / max(scale, least, 1e-300) if apart > least else 0.0
+
+    def later_gradient(self, step: int) -> tuple[str, str, str]:
+        """Why a gradient differs at a later step, as far as that is known."""
+        if step < 2 or not self.seen:
+            return "", "", ""
+        summed = [self._mapped_gradients(s.gradients) for s in self.original[:step]]
+        total = {p: sum(g[p] for g in summed) for p in self.paths}
+        if self._same_gradients(total, self.other[step - 1].used):
+            return "R10", "the port adds the gradients of all steps up", "a new GradientTape, or zeroed sums, each step"
+        return "", "", ""
 
     # ---- the updates
 
@@ -219,11 +259,13 @@ class Courses:
         weights = {path: self.picked(self.start[path], path) for path in self.paths}
         state, course = {path: {} for path in self.paths}, []
         for number, now in enumerate(self.other):
-            clip = (self.settings(number, self.paths[0]) | changes)["clip"]
-            gradients = self._gradients(number, None if self.pre_clipped and "clip" not in changes else clip)
+            clip = (self.settings(number, self.paths[0]) | self.done | changes)["clip"]
+            gradients = self._gradients(number, clip)
             worst = 0.0
             for path in self.paths:
-                s = self.settings(number, path) | changes
+                s = self.settings(number, path) | self.done | changes
+                if changes.get("weights_alone") and self.start[path].ndim < 2:
+                    s["weight_decay"] = 0.0
                 s["lr"] = s["lr"] if rates is None else rates[number]
                 new = optimizers.update(weights[path], gradients[path], state[path], s)
                 after = self.picked(now.after[path], path)
@@ -246,17 +288,29 @@ class Courses:
             self.cache[number, clip] = {path: self.picked(g, path) for path, g in clipped.items()}
         return self.cache[number, clip]
 
+    @property
+    def tight(self) -> float:
+        """How far an update may be from its replay, of its size."""
+        return 1e-9 if self.eps < 1e-10 else 2e-5
+
+    def borrow_gradients(self, until: int) -> None:
+        """Take the original's gradients for the port's, whose optimizer was not seen, while weights are equal."""
+        del self.other[until:], self.original[until:]
+        self.paths = [
+            p for p, terms in self.terms.items() if len(terms) == 1 and self.owners[p] in self.original[0].used
+        ]
+        for mine, theirs in zip(self.original, self.other, strict=True):
+            theirs.used = self._mapped_gradients(mine.used)
+        self.done = {"clip": None}
+
     def update_rule(self) -> list[tuple[str, str, str, int]]:
         """Row, cause, remedy and first wrong step of what makes the updates differ; [] if nothing does."""
-        self.pre_clipped = self._already_clipped()
-        tight, float32 = (1e-9, 1e-4) if self.eps < 1e-10 else (2e-5, 2e-4)
-        base = self.errors({})
-        if max(base) < tight:
+        base, float32 = self.errors({}), 1e-4 if self.eps < 1e-10 else 2e-4
+        if max(base) < self.tight:
             return []
-        if rows := self._float32_settings(tight):
-            return rows
         wrong = next(k for k, error in enumerate(base, 1) if error >= min(float32, max(base)))
-        options = [*self._rates(), *((*m, None) for m in optimizers.mistakes(self.settings(0, self.paths[0])))]
+        known = optimizers.mistakes(self.settings(0, self.paths[0]) | self.done, self.other[0].read)
+        options = [*self._rates(), *((*m, None) for m in known)]
         found = self._passing(options, float32) or self._passing(list(self._both(options)), float32)
         if found is None:
             return [("", "", "", wrong)]
@@ -276,7 +330,7 @@ class Courses:
         near = [k for error, k in scored if error < max(10 * best, 1e-9)]
         return options[near[0]] if best < allowed else None
 
-    def _float32_settings(self, tight: float) -> list[tuple[str, str, str, int]]:
+    def float32_settings(self) -> str:
         # what Keras keeps in float32 whatever the models' precision, and the 1e-6 in PyTorch's clipping: no mistakes
         s = self.settings(0, self.paths[0])
         rounded = {
@@ -290,10 +344,9 @@ class Courses:
         rates = [float(np.float32(step.rate)) for step in self.original]
         for lrs in (None, rates):
             for row, changed in changes.items():
-                if max(self.errors(changed, lrs)) < max(tight, 3e-8):
-                    row = row if lrs is None else ", ".join(dict.fromkeys((*row.split(", "), "O2b")))
-                    return [(row, "harmless", "", 0)]
-        return []
+                if max(self.errors(changed, lrs)) < max(self.tight, 3e-8):
+                    return row if lrs is None else ", ".join(dict.fromkeys((*row.split(", "), "O2b")))
+        return ""
 
     def _rates(self) -> Iterator[tuple]:
         mine, theirs = [step.rate for step in self.original], [step.rate for step in self.other]
@@ -323,34 +376,3 @@ class Courses:
                     {},
                     theirs,
                 )
-
-    def _already_clipped(self) -> bool:
-        now = self.original[0]
-        if now.clip is None:
-            return False
-        flat = self.layout.flat(now.used)
-        return all(self._apart(flat[self.terms[p][0]], self.other[0].used[p]) < self.loose for p in self.paths)
-
-    def drift(self) -> Finding | None:
-        """Weights that part although every update is right: other data, another order, or a bias that is a sum."""
-        allowed = 1e-5 if self.eps < 1e-10 else 3e-2
-        for number, (mine, theirs) in enumerate(zip(self.original, self.other, strict=True), start=1):
-            for path in sorted(self.paths, key=lambda p: len(self.terms[p])):
-                a, start = self.mapped(mine.after, path), self.start[path]
-                moved = float(np.max(np.abs(a - start), initial=0))
-                if self._apart(a - start, theirs.after[path] - start, 100 * self.eps * (1 + moved)) > allowed:
-                    where = f"training, weights after step {number}"
-                    if len(self.terms[path]) == 2:
-                        return Finding(
-                            where,
-                            f"parameter {self.owners[path]}",
-                            path,
-                            "",
-                            "the port's one bias is the sum of PyTorch's two, which both move: twice the rate",
-                            "L17b",
-                            "freeze one of the two: model.rnn.bias_hh_l0.requires_grad_(False)",
-                        )
-                    return Finding(
-                        where, f"parameter {self.owners[path]}", path, "the updates are right, the gradients are not"
-                    )
-        return None

@@ -53,9 +53,10 @@ def test_tensors_of_either_framework_whole_numbers_and_none() -> None:
         check_values({"steps": 2**60}, {"steps": 2**60 + 1})  # of one value in double precision
     with pytest.raises(AssertionError, match="flags: 2 of 2 whole numbers differ"):
         check_values(values, port | {"flags": tf.constant([False, True])})
-    with pytest.raises(AssertionError, match=r"^w: None in theirs, not in the other$"):
+    with pytest.raises(AssertionError, match=r"^w: None in theirs, not in the other; 1 of . tensors differ$"):
         check_values(values, port | {"w": None})
-    with pytest.raises(AssertionError, match=r"^unused, step 1: None in ours, not in the other$"):
+    message = r"^unused, step 1: None in ours, not in the other; 1 of . tensors differ$"
+    with pytest.raises(AssertionError, match=message):
         check_training(lambda step: values, lambda step: port | {"unused": np.ones(2)}, steps=3)
     with pytest.raises(ValueError, match=r"^labels: a is .2,. int64 and b is .2,. float64"):
         check_values(values, port | {"labels": np.array([1.0, 2.0])})
@@ -107,6 +108,33 @@ def test_noise_by_hand() -> None:
     # weights 1, 2, 3: a deviation of 1, a mean of 2, three draws; and one sure draw among two
     log_weights = np.log([[1.0, 1], [2, 1], [3, 1]]) - 900
     np.testing.assert_allclose(importance_standard_error(log_weights), [1 / (2 * 3**0.5), 0], rtol=1e-12)
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_raises_no_alarm() -> None:
+    """A bias before batch normalisation: both frameworks sum terms that cancel."""
+    ours, theirs = X | {"bias": np.array([3e-17, -1e-17])}, X | {"bias": np.array([-2e-17, 4e-17])}
+    check_values(ours, theirs)
+    check_values(ours, theirs, moved=X | {"bias": np.array([9e-17, 2e-17])})
+    with pytest.raises(AssertionError, match="bias: "):
+        check_values(ours, theirs | {"bias": np.array([-2e-13, 4e-17])})
+    with pytest.raises(AssertionError, match="value: "):  # on its own it is all there is
+        check_values(ours["bias"], theirs["bias"])
+
+
+def test_a_movement_of_more_than_a_last_bit_is_refused() -> None:
+    """As of an unseeded twin: it would let any bug pass."""
+    with pytest.raises(ValueError, match=r"^gradient: moved is 2\.0e-06 of its scale away: no change of a last bit"):
+        check_values(X, X, moved=moved("gradient", 2e-6))
+    check_values(X, X, moved=moved("gradient", 5e-7))
+
+
+def test_a_message_says_how_much_where_and_how_many() -> None:
+    theirs = X | {"gradient": X["gradient"] + 1e-9 * (np.arange(7) == 4)}
+    message = r"1\.0e-09 apart at entry \(4,\), 0\.333333 and 0\.333333; 1 of 2 tensors differ$"
+    with pytest.raises(AssertionError, match=message):
+        check_values(X, theirs)
+    with pytest.raises(AssertionError, match=r"^loss: .* 2 of 2 tensors differ$"):
+        check_values(X, theirs | {"loss": np.array(2.1)})
 
 
 def test_a_training_that_parts_is_named_with_its_step() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 SIGNATURES = {  # of functions that are written in C
@@ -86,7 +87,8 @@ Change = Callable[[Call], Any]
 class Mistake:
     """A known mistake in a port: how it shows as an edit of the original's call, and what to do about it.
 
-    ``changes(call)`` yields the value that the texts name and a function from the call to the port's result.
+    ``changes(call)`` yields the value that the texts name, a function from the call to the port's result, and, where
+    values differ in it, the row.
     """
 
     row: str  # of the catalogue of divergences; "" if it is no default of either framework
@@ -115,6 +117,7 @@ def others(name: str, values: tuple, default: Any = None) -> Callable[[Call], It
     def changes(call: Call) -> Iterator[tuple[Any, Change]]:
         for value in values:
             if value != call.get(name, default):
-                yield value, lambda c, value=value: c.again(**{name: value})
+                for exact in dict.fromkeys((value, float(np.float32(value)) if isinstance(value, float) else value)):
+                    yield value, lambda c, exact=exact: c.again(**{name: exact})
 
     return changes

@@ -151,7 +151,8 @@ def dropout(call: Call) -> Changes:
     for rate in dict.fromkeys((p, 1 - p, *(n / 20 for n in range(1, 20)))):
         if rate < 1 and not (call["training"] and rate == p):
             said = f"dropout's rate is {rate:g}" if call["training"] else f"dropout drops {rate:g} while it predicts"
-            yield said, lambda c, rate=rate: kept_whole(c.x, rate)
+            row = "L14" if call["training"] else "L14c"
+            yield said, lambda c, rate=rate: kept_whole(c.x, rate), row
 
 
 @mistake(
@@ -172,6 +173,20 @@ def _dropped(result: Any, rate: float) -> Any:
 
 
 # ---- pooling and resizing
+
+
+enter(
+    "L12",
+    "avg_pool1d avg_pool2d avg_pool3d",
+    "the port {} the padding's zeros",
+    "F.avg_pool2d(x, ..., count_include_pad=False)",
+    lambda c: [
+        (
+            "counts" if not c.get("count_include_pad", True) else "does not count",
+            lambda c: c.again(count_include_pad=not c.get("count_include_pad", True)),
+        )
+    ],
+)
 
 
 @mistake(
@@ -199,28 +214,20 @@ def pooling(call: Call) -> Changes:
         return pool(F.pad(c.x, flat), sizes, step) / (share if fill is None else 1)
 
     yield 'pads with "same": less above and left than below and right', same
-    yield 'pads with zeros and "same"', lambda c: same(c, fill=0.0)
-    yield "has stride 1", lambda c: same(c, [1] * spatial)
-    yield "does not pad", lambda c: pool(c.x, sizes, stride)
+    yield 'pads with zeros and "same"', lambda c: same(c, fill=0.0), ""
+    yield "has stride 1", lambda c: same(c, [1] * spatial), ""
+    yield "does not pad", lambda c: pool(c.x, sizes, stride), ""
     if largest and (pad := call.get("padding", 0)):
         flat = [p for p in ([pad] * spatial if isinstance(pad, int) else pad)[::-1] for _ in range(2)]
-        yield "pads with zeros before the maximum", lambda c: pool(F.pad(c.x, flat), sizes, stride)
-    yield "averages" if largest else "takes the maximum", lambda c: other(c.x, sizes, stride, call.get("padding", 0))
-    yield "has the other ceil_mode", lambda c: c.again(ceil_mode=not call.get("ceil_mode", False))
+        yield "pads with zeros before the maximum", lambda c: pool(F.pad(c.x, flat), sizes, stride), ""
+    yield (
+        "averages" if largest else "takes the maximum",
+        lambda c: other(c.x, sizes, stride, call.get("padding", 0)),
+        "",
+    )
+    yield "has the other ceil_mode", lambda c: c.again(ceil_mode=not call.get("ceil_mode", False)), "L23b"
 
 
-enter(
-    "L12",
-    "avg_pool1d avg_pool2d avg_pool3d",
-    "the port {} the padding's zeros",
-    "F.avg_pool2d(x, ..., count_include_pad=False)",
-    lambda c: [
-        (
-            "counts" if not c.get("count_include_pad", True) else "does not count",
-            lambda c: c.again(count_include_pad=not c.get("count_include_pad", True)),
-        )
-    ],
-)
 enter(
     "",
     "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d",
@@ -287,7 +294,64 @@ def _masks(call: Call) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _masked(call: Call, mask: torch.Tensor) -> torch.Tensor:
-    return call.again(**{"mask" if call.name == "masked_fill" else "condition": mask})
+    if call.name == "where":
+        return call.again(condition=mask)
+    value = call.get("value")
+    low = torch.finfo(call.x.dtype).min / 2 if isinstance(value, float) and math.isinf(value) else value
+    return call.again(mask=mask, value=low)
+
+
+@mistake(
+    FUNCTIONS,
+    "L24",
+    "add iadd baddbmm",
+    "the port's mask {}",
+    "Keras's attention_mask is True where it attends",
+    inside=False,
+)
+def added_mask(call: Call) -> Changes:
+    value = next((v for v in call.args if isinstance(v, torch.Tensor) and torch.isinf(v).any()), None)
+    if value is None:
+        return
+    place = next(n for n, v in enumerate(call.args) if v is value)
+    masked = torch.isinf(value)
+    square = torch.ones(masked.shape[-2:], dtype=torch.bool, device=masked.device)
+    options = {
+        "is the opposite": ~masked,
+        "masks nothing": torch.zeros_like(masked),
+        "is causal": ~square.tril(),
+        "is upside down": ~square.triu(),
+        "is causal the other way": ~square.triu(),
+        "has queries and keys exchanged": masked.transpose(-1, -2),
+        "is the opposite, and causal": ~masked | ~square.tril(),
+        "is causal, too": masked | ~square.tril(),
+        "lets one step of the future through": ~square.tril(1),
+        "hides the step itself": ~square.tril(-1),
+    }
+    keys = masked.all(-2, keepdim=True).expand(masked.shape)  # what no query sees: the padding
+    options |= {
+        "leaves the padding out": masked & ~keys,
+        "is the padding alone": keys,
+        "has the opposite for the padding": (masked & ~keys) | ~keys,
+        "is the padding's opposite": ~keys,
+        "is upside down, beside the padding": keys | ~square.triu(),
+    }
+    for causal, said in ((square.tril(), "causal"), (square.triu(), "upside down")):
+        rest = (masked & causal).any(-2, keepdim=True).expand(masked.shape)  # the padding, beside a causal mask
+        options |= {
+            f"leaves the padding out of a mask that is {said}": ~causal,
+            f"has the opposite for the padding, and is {said}": ~causal | ~rest,
+            f"is {said}, beside the padding": ~causal | rest,
+            f"is the padding alone, for {said}": rest,
+        }
+    for said, mask in options.items():
+
+        def change(c: Call, mask: torch.Tensor = mask) -> torch.Tensor:
+            args = list(c.args)
+            args[place] = torch.where(mask, torch.finfo(value.dtype).min / 2, 0.0).to(value).expand(value.shape)
+            return c.function(*args, **c.kwargs)
+
+        yield said, change, "L24" if "opposite" in said or "the other way" in said or "leaves" in said else ""
 
 
 @mistake(
@@ -325,7 +389,11 @@ def flattening(call: Call) -> Changes:
     x, shape = call.x, call.result().shape
     for axes in permutations(range(1, x.dim())):
         if axes != tuple(range(1, x.dim())) and x.dim() <= 4:
-            yield f"in the order {(0, *axes)}", lambda c, axes=axes: c.x.permute(0, *axes).reshape(shape)
+            yield (
+                f"in the order {(0, *axes)}",
+                lambda c, axes=axes: c.x.permute(0, *axes).reshape(shape),
+                "L3" if axes == (*range(2, x.dim()), 1) else "",
+            )
 
 
 @mistake(
@@ -382,14 +450,46 @@ enter(
 )
 enter(
     "",
-    "matmul bmm mm",
+    "matmul bmm mm baddbmm",
     "the port {}",
     "port: the original's order of axes",
     lambda c: [
         ("has the second factor transposed", lambda c: c.args[0] @ c.args[1].transpose(-1, -2)),
         ("has the first factor transposed", lambda c: c.args[0].transpose(-1, -2) @ c.args[1]),
+        ("has queries and keys exchanged", lambda c: c.result().transpose(-1, -2), "L24b"),
     ],
 )
+
+
+@mistake(
+    FUNCTIONS,
+    "S5",
+    "add sub radd rsub iadd mul",
+    "the port has no constant of the Gaussian density",
+    "log(2 pi) / 2",
+    inside=False,
+)
+def constant(call: Call) -> Changes:
+    for value in call.args[1:]:
+        share = abs(float(value)) / math.log(2 * math.pi) if isinstance(value, int | float) else 0
+        if any(abs(share * n - round(share * n)) < 1e-9 and share > 0 for n in (1, 2)):
+            yield "", lambda c: c.args[0] * 1
+
+
+@mistake(
+    FUNCTIONS,
+    "T4",
+    "repeat_interleave repeat tile expand",
+    "the port {}",
+    "torch: repeat_interleave is np.repeat, repeat is np.tile",
+)
+def repeats(call: Call) -> Changes:
+    x, shape = call.x, call.result().shape
+    for axis in range(x.dim()):
+        if shape[axis] != x.shape[axis] and shape[axis] % x.shape[axis] == 0:
+            many = shape[axis] // x.shape[axis]
+            yield "tiles, entries after one another", lambda c, a=axis, n=many: torch.cat([c.x] * n, a)
+            yield "repeats each entry", lambda c, a=axis, n=many: c.x.repeat_interleave(n, a)
 
 
 @mistake(FUNCTIONS, "", "getitem select", "the port takes {}", "port: the original's entry", inside=False)
@@ -449,10 +549,15 @@ def reduction(call: Call) -> Changes:
             yield f"takes the {other}", lambda c, o=other, d=dims: getattr(torch, o)(c.x, dim=d, keepdim=kept)
     for axis in range(call.x.dim()):
         yield f"is over axis {axis}", lambda c, a=axis: getattr(torch, c.name)(c.x, dim=a, keepdim=kept)
+    row = "S3" if call.result().dim() == 0 else ""
+    if call.result().dim() == 0:
+        for axis in range(call.x.dim()):
+            yield f"sums over axis {axis} and averages over the rest", lambda c, a=axis: c.x.sum(a).mean(), row
+            yield f"averages over axis {axis} and sums over the rest", lambda c, a=axis: c.x.mean(a).sum(), row
     yield "is over all entries", lambda c: getattr(c.x, c.name)()
     for size in sorted({*call.x.shape, math.prod(call.x.shape)}):
-        yield f"divides by {size}, too", lambda c, n=size: c.result() / n
-        yield f"multiplies by {size}, too", lambda c, n=size: c.result() * n
+        yield f"divides by {size}, too", lambda c, n=size: c.result() / n, row
+        yield f"multiplies by {size}, too", lambda c, n=size: c.result() * n, row
 
 
 enter(

@@ -153,13 +153,13 @@ def padding(call: Call) -> Changes:
     yield '"same": less above and left than below and right', padded([(w // 2, w - w // 2) for w in whole])
     yield '"same" the other way round', padded([(w - w // 2, w // 2) for w in whole])
     full = [(d * (k - 1)) for _, k, _, d in spans]
-    yield '"causal": everything before', padded([(f, 0) for f in full])
-    yield "everything after", padded([(0, f) for f in full])
-    yield "nothing", padded([(0, 0)] * spatial)
+    yield '"causal": everything before', padded([(f, 0) for f in full]), "L20"
+    yield "everything after", padded([(0, f) for f in full]), "L20"
+    yield "nothing", padded([(0, 0)] * spatial), ""
     yield "the original's total on one side, before", padded([(2 * p, 0) for p in before])
     yield "the original's total on one side, after", padded([(0, 2 * p) for p in before])
     for mode in ("reflect", "replicate", "circular"):
-        yield f"mode {mode}", padded([(p, p) for p in before], mode)
+        yield f"mode {mode}", padded([(p, p) for p in before], mode), ""
 
 
 enter(
@@ -196,7 +196,7 @@ enter(
 def kernel_layout(call: Call) -> Changes:
     weight = call["weight"]
     spatial = tuple(range(2, weight.dim()))
-    yield "is flipped", lambda c: c.again(weight=c["weight"].flip(spatial))
+    yield "is flipped", lambda c: c.again(weight=c["weight"].flip(spatial)), ""
     yield "has input and output channels exchanged", lambda c: c.again(weight=c["weight"].transpose(0, 1))
     yield (
         "is flipped and has its channels exchanged",
@@ -270,6 +270,51 @@ def cut(call: Call) -> Changes:
     yield 'nothing: padding="valid"', lambda c: c.again(padding=0, output_padding=0)
 
 
+@mistake(LAYERS, "", "pad", "the port pads {}", "port: the original's padding, written out", inside=False)
+def pads(call: Call) -> Changes:
+    pad = list(call["pad"])
+    pairs = list(zip(pad[::2], pad[1::2], strict=True))
+    row = "L20" if any(a != b for a, b in pairs) else "L4"
+    flat = [n for a, b in pairs for n in ((a + b) // 2, (a + b) - (a + b) // 2)]
+    yield "half on either side", lambda c: c.again(pad=flat), row
+    yield "on the other side", lambda c: c.again(pad=[n for a, b in pairs for n in (b, a)]), row
+    yield "before alone", lambda c: c.again(pad=[n for a, b in pairs for n in (a + b, 0)]), row
+    yield "after alone", lambda c: c.again(pad=[n for a, b in pairs for n in (0, a + b)]), row
+    for mode in ("constant", "reflect", "replicate", "circular"):
+        if mode != call.get("mode", "constant"):
+            yield f"in the mode {mode}", lambda c, mode=mode: F.pad(c.x, pad, mode)
+
+
+@mistake(
+    LAYERS,
+    "L24b",
+    "linear",
+    "the port has {}",
+    "split in_proj_weight into q, k, v; a head's rows lie together",
+    inside=False,
+)
+def packed(call: Call) -> Changes:
+    weight, bias = call["weight"], call.get("bias")
+    for parts in (3, 2):
+        if weight.shape[0] == parts * weight.shape[1]:
+            for order in list(permutations(range(parts)))[1:]:
+
+                def exchanged(c: Call, order: tuple[int, ...] = order, parts: int = parts) -> torch.Tensor:
+                    return torch.cat([c.result().chunk(parts, -1)[n] for n in order], -1)
+
+                said = " ".join(("query", "key", "value")[n] for n in order)
+                yield f"the projections in the order {said}", exchanged
+            for heads in (h for h in range(2, weight.shape[1]) if weight.shape[1] % h == 0):
+
+                def inner(c: Call, heads: int = heads, parts: int = parts) -> torch.Tensor:
+                    y = c.result()
+                    return y.unflatten(-1, (parts, -1, heads)).transpose(-1, -2).flatten(-3).reshape(y.shape)
+
+                yield f"the {heads} heads as the inner axis of the projections", inner
+    if bias is not None and weight.shape[0] == 3 * weight.shape[1]:
+        yield "no bias in the projections", lambda c: c.again(bias=None), ""
+
+
 # ---- embeddings
 
 
@@ -310,27 +355,36 @@ enter(
 )
 def gates(call: Call) -> Changes:
     kind = call.name.partition("_")[0]
-    names = {"lstm": "ifgo", "gru": "rzn"}.get(kind, "h")
+    names, row = {"lstm": ("ifgo", "L17"), "gru": ("rzn", "L18")}.get(kind, ("h", ""))
     for order in list(permutations(range(len(names))))[1:]:
         said = " ".join(names[n] for n in order)
-        yield f"has the gates in the order {said}", lambda c, order=order: run(c, order=order)
-    for part, said in (("b_ih", "bias_hh"), ("b_hh", "bias_ih"), ("b_ih b_hh", "one of the biases")):
-        said = f"has only {said}" if " " not in part else "has no bias"
-        yield said, lambda c, part=part: run(c, without=part.split())
-    yield "adds 1 to the forget gate's bias", lambda c: run(c, forget=1.0)
-    yield "uses a hard sigmoid in the gates", lambda c: run(c, gate=F.hardsigmoid)
-    yield "uses a hard sigmoid (0.2 x + 0.5) in the gates", lambda c: run(c, gate=lambda x: (0.2 * x + 0.5).clamp(0, 1))
+        yield f"has the gates in the order {said}", lambda c, order=order: run(c, order=order), row
+    yield "has only bias_ih", lambda c: run(c, without=["b_hh"]), row if kind == "lstm" else ""
+    yield "has only bias_hh", lambda c: run(c, without=["b_ih"]), row if kind == "lstm" else ""
+    yield "has no bias", lambda c: run(c, without=["b_ih", "b_hh"]), ""
+    yield "adds 1 to the forget gate's bias", lambda c: run(c, forget=1.0), "L17b"
+    yield "uses a hard sigmoid in the gates", lambda c: run(c, gate=F.hardsigmoid), ""
+    yield (
+        "uses a hard sigmoid (0.2 x + 0.5) in the gates",
+        lambda c: run(c, gate=lambda x: (0.2 * x + 0.5).clamp(0, 1)),
+        "",
+    )
     for name, function in (("relu", torch.relu), ("tanh", torch.tanh), ("sigmoid", torch.sigmoid)):
-        yield f"uses {name} for the state", lambda c, function=function: run(c, state=function)
-    yield "transposes the recurrent kernel of each gate", lambda c: run(c, transposed=True)
-    yield "exchanges kernel and recurrent kernel", lambda c: run(c, exchanged=True)
-    yield "starts from zeros", lambda c: run(c, zeros=True)
-    yield "reads the sequence backwards", lambda c: run(c, backwards="all")
-    yield "does not turn the backward direction's output round", lambda c: run(c, backwards="unturned")
-    yield "reads both directions forwards", lambda c: run(c, backwards="none")
+        yield f"uses {name} for the state", lambda c, function=function: run(c, state=function), ""
+    yield "transposes the recurrent kernel of each gate", lambda c: run(c, transposed=True), ""
+    yield "exchanges kernel and recurrent kernel", lambda c: run(c, exchanged=True), ""
+    yield "starts from zeros", lambda c: run(c, zeros=True), ""
+    yield "reads the sequence backwards", lambda c: run(c, backwards="all"), ""
+    yield "does not turn the backward direction's output round", lambda c: run(c, backwards="unturned"), ""
+    yield "reads both directions forwards", lambda c: run(c, backwards="none"), ""
 
 
 @mistake(LAYERS, "L18b", "gru gru_cell", "the port {}", "keras.layers.GRU(reset_after=True); h = (1 - z) n + z h")
 def reset(call: Call) -> Changes:
     yield "resets the state before the product: reset_after=False", lambda c: run(c, reset_after=False)
-    yield "has z and 1 - z exchanged", lambda c: run(c, mixed=True)
+    yield "adds both biases before the reset gate", lambda c: run(c, joined=True)
+    yield (
+        "resets the state before the product, with both biases in one",
+        lambda c: run(c, reset_after=False, joined=True),
+    )
+    yield "has z and 1 - z exchanged", lambda c: run(c, mixed=True), ""

@@ -24,26 +24,79 @@ def enter(row: str, on: str, says: str, remedy: str, changes: Any, **kinds: bool
     mistake(LOSSES, row, on, says, remedy, **kinds)(changes)
 
 
+enter(
+    "S2d",
+    "cross_entropy",
+    "the port's label smoothing is {}",
+    "port: label_smoothing={given[label_smoothing]}",
+    others("label_smoothing", (0.0, 0.1, 0.05, 0.2, 0.01, 0.3), 0.0),
+)
+enter(
+    "S2d",
+    "binary_cross_entropy_with_logits binary_cross_entropy",
+    "the port's label smoothing is {}",
+    "port: 0",
+    lambda c: [(s, lambda c, s=s: c.again(target=c["target"] * (1 - s) + s / 2)) for s in (0.1, 0.05, 0.2)],
+)
+enter(
+    "",
+    "cross_entropy nll_loss",
+    "the port {}",
+    "pass class weights and ignored classes as sample weights",
+    lambda c: [
+        ("has no class weights", lambda c: c.again(weight=None), "S8"),
+        ("does not ignore the class that the original ignores", lambda c: c.again(ignore_index=-100)),
+        ("divides by all labels, the ignored ones too", lambda c: c.again(reduction="sum") / c["target"].numel(), "S8"),
+    ],
+)
+enter(
+    "",
+    "binary_cross_entropy_with_logits",
+    "the port has no pos_weight",
+    "keras: class weights, or write the loss out",
+    lambda c: [("", lambda c: c.again(pos_weight=None))] if c.get("pos_weight") is not None else [],
+)
+enter(
+    "S8",
+    "binary_cross_entropy_with_logits binary_cross_entropy mse_loss huber_loss l1_loss",
+    "the port {}",
+    "port: the mean over entries; Keras's mean_with_sample_weight divides by the weights' sum",
+    lambda c: [
+        ("divides by the sum of the weights", lambda c: c.result() * c.x.numel() / c["weight"].expand(c.x.shape).sum()),
+        ("has no weights", lambda c: c.again(weight=None), ""),
+    ],
+)
+
+
 @mistake(LOSSES, "S2c", "cross_entropy", "the port {}", "keras.losses.SparseCategoricalCrossentropy(from_logits=True)")
 def logits(call: Call) -> Changes:
-    def probabilities(c: Call, p: torch.Tensor) -> torch.Tensor:
-        p = (p / p.sum(-1, keepdim=True)).clamp(CLIP, 1 - CLIP)
-        return c.again(input=p.log().movedim(-1, 1) if p.dim() > 2 else p.log(), **{})
+    def renormalised(c: Call, p: torch.Tensor) -> torch.Tensor:  # as Keras's sparse loss of probabilities
+        return c.again(input=p.clamp(CLIP, 1 - CLIP).log())
 
-    def nll(c: Call, p: torch.Tensor) -> torch.Tensor:
-        target = c["target"]
-        if target.dtype.is_floating_point:
-            return -(target * p.log()).sum(1).mean()
-        return F.nll_loss(p.log(), target, c.get("weight"), ignore_index=c["ignore_index"], reduction=c["reduction"])
+    def whole(c: Call, p: torch.Tensor) -> torch.Tensor:  # as its loss of one-hot targets
+        p, target = (p / p.sum(1, keepdim=True)).clamp(CLIP, 1 - CLIP), c["target"]
+        if not target.dtype.is_floating_point:
+            target = F.one_hot(target, p.shape[1]).movedim(-1, 1).to(p)
+        smooth, weight = c.get("label_smoothing", 0.0), c.get("weight")
+        each = -((target * (1 - smooth) + smooth / p.shape[1]) * p.log()).sum(1)
+        if weight is not None:
+            each = each * weight[c["target"]]
+            return each.sum() / (weight[c["target"]].sum() if c["reduction"] == "mean" else 1)
+        return each.mean() if c["reduction"] == "mean" else each.sum()
 
-    def clipped(x: torch.Tensor, whole: bool) -> torch.Tensor:
-        x = x / x.sum(1, keepdim=True) if whole else x
-        return x.clamp(CLIP, 1 - CLIP)
-
-    yield "takes the logits for probabilities: from_logits=False", lambda c: nll(c, clipped(c.x, True))
-    yield "takes the logits for probabilities: from_logits=False", lambda c: nll(c, clipped(c.x, False))
+    for said, p in (
+        ("takes the logits for probabilities: from_logits=False", lambda x: x),
+        ("clips the probabilities at 1e-7", lambda x: torch.softmax(x, 1)),
+    ):
+        yield said, lambda c, p=p: renormalised(c, p(c.x))
+        yield said, lambda c, p=p: whole(c, p(c.x))
+        if call.get("weight") is not None:
+            yield f"{said}, and divides by the number of labels", lambda c, p=p: _plain_mean(c, p(c.x), CLIP)
     yield "has the softmax twice", lambda c: c.again(input=torch.softmax(c.x, 1))
-    yield "clips the probabilities at 1e-7", lambda c: nll(c, clipped(torch.softmax(c.x, 1), False))
+
+
+def _plain_mean(call: Call, p: torch.Tensor, clip: float) -> torch.Tensor:
+    return call.again(input=p.clamp(clip, 1 - clip).log(), reduction="sum") / call["target"].numel()
 
 
 @mistake(
@@ -80,39 +133,6 @@ enter(
             lambda c: F.binary_cross_entropy_with_logits(c.x, c["target"], reduction=c["reduction"]),
         ),
     ],
-)
-enter(
-    "S2d",
-    "cross_entropy",
-    "the port's label smoothing is {}",
-    "port: label_smoothing={given[label_smoothing]}",
-    others("label_smoothing", (0.0, 0.1, 0.05, 0.2, 0.01, 0.3), 0.0),
-)
-enter(
-    "S2d",
-    "binary_cross_entropy_with_logits binary_cross_entropy",
-    "the port's label smoothing is {}",
-    "port: 0",
-    lambda c: [(s, lambda c, s=s: c.again(target=c["target"] * (1 - s) + s / 2)) for s in (0.1, 0.05, 0.2)],
-)
-enter(
-    "",
-    "cross_entropy nll_loss",
-    "the port {}",
-    "pass class weights and ignored classes as sample weights",
-    lambda c: [
-        ("has no class weights", lambda c: c.again(weight=None)),
-        ("does not ignore the class that the original ignores", lambda c: c.again(ignore_index=-100)),
-        ("divides by all labels, the ignored ones too", lambda c: c.again(reduction="sum") / c["target"].numel()),
-        ("divides class-weighted losses by their number", lambda c: c.again(reduction="sum") / c["target"].numel()),
-    ],
-)
-enter(
-    "",
-    "binary_cross_entropy_with_logits",
-    "the port has no pos_weight",
-    "keras: class weights, or write the loss out",
-    lambda c: [("", lambda c: c.again(pos_weight=None))] if c.get("pos_weight") is not None else [],
 )
 enter(
     "",
@@ -201,7 +221,8 @@ def divergence(call: Call) -> Changes:
 @mistake(
     LOSSES,
     "S2e",
-    "mse_loss l1_loss huber_loss smooth_l1_loss binary_cross_entropy cross_entropy kl_div cosine_similarity",
+    "mse_loss l1_loss huber_loss smooth_l1_loss binary_cross_entropy cross_entropy kl_div cosine_similarity "
+    "binary_cross_entropy_with_logits",
     "the port has prediction and target exchanged",
     "Keras: loss(y_true, y_pred); PyTorch: loss(input, target)",
 )

@@ -114,8 +114,13 @@ def clipped(gradients: dict[str, np.ndarray], clip: tuple[str, float] | None) ->
     return {name: g * shares[name] for name, g in gradients.items()}
 
 
-def mistakes(s: Settings) -> Iterator[tuple[str, str, str, Settings]]:
-    """Row, text, remedy and the settings that a mistake replaces, most frequent first."""
+def mistakes(s: Settings, read: Settings) -> Iterator[tuple[str, str, str, Settings]]:
+    """Row, text, remedy and the settings that a mistake replaces, most frequent first.
+
+    ``read`` are the settings of the port's optimizer as Keras states them: values to try.
+    """
+    if kinds := _read(s, read):
+        yield from kinds
     kind, decay, clip = s["kind"], s["weight_decay"], s["clip"]
     if kind == "Adam":
         said = "Keras adds epsilon before the bias correction"
@@ -177,6 +182,7 @@ def mistakes(s: Settings) -> Iterator[tuple[str, str, str, Settings]]:
     for eps in (1e-7, 1e-8, 1e-10, 1e-6, 1e-5, 1e-3, 1e-4):
         yield "", f"the port's epsilon is {eps:g}", f"port: epsilon={s['eps']:g}", {"eps": eps}
     if decay:
+        yield "", "the port's weight decay leaves vectors out", "port: decay every parameter", {"weights_alone": True}
         row = "O5" if kind == "Adam" else "O14"
         said = "added to the gradient" if s["decoupled"] else "decoupled, as every weight_decay of Keras is"
         yield (
@@ -232,3 +238,16 @@ def mistakes(s: Settings) -> Iterator[tuple[str, str, str, Settings]]:
             f"port: {s['lr']:g}",
             {"factor": factor},
         )
+
+
+def _read(s: Settings, read: Settings) -> list[tuple[str, str, str, Settings]]:
+    # single settings in which Keras's optimizer says that it differs
+    found = []
+    if "beta_1" in read and not np.allclose(betas := (read["beta_1"], read["beta_2"]), s["betas"]):
+        found.append(("", f"the port's betas are {betas}", f"port: beta_1, beta_2 = {s['betas']}", {"betas": betas}))
+    for theirs, mine in (("momentum", "momentum"), ("rho", "alpha")):
+        value = read.get(theirs)
+        if value is not None and not np.isclose(value, s[mine]):
+            row = "O7" if theirs == "rho" else ""
+            found.append((row, f"the port's {theirs} is {value:g}", f"port: {theirs}={s[mine]:g}", {mine: value}))
+    return found

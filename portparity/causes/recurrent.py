@@ -22,8 +22,9 @@ def step(
         (r, z, n), (r2, z2, n2) = torch.chunk(a, 3, -1), torch.chunk(b, 3, -1)
         r, z = gate(r + r2), gate(z + z2)
         size = h.shape[-1]
-        inner = r * n2 if s["reset_after"] else (r * h) @ w["hh"][-size:].T + w["b_hh"][-size:]
-        n = state(n + inner)
+        late = w["b_hh"][-size:]
+        inner = r * (n2 - late) + late if s["reset_after"] else (r * h) @ w["hh"][-size:].T + late
+        n = state(n + (inner if s["joined"] or not s["reset_after"] else r * n2))
         return (z * n + (1 - z) * h if s["mixed"] else (1 - z) * n + z * h), None
     return state(a + b), None
 
@@ -42,11 +43,12 @@ def run(
     backwards: str = "",
     reset_after: bool = True,
     mixed: bool = False,
+    joined: bool = False,
 ) -> Any:
     """The result of a recurrent call with something done in another way; as PyTorch returns it."""
     kind = call.name.partition("_")[0]
     state = state or (torch.relu if "relu" in call.name else torch.tanh)
-    s = {"gate": gate, "state": state, "forget": forget, "reset_after": reset_after, "mixed": mixed}
+    s = {"gate": gate, "state": state, "forget": forget, "reset_after": reset_after, "mixed": mixed, "joined": joined}
 
     def changed(tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         w = dict(zip(("ih", "hh", "b_ih", "b_hh"), tensors, strict=False))

@@ -1,6 +1,7 @@
 """Try the known mistakes on the original, one after the other, until the port has the result."""
 
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from portparity.causes.calls import Call, Change, Mistake
 from portparity.causes.functions import FUNCTIONS
 from portparity.causes.layers import LAYERS
 from portparity.causes.losses import LOSSES
-from portparity.floor import tolerance
+from portparity.floor import scale, tolerance
 from portparity.match import Comparison, Index, compare, informative
 from portparity.recording import Recording
 from portparity.torch_record import as_array, tensors
@@ -27,13 +28,17 @@ WRONG = (
     NotImplementedError,
     StopIteration,
 )  # what a call raises for arguments that do not fit
+SINGLE = 4e-7  # of the largest entry: what rounding to float32 explains
 DEPTH = 6  # operations before and after the first different one at which a cause is looked for
 
 
 class Cause:
     """An edit of one of the original's operations that gives what the port has."""
 
-    def __init__(self, operation: int, mistake: Mistake, value: Any, change: Change, call: Call) -> None:
+    def __init__(
+        self, operation: int, mistake: Mistake, value: Any, change: Change, call: Call, row: str | None = None
+    ) -> None:
+        self.row = mistake.row if row is None else row
         self.operation, self.mistake, self.value, self.change, self.call = operation, mistake, value, change, call
 
     def said(self, text: str) -> str:
@@ -57,7 +62,8 @@ class Search:
 
     def __init__(self, original: Recording, calls: list, port: Recording, replay: Any) -> None:
         self.original, self.calls, self.port, self.replay = original, calls, port, replay
-        self.index, self.edits = Index(port), {}
+        self.index, self.edits, self.single = Index(port), {}, False  # single: the port rounds to float32 somewhere
+        self.patience = 20.0  # seconds for edits whose own result does not show, at one difference
 
     def causes(self, found: Comparison, most: int = 5) -> Iterator[tuple[Cause, Comparison]]:
         """One cause after the other, and the comparison after each; none if nothing explains what differs."""
@@ -71,28 +77,80 @@ class Search:
             found = step[1]
 
     def _forward(self, found: Comparison) -> tuple[Cause, Comparison] | None:
+        # at first the edits whose own result the port has, then those whose effect shows further on
+        until = monotonic() + self.patience
         for first in found.missing or [self.original.values[found.outputs[0]].source]:
-            for operation in self._near(found, first):
-                for cause in self._candidates(operation, backward=False):
-                    if cause.mistake.inside and not self._has_result(found, operation, cause):
-                        continue
-                    if (other := self._with(cause)) is not None and self._better(found, other, first):
-                        self.edits[operation] = cause.call.name, cause.edit
-                        return cause, other
+            near = self._near(found, first)
+            causes = [cause for operation in near for cause in self._candidates(operation, backward=False)]
+            seen = [c for c in causes if c.mistake.inside and self._has_result(found, c.operation, c)]
+            for cause in [*seen, *(c for c in causes if c not in seen)]:
+                if (other := self._with(cause)) is not None and self._better(found, other, first):
+                    return self._accepted(cause, other)
+                if monotonic() > until and cause not in seen:
+                    break
+            if (rounded := self._rounded(found, first)) is not None:
+                return rounded
+        return None
+
+    def _accepted(self, cause: Cause, after: Comparison) -> tuple[Cause, Comparison]:
+        self.edits[cause.operation] = cause.call.name, cause.edit
+        return cause, after
+
+    def _rounded(self, found: Comparison, first: int) -> tuple[Cause, Comparison] | None:
+        # a result that the port has but for float32: its numbers are put in the original's place, and a note is made
+        number = self.original.operations[first].outputs[0]
+        array = self.original.values[number].array
+        if array.dtype.kind != "f" or first in self.edits:
+            return None
+        for match in self.index.find(array, SINGLE * scale(array))[0]:
+            theirs = torch.tensor(match.reorder(self.port.values[match.port].array).astype(array.dtype))
+            name, (function, args, kwargs) = self.original.operations[first].name, self.calls[first]
+            call = Call(name, function, args, kwargs)
+            row = {"interpolate": "L13", "gelu": "L9"}.get(name, "R2")
+            says = f"the port computes {self.original.operations[first]} in float32"
+            mistake = Mistake(row, {name}, says, "", lambda call: iter(()), harmless=True)
+
+            def change(c: Call, theirs: torch.Tensor = theirs) -> Any:
+                result = c.result()
+                mine = result if isinstance(result, torch.Tensor) else result[0]
+                mine = mine + (theirs.to(mine) - mine).detach()
+                return mine if isinstance(result, torch.Tensor) else type(result)((mine, *result[1:]))
+
+            cause = Cause(first, mistake, "", change, call)
+            self.single = True
+            if (other := self._with(cause)) is not None and first not in other.missing:
+                return self._accepted(cause, other)
         return None
 
     def _backward(self, found: Comparison) -> tuple[Cause, Comparison] | None:
-        tried: set[int] = set()
         for value in found.gradients[:3]:
             near = [n for n, o in enumerate(self.original.operations) if value in o.inputs]
             near += [self.original.values[value].source] if self.original.values[value].source >= 0 else []
-            for operation in (n for n in near if n not in tried):
-                tried.add(operation)
-                for cause in self._candidates(operation, backward=True):
-                    other = self._with(cause)
-                    if other is not None and not (other.missing or other.outputs) and self._fewer(found, other):
-                        self.edits[operation] = cause.call.name, cause.edit
-                        return cause, other
+            theirs = [self.port.values[m.port].gradient for m in found.matches[value]]
+            stopped = all(g is None or not np.any(g) for g in theirs)
+            for cause in self._distinct(near):
+                if "*" in cause.mistake.on and not stopped:
+                    continue
+                other = self._with(cause)
+                if other is not None and not (other.missing or other.outputs) and self._fewer(found, other):
+                    return self._accepted(cause, other)
+        return None
+
+    def _distinct(self, near: list[int]) -> Iterator[Cause]:
+        for operation in dict.fromkeys(near):
+            yield from self._candidates(operation, backward=True)
+
+    def parameter(self, name: str, agrees: Any) -> tuple[Cause, Comparison] | None:
+        """The cause of a parameter's gradient that differs alone; ``agrees(comparison)`` says whether it still does."""
+        readers = [
+            n
+            for n, o in enumerate(self.original.operations)
+            if any(self.original.values[v].name == name for v in o.inputs)
+        ]
+        for cause in self._distinct(readers):
+            other = self._with(cause)
+            if other is not None and other.agrees and agrees(other):
+                return self._accepted(cause, other)
         return None
 
     @staticmethod
@@ -119,7 +177,13 @@ class Search:
         for _ in range(DEPTH):
             after = [c for n in after[:2] for v in operations[n].outputs for c in consumers.get(v, [])]
             near += after[:2]
-        return list(dict.fromkeys(near))
+        waiting, weighted = [first], []  # and the nearest ones before it that have parameters
+        while waiting and len(weighted) < 3 and len(near) < 60:
+            number = waiting.pop(0)
+            values = [self.original.values[v] for v in operations[number].inputs]
+            weighted += [number] if any(v.name in self.original.parameters for v in values) else []
+            waiting += [v.source for v in values if v.source >= 0 and v.source not in waiting]
+        return list(dict.fromkeys([*near, *weighted]))
 
     def _candidates(self, operation: int, backward: bool) -> Iterator[Cause]:
         name, (function, args, kwargs) = self.original.operations[operation].name, self.calls[operation]
@@ -130,8 +194,8 @@ class Search:
                     changes = list(mistake.changes(call))
                 except WRONG:
                     continue
-                for value, change in changes:
-                    yield Cause(operation, mistake, value, change, call)
+                for value, change, *row in changes:
+                    yield Cause(operation, mistake, value, change, call, *row)
 
     def _has_result(self, found: Comparison, operation: int, cause: Cause) -> bool:
         # whether the edited call alone, on the original's numbers, gives something new that the port has
@@ -169,7 +233,7 @@ class Search:
         for value, before in zip(recording.values, self.original.values, strict=True):
             value.movement, value.gradient_movement = before.movement, before.gradient_movement
         recording.movements = self.original.movements
-        return compare(recording, self.port, self.index)
+        return compare(recording, self.port, self.index, SINGLE if self.single else 0.0)
 
     @staticmethod
     def _better(found: Comparison, other: Comparison, first: int) -> bool:
