@@ -4,6 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ import pytorch_impl.backend
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
 
 from common.figures.runs import COLOURS, STYLE
-from parity_tests.bench import em, scaling, vae
-from parity_tests.bench.measure import measure, table
+from parity_tests.bench import em, fits, measure, scaling, vae
+from parity_tests.bench.measure import table
 
 THREADS = 2
 BUILD = Path("build")
-FAMILIES = {"em": em, "vae": vae, "scaling": scaling}  # each is measured, printed and written
+FAMILIES = {"fits": fits, "em": em, "vae": vae, "scaling": scaling}  # each is measured, printed and written
 
 
 def main() -> None:
@@ -35,15 +37,22 @@ def main() -> None:
     parser.add_argument("families", nargs="*", default=list(FAMILIES), help=f"of {', '.join(FAMILIES)}")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each contender (default: 3)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the points, to see that it runs")
+    parser.add_argument("--busy", action="store_true", help="one thread each and processor time, for a shared machine")
     options = parser.parse_args()
     if unknown := set(options.families) - set(FAMILIES):
         parser.error(f"no family {', '.join(sorted(unknown))}; there are {', '.join(FAMILIES)}")
     rows: list[dict[str, Any]] = []
     for family in options.families:
         if len(options.families) == 1:
-            measured = measure_family(family, options.repeats, options.quick)
+            measured = measure_family(family, options.repeats, options.quick, options.busy)
         else:  # a process each, since TensorFlow cannot divide its threads in two ways
-            again = [family, "--repeats", str(options.repeats), *["--quick"] * options.quick]
+            again = [
+                family,
+                "--repeats",
+                str(options.repeats),
+                *["--quick"] * options.quick,
+                *["--busy"] * options.busy,
+            ]
             subprocess.run([sys.executable, "-m", "parity_tests.bench", *again], check=True)
             measured = json.loads((BUILD / "bench.json").read_text())["rows"]
         rows += measured
@@ -54,21 +63,30 @@ def main() -> None:
         print(f"{framework} against {peer}, float64: {each} times faster, geometric mean {mean:.1f}")
     if chosen := em_rows(rows):
         speedups_figure(chosen).savefig(BUILD / "bench.png")
+    for framework in ("pytorch", "tf2"):
+        if speedups := [row["speedup"] for row in fits.chosen(rows) if row["framework"] == framework]:
+            mean, least = np.exp(np.mean(np.log(speedups))), min(speedups)
+            print(f"{framework}, whole fits: geometric mean {mean:.2f} times scikit-learn's speed, least {least:.2f}")
+    if "fits" in options.families:
+        fits.figure(rows).savefig(BUILD / "bench_fits.png")
     if "scaling" in options.families:
         scaling.figure(rows).savefig(BUILD / "bench_scaling.png")
     print(f"rows in {BUILD / 'bench.json'}, figures in {BUILD}/bench*.png")
 
 
-def measure_family(family: str, repeats: int, quick: bool) -> list[dict[str, Any]]:
+def measure_family(family: str, repeats: int, quick: bool, busy: bool) -> list[dict[str, Any]]:
     """The rows of a family, with as many threads for everyone; EM's compute a chunk each."""
+    measure.clock = time.process_time if busy else time.perf_counter
     for backend in (pytorch_impl.backend, tf2_impl.backend):
-        backend.set_up("cpu", THREADS, in_chunks=family != "vae")
+        backend.set_up("cpu", 1 if busy else THREADS, in_chunks=family != "vae")
+    limits = threadpool_limits(1 if busy else THREADS)  # the peers' too
     rows: list[dict[str, Any]] = []
     for case in FAMILIES[family].cases(quick):
-        measured = measure(case, 1 if family == "scaling" else repeats)
+        measured = measure.measure(case, 1 if family == "scaling" else repeats)
         print(table(measured), flush=True)
         rows += measured
         write(rows)
+    limits.restore_original_limits()
     return rows
 
 
