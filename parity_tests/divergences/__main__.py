@@ -1,11 +1,13 @@
 """Measure the catalogue and print it: python -m parity_tests.divergences; in full: build/divergences.md."""
 
+import ast
 import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
+from types import ModuleType
 
 from common.runs.folder import versions
 from common.runs.script import without_native_stderr
@@ -24,6 +26,12 @@ REPORT = Path(__file__).parents[2] / "build" / "divergences.md"
 HEADINGS = ["PyTorch", "TensorFlow, Keras", "measured", "after the remedy"]
 SHARES = (0.3, 0.34, 0.2, 0.16)  # of the table's width
 MARGIN = " " * 7
+BOOK = Path(__file__).parents[2] / "common" / "book" / "pages"
+# The entries that most ports meet.
+FIRST = ("L14", "L2", "L3", "L4", "L6", "L7", "L24", "S2c", "O1", "O5")
+OURS = {"torch", "F", "nn", "ours", "dropout", "optimizer"}
+THEIRS = {"tf", "keras", "theirs", "adam", "velocity", "tf_dropout"}
+NOT_RUN = "<!-- not run: a part of an entry of the catalogue, which its own test runs -->"
 
 
 def cells(entry: Entry, measured: dict[str, Measured]) -> list[str]:
@@ -61,29 +69,69 @@ def table(rows: Rows, width: int) -> str:
     return "\n".join(lines)
 
 
-def markdown(rows: Rows) -> str:
-    """The catalogue as a page: grouped, each entry with what happens, how much, and the remedy's code."""
-    parts = [
+def side(remedy: str) -> str:
+    """Which framework's code a remedy changes, if the names in it say so."""
+    names = {node.id for node in ast.walk(ast.parse(remedy)) if isinstance(node, ast.Name)}
+    ours, theirs = bool(names & OURS), bool(names & THEIRS)
+    return {(1, 0): ", in PyTorch", (0, 1): ", in TensorFlow", (1, 1): ", in both"}.get((ours, theirs), "")
+
+
+def chapter(page: ModuleType, rows: Rows) -> str:
+    """The entries of one kind, each with what happens, how much, and the remedy's code."""
+    title, _, prose = page.__doc__.strip().partition("\n")
+    parts = [f"## {title.rstrip('.')}\n\n{prose.strip()}".rstrip() + "\n"]
+    for entry, measured in rows:
+        if entry.page != page:
+            continue
+        texts = cells(entry, measured)
+        parts.append(f"### {entry.row} {entry.title}\n\n{entry.prose}\n")
+        if entry.size is None:
+            parts.append(f"No divergence: {entry.pytorch}. Measured: {texts[3]}.\n")
+            continue
+        row = " | ".join(text.replace("|", "\\|").replace("*", "\\*") for text in texts)
+        code = entry.remedy.replace("; ", "\n")
+        parts.append(f"| {' | '.join(HEADINGS)} |\n|{' --- |' * 4}\n| {row} |\n\nThe remedy{side(entry.remedy)}:\n")
+        parts.append(f"{NOT_RUN}\n```python\n{code}\n```\n")
+    return "\n".join(parts)
+
+
+def opening(rows: Rows) -> str:
+    """What the catalogue is, and the ten entries to know first."""
+    known = {entry.row: entry for entry, _ in rows}
+    first = (
+        f"- {row}, {known[row].title}. PyTorch: {known[row].pytorch}. Keras: {known[row].tensorflow}." for row in FIRST
+    )
+    return (
         "# Where PyTorch and TensorFlow 2 differ, and what to do\n\n"
         f"Measured by `make divergences` on the CPU with {', '.join(f'{k} {v}' for k, v in versions().items())}. Sizes "
         "are relative to the largest entry unless a unit is named. Each entry is a function of its row's name in "
-        "`parity_tests/divergences/`, and a test.\n"
-    ]
+        "`parity_tests/divergences/`, and a test that runs the remedy's code.\n\n"
+        "The ten to know first:\n\n" + "\n".join(first) + "\n"
+    )
+
+
+def markdown(rows: Rows) -> str:
+    """The catalogue in one file."""
+    return "\n".join([opening(rows), *(chapter(page, rows) for page in PAGES)])
+
+
+def write_pages(rows: Rows, folder: Path) -> None:
+    """The catalogue as pages of the book: the opening, and a page a kind."""
+    listed = "\n".join(f"- [{heading(page)}](divergences_{name(page)}.md)" for page in PAGES)
+    (folder / "divergences.md").write_text(f"{opening(rows)}\n{listed}\n", encoding="utf-8")
     for page in PAGES:
-        title, _, prose = page.__doc__.strip().partition("\n")
-        parts.append(f"## {title.rstrip('.')}\n\n{prose.strip()}".rstrip() + "\n")
-        for entry, measured in rows:
-            if entry.page != page:
-                continue
-            texts = cells(entry, measured)
-            parts.append(f"### {entry.row} {entry.title}\n\n{entry.prose}\n")
-            if entry.size is None:
-                parts.append(f"No divergence: {entry.pytorch}. Measured: {texts[3]}.\n")
-                continue
-            row = " | ".join(text.replace("|", "\\|").replace("*", "\\*") for text in texts)
-            code = entry.remedy.replace("; ", "\n")
-            parts.append(f"| {' | '.join(HEADINGS)} |\n|{' --- |' * 4}\n| {row} |\n\n```python\n{code}\n```\n")
-    return "\n".join(parts)
+        text = chapter(page, rows).replace("\n### ", "\n## ").removeprefix("#")
+        (folder / f"divergences_{name(page)}.md").write_text(text, encoding="utf-8")
+
+
+def heading(page: ModuleType) -> str:
+    """A page's title."""
+    return page.__doc__.partition("\n")[0].rstrip(".")
+
+
+def name(page: ModuleType) -> str:
+    """A page's name, as its file has it."""
+    return page.__name__.rpartition(".")[2]
 
 
 def main() -> int:
@@ -96,6 +144,8 @@ def main() -> int:
     print(table(rows, min(160, max(80, shutil.get_terminal_size((120, 24)).columns))))
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(markdown(rows), encoding="utf-8")
+    if "--book" in sys.argv[1:]:
+        write_pages(rows, BOOK)
     wrong = [entry.row for entry, measured in rows if not all(entry.holds(d, m) for d, m in measured.items())]
     divergences = sum(entry.size is not None for entry in ENTRIES)
     print(f"\n{divergences} divergences, {len(ENTRIES) - divergences} agreements; in full in build/{REPORT.name}")

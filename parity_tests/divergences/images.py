@@ -1,6 +1,7 @@
-"""Images: depthwise kernels, pooling, resizing, and what holds for whole channels.
+"""Images.
 
-The layers of the tutorial itself stand under layers.
+Depthwise kernels, pooling, resizing, and what holds for whole channels. Those that the tutorial's networks meet are
+among the layers.
 """
 
 import keras

@@ -197,15 +197,22 @@ def batch_norm_momentum():
 
 @divergence("L6b", "batch normalisation's running variance", (0.05, 0.08), after="output")
 def batch_norm_variance():
-    """A factor 16/15 for a batch of 16: what is trained alike predicts differently.
+    """A factor 16/15 for a batch of 16: what is trained alike predicts differently. The remedy is called after
+    every step of a training, with the variance before it.
     PyTorch: unbiased, n - 1, though the batch itself is scaled by n  TensorFlow: biased, n
-    Remedy: 1 + (ours.running_var - 1) * 15 / 16 - 0.1 / 16"""
-    x, ours = draws.normals(0, "sample", (16, 3)), nn.BatchNorm1d(3, dtype=torch.float64)
-    theirs = keras.layers.BatchNormalization(momentum=1 - 0.1, epsilon=1e-5, dtype="float64")
-    ours(torch.tensor(x))
-    theirs(x, training=True)
-    new, remedied = theirs.moving_variance.value - 0.9, 1 + (ours.running_var - 1) * 15 / 16 - 0.1 / 16
-    return ours.running_var - 0.9, new, remedied - 0.9, new
+    Remedy: theirs.moving_variance.assign_add((theirs.moving_variance - 0.9 * before) / (n - 1))"""
+    n, ours = 16, nn.BatchNorm1d(3, dtype=torch.float64)
+    stock, theirs = (keras.layers.BatchNormalization(momentum=1 - 0.1, epsilon=1e-5, dtype="float64") for _ in range(2))
+    theirs.build((n, 3))
+    for step in range(4):
+        x, before = draws.normals(0, "sample", (n, 3), step), theirs.moving_variance.numpy()
+        ours(torch.tensor(x))
+        theirs(x, training=True)
+        theirs.moving_variance.assign_add((theirs.moving_variance - 0.9 * before) / (n - 1))
+        if step == 0:
+            stock(x, training=True)
+            default = relative(ours.running_var - 0.9, stock.moving_variance.value - 0.9)
+    return default, relative(ours.running_var, theirs.moving_variance.value)
 
 
 @divergence("L6c", "batch normalisation's epsilon", (0.0022, 0.0035), after="output")
@@ -239,16 +246,17 @@ def average_pooling(dtype: str = "float64"):
     return F.avg_pool2d(x, 3, 1, padding=1), theirs, remedied, theirs
 
 
-@divergence("L13", "bilinear upsampling in float64", (3e-8, 2.8e-7))
+@divergence("L13", "bilinear upsampling in float64", (3e-8, 2.8e-7), after="output")
 def upsampling():
-    """The remedy is another interpolation, the nearest pixel, which is exact in both.  PyTorch: float64
+    """The remedy is the interpolation as a matrix for the rows and one for the columns.  PyTorch: float64
     TensorFlow: computes in float32 and calls it float64
-    Remedy: keras.layers.UpSampling2D(2, dtype="float64")"""
-    x, images = torch.tensor(IMAGES), channels_last(IMAGES)
+    Remedy: rows = F.interpolate(torch.eye(8, dtype=torch.float64)[None], scale_factor=2, mode="linear")[0].numpy();
+    theirs = tf.einsum("ri,nrsc,sj->nijc", rows, images, rows)"""
+    ours, images = F.interpolate(torch.tensor(IMAGES), scale_factor=2, mode="bilinear"), channels_last(IMAGES)
     bilinear = keras.layers.UpSampling2D(2, interpolation="bilinear", dtype="float64")(images)
-    nearest = keras.layers.UpSampling2D(2, dtype="float64")(images)
-    ours = F.interpolate(x, scale_factor=2, mode="bilinear"), F.interpolate(x, scale_factor=2)
-    return ours[0], channels_first(bilinear), ours[1], channels_first(nearest)
+    rows = F.interpolate(torch.eye(8, dtype=torch.float64)[None], scale_factor=2, mode="linear")[0].numpy()
+    theirs = tf.einsum("ri,nrsc,sj->nijc", rows, images, rows)
+    return ours, channels_first(bilinear), channels_first(theirs)
 
 
 @divergence("L13b", "bicubic upsampling", (0.076, 0.12), after="float32 constant")

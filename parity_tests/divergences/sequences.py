@@ -1,6 +1,6 @@
-"""Sequences: recurrent layers, attention, embeddings.
+"""Sequences.
 
-Names and shapes are alike, orders are not: gates, biases, heads and masks.
+Recurrent layers, attention, embeddings. Names and shapes are alike, orders are not: gates, biases, heads and masks.
 """
 
 from collections.abc import Sequence

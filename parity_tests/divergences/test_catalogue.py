@@ -11,7 +11,7 @@ import tensorflow as tf
 import torch
 
 from parity_tests.divergences import ENTRIES, PAGES
-from parity_tests.divergences.__main__ import markdown, table
+from parity_tests.divergences.__main__ import BOOK, markdown, name, side, table
 from parity_tests.divergences.catalogue import CATALOGUE, Entry, Measured, absolute, relative, unequal
 
 CASES = [pytest.param(entry, dtype, id=f"{entry.row}-{dtype}") for entry in ENTRIES for dtype in entry.dtypes]
@@ -88,6 +88,19 @@ def test_a_false_remedy_is_found() -> None:
     for change in ({"remedy": "F.softplus(x, threshold=41)"}, {"size": (0.0, 1.0)}, {"size": (1e-9, 1e-6)}):
         with pytest.raises(AssertionError):
             test_an_entry_says_what_it_shows(replace(entry, **change))
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.row)
+def test_the_book_has_the_entry_as_it_is(entry: Entry) -> None:
+    text = (BOOK / f"divergences_{name(entry.page)}.md").read_text(encoding="utf-8")
+    assert f"## {entry.row} {entry.title}\n\n{entry.prose}\n" in text, "python -m parity_tests.divergences --book"
+    assert entry.remedy.replace("; ", "\n") in text
+
+
+def test_which_side_a_remedy_changes() -> None:
+    assert side("keras.layers.LeakyReLU(negative_slope=0.01)") == ", in TensorFlow"
+    assert side("F.pad(x, (0, 1, 0, 1))") == ", in PyTorch"
+    assert side("torch_x = F.pad(x, 1); theirs = tf.pad(x, 1)") == ", in both"
 
 
 @pytest.mark.parametrize("width", [80, 120, 160])

@@ -30,6 +30,7 @@ NOT_RUN = {
     "downloads mlxtend",
     "needs what make train and make parity leave",
     "takes an hour",
+    "a part of an entry of the catalogue, which its own test runs",
 }
 COPIED = ("common", "pytorch_impl", "tf2_impl", "parity_tests", "Makefile", "pyproject.toml", "requirements.txt")
 OPTIONAL = {"tensorboard"}  # which a run's --tensorboard asks for
