@@ -12,15 +12,21 @@ from portparity.report import Finding
 
 def counts(port: Any, found: Comparison) -> None:
     """Say how many weights and operations agree."""
-    report, original = port.report, found.original
+    report = port.report
     mapped = len(port.terms)
     report.weights = f"{mapped} of {mapped + len(port.unwritten)} variables of the port hold the original's numbers"
     if port.unwritten:
         report.weights += f"; not written: {', '.join(port.unwritten[:4])}"
-    counted = [o for n, o in enumerate(original.operations) if n in original.before_output()]
-    agree = sum(any(v in found.matches for v in o.outputs) for o in counted)
+    report.agreement = agreement(found)
+
+
+def agreement(found: Comparison) -> str:
+    """How many operations have their result in the port, and the floor."""
+    original = found.original
+    before = original.before_output()
+    agree = sum(any(v in found.matches for v in original.operations[n].outputs) for n in before)
     largest = max((v.movement / scale(v.array) for v in original.values if scale(v.array)), default=0)
-    report.agreement = f"{agree} of {len(counted)} have their result in the port too; floor {largest:.0e}"
+    return f"{agree} of {len(before)} have their result in the port too; floor {largest:.0e}"
 
 
 def rest(port: Any, found: Comparison, loose: float = 0.0) -> list[Finding]:

@@ -74,8 +74,8 @@ class Recording:
         arrays, text = {}, asdict(self)
 
         def strip(item: Any) -> Any:
-            if isinstance(item, np.ndarray):
-                arrays[key := f"a{len(arrays)}"] = item
+            if isinstance(item, np.ndarray | np.generic):
+                arrays[key := f"a{len(arrays)}"] = np.asarray(item)
                 return {"array": key}
             if isinstance(item, dict):
                 return {name: strip(value) for name, value in item.items()}

@@ -270,6 +270,8 @@ def promote(model: Any) -> Callable[[], None]:
     if not isinstance(model, keras.layers.Layer):
         return lambda: None
     layers = [model, *model._flatten_layers(include_self=False, recursive=True)]
+    # a Sequential model runs a Functional one inside
+    layers += [layer._functional for layer in layers if getattr(layer, "_functional", None) is not None]
     policies = [(layer, layer._dtype_policy) for layer in layers]
     kinds = [(layer, layer._dtype) for layer in layers if hasattr(layer, "_dtype")]
     symbols = [(s, s._dtype) for layer in layers for s in getattr(layer, "_inputs", []) if s.dtype in HALVES]

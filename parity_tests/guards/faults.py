@@ -45,7 +45,7 @@ OPERATORS = (
     *("ReplaceUnaryOperator_Delete_USub", "ReplaceUnaryOperator_Delete_Invert", "NumberReplacer", "AddNot"),
     *("ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue"),
 )
-PROJECT = ("common", "parity_tests", "pytorch_impl", "tf2_impl")
+PROJECT = ("common", "parity_tests", "portparity", "pytorch_impl", "tf2_impl")
 NO_FAULT = "no fault, the tests that failed"
 
 

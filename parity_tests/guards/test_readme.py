@@ -32,7 +32,8 @@ NOT_RUN = {
     "takes an hour",
     "a part of an entry of the catalogue, which its own test runs",
 }
-COPIED = ("common", "pytorch_impl", "tf2_impl", "parity_tests", "Makefile", "pyproject.toml", "requirements.txt")
+FOLDERS = ("common", "pytorch_impl", "tf2_impl", "parity_tests", "portparity")
+COPIED = (*FOLDERS, "Makefile", "pyproject.toml", "requirements.txt")
 OPTIONAL = {"tensorboard"}  # which a run's --tensorboard asks for
 
 
