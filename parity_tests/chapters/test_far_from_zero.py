@@ -206,6 +206,16 @@ def test_near_zero_nothing_is_done() -> None:
     assert model._centred is None
 
 
+def test_a_centre_is_taken_away_and_added_in_double_precision() -> None:
+    """And 16 steps of a dtype are the fewest that a column may span."""
+    centre, points = np.array([2.0**24 + 1]), np.float32([[0.25], [-0.5]])
+    np.testing.assert_array_equal(chunks.from_zero(points, centre, np.float64), [[2.0**24 + 1.25], [2.0**24 + 0.5]])
+    far = np.array([[2.0**24 + 1.25], [2.0**24 + 0.5]])
+    np.testing.assert_array_equal(np.asarray(chunks.Centred(far, centre, np.float32)), points)
+    low, steps = np.full(3, 2.0**24), np.array([2.0, 15, 17])
+    np.testing.assert_array_equal(chunks.narrow_columns(low, low + 2 * steps, np.float32, 0.0), [0, 1])
+
+
 def test_a_centre_is_within_the_data_and_its_difference_exact() -> None:
     rng = np.random.default_rng(7)
     for _ in range(200):
