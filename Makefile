@@ -40,7 +40,7 @@ parity-long: $(VENV)/ready  ## 10,000 updates, a VAE of MNIST's size, hostile in
 	@$(RUN) -c "import cosmic_ray" 2>/dev/null || $(RUN) -m pip install --quiet "cosmic-ray>=8.3,<9"
 	@$(RUN) -m parity_tests.guards.faults --mutants $(addprefix pytorch_impl/,gmm.py elbo.py vae.py em.py)
 
-faults: $(VENV)/ready  ## plant one-sided bugs, one at a time, and demand that the suite fails
+faults: $(VENV)/ready  ## plant bugs, one at a time, some in both frameworks at once, and demand that the suite fails
 	@$(RUN) -m parity_tests.guards.faults
 
 digests: $(VENV)/ready  ## train fixed runs, and compare them with the bytes that every machine should get
