@@ -481,9 +481,12 @@ def test_rows_are_found_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 6)
     x = np.arange(40.0).reshape(20, 2)
     np.testing.assert_array_equal(chunks.take_rows(x, np.array([0, 2, 3, 11, 19])), x[[0, 2, 3, 11, 19]])
-    rows = chunks.spread_rows(20, np.full(7, 1 - 2**-53))
-    assert len(set(rows)) == 7
+    for rows in (chunks.spread_rows(20, np.full(7, u)) for u in (2**-53, 0.5, 1 - 2**-53)):
+        assert len(set(rows)) == 7  # one of each part, of two or three rows
+        assert np.all(np.searchsorted([2, 5, 8, 11, 14, 17, 20], rows, side="right") == np.arange(7))
     assert rows[-1] == 19
+    uniforms = draws.uniforms(0, "sample", (3000,))
+    assert len(np.unique(chunks.spread_rows(4001, uniforms))) == 3000
     x[:, 1] = 5.0
     np.testing.assert_array_equal(chunks.constant_columns(x), [1])
     for column in (np.append(np.full(19, 5.0), 4.0), np.arange(20) // 3):  # the latter is constant in each piece

@@ -14,7 +14,7 @@ from common.mixtures.collapse import check_collapse, least_variances
 from common.mixtures.input import prepare
 from common.mixtures.loop import em
 from common.mixtures.parameters import COVARIANCE_TYPES, PRIOR_TYPES, default_prior
-from common.mixtures.start import initial_responsibilities, starting_points
+from common.mixtures.start import initial_responsibilities, may_repeat, starting_points
 from parity_tests.support.frameworks import both_estimators
 from parity_tests.support.problems import as_full, of_kind
 
@@ -24,6 +24,18 @@ A = 0.4 * draws.normals(0, "component", (2, 3, 3)) + np.diag([1.0, 2.0, 0.5])
 FULL = A @ np.swapaxes(A, 1, 2)
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 Mixture, Bayesian = torch_estimators.GaussianMixture, torch_estimators.BayesianGaussianMixture
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_that_repeats_is_noticed(dtype: str) -> None:
+    x = draws.normals(0, "sample", (5000, 3)).astype(dtype)
+    assert not may_repeat(x)
+    assert not may_repeat(np.concatenate([x, x[:, ::-1], -x, 2 * x]))
+    x[4999], x[17, 1], x[16] = x[0], 0.0, x[17]
+    x[16, 1] = -0.0
+    assert may_repeat(x[:4999]), "0 and -0 are one number"
+    assert may_repeat(np.delete(x, 16, axis=0)), "the last row is the first"
+    assert not may_repeat(np.delete(x, [16, 4999], axis=0))
 
 
 # Samples
