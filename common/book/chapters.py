@@ -66,6 +66,7 @@ TEXTS = {
         "comparison": "The punch line, measured",
         "fashion": "Fashion-MNIST, all 60,000 images",
         "speed": "Large data, and fast",
+        "port_bugs": "Port bugs, planted",
         "hostile": "Hostile input",
         "versions": "Versions",
     },
