@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from portparity import explain, floor
+from portparity import floor
 from portparity.mapping import Mapping
 from portparity.match import compare
 from portparity.recording import Recording
@@ -53,7 +53,7 @@ class Port(Mapping):
 
     def check(self) -> Report:
         """Compare everything, and look for the cause of what differs."""
-        from portparity import tensorflow_record, torch_record
+        from portparity import explain, tensorflow_record, torch_record
 
         with ExitStack() as stack:
             self.torch, self.tensorflow = torch_record, tensorflow_record

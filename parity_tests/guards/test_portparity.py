@@ -1,5 +1,7 @@
 """The porting tool: a correct port raises no alarm, a mistake is placed and named, and files do for two processes."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -76,3 +78,10 @@ def test_two_files_show_the_first_difference(tmp_path: Path) -> None:
     keras_model.set_weights([2 * w for w in keras_model.get_weights()])
     record(keras_model, x, to=str(tmp_path / "b.npz"))
     assert "linear" in compare(str(tmp_path / "a.npz"), str(tmp_path / "b.npz")).first.original
+
+
+def test_importing_it_loads_no_framework() -> None:
+    """So that each of two processes needs its own framework alone."""
+    code = "import portparity, sys; print({'torch', 'keras', 'tensorflow'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert said.stdout.strip() == "set()", said.stderr
