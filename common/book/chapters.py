@@ -75,6 +75,29 @@ TEXTS = {
 TOOLS = ("log_factorials", "distributed", "backend")
 # Why a public function has no measured difference, nor any function that uses it.
 NOT_MEASURED = {"distributed.join": "it connects processes and returns no number"}
+# What examples, exercises and notebooks call by one name in both frameworks.
+NAMES = {
+    "torch": """
+import torch
+
+def tensor(array, dtype=torch.float64):
+    return torch.tensor(array, dtype=dtype)
+
+def detached(value):
+    return value.detach()
+
+boolean = torch.bool""",
+    "tf2": """
+import tensorflow as tf
+
+def tensor(array, dtype=tf.float64):
+    return tf.constant(array, dtype=dtype)
+
+def detached(value):
+    return value
+
+boolean = tf.bool""",
+}
 
 
 def titles() -> dict[str, str]:

@@ -18,12 +18,13 @@ if not __package__:  # run as a file, python common/book/notebooks.py, from wher
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from common.book.chapters import titles
+from common.book.chapters import NAMES, titles
 from common.book.pairs import FOLDERS, Pair, read_pair
 from common.book.prose import BookError, exercises
 from common.runs.terminal import command
 
-EXAMPLES, EXERCISES = Path(__file__).parent / "examples", Path(__file__).parent / "exercises"
+HERE = Path(__file__).parent
+EXAMPLES, EXERCISES = HERE / "examples", HERE / "exercises"
 MOVING = re.compile(r"!\[[^\]]*\]\(\w+\.svg\)\n*")
 FIGURE = re.compile(r"!\[([^\]]*)\]\((\w+)\.png\)\n*")
 SETUP = """\
@@ -55,28 +56,6 @@ from common.mixtures.input import check_missing, mean_imputed
 
 # The chapter itself. Its definitions stand below, to be changed and run again.
 from {folder}.{name} import *"""
-DIALECT = {
-    "torch": """
-import torch
-
-def tensor(array, dtype=torch.float64):
-    return torch.tensor(array, dtype=dtype)
-
-def detached(value):
-    return value.detach()
-
-boolean = torch.bool""",
-    "tf2": """
-import tensorflow as tf
-
-def tensor(array, dtype=tf.float64):
-    return tf.constant(array, dtype=dtype)
-
-def detached(value):
-    return value
-
-boolean = tf.bool""",
-}
 MATHS = """\
 # This chapter's functions are those above; networks that several figures show are trained once.
 modules = {{name: importlib.import_module(f"{folder}.{{name}}") for name in draw.CHAPTERS}}
@@ -109,7 +88,7 @@ def notebook(pair: Pair, side: str) -> nbformat.NotebookNode:
     if not example.is_file():
         raise BookError(f"{example}: the chapter {pair.name} has no example to run")
     others = ", ".join(name for name in titles() if name != pair.name)
-    setup = new_code_cell(SETUP.format(folder=folder, modules=others, dialect=DIALECT[side], name=pair.name))
+    setup = new_code_cell(SETUP.format(folder=folder, modules=others, dialect=NAMES[side], name=pair.name))
     setup.metadata["jupyter"] = {"source_hidden": True}
     cells = [new_markdown_cell(f"# {titles()[pair.name]}\n\n{_text(pair.prose)}"), setup]
     cells.append(new_markdown_cell("## At work"))

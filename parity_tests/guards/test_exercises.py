@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from common import draws
-from common.book.chapters import titles
-from common.book.notebooks import DIALECT, EXERCISES
-from common.book.pairs import FOLDERS
+from common.book.chapters import NAMES, titles
+from common.book.pairs import FOLDERS, ROOT
 from common.book.prose import BookError, Exercise, exercises
 
+EXERCISES = ROOT / "common" / "book" / "exercises"
 QUESTIONS = {
     f"{name}: {each.title}": (name, each)
     for name in titles()
@@ -39,7 +39,7 @@ def computed(name: str, exercise: Exercise, folder: str, dialect: str) -> Any:
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_the_answer_is_what_its_code_computes(question: str, side: str) -> None:
     name, exercise = QUESTIONS[question]
-    value = np.asarray(computed(name, exercise, FOLDERS[side], DIALECT[side]))
+    value = np.asarray(computed(name, exercise, FOLDERS[side], NAMES[side]))
     if exercise.number is None:
         assert value.dtype == bool
         assert value

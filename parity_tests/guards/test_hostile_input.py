@@ -79,6 +79,7 @@ PAGES = {
         m_step(chunks_of_choices covariance_type reg_covar)
         chunk_statistics_apart|in_blocks(points sample_weight means means *whitening covariance_type)
         moments_apart(points responsibilities_of_components means covariance_type)
+        given_statistics(points responsibilities mean means covariance_type)
         merge(moments number moments number)  total(chunks mean coefficients covariance_type)""",
     "log_factorials": """
         deviance(counts counts)  stirling_correction(counts)  log_gamma_ratio(positive_counts positive_counts)
