@@ -104,7 +104,7 @@ def moments_apart(x: Tensor, gamma: Tensor, references: Tensor, covariance_type:
 def given_statistics(
     x: Tensor, gamma: Tensor, centre: Tensor | None, references: Tensor, covariance_type: str = "full"
 ) -> Statistics:
-    """The statistics of a chunk (C, D) under responsibilities (C, K), from the centre (D,), or apart if that is None."""
+    """The statistics of a chunk (C, D) under responsibilities (C, K), from the centre (D,), or apart if it is None."""
     if centre is None:
         return Statistics(moments_apart(x, tf.transpose(gamma), references, covariance_type), tf.zeros((), x.dtype))
     return Statistics(tf.transpose(fast_features(x, centre, covariance_type) @ gamma), tf.zeros((), x.dtype))
