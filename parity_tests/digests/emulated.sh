@@ -6,7 +6,7 @@
 # but PyTorch 2.9.1, the last that needs no CUDA there. Nothing outside build/digests is changed.
 set -euo pipefail
 python=.venv/bin/python here=build/digests/$1
-if [ "$1" != aarch64 ] || ! command -v debootstrap qemu-aarch64-static > /dev/null; then
+if [ "$1" != aarch64 ] || ! command -v debootstrap > /dev/null || ! command -v qemu-aarch64-static > /dev/null; then
     echo "emulated.sh: error: ON=$1: give aarch64, and install debootstrap and qemu-user-static" >&2
     exit 2
 fi
