@@ -102,13 +102,18 @@ class Mistake:
 
 
 def mistake(table: list[Mistake], row: str, on: str, says: str, remedy: str, **kinds: bool) -> Callable:
-    """Enter a function of changes into a table."""
+    """Enter the function of changes that this decorates into a table."""
 
-    def enter(changes: Callable) -> Callable:
-        table.append(Mistake(row, set(on.split()), says, remedy, changes, **kinds))
+    def entered(changes: Callable) -> Callable:
+        enter(table, row, on, says, remedy, changes, **kinds)
         return changes
 
-    return enter
+    return entered
+
+
+def enter(table: list[Mistake], row: str, on: str, says: str, remedy: str, changes: Callable, **kinds: bool) -> None:
+    """Enter a row into a table."""
+    table.append(Mistake(row, set(on.split()), says, remedy, changes, **kinds))
 
 
 def others(name: str, values: tuple, default: Any = None) -> Callable[[Call], Iterator[tuple[Any, Change]]]:

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from itertools import permutations
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from portparity.causes import calls
 from portparity.causes.calls import Call, Change, Mistake, mistake, others
 from portparity.torch_record import kept_whole
 
@@ -52,9 +54,7 @@ NAMES = (
 ANY = "*"
 
 
-def enter(row: str, on: str, says: str, remedy: str, changes: Any, **kinds: bool) -> None:
-    """A row of the table."""
-    mistake(FUNCTIONS, row, on, says, remedy, **kinds)(changes)
+enter = partial(calls.enter, FUNCTIONS)
 
 
 enter(
@@ -649,12 +649,17 @@ def _detached(result: Any) -> Any:
     return result.detach() if isinstance(result, torch.Tensor) else type(result)(part.detach() for part in result)
 
 
+def _let_through(call: Call) -> list:
+    """The same result, with the gradient of the identity."""
+    return [("", lambda c: c.x + (c.result() - c.x).detach())]
+
+
 enter(
     "",
     "relu relu6 clamp hardtanh",
     "the port lets the gradient through where the original cuts",
     "port: tf.nn.relu",
-    lambda c: [("", lambda c: c.x + (c.result() - c.x).detach())],
+    _let_through,
     backward=True,
 )
 enter(
@@ -662,6 +667,6 @@ enter(
     "round floor ceil sign",
     "the port lets the gradient through",
     "y = x + tf.stop_gradient(tf.round(x) - x), in both",
-    lambda c: [("", lambda c: c.x + (c.result() - c.x).detach())],
+    _let_through,
     backward=True,
 )

@@ -1,12 +1,14 @@
 """Mistakes in layers with weights: normalisations, convolutions, dense and recurrent layers, embeddings."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import permutations
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from portparity.causes import calls
 from portparity.causes.calls import Call, Change, Mistake, mistake, others
 from portparity.causes.recurrent import run
 
@@ -18,9 +20,7 @@ TRANSPOSED = "conv_transpose1d conv_transpose2d conv_transpose3d"
 Changes = Iterator[tuple[Any, Change]]
 
 
-def enter(row: str, on: str, says: str, remedy: str, changes: Any, **kinds: bool) -> None:
-    """A row of the table."""
-    mistake(LAYERS, row, on, says, remedy, **kinds)(changes)
+enter = partial(calls.enter, LAYERS)
 
 
 enter(

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from portparity.causes import calls
 from portparity.causes.calls import Call, Change, Mistake, mistake, others
 
 LOSSES: list[Mistake] = []
@@ -19,9 +21,7 @@ Changes = Iterator[tuple[Any, Change]]
 CLIP = 1e-7  # keras.config.epsilon()
 
 
-def enter(row: str, on: str, says: str, remedy: str, changes: Any, **kinds: bool) -> None:
-    """A row of the table."""
-    mistake(LOSSES, row, on, says, remedy, **kinds)(changes)
+enter = partial(calls.enter, LOSSES)
 
 
 enter(
