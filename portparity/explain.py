@@ -158,7 +158,9 @@ def trainings(port: Any) -> str:
             found = courses.update_rule()
     if not found and len(courses.terms[path]) == 2:
         said = "the port's one bias is the sum of PyTorch's two, which both move: twice the rate"
-        found = [("L17", said, "double its gradient, or freeze one of the two: bias_hh_l0.requires_grad_(False)", step)]
+        found = [
+            ("L17b", said, "double its gradient, or freeze one of the two: bias_hh_l0.requires_grad_(False)", step)
+        ]
     if not found:
         if size < 1e-7:
             port.report.note(f"{path} is {size:.0e} of its movement apart after step {step}", "O2b")

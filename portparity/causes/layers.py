@@ -367,7 +367,7 @@ def gates(call: Call) -> Changes:
     yield "has only bias_ih", lambda c: run(c, without=["b_hh"]), row if kind == "lstm" else ""
     yield "has only bias_hh", lambda c: run(c, without=["b_ih"]), row if kind == "lstm" else ""
     yield "has no bias", lambda c: run(c, without=["b_ih", "b_hh"]), ""
-    yield "adds 1 to the forget gate's bias", lambda c: run(c, forget=1.0), "L17b"
+    yield "adds 1 to the forget gate's bias", lambda c: run(c, forget=1.0), "L17c"
     yield "uses a hard sigmoid in the gates", lambda c: run(c, gate=F.hardsigmoid), ""
     yield (
         "uses a hard sigmoid (0.2 x + 0.5) in the gates",
