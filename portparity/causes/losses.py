@@ -25,14 +25,14 @@ enter = partial(calls.enter, LOSSES)
 
 
 enter(
-    "S2d",
+    "",
     "cross_entropy",
     "the port's label smoothing is {}",
     "port: label_smoothing={given[label_smoothing]}",
     others("label_smoothing", (0.0, 0.1, 0.05, 0.2, 0.01, 0.3), 0.0),
 )
 enter(
-    "S2d",
+    "",
     "binary_cross_entropy_with_logits binary_cross_entropy",
     "the port's label smoothing is {}",
     "port: 0",
