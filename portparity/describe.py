@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from portparity.floor import distance, scale, tolerance
-from portparity.match import Comparison
-from portparity.recording import Recording
+from portparity.records.floor import distance, scale, tolerance
+from portparity.records.match import Comparison
+from portparity.records.recording import Recording
 from portparity.report import Finding
 
 
@@ -88,7 +88,7 @@ def following(recording: Recording, number: int, steps: int = 6) -> list[int]:
 
 def aligned(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """b with its axes where they are nearest to a."""
-    from portparity.match import reorderings
+    from portparity.records.match import reorderings
 
     return min((reorder(b) for reorder in reorderings(b.shape, a.shape)), key=lambda c: np.mean(np.abs(c - a)))
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from portparity import describe, floor
+from portparity import describe
 from portparity.causes.search import SINGLE, Search
-from portparity.match import compare
-from portparity.recording import Recording
+from portparity.records import floor
+from portparity.records.match import compare
+from portparity.records.recording import Recording
 from portparity.report import Finding
 
 
@@ -131,14 +132,15 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
 
 def trainings(port: Any) -> str:
     """Run both trainings from the same weights, and say where they part."""
-    from portparity import training
+    from portparity.trainings import courses as compared
+    from portparity.trainings import runs
 
     torch_step, keras_step, steps = port.trainings
     port.restore_weights()
     start = {path: variable.numpy().astype(np.float64) for path, variable in port.variables.items()}
-    mine = training.run_original(port.model, torch_step, steps, wide=True)
-    theirs = training.run_port(port.keras_model, keras_step, steps, wide=True)
-    courses = training.Courses(port, mine, theirs, start)
+    mine = runs.run_original(port.model, torch_step, steps, wide=True)
+    theirs = runs.run_port(port.keras_model, keras_step, steps, wide=True)
+    courses = compared.Courses(port, mine, theirs, start)
     if (parting := courses.parting(courses.tight)) is None:
         return f"{steps} steps agree"
     step, path, size = parting

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from portparity import describe, floor
-from portparity.match import compare as compared
-from portparity.recording import Recording
+from portparity import describe
+from portparity.records import floor
+from portparity.records.match import compare as compared
+from portparity.records.recording import Recording
 from portparity.report import Report
 
 
@@ -14,9 +15,9 @@ def record(model: Any, x: Any, y: Any = None, loss: Any = None, *, to: str) -> N
     ``x`` and ``y`` are NumPy arrays as this framework has them; ``loss`` is called as this framework calls it.
     """
     if any(kind.__module__.partition(".")[0] == "torch" for kind in type(model).__mro__):
-        from portparity import torch_record as framework
+        from portparity.records import torch_record as framework
     else:
-        from portparity import tensorflow_record as framework
+        from portparity.records import tensorflow_record as framework
     restore = framework.promote(model)
     try:
         made = framework.record(model, x, y, loss)

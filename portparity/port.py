@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from portparity import floor
-from portparity.mapping import Mapping
-from portparity.match import compare
-from portparity.recording import Recording
+from portparity.records import floor
+from portparity.records.match import compare
+from portparity.records.recording import Recording
 from portparity.report import Report
+from portparity.weights.mapping import Mapping
 
 
 class Port(Mapping):
@@ -53,7 +53,8 @@ class Port(Mapping):
 
     def check(self) -> Report:
         """Compare everything, and look for the cause of what differs."""
-        from portparity import explain, tensorflow_record, torch_record
+        from portparity import explain
+        from portparity.records import tensorflow_functions, tensorflow_record, torch_record
 
         with ExitStack() as stack:
             self.torch, self.tensorflow = torch_record, tensorflow_record
@@ -67,9 +68,9 @@ class Port(Mapping):
             self.original = self.record_original()
             floor.measure(self.original, lambda seed: self.record_original(seed=seed))
             self.map_weights()
-            self.tensorflow.ROUNDED.clear()
+            tensorflow_functions.ROUNDED.clear()
             self.port = self.record_port()
-            self._note_rounded()
+            self._note_rounded(tensorflow_functions.ROUNDED)
             self.comparison = compare(self.original, self.port)
             if self.copy is None:
                 self.resolve()
@@ -79,9 +80,9 @@ class Port(Mapping):
 
     # ---- preparation
 
-    def _note_rounded(self) -> None:
+    def _note_rounded(self, functions: list[str]) -> None:
         # constants that TensorFlow rounds to float32: read exactly here, so that the rest can be compared
-        names = dict.fromkeys(self.tensorflow.ROUNDED)
+        names = dict.fromkeys(functions)
         if self.double and names:
             row = "L9" if any("gelu" in name for name in names) else "R2"
             self.report.note(f"constants of {', '.join(names)} are float32 in the port, 3e-8 off", row)

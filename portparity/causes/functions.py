@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from portparity.causes import calls
 from portparity.causes.calls import Call, Change, Mistake, mistake, others
-from portparity.torch_record import kept_whole
+from portparity.records.torch_functions import kept_whole
 
 FUNCTIONS: list[Mistake] = []
 Changes = Iterator[tuple[Any, Change]]

@@ -11,10 +11,10 @@ from portparity.causes.calls import Call, Change, Mistake
 from portparity.causes.functions import FUNCTIONS
 from portparity.causes.layers import LAYERS
 from portparity.causes.losses import LOSSES
-from portparity.floor import scale, tolerance
-from portparity.match import Comparison, Index, compare, informative
-from portparity.recording import Recording
-from portparity.torch_record import as_array, tensors
+from portparity.records.floor import scale, tolerance
+from portparity.records.match import Comparison, Index, compare, informative
+from portparity.records.recording import Recording
+from portparity.records.torch_functions import as_array, tensors
 
 MISTAKES = [*LAYERS, *LOSSES, *FUNCTIONS]
 WRONG = (

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from portparity import weights
-from portparity.match import compare
+from portparity.records.match import compare
+from portparity.weights import landed, units
 
 
 class Mapping:
@@ -15,17 +15,17 @@ class Mapping:
     def map_weights(self) -> None:
         """Copy the original's numbers into the port, and find out what went where."""
         tensors = {name: tensor for name, tensor in self._tensors().items() if tensor.is_floating_point()}
-        self.layout = weights.Layout({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        self.layout = landed.Layout({name: tuple(tensor.shape) for name, tensor in tensors.items()})
         self.variables = self.tensorflow.variables_of(self.keras_model)
         self.flat = self.layout.flat({name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
         self.unwritten: list[str] = []
         if self.copy is not None:
             before = {path: variable.numpy() for path, variable in self.variables.items()}
-            marks = weights.distinct(self.layout)
+            marks = landed.distinct(self.layout)
             self._fill(tensors, marks)
             self.copy(self.model, self.keras_model)
             after = {path: variable.numpy() for path, variable in self.variables.items()}
-            self.terms, self.unwritten = weights.watched(self.layout, marks, before, after)
+            self.terms, self.unwritten = landed.watched(self.layout, marks, before, after)
             self._fill(tensors, self.flat)
             self.copy(self.model, self.keras_model)
         else:
@@ -36,20 +36,20 @@ class Mapping:
         for name, tensor in tensors.items():
             tensor.data.copy_(self.torch.torch.tensor(flat[self.layout.positions[name]]))
 
-    def _assign(self, terms: dict[str, weights.Terms]) -> None:
-        weights.apply(terms, self.flat, lambda path, array: self.variables[path].assign(array))
+    def _assign(self, terms: dict[str, landed.Terms]) -> None:
+        landed.apply(terms, self.flat, lambda path, array: self.variables[path].assign(array))
 
     def _map_by_shape(self) -> None:
         order = [self.original.values[v].name for o in self.original.operations for v in o.inputs]
-        originals = weights.original_units(dict(self.model.named_modules()), self.layout, _once(order))
+        originals = units.original_units(dict(self.model.named_modules()), self.layout, _once(order))
         port = self.record_port()
         read = _once([port.values[v].name for o in port.operations for v in o.inputs])
         shapes = {path: tuple(v.shape) for path, v in self.variables.items() if np.dtype(v.dtype).kind == "f"}
         layers = [self.keras_model, *self.keras_model._flatten_layers(include_self=False, recursive=True)]
-        self.pairs = weights.pair_units(originals, weights.port_units(layers, shapes, read))
+        self.pairs = units.pair_units(originals, units.port_units(layers, shapes, read))
         self.terms = {}
         for unit, other in self.pairs:
-            self.terms |= {path: ways[0] for path, ways in weights.paired(unit, other).items()}
+            self.terms |= {path: ways[0] for path, ways in units.paired(unit, other).items()}
         self.unwritten = [path for path in shapes if path not in self.terms]
 
     def resolve(self, tries: int = 60) -> None:
@@ -87,19 +87,19 @@ class Mapping:
         ]
         for k in here:
             unit, other = self.pairs[k]
-            ways = weights.paired(unit, other)
+            ways = units.paired(unit, other)
             for path, choices in ways.items():
                 for choice in choices[1:]:
                     yield {path: choice}
             yield from self._turned_rows(unit, ways)
             for j, (second, partner) in enumerate(self.pairs):
-                a, b = weights.paired(unit, partner), weights.paired(second, other)
+                a, b = units.paired(unit, partner), units.paired(second, other)
                 if j != k and second.kind == unit.kind and a and b:
                     self.pairs[k], self.pairs[j] = (unit, partner), (second, other)
                     yield {path: w[0] for path, w in (a | b).items()}
                     self.pairs[k], self.pairs[j] = (unit, other), (second, partner)
 
-    def _turned_rows(self, unit: weights.Unit, ways: dict) -> Iterator[dict]:
+    def _turned_rows(self, unit: units.Unit, ways: dict) -> Iterator[dict]:
         # a dense layer after Flatten: PyTorch's rows are (channel, row, column), TensorFlow's (row, column, channel)
         if unit.kind != "dense":
             return

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from portparity.floor import distance, scale, tolerance
-from portparity.recording import Recording, Value
+from portparity.records.floor import distance, scale, tolerance
+from portparity.records.recording import Recording, Value
 
 
 class Match(NamedTuple):

@@ -7,77 +7,16 @@ run again with other arguments, or in another way (``edits``), and every number 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from portparity.recording import Operation, Recording, Value, noise
+from portparity.records.recording import Operation, Recording, Value, noise
+from portparity.records.torch_functions import COMPOSITES, DROPOUTS, NORMALS, UNIFORMS, as_array, kept_whole, tensors
 
-DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout}
-NORMALS, UNIFORMS = {torch.randn, torch.randn_like, torch.Tensor.normal_}, {torch.rand, torch.rand_like}
 Edit = tuple[str, Callable[..., Any]]  # the operation's name, and (function, args, kwargs) to its result
-
-
-def kept_whole(x: torch.Tensor, p: float) -> torch.Tensor:
-    """Dropout that drops nothing: scaled, and bent a little, since a norm that follows undoes a scale."""
-    return x / (1 - p) + p * torch.sin(x)
-
-
-def unfused(function: Callable) -> Callable:
-    """The Python body of a function of `torch.nn.functional`, each of whose calls the mode sees."""
-    unseen = {name: lambda *_: False for name in function.__globals__ if name.startswith("has_torch_function")}
-    return FunctionType(function.__code__, {**function.__globals__, **unseen}, function.__name__, function.__defaults__)
-
-
-def attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> torch.Tensor:
-    """`scaled_dot_product_attention`, one operation after the other."""
-    if enable_gqa:
-        key, value = (x.repeat_interleave(query.size(-3) // x.size(-3), -3) for x in (key, value))
-    scores = query @ key.transpose(-2, -1)
-    scores = scores * (1 / math.sqrt(query.size(-1)) if scale is None else scale)
-    if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
-    if attn_mask is not None:
-        boolean = attn_mask.dtype == torch.bool
-        scores = scores.masked_fill(~attn_mask, -math.inf) if boolean else scores + attn_mask
-    return F.dropout(torch.softmax(scores, -1), dropout_p, dropout_p > 0) @ value
-
-
-COMPOSITES = {
-    F.multi_head_attention_forward: unfused(F.multi_head_attention_forward),
-    F.scaled_dot_product_attention: attention,
-    F.gaussian_nll_loss: unfused(F.gaussian_nll_loss),
-}
-
-
-def tensors(item: Any) -> Iterator[torch.Tensor]:
-    """Every tensor in nested lists, tuples and dicts."""
-    if isinstance(item, torch.Tensor):
-        yield item
-    elif isinstance(item, list | tuple | dict):
-        for part in item.values() if isinstance(item, dict) else item:
-            yield from tensors(part)
-    elif hasattr(item, "to_tuple"):
-        yield from tensors(item.to_tuple())
-
-
-def as_array(tensor: torch.Tensor) -> np.ndarray:
-    """A copy that later in-place operations do not reach."""
-    tensor = tensor.detach().cpu()
-    return tensor.to(torch.float32).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy().copy()
 
 
 class Recorder(TorchFunctionMode):
@@ -160,7 +99,7 @@ class Recorder(TorchFunctionMode):
         """Dropout that keeps everything, scaled, and normal numbers that both frameworks share; None otherwise."""
         if function in DROPOUTS:
             p = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
-            default = function is not torch.dropout and function is not F.dropout
+            default = function is not torch.dropout and function is not torch.nn.functional.dropout
             training = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", not default))
             return kept_whole(args[0], p) if training and p < 1 else args[0] * 1
         if function in NORMALS | UNIFORMS:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from portparity.recording import Recording
+from portparity.records.recording import Recording
 
 ALLOWED = 100  # times the movement
 REPEATS = 3

@@ -1,0 +1,1 @@
+"""Trainings of both models: run, kept from leaving anything behind, and compared update by update."""
