@@ -81,6 +81,7 @@ def _parameters(function: Callable) -> list[str]:
 
 
 Change = Callable[[Call], Any]
+Changes = Iterator[tuple[Any, Change]]
 
 
 @dataclass
@@ -101,19 +102,22 @@ class Mistake:
     harmless: bool = False  # true of a correct port too: a note
 
 
-def mistake(table: list[Mistake], row: str, on: str, says: str, remedy: str, **kinds: bool) -> Callable:
-    """Enter the function of changes that this decorates into a table."""
+MISTAKES: list[Mistake] = []
+
+
+def mistake(row: str, on: str, says: str, remedy: str, **kinds: bool) -> Callable:
+    """Enter the function of changes that this decorates into the table."""
 
     def entered(changes: Callable) -> Callable:
-        enter(table, row, on, says, remedy, changes, **kinds)
+        enter(row, on, says, remedy, changes, **kinds)
         return changes
 
     return entered
 
 
-def enter(table: list[Mistake], row: str, on: str, says: str, remedy: str, changes: Callable, **kinds: bool) -> None:
-    """Enter a row into a table."""
-    table.append(Mistake(row, set(on.split()), says, remedy, changes, **kinds))
+def enter(row: str, on: str, says: str, remedy: str, changes: Callable, **kinds: bool) -> None:
+    """Enter a known mistake into the table; ``on`` are the functions' names, or "*" for any."""
+    MISTAKES.append(Mistake(row, set(on.split()), says, remedy, changes, **kinds))
 
 
 def others(name: str, values: tuple, default: Any = None) -> Callable[[Call], Iterator[tuple[Any, Change]]]:

@@ -7,16 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from portparity.causes import known
 from portparity.causes.calls import Call, Change, Mistake
-from portparity.causes.functions import FUNCTIONS
-from portparity.causes.layers import LAYERS
-from portparity.causes.losses import LOSSES
 from portparity.records.floor import scale, tolerance
 from portparity.records.match import Comparison, Index, compare, informative
 from portparity.records.recording import Recording
 from portparity.records.torch_functions import as_array, tensors
 
-MISTAKES = [*LAYERS, *LOSSES, *FUNCTIONS]
 WRONG = (
     RuntimeError,
     ValueError,
@@ -188,7 +185,7 @@ class Search:
     def _candidates(self, operation: int, backward: bool) -> Iterator[Cause]:
         name, (function, args, kwargs) = self.original.operations[operation].name, self.calls[operation]
         call = Call(name, function, args, kwargs)
-        for mistake in MISTAKES:
+        for mistake in known.MISTAKES:
             if mistake.backward is backward and (name in mistake.on or "*" in mistake.on):
                 try:
                     changes = list(mistake.changes(call))

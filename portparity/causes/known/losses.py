@@ -1,27 +1,18 @@
 """Mistakes in losses: reductions, logits and probabilities, smoothing, the order of arguments."""
 
 import math
-from collections.abc import Iterator
-from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from portparity.causes import calls
-from portparity.causes.calls import Call, Change, Mistake, mistake, others
+from portparity.causes.calls import Call, Changes, enter, mistake, others
 
-LOSSES: list[Mistake] = []
 ALL = (
     "cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss huber_loss "
     "smooth_l1_loss kl_div gaussian_nll_loss poisson_nll_loss soft_margin_loss cosine_embedding_loss "
     "margin_ranking_loss triplet_margin_loss multi_margin_loss hinge_embedding_loss"
 )
-Changes = Iterator[tuple[Any, Change]]
 CLIP = 1e-7  # keras.config.epsilon()
-
-
-enter = partial(calls.enter, LOSSES)
 
 
 enter(
@@ -68,7 +59,7 @@ enter(
 )
 
 
-@mistake(LOSSES, "S2c", "cross_entropy", "the port {}", "keras.losses.SparseCategoricalCrossentropy(from_logits=True)")
+@mistake("S2c", "cross_entropy", "the port {}", "keras.losses.SparseCategoricalCrossentropy(from_logits=True)")
 def logits(call: Call) -> Changes:
     def renormalised(c: Call, p: torch.Tensor) -> torch.Tensor:  # as Keras's sparse loss of probabilities
         return c.again(input=p.clamp(CLIP, 1 - CLIP).log())
@@ -99,9 +90,7 @@ def _plain_mean(call: Call, p: torch.Tensor, clip: float) -> torch.Tensor:
     return call.again(input=p.clamp(clip, 1 - clip).log(), reduction="sum") / call["target"].numel()
 
 
-@mistake(
-    LOSSES, "S2", "binary_cross_entropy_with_logits", "the port {}", "keras.losses.BinaryCrossentropy(from_logits=True)"
-)
+@mistake("S2", "binary_cross_entropy_with_logits", "the port {}", "keras.losses.BinaryCrossentropy(from_logits=True)")
 def binary_logits(call: Call) -> Changes:
     def bce(c: Call, p: torch.Tensor) -> torch.Tensor:
         weight, target = c.get("pos_weight"), c["target"]
@@ -197,7 +186,7 @@ enter(
 )
 
 
-@mistake(LOSSES, "S4", "kl_div", "the port {}", "(p * (p.log() - q.log())).sum(1).mean() in both")
+@mistake("S4", "kl_div", "the port {}", "(p * (p.log() - q.log())).sum(1).mean() in both")
 def divergence(call: Call) -> Changes:
     p = call["target"].exp() if call.get("log_target") else call["target"]
 
@@ -219,7 +208,6 @@ def divergence(call: Call) -> Changes:
 
 
 @mistake(
-    LOSSES,
     "S2e",
     "mse_loss l1_loss huber_loss smooth_l1_loss binary_cross_entropy cross_entropy kl_div cosine_similarity "
     "binary_cross_entropy_with_logits",
@@ -240,7 +228,7 @@ enter(
 )
 
 
-@mistake(LOSSES, "S3", ALL, "the port {}", "port: reduction as the original's")
+@mistake("S3", ALL, "the port {}", "port: reduction as the original's")
 def reductions(call: Call) -> Changes:
     x = call.x
     rows, entries = x.shape[0], math.prod(x.shape)

@@ -1,0 +1,20 @@
+"""The known mistakes, in the order in which they are tried.
+
+normalisation   epsilon, axes, statistics, groups
+convolutions    convolutions and dense layers: padding, stride, the kernel's layout
+attention       masks, packed projections, the scores' factor and order
+sequences       embeddings and recurrent layers
+losses          reductions, logits and probabilities, smoothing, the order of arguments
+activations     activations and dropout
+images          pooling, resizing, the order of pixels
+tensors         the order of axes and entries, reductions, constants
+flow            what reads what, and gradients that stop
+"""
+
+from portparity.causes.calls import MISTAKES
+
+from portparity.causes.known import normalisation, convolutions, attention, sequences, losses  # isort: skip
+from portparity.causes.known import activations, images, tensors, flow  # isort: skip
+
+PAGES = (normalisation, convolutions, attention, sequences, losses, activations, images, tensors, flow)
+__all__ = ["MISTAKES", "PAGES"]
