@@ -22,7 +22,7 @@ autoencoder (`vae.py`). `make compare` measures all three.
 codes, and draws from N(0, I) are unlike the codes that it learned. Middle: a Gaussian fitted to those codes
 afterwards does as well, to the eye, as the variational autoencoder on the right, since it supplies what was
 missing, a distribution of codes. It does not supply a density of images: only the model on the right was
-trained as one.](samples_compared.png)
+trained as one.](samples_compared.svg)
 
 With `activation="linear"` the networks are affine maps, and the reconstruction that squared error likes best
 is the projection onto the first L principal components: the linear autoencoder is principal component

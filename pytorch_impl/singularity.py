@@ -11,7 +11,7 @@ which three heads in three tosses made it certain of heads: it trusts the data i
 ![Left: one Gaussian's log likelihood falls as it shrinks onto a point. Middle: the mixture's rises without
 end, in equal steps for equal factors of the width, and passes the sensible maximum (dashed); a floor under
 the width stops it. Right: at widths near that maximum, a prior turns the objective back before it can climb
-the spike.](singularity.png)
+the spike.](singularity.svg)
 
 ![EM on its way into the spike, and stopped by a floor under the covariances.](collapse_onto_a_point.svg)
 

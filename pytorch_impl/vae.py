@@ -15,14 +15,14 @@ $$p(x) = \int \mathcal{N}(x \mid \mu(z), \sigma^2 I) \, \mathcal{N}(z \mid 0, I)
 A plain autoencoder with squared error has no such integral: it is one Gaussian around each reconstruction.
 
 ![What the decoder makes of codes on a grid that shares out the prior evenly: neighbours look
-alike.](vae_manifold.png)
+alike.](vae_manifold.svg)
 
 ![The codes of held-out images, of two dimensions: clothes and shoes have sorted themselves, though no label
-was shown.](vae_latent_space.png)
+was shown.](vae_latent_space.svg)
 
-![Held-out images, one of each class, and what two numbers keep of them.](vae_reconstructions.png)
+![Held-out images, one of each class, and what two numbers keep of them.](vae_reconstructions.svg)
 
-![Clothes that nobody made: the decoder's mean for codes drawn from the prior.](vae_samples.png)
+![Clothes that nobody made: the decoder's mean for codes drawn from the prior.](vae_samples.svg)
 
 ![The same for the small digits, while a VAE of 64 hidden units learns to write them: each point is the code of
 a held-out digit, each colour a class that nobody told it.](codes_find_their_places.svg)

@@ -27,7 +27,7 @@ seeing tosses turns one Beta density into another. Such a prior is called *conju
 three answers agree; with few they do not, and with none the first has nothing to say.
 
 ![The belief about the bias, from the prior Beta(2, 2) to a hundred tosses, and the three answers: MLE, MAP
-and what full Bayes predicts. Three tosses leave them apart; a hundred drown the prior.](coin.png)
+and what full Bayes predicts. Three tosses leave them apart; a hundred drown the prior.](coin.svg)
 
 ![The same, toss by toss, from the prior of your choice: after enough tosses they all say the
 same.](coin_tosses.svg)

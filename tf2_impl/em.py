@@ -21,10 +21,8 @@ not depend on $q$, so the bound is highest where the divergence is zero, at the 
 touches the log likelihood. The M step moves $\theta$ with $q$ held: the bound rises, and the log likelihood,
 which lies above it, rises at least as much.
 
-![Two rounds on the geyser's waiting times. The E step closes the gap without moving the log likelihood; the M
-step lifts the bound, and opens a new gap above it.](decomposition.png)
-
-![Four rounds, step by step: the bound in blue, the divergence on top of it.](bound_and_divergence.svg)
+![Four rounds on the geyser's waiting times. The E step closes the gap without moving the log likelihood; the M
+step lifts the bound, and opens a new gap above it.](bound_and_divergence.svg)
 
 Seen so, neither step has to go all the way. A better $q$ for a single point, or a $\theta$ that is merely
 better, still raises the bound; that is the licence for incremental and for generalised EM. Even the family of
@@ -39,7 +37,7 @@ anything in others.
 
 ![The log likelihood as a function of one mean, the other parameters held, and the bounds that five rounds of
 EM raise and climb. Each bound touches the curve at its dot; a dotted line leads from its top to the next
-dot.](lower_bounds.png)
+dot.](lower_bounds.svg)
 
 ![The same climb, one step at a time.](bound_touches_likelihood.svg)
 

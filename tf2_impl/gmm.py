@@ -9,16 +9,16 @@ Expectation maximisation starts from a guess and does the two in turn. Since the
 the likelihood.
 
 ![Eruptions of the geyser Old Faithful: the density that EM fitted, and points drawn from
-it.](mixture_density.png)
+it.](mixture_density.svg)
 
 ![EM from a poor start. Colours are responsibilities, ellipses the components; no iteration lowers log
-p.](em_snapshots.png)
+p.](em_snapshots.svg)
 
 ![EM from four starts. The one whose components are alike stays where it is: nothing tells them
 apart.](em_from_four_starts.svg)
 
 ![Where EM for three components ends from sixteen random starts, each grey line a maximum: the likelihood has
-several, and few starts find the best of them.](restarts.png)
+several, and few starts find the best of them.](restarts.svg)
 
 Shapes: N points of D features, K components.
 

@@ -19,12 +19,12 @@ logarithms; the M step updates beliefs instead of estimates. Run with six compon
 leaves four with nothing: their weights go to zero, and their beliefs back to the prior.
 
 ![Six components on Old Faithful. One after the other loses its points and fades; two
-remain.](components_dying_out.png)
+remain.](components_dying_out.svg)
 
 ![The same, iteration by iteration; points have the colour of their likeliest component.](components_die_out.svg)
 
 ![The bound peaks at two components. The likelihood keeps rising with each component it is given, and chooses
-nothing.](choosing_components.png)
+nothing.](choosing_components.svg)
 
 Shapes: N points of D features, K components; `x` (N, D), `responsibilities` (N, K); those of prior and
 posterior stand in `common/mixtures/parameters.py`, and the pieces that both are made of in `conjugate.py`.

@@ -38,7 +38,7 @@ def build(out: Path, root: Path = ROOT) -> Path:
     book = Book(out, root)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     pages = book.pages()
-    if left := sorted({file.name for file in book.figures.glob("*.png")} - book.shown):
+    if left := sorted({file.name for file in book.figures.glob("*.svg")} - book.shown):
         raise BookError(f"{book.figures / left[0]}: no chapter shows it; add ![caption]({left[0]}) to a docstring")
     if left := sorted(book.replays.keys() - book.replayed):
         raise BookError(f"no chapter shows the replay {left[0]}; add ![caption]({left[0]}.svg) to a docstring")
@@ -120,8 +120,8 @@ class Book:
         return Prose(partial(self.link, here), self.figure)
 
     def figure(self, file: str, caption: str, place: str) -> str:
-        """The HTML of a figure, which is copied next to the pages; those of texts are in pages/, an SVG moves."""
-        if file.endswith(".svg"):
+        """The HTML of a figure: one that moves, or a picture that is copied next to the pages; texts' are in pages/."""
+        if Path(file).stem in self.replays:
             return self.replay(Path(file).stem, caption, place)
         picture = HERE / "pages" / file if place.startswith("pages/") else self.figures / file
         if not picture.is_file():
@@ -129,17 +129,15 @@ class Book:
             raise BookError(f"{place}: figure {picture} is missing; {hint}")
         self.shown.add(file)
         shutil.copy(picture, self.out / "figures" / file)
-        width, height = struct.unpack(">II", picture.read_bytes()[16:24])  # a PNG's size
+        width, height = size(picture)
         described = re.sub("<[^>]*>", "", caption) if place.startswith("pages/") else escape(drawing(file, place))
+        kind = ' class="wide"' if width > 688 else ""  # than the text
         image = f'<img src="figures/{file}" alt="{described}" width="{width}" height="{height}" loading="lazy"'
-        if width > 2.5 * height:  # several panels, which scroll on a phone
-            return f'<figure><div class="scroll">{image} class="wide"></div><figcaption>{caption}</figcaption></figure>'
-        return f"<figure>{image}><figcaption>{caption}</figcaption></figure>"
+        image += f' style="min-width: {0.8 * width:.0f}px"{kind}>'
+        return f'<figure><div class="scroll">{image}</div><figcaption>{caption}</figcaption></figure>'
 
     def replay(self, name: str, caption: str, place: str) -> str:
         """The HTML of a moving figure: its panels as they are at the end, and its record for the page's script."""
-        if name not in self.replays:
-            raise BookError(f"{place}: common/figures/replays.py draws no {name}")
         self.replayed.add(name)
         replay = self.replays[name]
         record = json.dumps(replay.data(), separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
@@ -175,6 +173,14 @@ def subtitle(pair: Pair) -> str:
     start = f"[^:?,]*:|{re.escape((titles() | HOUSE)[pair.name])}"
     rest = re.sub(f"^({start})[?:,]? *", "", pair.prose.split("\n")[0])
     return rest[:1].upper() + rest[1:]
+
+
+def size(picture: Path) -> tuple[int, int]:
+    """A picture's width and height on the page in pixels: those of a PNG, and in an SVG 11 points are 12 pixels."""
+    if picture.suffix == ".png":
+        return struct.unpack(">II", picture.read_bytes()[16:24])
+    points = re.search(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', picture.read_text(encoding="utf-8"))
+    return tuple(round(float(length) * 12 / 11) for length in points.groups())
 
 
 def drawing(file: str, place: str) -> str:

@@ -21,12 +21,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from common.book.chapters import NAMES, titles
 from common.book.pairs import FOLDERS, Pair, read_pair
 from common.book.prose import BookError, exercises
+from common.figures import draw
 from common.runs.terminal import command
 
 HERE = Path(__file__).parent
 EXAMPLES, EXERCISES = HERE / "examples", HERE / "exercises"
-MOVING = re.compile(r"!\[[^\]]*\]\(\w+\.svg\)\n*")
-FIGURE = re.compile(r"!\[([^\]]*)\]\((\w+)\.png\)\n*")
+FIGURE = re.compile(r"!\[([^\]]*)\]\((\w+)\.svg\)\n*")
 SETUP = """\
 # Where the project is, its other chapters, and a few names that differ from framework to framework.
 import importlib
@@ -100,7 +100,7 @@ def notebook(pair: Pair, side: str) -> nbformat.NotebookNode:
         if "." not in definition.name:
             cells.append(new_markdown_cell(f"### `{definition.name}`\n\n{_text(definition.docstring)}"))
             cells.append(new_code_cell(definition.whole[side]))
-    if figures := FIGURE.findall(pair.prose):
+    if figures := [found for found in FIGURE.findall(pair.prose) if found[1] in draw.FIGURES]:  # not those that move
         cells.append(new_markdown_cell("## The figures, by the definitions above"))
         cells.append(new_code_cell(MATHS.format(folder=folder, name=pair.name)))
     for caption, figure in figures:
@@ -120,7 +120,7 @@ def notebook(pair: Pair, side: str) -> nbformat.NotebookNode:
 
 
 def _text(docstring: str) -> str:
-    return FIGURE.sub("", MOVING.sub("", docstring))
+    return FIGURE.sub("", docstring)
 
 
 main = partial(command, "common.book.notebooks", __doc__, report, ("the folder to write to",))

@@ -67,8 +67,9 @@ for (const figure of document.querySelectorAll(".replay")) {
   back.addEventListener("click", () => { stop(); go(frame - 1); });
   on.addEventListener("click", () => { stop(); go(frame + 1); });
   play.addEventListener("click", () => timer === null ? start() : stop());
-  const names = story.plane ? ["first number of the code", "second number of the code"] : ["frame"];
-  const ranges = names.map(name => add(controls, "input", { type: "range", min: 0, step: 1, ariaLabel: name }));
+  const slide = { type: "range", min: 0, step: 1 };
+  const ranges = story.plane ? ["z₁ ", "z₂ "].map(name => add(add(controls, "label", { textContent: name }), "input", slide))
+    : [add(controls, "input", { ...slide, ariaLabel: "frame" })];
   const said = add(controls, "output", {});
   said.setAttribute("aria-live", "polite");
 

@@ -47,10 +47,10 @@ def coin(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
         for name, value in (estimates | {"MAP": seen.map(), "predictive": seen.predictive()}).items():
             line, colour, width = marks[name]
             style = {"linestyle": line, "color": colour, "linewidth": width, "zorder": 2 - width / 10}
-            axes.axvline(value, label=f"{name} {value:.2f}", **style)
+            axes.plot([value, value], [0, density.max()], label=f"{name} {value:.2f}", **style)
         axes.set_title(f"{seen.heads} heads in {n} tosses" if n else "prior, Beta(2, 2)")
-        axes.set(xlabel="θ, probability of heads", ylim=(0, 1.35 * density.max()))
-        axes.legend(fontsize=9, loc="upper left")
+        axes.set(xlabel="θ, probability of heads", ylim=(0, 1.5 * density.max()))
+        axes.legend(loc="upper left")
     panels[0].set_ylabel("density")
     return panels[0].figure
 
@@ -70,7 +70,7 @@ def mixture_density(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     figure = Figure(figsize=(9.6, 4.8))
     (left, right), (bar, blank) = figure.subplots(2, 2, height_ratios=(1, 0.04))
     blank.set_axis_off()
-    filled = left.contourf(*grid, density, levels=12, cmap="viridis")
+    filled = left.contourf(*grid, density, levels=12, cmap="Blues")
     figure.colorbar(filled, cax=bar, orientation="horizontal", label="density")
     right.scatter(*samples.T, c=shades, s=12, alpha=0.7, linewidths=0)
     right.contour(*grid, density, levels=6, colors="0.6", linewidths=0.7)
@@ -93,10 +93,10 @@ def em_snapshots(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
             axes.scatter(*x.T, c=np.clip(gamma @ palette(2), 0, 1), s=8, alpha=0.6, linewidths=0)
             for mean, covariance, colour in zip(*parameters[1:], palette(2), strict=True):
                 ellipses(axes, mean, covariance, colour)
-            axes.set_title(f"iteration {iteration}\nlog p = {log_density.sum():.1f}", fontsize=11)
+            axes.set_title(f"iteration {iteration}\nlog p = {log_density.sum():.1f}")
         parameters = evaluate(maths.gmm.m_step, x, gamma)
     panels[0].set(xlim=(0.8, 5.6), ylim=(34, 104), ylabel="waiting (minutes)")
-    figure.supxlabel("eruption (minutes)", fontsize=11)
+    figure.supxlabel("eruption (minutes)", fontsize="medium")
     return figure
 
 
@@ -117,35 +117,7 @@ def restarts(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     axes.set_title(f"16 starts of EM end at {len(maxima)} different maxima")
     axes.grid(False)
     text = f"each line is a maximum; the best, {ordered[-1]:.1f}\n(one Gaussian reaches {single:.1f})"
-    axes.text(0.97, 0.3, text, transform=axes.transAxes, ha="right", fontsize=9)
-    return figure
-
-
-@rc_context(STYLE)
-def decomposition(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """L and KL on the waiting times, from a q that knows nothing through two rounds of EM."""
-    x = datasets.load("old-faithful").x[:, 1:]
-    q, parameters = np.full((len(x), 2), 0.5), (WEIGHTS, np.array([[60.0], [75.0]]), np.full((2, 1, 1), 90.0))
-    steps, terms = ("start", "E step 1", "M step 1", "E step 2", "M step 2"), []
-    for step in steps:
-        if step.startswith("E"):
-            q = evaluate(maths.em.posterior, evaluate(maths.gmm.log_joint, x, *parameters))
-        if step.startswith("M"):
-            parameters = evaluate(maths.gmm.m_step, x, q)
-        joint = evaluate(maths.gmm.log_joint, x, *parameters)
-        divergence = evaluate(maths.em.kl_divergence, q, evaluate(maths.em.log_posterior, joint))
-        terms.append((float(evaluate(maths.em.lower_bound, q, joint)), float(divergence)))
-    position, (bounds, divergences) = np.arange(len(steps)), np.array(terms).T
-    totals = bounds + divergences  # log p(X) = L + KL
-    floor = bounds.min() - 0.25 * np.ptp(totals)
-    figure = Figure(figsize=(8.6, 4.2))
-    axes = figure.subplots()
-    axes.bar(position, bounds - floor, bottom=floor, width=0.6, color=COLOURS[0], label="lower bound $L(q, θ)$")
-    axes.bar(position, divergences, bottom=bounds, width=0.6, color=COLOURS[4], label="$KL(q \\| p)$")
-    axes.hlines(totals, position - 0.38, position + 0.38, color="black", linewidth=2, label="log likelihood")
-    axes.set_xticks(position, steps)
-    axes.set(ylim=(floor, None), ylabel="nats", title="the E step closes the gap, the M step lifts both")
-    axes.legend(loc="upper left", ncols=3, bbox_to_anchor=(0, -0.1))
+    axes.text(0.97, 0.3, text, transform=axes.transAxes, ha="right")
     return figure
 
 
@@ -170,12 +142,12 @@ def lower_bounds(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
             axes.vlines(mean, bound.max(), value, color=COLOURS[i - 1], linestyle=":")
         q = evaluate(maths.em.posterior, joint)
         bound = np.array([float(evaluate(maths.em.lower_bound, q, other)) for other in joints])
-        axes.plot(trial[bound > low], bound[bound > low], color=colour, label=f"lower bound after E step {i + 1}")
+        axes.plot(trial[bound > low], bound[bound > low], color=colour, label=f"bound after E step {i + 1}")
         axes.plot(mean, value, marker="o", color=colour, zorder=3)
         mean = float((q[:, 0] @ x[:, 0]) / q[:, 0].sum())
     axes.set(xlabel="mean of the first component, μ₁ (minutes)", ylabel="nats", ylim=(low, None))
-    axes.set_title("each M step climbs to the top of the bound that the E step raised", fontsize=11)
-    axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_title("each M step climbs to the top of the bound that the E step raised")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return axes.figure
 
 
@@ -210,7 +182,7 @@ def components_dying_out(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
         components = zip(posterior.means, posterior.covariances, colours, weights / weights.max(), strict=True)
         for component in components:
             ellipses(above, *component)
-        above.set_title(f"iteration {iteration}\nbound {bound:.1f}", fontsize=11)
+        above.set_title(f"iteration {iteration}\nbound {bound:.1f}")
         above.set_xlabel(names[0])
         below.bar(numbers, weights, color=colours)
         below.set(xticks=numbers, xlabel="component")
@@ -230,12 +202,12 @@ def choosing_components(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
         bounds.append(fit.lower_bound_)
         fit = maths.estimators.GaussianMixture(k, tol=1e-4, **arguments).fit(x)
         log_likelihoods.append(fit.score(x) * len(x))
-    left, right = Figure(figsize=(9.6, 3.9)).subplots(1, 2, sharex=True)
+    left, right = Figure(figsize=(10.4, 3.9)).subplots(1, 2, sharex=True)
     for axes, values, colour in ((left, bounds, COLOURS[0]), (right, log_likelihoods, COLOURS[2])):
         axes.plot(counts, values, "-o", color=colour)
         for k, value in zip(counts, values, strict=True):
             *offset, align = (10, -3, "left") if k == 1 else (0, 8, "center")  # clear of the steep line
-            axes.annotate(f"{value:.1f}", (k, value), offset, textcoords="offset points", ha=align, fontsize=9)
+            axes.annotate(f"{value:.1f}", (k, value), offset, textcoords="offset points", ha=align)
         axes.set(xlabel="number of components K", ylabel="nats", xticks=counts, xlim=(0.5, 6.5))
         axes.set_ylim(None, max(values) + 0.12 * np.ptp(values))
     best = int(np.argmax(bounds))
@@ -270,8 +242,8 @@ def singularity(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
         axes.set_ylim(floor[far].min() - 110, plain[far].max() + 20)
     far.set(title="a component of a mixture can", ylabel="objective (nats)", xticks=10.0 ** np.arange(-36, 0, 6))
     near.set_title("near a sensible maximum")
-    left.legend(fontsize=9, loc="lower right")
-    far.legend(fontsize=9, loc="lower left")
+    left.legend(loc="lower right")
+    far.legend(loc="lower left")
     for axes in (left, far, near):
         axes.set_xlabel("σ, the width of the component on one point")
     return left.figure

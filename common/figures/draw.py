@@ -3,6 +3,7 @@
 python -m common.figures.draw pytorch_impl build/figures/torch
 """
 
+import re
 import sys
 from functools import partial
 from inspect import isfunction
@@ -12,6 +13,8 @@ if not __package__:  # run as a file, python common/figures/draw.py, from wherev
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from common.figures import chapters, networks, plates, traces
 from common.runs.script import implementation
@@ -21,6 +24,7 @@ MIXTURES = ("coin", "coin_mixture", "conjugate", "em", "estimators", "gaussian",
 MIXTURES += ("variational_gmm",)
 NETWORKS = ("layouts", "networks", "autoencoder", "vae", "optimizer", "backend")
 CHAPTERS = (*MIXTURES, *NETWORKS)  # those that figures are of, and what they need
+FONTS = "'Avenir Next', 'Segoe UI', Inter, Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"  # as in book.css
 FIGURES = {  # by the names of their files
     name: value
     for module in (chapters, plates, networks)
@@ -36,11 +40,18 @@ def draw(package: str, folder: str) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     with maths.backend.device("cpu", 1):
         for name, figure in FIGURES.items():
-            path = Path(folder) / f"{name}.png"
-            figure(maths, maths.backend.evaluate).savefig(path)
+            path = Path(folder) / f"{name}.svg"
+            save(figure(maths, maths.backend.evaluate), path)
             print(path)
         np.savez_compressed(Path(folder) / "traces.npz", **traces.record(maths, maths.backend.evaluate))
         print(Path(folder) / "traces.npz")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG without a background, its text in the fonts of the book."""
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
+        figure.savefig(path, transparent=True, metadata={"Date": None})
+    path.write_text(re.sub("'DejaVu Sans'[^;\"]*", FONTS, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 main = partial(command, "common.figures.draw", __doc__, draw, ("an implementation", "a folder"))

@@ -52,6 +52,7 @@ class Panel:
     y: tuple[float, float]
     labels: tuple[str, str] = ("", "")
     ticks: tuple[bool, bool] = (True, True)
+    names: Sequence[str] = ()  # of the places 0, 1, ... on the axis below, instead of their numbers
     marks: list[str] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
 
@@ -64,6 +65,16 @@ class Panel:
     def still(self, mark: str) -> None:
         """Add a mark that does not move."""
         self.marks.append(mark)
+
+    def key(self, x: float, y: float, *entries: tuple[str, str]) -> None:
+        """Add a key, its first entry at a point; each is its classes, which say line or square, and its words."""
+        left, top = self.at(x, y)
+        for row, (kind, words) in enumerate(entries):
+            down = top + 16 * row
+            square = f'<rect x="{left + 3:.0f}" y="{down - 5:.0f}" width="10" height="10"/>'
+            line = f'<path d="M{left:.0f} {down:.0f}h16"/>'
+            self.still(f'<g class="{kind}">{line if "line" in kind else square}</g>')
+            self.still(f'<text class="key" x="{left + 21:.0f}" y="{down + 4:.0f}">{escape(words)}</text>')
 
     def moving(self, kind: str, marks: Sequence[str], attributes: str, values: Iterable[Iterable]) -> None:
         """Add a group of marks that move, drawn as in the last frame of the first run.
@@ -111,17 +122,19 @@ class Panel:
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self.title)}. {escape(description)}">'
         ]
         parts.append(f'<text class="title" x="{LEFT}" y="14">{escape(self.title)}</text>')
-        for value in _ticks(self.x) if self.ticks[0] else ():
+        places = range(len(self.names)) if self.names else _ticks(self.x) if self.ticks[0] else ()
+        for value in places:
             place = self.at(value, self.y[0])[0]
             parts.append(f'<path class="grid" d="M{place:.1f} {TOP}V{low}"/>')
-            parts.append(f'<text x="{place:.1f}" y="{low + 15}">{value:g}</text>')
+            name = self.names[value] if self.names else f"{value:g}"
+            parts.append(f'<text x="{place:.1f}" y="{low + 15}">{name}</text>')
         for value in _ticks(self.y) if self.ticks[1] else ():
             place = self.at(self.x[0], value)[1]
             parts.append(f'<path class="grid" d="M{LEFT} {place:.1f}H{high}"/>')
             parts.append(f'<text class="left" x="{LEFT - 5}" y="{place + 4:.1f}">{value:g}</text>')
         parts.append(f'<text x="{(LEFT + high) / 2}" y="{HEIGHT - 7}">{escape(self.labels[0])}</text>')
         middle = (TOP + low) / 2
-        parts.append(f'<text x="9" y="{middle}" transform="rotate(-90 9 {middle})">{escape(self.labels[1])}</text>')
+        parts.append(f'<text x="11" y="{middle}" transform="rotate(-90 11 {middle})">{escape(self.labels[1])}</text>')
         return "".join([*parts, *self.marks, "</svg>"])
 
 

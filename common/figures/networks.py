@@ -65,5 +65,5 @@ def samples_compared(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     figure = Figure(figsize=(12.6, 4.8))
     for axes, (title, images) in zip(figure.subplots(1, 3), sheets.items(), strict=True):
         show_sheet(axes, images, data.image_shape)
-        axes.set_title(title, fontsize=11)
+        axes.set_title(title)
     return figure

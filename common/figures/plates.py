@@ -65,4 +65,4 @@ def _graph(axes: Axes, title: str, nodes: dict[str, tuple[float, float]], edges:
         low, (width, height) = places.min(axis=0) - 0.12, np.ptp(places, axis=0) + 0.24
         style = {"boxstyle": "round,pad=0,rounding_size=0.03", "fill": False, "edgecolor": "0.4"}
         axes.add_patch(FancyBboxPatch(low, width, height, **style))
-        axes.text(low[0] + width - 0.02, low[1] + 0.015, count, ha="right", va="bottom", fontsize=11, color="0.3")
+        axes.text(low[0] + width - 0.02, low[1] + 0.015, count, ha="right", va="bottom", color="0.3")

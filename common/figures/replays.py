@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from common.figures.moving import BOTTOM, HEIGHT, LEFT, TOP, Panel, Replay, short
-from common.figures.traces import FLOORS, PRIORS, SIDE, STARTS, Trace
+from common.figures.traces import BIAS, FLOORS, PRIORS, SIDE, STARTS, Trace
 
 
 def replays(trace: Trace) -> dict[str, Replay]:
@@ -29,11 +29,21 @@ def coin_tosses(trace: Trace) -> Replay:
     runs, heads = range(len(PRIORS)), t["heads"].astype(int)
     top = 1.05 * max(t[f"density {i}"].max() for i in runs)
     panel = Panel("the belief after every toss", (0, 1), (0, top), ("θ, probability of heads", "density"))
+    panel.key(0.04, 0.95 * top, ("line own1 dashed", "MLE"), ("line own2", "prediction"))
+    answers = Panel("the two answers", (0, len(heads) - 1), (0, 1), ("tosses", "probability of heads"))
+    answers.still(f'<path class="truth" d="{answers.curve(answers.x, np.full(2, BIAS))}"/>')
+    answers.key(16, 0.24, ("line own1 dashed", "MLE"), ("line own2", "prediction"), ("line truth", "the coin's own"))
     curves = [[[panel.curve(t["theta"], y)] for y in t[f"density {i}"]] for i in runs]
     panel.moving("curve own0", ["path"], "d", curves)
     for j, kind in enumerate(("line own1 dashed", "line own2")):
         places = [[[short(panel.at(v[j], 0)[0])] * 2 for v in t[f"estimates {i}"]] for i in runs]
         panel.moving(kind, [f'line y1="{TOP}" y2="{HEIGHT - BOTTOM}"'], "x1 x2", places)
+        first = 1 - j  # the MLE needs a toss
+        paths = [
+            [[answers.curve(np.arange(first, n + 1), t[f"estimates {i}"][first : n + 1, j])] for n in range(len(heads))]
+            for i in runs
+        ]
+        answers.moving(f"curve {kind}", ["path"], "d", paths)
     said = [
         [
             f"{h} heads in {n} tosses: MLE {v[0]:.2f} (dashed), prediction of full Bayes {v[1]:.2f}"
@@ -43,7 +53,7 @@ def coin_tosses(trace: Trace) -> Replay:
         ]
         for i in runs
     ]
-    return Replay(coin_tosses.__doc__, [f"prior {name}" for name in PRIORS], said, [panel])
+    return Replay(coin_tosses.__doc__, [f"prior {name}" for name in PRIORS], said, [panel, answers])
 
 
 def _two_gaussians(panel: Panel, t: dict, runs: Iterable[int]) -> None:
@@ -91,8 +101,10 @@ def bound_and_divergence(trace: Trace) -> Replay:
     bounds, gaps, steps = t["bound 0"], t["divergence 0"], len(t["bound 0"])
     totals = bounds + gaps
     floor = bounds.min() - 0.1 * np.ptp(totals)
-    bars = Panel("L + KL = log p(X)", (-0.6, steps - 0.4), (floor, totals.max() + 5), ("step", "nats"))
     names = ["start", *(f"{'E' if n % 2 else 'M'} step {(n + 1) // 2}" for n in range(1, steps))]
+    across, top = (-0.6, steps - 0.4), totals.max() + 0.35 * np.ptp(totals)
+    bars = Panel("L + KL = log p(X)", across, (floor, top), ("step", "nats"), names=["start", *"EMEMEMEM"])
+    bars.key(-0.4, top - 0.08 * np.ptp(totals), ("own4 filled", "divergence KL"), ("own0 filled", "lower bound L"))
     for kind, low, high in (("own0 filled", np.full(steps, floor), bounds), ("own4 filled", bounds, totals)):
         heights = [[bars.bar(n, 0.7, low[n], high[n])[3] * (n <= now) for n in range(steps)] for now in range(steps)]
         places = [bars.bar(n, 0.7, low[n], high[n]) for n in range(steps)]
@@ -117,6 +129,7 @@ def bound_touches_likelihood(trace: Trace) -> Replay:
     low = curve.min() - 0.15 * np.ptp(curve)
     panel = Panel("over one parameter", (40, 88), (low, curve.max() + 5), ("μ₁ (minutes)", "nats"))
     panel.still(f'<path class="likelihood" d="{panel.curve(t["trial"], curve)}"/>')
+    panel.key(44, low + 0.2 * np.ptp(curve), ("line own8", "log likelihood"), ("line own1", "bound of the last E step"))
     panel.moving("curve line own1", ["path"], "d", [[[panel.curve(t["trial"], y)] for y in bounds]])
     dots = [[short(p) for p in panel.at(m, h)] for m, h in zip(t["mean 0"], t["height 0"], strict=True)]
     panel.moving("own1 filled", ['circle r="5"'], "cx cy", [dots])
@@ -154,6 +167,7 @@ def hidden_coins(trace: Trace) -> Replay:
     marks = [f'text class="cell" x="{a:.0f}" y="{b:.0f}"' for a, b in (table.at(x, y) for x, y in places)]
     table.moving("", marks, "text", [frames])
     biases = Panel("the biases", (0, 10), (0.45, 0.85), ("iteration", "θ"))
+    biases.key(7.5, 0.68, ("line own0", "coin A"), ("line own1", "coin B"))
     for k in range(2):
         path = [[biases.curve(np.arange(n + 1), t["biases 0"][: n + 1, k])] for n in range(len(gamma))]
         biases.moving(f"curve line own{k}", ["path"], "d", [path])
@@ -168,6 +182,7 @@ def gaps_filled(trace: Trace) -> Replay:
     t = _of(trace, "gaps_filled")
     panel = Panel("air quality in New York, 1973", (55, 100), (-20, 175), ("temperature (°F)", "ozone (ppb)"))
     panel.still(f'<g class="quiet">{panel.dots(*t["seen"].T)}</g>')
+    panel.key(56, 165, ("quiet", "measured"), ("own1 filled", "expected"))
     marks = [f'circle cx="{a:.0f}" r="3.5"' for a in panel.at(t["temperature of gaps"], 0)[0]]
     panel.moving("own1 filled", marks, "cy", [[[short(p) for p in panel.at(0, y)[1]] for y in t["ozone 0"]]])
     values = t["log likelihood 0"]
@@ -183,6 +198,8 @@ def collapse_onto_a_point(trace: Trace) -> Replay:
     t, runs = _of(trace, "collapse_onto_a_point"), range(len(FLOORS))
     panel = Panel("Old Faithful (standardised)", (-2.6, 2.6), (-2.8, 2.8), ("eruption", "waiting"))
     _two_gaussians(panel, t, runs)
+    places = [[[short(p) for p in panel.at(*m[0])] for m in t[f"means {i}"]] for i in runs]
+    panel.moving("cross", ['circle r="7"'], "cx cy", places)  # where the narrow one is, however narrow
     widths = [np.log10(np.sqrt(np.linalg.eigvalsh(t[f"covariances {i}"][:, 0])[:, 0])) for i in runs]
     said = [
         [
@@ -229,12 +246,19 @@ def codes_find_their_places(trace: Trace) -> Replay:
         for codes in t["codes 0"]
     ]
     panel.moving("coloured", colours, "cx cy", [frames])
-    bounds = np.append(np.nan, t["bounds"])
+    panel.moving("", ['text class="name"'] * 10, "x y text", [[_digits(panel, t, codes) for codes in t["codes 0"]]])
+    bounds = np.append(-np.inf, t["bounds"])
     said = [
         f"epoch {n}: ELBO {b:.2f} nats an image, in the mean of the epoch" if n else "before training"
         for n, b in enumerate(bounds)
     ]
-    return Replay(codes_find_their_places.__doc__, ["training"], [said], [panel])
+    return Replay(codes_find_their_places.__doc__, ["training"], [said], [panel, _climb("ELBO", [bounds], "epoch")])
+
+
+def _digits(panel: Panel, t: dict, codes: np.ndarray) -> list:
+    # place and text of each class's name, at the median of its codes
+    found = [panel.at(*np.median(codes[t["labels"] == digit], axis=0)) for digit in range(10)]
+    return [value for digit, (a, b) in enumerate(found) for value in (round(float(a)), round(float(b)) + 4, str(digit))]
 
 
 def picture_of_a_code(trace: Trace) -> Replay:
@@ -244,6 +268,9 @@ def picture_of_a_code(trace: Trace) -> Replay:
     inside = np.abs(t["codes 0"][-1]).max(axis=1) < 2.2
     for (a, b), label in zip(np.transpose(plane.at(*t["codes 0"][-1][inside].T)), t["labels"][inside], strict=True):
         plane.still(f'<circle class="coloured" cx="{a:.0f}" cy="{b:.0f}" r="3" style="--own: var(--c{label})"/>')
+    names = iter(_digits(plane, t, t["codes 0"][-1]))
+    for a, b, digit in zip(names, names, names, strict=True):
+        plane.still(f'<text class="name" x="{a}" y="{b}">{digit}</text>')
     places = [[short(p) for p in plane.at(a, b)] for b in t["grid"] for a in t["grid"]]
     plane.moving("cross", ['circle r="8"'], "cx cy", [places])
     picture = Panel("its picture", (0, 8), (0, 8), ticks=(False, False))

@@ -1,6 +1,6 @@
 """The figures of training runs, from arrays only, and the style of every figure of the project.
 
-Colours are Okabe and Ito's, distinct for colour-blind eyes too; shades are viridis, which prints in grey.
+Colours are Okabe and Ito's, distinct for colour-blind eyes too. All type is of one size, titles a little larger.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,8 @@ STYLE = {
     "savefig.dpi": 120,
     "figure.constrained_layout.use": True,
     "font.size": 11,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -184,7 +186,7 @@ def latent_space(codes: np.ndarray, labels: np.ndarray | None, label_names: Sequ
         axes.scatter(*codes.T, color=COLOURS[0], s=14, alpha=0.7, linewidths=0)
         return figure
     classes = np.unique(labels)
-    style = {"weight": "bold", "fontsize": 11 if label_names else 15, "ha": "center", "va": "center"}
+    style = {"weight": "bold", "ha": "center", "va": "center"}
     for label, colour in zip(classes, palette(len(classes)), strict=True):
         chosen = codes[labels == label]
         axes.scatter(*chosen.T, color=colour, s=10, alpha=0.5, linewidths=0)
@@ -239,7 +241,7 @@ def _density(
 
 
 def _show(axes: Axes, image: np.ndarray, image_shape: tuple[int, int]) -> None:
-    axes.imshow(image.reshape(image_shape), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(image.reshape(image_shape), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     axes.spines[:].set_visible(False)

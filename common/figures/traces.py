@@ -26,7 +26,7 @@ Evaluate = Callable[..., Any]
 Trace = dict[str, np.ndarray]
 
 PRIORS = {"Beta(1, 1), all biases alike": (1, 1), "Beta(2, 2)": (2, 2), "Beta(20, 20), sure that it is fair": (20, 20)}
-TOSSES = 40
+TOSSES, BIAS = 40, 0.7
 _SMALL = np.array([[0.01, 0.0], [0.0, 1.0]])
 STARTS = {  # of EM for Old Faithful: means (2, 2) and covariances (2, 2, 2)
     "across the two groups": ([[2.5, 82.0], [4.5, 56.0]], [np.diag([0.15, 100.0])] * 2),
@@ -42,7 +42,7 @@ EPOCHS, SIDE = 30, 15  # of the small VAE; codes along each side of the grid tha
 
 def coin_tosses(maths: SimpleNamespace, evaluate: Evaluate) -> Trace:
     """The belief about a coin's bias, toss by toss, from each of three priors."""
-    theta, tosses = np.linspace(0, 1, 81), (draws.uniforms(4, "sample", (TOSSES,)) < 0.7).astype(float)
+    theta, tosses = np.linspace(0, 1, 81), (draws.uniforms(4, "sample", (TOSSES,)) < BIAS).astype(float)
     heads = np.concatenate([[0.0], np.cumsum(tosses)])  # (T,)
     tails, trace = np.arange(TOSSES + 1) - heads, {"theta": theta, "heads": heads}
     for i, (a, b) in enumerate(PRIORS.values()):

@@ -6,7 +6,6 @@ import itertools
 import json
 import re
 import shutil
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -24,11 +23,12 @@ from common.book.progress import Progress
 from common.book.prose import BookError, equation, pieces
 from common.book.search import index
 from common.book.side_by_side import align, side_by_side, similarity
+from common.figures.draw import FIGURES
 from common.figures.moving import Panel, Replay
 
-PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 300, 100)  # enough of one to be measured
+DRAWN = '<svg xmlns="http://www.w3.org/2000/svg" width="330pt" height="110pt"></svg>'
 PAGES = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pytorch_impl").glob("*.py")))
-MOVING = re.findall(r"\]\((\w+)\.svg\)", PAGES)
+MOVING = [name for name in re.findall(r"\]\((\w+)\.svg\)", PAGES) if name not in FIGURES]
 STANDSTILL = Replay("what is to be seen", ["run"], [["frame"]], [Panel("title", (0, 1), (0, 1))])
 
 
@@ -42,9 +42,8 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("common", "parity_tests"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     (figures := tmp_path / "build" / "figures" / "torch").mkdir(parents=True)
-    for path in (*(ROOT / "pytorch_impl").glob("*.py"), ROOT / "common" / "book" / "index.md"):
-        for file in re.findall(r"\]\((\w+\.png)\)", path.read_text(encoding="utf-8")):
-            (figures / file).write_bytes(PNG)
+    for name in FIGURES:
+        (figures / f"{name}.svg").write_text(DRAWN)
     return tmp_path
 
 
@@ -84,8 +83,8 @@ def test_every_chapter_has_a_page_with_every_definition(sources: Path) -> None:
     [
         ("coin", "The log of the Beta function", "The `gmm.nonsense`", r"coin.py: log_beta: `gmm.nonsense`"),
         ("em", r"\mathrm{Dir}", r"\mathrm{Dir", "em.py: dirichlet_log_density: the equation .* does not render"),
-        ("coin", "](coin.png)", "](heads.png)", r"coin.py: figure .*heads.png is missing"),
-        ("gmm", "(em_snapshots.png)", "(restarts.png)", r"em_snapshots.png: no chapter shows it"),
+        ("coin", "](coin.svg)", "](heads.svg)", r"coin.py: figure .*heads.svg is missing"),
+        ("gmm", "(em_snapshots.svg)", "(restarts.svg)", r"em_snapshots.svg: no chapter shows it"),
         ("vae", "`elbo.py`", "[elbo](elbo.html#no)", r"vae.html: the link to elbo.html#no leads to no place"),
     ],
 )
@@ -136,7 +135,7 @@ def test_the_index_of_words_has_every_section_and_no_code() -> None:
 
 def test_a_replay_that_nobody_draws_or_shows_is_named(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both(sources, "coin", "(coin_tosses.svg)", "(another.svg)")
-    with pytest.raises(BookError, match=r"coin\.py: common/figures/replays\.py draws no another"):
+    with pytest.raises(BookError, match=r"coin\.py: figure .*another\.svg is missing"):
         build(sources / "build" / "book", sources)
     both(sources, "coin", "(another.svg)", "(coin_tosses.svg)")
     monkeypatch.setattr("common.book.__main__.replays", lambda traces: dict.fromkeys([*MOVING, "unseen"], STANDSTILL))

@@ -203,7 +203,7 @@ def test_codes_are_marked_with_their_class(dimensions: int) -> None:
 
 
 def test_all_figures_have_a_test_here() -> None:
-    tested = "coin mixture_density em_snapshots restarts decomposition lower_bounds components_dying_out "
+    tested = "coin mixture_density em_snapshots restarts lower_bounds components_dying_out "
     tested += "choosing_components singularity plates vae_manifold vae_latent_space vae_reconstructions vae_samples"
     assert set(FIGURES) == {*tested.split(), "samples_compared"}
 
@@ -279,32 +279,6 @@ def test_restarts_end_at_maxima(maths: SimpleNamespace) -> None:
     assert f"the best, {max(values):.1f}\n(one Gaussian reaches {single:.1f})" in axes.texts[0].get_text()
 
 
-def test_the_decomposition(maths: SimpleNamespace) -> None:
-    """Bound and divergence of every step, by their definitions."""
-    axes, x = chapters.decomposition(maths, maths.backend.evaluate).axes[0], FAITHFUL[:, 1:]
-    parameters = np.full(2, 0.5), np.array([[60.0], [75]]), np.full((2, 1, 1), 90.0)
-    q, expected = np.full((2, 272), 0.5), []
-    for step in ("start", "E", "M", "E", "M"):
-        joint = oracle.log_joint(x, *parameters, "full")
-        if step == "E":
-            q = np.exp(joint - logsumexp(joint, axis=0))
-        if step == "M":
-            parameters = oracle.m_step(x, q, "full", 0.0)
-            joint = oracle.log_joint(x, *parameters, "full")
-        total = logsumexp(joint, axis=0)
-        expected.append([(q * (joint - np.log(q))).sum(), (q * (np.log(q) - joint + total)).sum()])
-    bounds, divergences = ([(bar.get_y(), bar.get_y() + bar.get_height()) for bar in bars] for bars in axes.containers)
-    low = axes.get_ylim()[0]
-    np.testing.assert_allclose(bounds, [(low, bound) for bound, _ in expected], rtol=1e-9)
-    np.testing.assert_allclose(divergences, [(bound, bound + kl) for bound, kl in expected], rtol=1e-9)
-    lines = [segment[0, 1] for segment in axes.collections[0].get_segments()]
-    np.testing.assert_allclose(lines, np.sum(expected, axis=1), rtol=1e-9)
-    labels = [bars.get_label() for bars in (*axes.containers, axes.collections[0])]
-    assert labels == ["lower bound $L(q, θ)$", "$KL(q \\| p)$", "log likelihood"]
-    steps = [text.get_text() for text in axes.get_xticklabels()]
-    assert steps == ["start", "E step 1", "M step 1", "E step 2", "M step 2"]
-
-
 def test_bounds_touch_the_curve_from_below(maths: SimpleNamespace) -> None:
     """The curve by SciPy; each bound touches it at its marker, and its top is where the next one touches."""
     axes, x = chapters.lower_bounds(maths, maths.backend.evaluate).axes[0], FAITHFUL[:, 1]
@@ -316,7 +290,7 @@ def test_bounds_touch_the_curve_from_below(maths: SimpleNamespace) -> None:
 
     means, values = curves.pop("log likelihood").T
     np.testing.assert_allclose(values, [log_likelihood(mean) for mean in means], rtol=1e-12)
-    assert list(curves) == [f"lower bound after E step {i}" for i in range(1, 6)]
+    assert list(curves) == [f"bound after E step {i}" for i in range(1, 6)]
     tops = [curve[np.argmax(curve[:, 1]), 0] for curve in curves.values()]
     for (mean, value), bound in zip(marks, curves.values(), strict=True):
         assert value == pytest.approx(log_likelihood(mean), rel=1e-12)

@@ -145,7 +145,7 @@ def test_everything_without_the_other(tmp_path: Path, package: str) -> None:
     for script in ("train_gmm", "train_vae"):
         assert f"{OTHER[package]}.{script}: error: {message}, or use {package}\n" in done.stderr
     assert not (tmp_path / "none").exists(), "a start that failed leaves no folder"
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"coin.png", "plates.png", "traces.npz"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"coin.svg", "plates.svg", "traces.npz"}
 
 
 def test_every_option_is_given_above() -> None:

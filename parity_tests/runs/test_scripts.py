@@ -323,7 +323,7 @@ def test_the_chapters_figures_are_drawn(
     assert draw_chapters.main([package, str(tmp_path / "figures")]) == 0
     told = capsys.readouterr().out.split()
     assert sorted(told) == sorted(map(str, (tmp_path / "figures").iterdir()))
-    names = "coin mixture_density em_snapshots restarts decomposition lower_bounds components_dying_out singularity "
+    names = "coin mixture_density em_snapshots restarts lower_bounds components_dying_out singularity traces "
     names += "choosing_components plates vae_manifold vae_latent_space vae_reconstructions vae_samples samples_compared"
     assert {Path(path).stem for path in told} == set(names.split())
 
