@@ -154,12 +154,19 @@ def test_an_exercise_checks_the_readers_number(page: Page) -> None:
     form = page.locator(".exercise form").first
     for typed, said in (
         ("", "Type a number, such as 0.25 or 1/4."),
-        ("0.7", "Not yet."),
-        ("4/5", "Right."),
+        ("heads", "Type a number, such as 0.25 or 1/4."),
+        ("0.75", "Not yet."),
+        (" 4 / 5", "Right."),
         ("0,8", "Right."),
     ):
         form.locator("input").fill(typed)
         form.locator("input").press("Enter")
+        assert form.locator("output").inner_text() == said
+    visit(page, "networks")
+    form = page.locator(".exercise form").first
+    for typed, said in (("6902", "Not yet."), ("6,904", "Right.")):
+        form.locator("input").fill(typed)
+        form.locator("button").click()
         assert form.locator("output").inner_text() == said
     answer = page.locator(".exercise details").nth(1)
     assert not answer.locator("pre").is_visible()
