@@ -109,14 +109,17 @@ def m_step(heads: Tensor, tosses: Tensor, responsibilities: Tensor) -> tuple[Ten
     smallest = 10 * torch.finfo(heads.dtype).eps
     # N_k = sum_n gamma_nk
     counts = responsibilities.sum(dim=0) + smallest  # (K,)
-    # theta_k = sum_n gamma_nk h_n / sum_n gamma_nk m_n
+    # sum_n gamma_nk h_n
     expected_heads = responsibilities.T @ heads  # (K,)
+    # sum_n gamma_nk m_n
     expected_tosses = responsibilities.T @ tosses  # (K,)
     empty = expected_tosses < smallest  # (K,)
     one = torch.ones_like(counts)
+    # theta_k = sum_n gamma_nk h_n / sum_n gamma_nk m_n
     biases = torch.where(empty, 0.5 * one, expected_heads / torch.where(empty, one, expected_tosses))  # (K,)
     # pi_k = N_k / N
-    return counts / counts.sum(), biases
+    weights = counts / counts.sum()  # (K,)
+    return weights, biases
 
 
 def em_iteration(

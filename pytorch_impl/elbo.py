@@ -69,8 +69,11 @@ def gaussian_kl(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, log_var_p: Te
 
     Source: Bishop (2006), equation 1.113 with 2.43.
     """
+    # log sigma_q,l² / sigma_p,l²
     log_ratio = log_var_q - log_var_p  # (N, L)
+    # (mu_q,l - mu_p,l)² / sigma_p,l²
     distance = torch.square(mean_q - mean_p) * torch.exp(-log_var_p)  # (N, L)
+    # KL(q || p)
     return 0.5 * (distance + torch.expm1(log_ratio) - log_ratio).sum(dim=-1)
 
 
@@ -89,7 +92,9 @@ def reparameterize(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
     Source: Kingma and Welling (2014), section 2.4.
     """
     # sigma = exp(1/2 log sigma²)
-    return mean + torch.exp(0.5 * log_var) * noise
+    deviation = torch.exp(0.5 * log_var)  # (N, L)
+    # z = mu + sigma epsilon
+    return mean + deviation * noise
 
 
 def gaussian_log_likelihood(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
@@ -103,7 +108,9 @@ def gaussian_log_likelihood(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
 
     Source: Kingma and Welling (2014), appendix C.2.
     """
+    # (x_d - mu_d)²
     squared_error = torch.square(x - mean)  # (N, D)
+    # log N(x | mu, sigma²)
     return -0.5 * (math.log(2 * math.pi) + log_var + squared_error * torch.exp(-log_var)).sum(dim=-1)
 
 
@@ -133,11 +140,12 @@ def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
 def evidence_lower_bound(reconstruction: Tensor, kl: Tensor) -> Bound:
     r"""The ELBO with its parts, averaged over the batch, from the terms of each point, (N,) each.
 
-    $$\mathrm{ELBO} = \frac{1}{N} \sum_n \left( \log p(x_n \mid z_n)
-      - \mathrm{KL}(q(z \mid x_n) \,\|\, p(z)) \right)$$
+    $$\mathrm{ELBO} = \frac{1}{N} \sum_n \log p(x_n \mid z_n)
+      - \frac{1}{N} \sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, p(z))$$
 
     Source: Kingma and Welling (2014), equation 7.
     """
+    # ELBO, 1/N sum_n log p(x_n | z_n), 1/N sum_n KL(q(z | x_n) || p(z))
     return Bound((reconstruction - kl).mean(), reconstruction.mean(), kl.mean())
 
 

@@ -114,8 +114,9 @@ def lower_bound(q: Tensor, log_joint: Tensor) -> Tensor:
     Source: Bishop (2006), equation 9.71; Neal and Hinton (1998), where it is called F.
     """
     possible = q >= torch.finfo(q.dtype).tiny  # (N, K)
-    # log p(x, z) - log q, with 0 log 0 = 0
+    # log p(x_n, z_n = k | theta) - log q_nk; 0 log 0 = 0
     log_ratio = torch.where(possible, log_joint, 0.0) - torch.log(torch.where(possible, q, 1.0))  # (N, K)
+    # L(q, theta) = sum_n sum_k q_nk (log p(x_n, z_n = k | theta) - log q_nk)
     return (q * log_ratio).sum()
 
 
@@ -238,19 +239,22 @@ def map_m_step(x: Tensor, responsibilities: Tensor, prior: MixturePrior) -> tupl
     kappa, nu = prior.mean_precision, prior.degrees_of_freedom
     # N_k = sum_n gamma_nk
     counts = responsibilities.sum(dim=0)  # (K,)
-    # pi_k = (N_k + alpha_k - 1) / (N + sum_j alpha_j - K)
+    # N_k + alpha_k - 1
     pseudo_counts = counts + prior.concentration - 1  # (K,)
+    # pi_k = (N_k + alpha_k - 1) / (N + sum_j alpha_j - K)
     weights = pseudo_counts / pseudo_counts.sum()  # (K,)
-    # mu_k = (kappa_0 m_0 + sum_n gamma_nk x_n) / (kappa_0 + N_k)
+    # sum_n gamma_nk x_n
     sums = responsibilities.T @ x  # (K, D)
+    # mu_k = (kappa_0 m_0 + sum_n gamma_nk x_n) / (kappa_0 + N_k)
     means = (kappa * prior.mean + sums) / (kappa + counts)[:, None]  # (K, D)
-    # sum_n gamma_nk (x_n - mu_k)(x_n - mu_k)'
     difference = (x[:, None, :] - means).transpose(0, 1)  # (K, N, D)
     weighted = responsibilities.T[:, :, None] * difference  # (K, N, D)
+    # sum_n gamma_nk (x_n - mu_k)(x_n - mu_k)'
     scatter = weighted.mT @ difference  # (K, D, D)
-    # kappa_0 (mu_k - m_0)(mu_k - m_0)'
+    # mu_k - m_0
     shift = means - prior.mean  # (K, D)
     pulled = prior.scale + scatter + kappa * shift[:, :, None] * shift[:, None, :]  # (K, D, D)
+    # Sigma_k = (S_0 + scatter + kappa_0 (mu_k - m_0)(mu_k - m_0)') / (nu_0 + N_k + D + 2)
     covariances = 0.5 * (pulled + pulled.mT) / (nu + counts + d + 2)[:, None, None]  # (K, D, D)
     return weights, means, covariances
 

@@ -78,7 +78,7 @@ def log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     y = torch.linalg.solve_triangular(factor, (x - mean).T, upper=False)  # (D, N)
     # log|Sigma| = 2 sum_i log L_ii
     log_determinant = 2 * torch.log(torch.diagonal(factor)).sum()  # ()
-    # log N(x | mu, Sigma) = -1/2 (D log 2 pi + log|Sigma| + |y|²)
+    # log N(x_n | mu, Sigma) = -1/2 (D log 2 pi + log|Sigma| + |y|²)
     return -0.5 * (x.shape[1] * math.log(2 * math.pi) + log_determinant + torch.square(y).sum(dim=0))  # (N,)
 
 
@@ -155,7 +155,8 @@ def maximum_likelihood(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Source: Bishop (2006), equations 2.121, 2.122 and 2.124.
     """
+    # mu_ML = 1/N sum_n x_n
     mean = x.mean(dim=0)  # (D,)
     difference = x - mean  # (N, D)
-    # Sigma = 1/N sum_n (x_n - mu)(x_n - mu)'
+    # Sigma_ML = 1/N sum_n (x_n - mu)(x_n - mu)'
     return mean, difference.T @ difference / x.shape[0]

@@ -59,15 +59,16 @@ def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covar
         factor = cholesky(covariances.expand(k, d, d))  # (K, D, D)
         # y = L^-1 (x - mu), all points of a component at once
         y = torch.linalg.solve_triangular(factor, difference.permute(1, 2, 0), upper=False)  # (K, D, N)
-        # log|Sigma| = 2 sum_i log L_ii
+        # log|Sigma_k| = 2 sum_i log L_ii
         log_determinant = 2 * torch.log(torch.diagonal(factor, dim1=-2, dim2=-1)).sum(dim=-1)  # (K,)
+        # (x_n - mu_k)' Sigma_k^-1 (x_n - mu_k) = |y|²
         squared_length = torch.square(y).sum(dim=1).T  # (N, K)
     else:
         variances = covariances.reshape(k, -1).expand(k, d)  # (K, D)
-        # log|Sigma| = sum_i log sigma_i²
+        # log|Sigma_k| = sum_i log sigma_i²
         log_determinant = torch.log(variances).sum(dim=-1)  # (K,)
         squared_length = (torch.square(difference) / variances).sum(dim=-1)  # (N, K)
-    # log N(x | mu, Sigma) = -1/2 (D log 2 pi + log|Sigma| + |y|²)
+    # log N(x_n | mu_k, Sigma_k) = -1/2 (D log 2 pi + log|Sigma_k| + |y|²)
     return -0.5 * (d * math.log(2 * math.pi) + log_determinant + squared_length)  # (N, K)
 
 
@@ -126,7 +127,9 @@ def e_step(
     Source: Bishop (2006), equations 9.12 and 9.13.
     """
     joint = log_joint(x, weights, means, covariances, covariance_type)  # (N, K)
+    # log p(x_n) = log sum_k p(x_n, z_n = k)
     log_density = torch.logsumexp(joint, dim=1)  # (N,)
+    # gamma_nk = p(x_n, z_n = k) / p(x_n)
     return log_density, torch.exp(joint - log_density[:, None])  # (N,), (N, K)
 
 
@@ -171,6 +174,7 @@ def m_step(
         scatter = 0.5 * (scatter + scatter.mT)
         regularisation = reg_covar * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)  # (D, D)
         if covariance_type == "full":
+            # Sigma_k = 1/N_k sum_n gamma_nk (x_n - mu_k)(x_n - mu_k)' + epsilon I
             return weights, means, scatter / counts[:, None, None] + regularisation
         return weights, means, scatter.sum(dim=0) / counts.sum() + regularisation
     # the diagonal of the same: sum_n gamma_nk (x_nd - mu_kd)²

@@ -110,14 +110,16 @@ def adam_update(
 
     Source: Kingma and Ba (2015), Algorithm 1.
     """
-    # m = beta_1 m + (1 - beta_1) g
+    # m_t = beta_1 m_(t-1) + (1 - beta_1) g
     first_moment = beta_1 * first_moment + (1 - beta_1) * gradient
-    # v = beta_2 v + (1 - beta_2) g²
+    # v_t = beta_2 v_(t-1) + (1 - beta_2) g²
     second_moment = beta_2 * second_moment + (1 - beta_2) * torch.square(gradient)
+    # m_t / c_1
     corrected_first = first_moment / corrections[0]
+    # v_t / c_2
     corrected_second = second_moment / corrections[1]
     root = square_root(corrected_second) if reproducible else torch.sqrt(corrected_second)
-    # theta = theta - alpha m_hat / (sqrt(v_hat) + epsilon)
+    # theta_t = theta_(t-1) - alpha (m_t / c_1) / (sqrt(v_t / c_2) + epsilon)
     parameter = parameter - learning_rate * corrected_first / (root + epsilon)
     return parameter, first_moment, second_moment
 

@@ -172,12 +172,14 @@ def maximum_a_posteriori(heads: Tensor, tails: Tensor, a: Tensor, b: Tensor) -> 
     Source: Bishop (2006), equation 2.18, at its maximum.
     """
     alpha, beta = posterior(heads, tails, a, b)
+    # h + a - 1, t + b - 1
     seen_heads, seen_tails = tf.nn.relu(alpha - 1), tf.nn.relu(beta - 1)
+    # h + t + a + b - 2
     seen = seen_heads + seen_tails
     at_zero, at_one = (alpha < 1) & (beta == 1), (alpha == 1) & (beta < 1)
     one = tf.ones_like(seen)
     edge = tf.where(at_zero, 0 * one, tf.where(at_one, one, math.nan * one))
-    # theta = (h + a - 1) / (h + t + a + b - 2)
+    # theta_MAP = (h + a - 1) / (h + t + a + b - 2)
     return tf.where(seen > 0, seen_heads / tf.where(seen > 0, seen, one), edge)
 
 

@@ -110,14 +110,17 @@ def m_step(heads: Tensor, tosses: Tensor, responsibilities: Tensor) -> tuple[Ten
     smallest = 10 * np.finfo(heads.dtype.as_numpy_dtype).eps
     # N_k = sum_n gamma_nk
     counts = tf.reduce_sum(responsibilities, axis=0) + smallest  # (K,)
-    # theta_k = sum_n gamma_nk h_n / sum_n gamma_nk m_n
+    # sum_n gamma_nk h_n
     expected_heads = tf.linalg.matvec(responsibilities, heads, transpose_a=True)  # (K,)
+    # sum_n gamma_nk m_n
     expected_tosses = tf.linalg.matvec(responsibilities, tosses, transpose_a=True)  # (K,)
     empty = expected_tosses < smallest  # (K,)
     one = tf.ones_like(counts)
+    # theta_k = sum_n gamma_nk h_n / sum_n gamma_nk m_n
     biases = tf.where(empty, 0.5 * one, expected_heads / tf.where(empty, one, expected_tosses))  # (K,)
     # pi_k = N_k / N
-    return counts / tf.reduce_sum(counts), biases
+    weights = counts / tf.reduce_sum(counts)  # (K,)
+    return weights, biases
 
 
 def em_iteration(

@@ -115,8 +115,9 @@ def lower_bound(q: Tensor, log_joint: Tensor) -> Tensor:
     Source: Bishop (2006), equation 9.71; Neal and Hinton (1998), where it is called F.
     """
     possible = q >= np.finfo(q.dtype.as_numpy_dtype).tiny  # (N, K)
-    # log p(x, z) - log q, with 0 log 0 = 0
+    # log p(x_n, z_n = k | theta) - log q_nk; 0 log 0 = 0
     log_ratio = tf.where(possible, log_joint, 0.0) - tf.math.log(tf.where(possible, q, 1.0))  # (N, K)
+    # L(q, theta) = sum_n sum_k q_nk (log p(x_n, z_n = k | theta) - log q_nk)
     return tf.reduce_sum(q * log_ratio)
 
 
@@ -239,20 +240,23 @@ def map_m_step(x: Tensor, responsibilities: Tensor, prior: MixturePrior) -> tupl
     kappa, nu = prior.mean_precision, prior.degrees_of_freedom
     # N_k = sum_n gamma_nk
     counts = tf.reduce_sum(responsibilities, axis=0)  # (K,)
-    # pi_k = (N_k + alpha_k - 1) / (N + sum_j alpha_j - K)
+    # N_k + alpha_k - 1
     pseudo_counts = counts + prior.concentration - 1  # (K,)
+    # pi_k = (N_k + alpha_k - 1) / (N + sum_j alpha_j - K)
     weights = pseudo_counts / tf.reduce_sum(pseudo_counts)  # (K,)
-    # mu_k = (kappa_0 m_0 + sum_n gamma_nk x_n) / (kappa_0 + N_k)
+    # sum_n gamma_nk x_n
     sums = tf.matmul(responsibilities, x, transpose_a=True)  # (K, D)
+    # mu_k = (kappa_0 m_0 + sum_n gamma_nk x_n) / (kappa_0 + N_k)
     means = (kappa * prior.mean + sums) / (kappa + counts)[:, None]  # (K, D)
-    # sum_n gamma_nk (x_n - mu_k)(x_n - mu_k)'
     difference = tf.transpose(x[:, None, :] - means, (1, 0, 2))  # (K, N, D)
     weighted = tf.transpose(responsibilities)[:, :, None] * difference  # (K, N, D)
+    # sum_n gamma_nk (x_n - mu_k)(x_n - mu_k)'
     scatter = tf.matmul(weighted, difference, transpose_a=True)  # (K, D, D)
-    # kappa_0 (mu_k - m_0)(mu_k - m_0)'
+    # mu_k - m_0
     shift = means - prior.mean  # (K, D)
     pulled = prior.scale + scatter + kappa * shift[:, :, None] * shift[:, None, :]  # (K, D, D)
     symmetric = 0.5 * (pulled + tf.linalg.matrix_transpose(pulled))  # (K, D, D)
+    # Sigma_k = (S_0 + scatter + kappa_0 (mu_k - m_0)(mu_k - m_0)') / (nu_0 + N_k + D + 2)
     covariances = symmetric / (nu + counts + d + 2)[:, None, None]  # (K, D, D)
     return weights, means, covariances
 

@@ -78,7 +78,7 @@ def log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     y = tf.linalg.triangular_solve(factor, tf.transpose(x - mean), lower=True)  # (D, N)
     # log|Sigma| = 2 sum_i log L_ii
     log_determinant = 2 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)))  # ()
-    # log N(x | mu, Sigma) = -1/2 (D log 2 pi + log|Sigma| + |y|²)
+    # log N(x_n | mu, Sigma) = -1/2 (D log 2 pi + log|Sigma| + |y|²)
     return -0.5 * (x.shape[1] * math.log(2 * math.pi) + log_determinant + tf.reduce_sum(tf.square(y), axis=0))  # (N,)
 
 
@@ -161,7 +161,8 @@ def maximum_likelihood(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Source: Bishop (2006), equations 2.121, 2.122 and 2.124.
     """
+    # mu_ML = 1/N sum_n x_n
     mean = tf.reduce_mean(x, axis=0)  # (D,)
     difference = x - mean  # (N, D)
-    # Sigma = 1/N sum_n (x_n - mu)(x_n - mu)'
+    # Sigma_ML = 1/N sum_n (x_n - mu)(x_n - mu)'
     return mean, tf.matmul(difference, difference, transpose_a=True) / x.shape[0]

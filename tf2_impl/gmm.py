@@ -60,15 +60,16 @@ def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covar
         factor = cholesky(tf.broadcast_to(covariances, (k, d, d)))  # (K, D, D)
         # y = L^-1 (x - mu), all points of a component at once
         y = tf.linalg.triangular_solve(factor, tf.transpose(difference, (1, 2, 0)), lower=True)  # (K, D, N)
-        # log|Sigma| = 2 sum_i log L_ii
+        # log|Sigma_k| = 2 sum_i log L_ii
         log_determinant = 2 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)), axis=-1)  # (K,)
+        # (x_n - mu_k)' Sigma_k^-1 (x_n - mu_k) = |y|²
         squared_length = tf.transpose(tf.reduce_sum(tf.square(y), axis=1))  # (N, K)
     else:
         variances = tf.broadcast_to(tf.reshape(covariances, (k, -1)), (k, d))  # (K, D)
-        # log|Sigma| = sum_i log sigma_i²
+        # log|Sigma_k| = sum_i log sigma_i²
         log_determinant = tf.reduce_sum(tf.math.log(variances), axis=-1)  # (K,)
         squared_length = tf.reduce_sum(tf.square(difference) / variances, axis=-1)  # (N, K)
-    # log N(x | mu, Sigma) = -1/2 (D log 2 pi + log|Sigma| + |y|²)
+    # log N(x_n | mu_k, Sigma_k) = -1/2 (D log 2 pi + log|Sigma_k| + |y|²)
     return -0.5 * (d * math.log(2 * math.pi) + log_determinant + squared_length)  # (N, K)
 
 
@@ -127,7 +128,9 @@ def e_step(
     Source: Bishop (2006), equations 9.12 and 9.13.
     """
     joint = log_joint(x, weights, means, covariances, covariance_type)  # (N, K)
+    # log p(x_n) = log sum_k p(x_n, z_n = k)
     log_density = tf.reduce_logsumexp(joint, axis=1)  # (N,)
+    # gamma_nk = p(x_n, z_n = k) / p(x_n)
     return log_density, tf.exp(joint - log_density[:, None])  # (N,), (N, K)
 
 
@@ -174,6 +177,7 @@ def m_step(
         scatter = 0.5 * (scatter + tf.linalg.matrix_transpose(scatter))
         regularisation = reg_covar * tf.eye(x.shape[1], dtype=x.dtype)  # (D, D)
         if covariance_type == "full":
+            # Sigma_k = 1/N_k sum_n gamma_nk (x_n - mu_k)(x_n - mu_k)' + epsilon I
             return weights, means, scatter / counts[:, None, None] + regularisation
         return weights, means, tf.reduce_sum(scatter, axis=0) / tf.reduce_sum(counts) + regularisation
     # the diagonal of the same: sum_n gamma_nk (x_nd - mu_kd)²

@@ -22,9 +22,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from common.book.chapters import HOUSE, NOT_MEASURED, PARTS, TEXTS, titles
 from common.book.measured import agreement, load, measured_within
 from common.book.pairs import FOLDERS, ROOT, Pair, imported, read_pairs
-from common.book.prose import BookError, Exercise, Prose, exercises
-from common.book.search import index
-from common.book.side_by_side import side_by_side
+from common.book.text.prose import BookError, Exercise, Prose, exercises
+from common.book.text.search import index
+from common.book.text.side_by_side import side_by_side
+from common.book.text.terms import worked
 from common.figures.draw import FIGURES
 from common.figures.replays import replays
 from common.figures.traces import agreed
@@ -42,7 +43,7 @@ def build(out: Path, root: Path = ROOT) -> Path:
         raise BookError(f"{book.figures / left[0]}: no chapter shows it; add ![caption]({left[0]}) to a docstring")
     if left := sorted(book.replays.keys() - book.replayed):
         raise BookError(f"no chapter shows the replay {left[0]}; add ![caption]({left[0]}.svg) to a docstring")
-    for file in ("book.css", "exercises.js", "replay.js", "search.js", "stix-two-math.woff2"):
+    for file in ("book.css", "exercises.js", "replay.js", "search.js", "terms.js", "stix-two-math.woff2"):
         shutil.copy(HERE / file, out / file)
     (out / "index.js").write_text(index(pages, book.titles), encoding="utf-8")
     check_links(pages, out)
@@ -58,7 +59,8 @@ class Book:
         self.out, self.root, self.shown = out, root, set()
         drawn = [root / "build" / "figures" / framework for framework in FOLDERS]  # one is enough
         self.figures = next((folder for folder in drawn if folder.is_dir()), drawn[0])
-        self.replays, self.replayed = replays(agreed([folder / "traces.npz" for folder in drawn])), set()
+        self.trace = agreed([folder / "traces.npz" for folder in drawn])
+        self.replays, self.replayed = replays(self.trace), set()
         self.pairs = read_pairs(root)
         self.names = {name: {d.name for d in pair.definitions} for name, pair in self.pairs.items()}
         self.measured = load(root / "build" / "parity.json")
@@ -99,11 +101,13 @@ class Book:
     def chapter(self, pair: Pair, measured: dict) -> str:
         """The page of a pair of files."""
         prose, place = self.prose(pair.name), f"{pair.name}.py"
-        text = {d.name: prose.html(d.docstring, f"{place}: {d.name}") for d in pair.definitions}
+        examples = {d.name: worked(pair.name, d, self.trace) for d in pair.definitions}
+        terms = {name: example.names for name, example in examples.items() if example}
+        text = {d.name: prose.html(d.docstring, f"{place}: {d.name}", terms.get(d.name, ())) for d in pair.definitions}
         opening = {"subtitle": prose.html(subtitle(pair), place).strip()}
         opening["prose"] = prose.html(pair.prose.partition("\n")[2], place)
         opening["exercises"] = self.exercises(pair.name) if pair.name in titles() else []
-        return self.render("chapter.html", name=pair.name, pair=pair, text=text, **opening, **measured)
+        return self.render("chapter.html", name=pair.name, pair=pair, text=text, worked=examples, **opening, **measured)
 
     def exercises(self, name: str) -> list[Exercise]:
         """A chapter's exercises, their texts as HTML."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.book.pairs import ROOT, Pair
-from common.book.prose import BookError
+from common.book.text.equations import BookError
 from common.runs.terminal import command
 
 OWN, SHIPPED = ROOT / "build" / "parity.json", Path(__file__).parent / "parity.json"

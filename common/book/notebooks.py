@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from common.book.chapters import NAMES, titles
 from common.book.pairs import FOLDERS, Pair, read_pair
-from common.book.prose import BookError, exercises
+from common.book.text.prose import BookError, exercises
 from common.figures import draw
 from common.runs.terminal import command
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.book.chapters import HOUSE, NOT_CHAPTERS, titles
-from common.book.prose import BookError
+from common.book.text.equations import BookError
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDERS = {"torch": "pytorch_impl", "tf2": "tf2_impl"}

@@ -1,4 +1,5 @@
-"""Draw the chapters' figures from one implementation's own numbers, and record what the moving ones play.
+"""Draw the chapters' figures from one implementation's own numbers, and record what moving ones play
+and worked examples show.
 
 python -m common.figures.draw pytorch_impl build/figures/torch
 """
@@ -16,13 +17,13 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from common.figures import chapters, networks, plates, traces
+from common.figures import chapters, networks, plates, traces, worked
 from common.runs.script import implementation
 from common.runs.terminal import command, without_native_stderr
 
 MIXTURES = ("coin", "coin_mixture", "conjugate", "em", "estimators", "gaussian", "gmm", "missing_data", "singularity")
 MIXTURES += ("variational_gmm",)
-NETWORKS = ("layouts", "networks", "autoencoder", "vae", "optimizer", "backend")
+NETWORKS = ("elbo", "layouts", "networks", "autoencoder", "vae", "optimizer", "backend")
 CHAPTERS = (*MIXTURES, *NETWORKS)  # those that figures are of, and what they need
 FONTS = "'Avenir Next', 'Segoe UI', Inter, Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"  # as in book.css
 FIGURES = {  # by the names of their files
@@ -43,7 +44,8 @@ def draw(package: str, folder: str) -> None:
             path = Path(folder) / f"{name}.svg"
             save(figure(maths, maths.backend.evaluate), path)
             print(path)
-        np.savez_compressed(Path(folder) / "traces.npz", **traces.record(maths, maths.backend.evaluate))
+        recorded = traces.record(maths, maths.backend.evaluate) | worked.record(maths, maths.backend.evaluate)
+        np.savez_compressed(Path(folder) / "traces.npz", **recorded)
         print(Path(folder) / "traces.npz")
 
 

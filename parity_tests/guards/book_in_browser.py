@@ -241,3 +241,29 @@ def test_prints_without_its_controls(browser: Browser) -> None:
     assert not page.locator(".bar").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     page.close()
+
+
+@pytest.mark.parametrize("by", ["mouse", "keyboard", "tap"])
+def test_a_term_lights_up_its_lines_in_both_and_its_value(page: Page, by: str) -> None:
+    visit(page, "gmm")
+    section, term = page.locator("#m_step"), page.locator("#m_step .equation [data-term='2']").first
+    if by == "mouse":
+        term.hover()
+    elif by == "keyboard":
+        page.evaluate("document.querySelector('#m_step .equation [tabindex]').focus()")
+        page.keyboard.press("Tab")  # pi_k, then mu_k
+        page.keyboard.press("Tab")
+        assert term.evaluate("e => e === document.activeElement")
+    else:
+        term.click()
+        page.mouse.move(1, 1)
+    lines = section.locator(".line.lit").all_inner_texts()
+    assert sum(line.strip().startswith("means = ") for line in lines) == 2
+    assert not any(line.strip().startswith("weights = ") for line in lines)
+    assert section.locator("li.lit").count() == 1
+    assert section.locator("li.lit mtd").all_text_contents() == ["2", "4"]
+    if by == "tap":
+        page.keyboard.press("Escape")
+        assert section.locator(".lit").count() == 0
+    section.locator("li").nth(0).hover()
+    assert section.locator("mrow.lit").count() > 0, "pointing at a value lights up its term"

@@ -20,11 +20,12 @@ from common.book.chapters import NOT_MEASURED, titles
 from common.book.measured import agreement, measured_within
 from common.book.pairs import FOLDERS, ROOT, imported, read_pair, read_pairs
 from common.book.progress import Progress
-from common.book.prose import BookError, equation, pieces
-from common.book.search import index
-from common.book.side_by_side import align, side_by_side, similarity
+from common.book.text.equations import BookError, equation, pieces
+from common.book.text.search import index
+from common.book.text.side_by_side import align, side_by_side, similarity
 from common.figures.draw import FIGURES
 from common.figures.moving import Panel, Replay
+from parity_tests.guards.test_terms import recorded
 
 DRAWN = '<svg xmlns="http://www.w3.org/2000/svg" width="330pt" height="110pt"></svg>'
 PAGES = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pytorch_impl").glob("*.py")))
@@ -35,7 +36,7 @@ STANDSTILL = Replay("what is to be seen", ["run"], [["frame"]], [Panel("title", 
 @pytest.fixture
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of both implementations, to be damaged, and a stand-in for each figure that the text shows."""
-    monkeypatch.setattr("common.book.__main__.agreed", lambda files: {})
+    monkeypatch.setattr("common.book.__main__.agreed", lambda files: recorded())
     monkeypatch.setattr("common.book.__main__.replays", lambda traces: dict.fromkeys(MOVING, STANDSTILL))
     for folder in FOLDERS.values():
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))

@@ -12,7 +12,7 @@ import pytest
 from common import draws
 from common.book.chapters import NAMES, titles
 from common.book.pairs import FOLDERS, ROOT
-from common.book.prose import BookError, Exercise, exercises
+from common.book.text.prose import BookError, Exercise, exercises
 
 EXERCISES = ROOT / "common" / "book" / "exercises"
 QUESTIONS = {

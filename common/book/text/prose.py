@@ -1,56 +1,17 @@
-"""Docstrings as HTML: Markdown by markdown-it, equations as MathML by math-core, names as links."""
+"""Docstrings as HTML: Markdown by markdown-it, equations as MathML, names as links."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from markdown_it import MarkdownIt
-from math_core import LatexError, LatexToMathML
 from mdit_py_plugins.anchors import anchors_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
+from common.book.text.equations import BookError, equation
+
 DIFFER = "Where the frameworks differ: "
-RELATIONS = ("=", r"\le", r"\ge", r"\approx", r"\propto", r"\to", r"\Rightarrow")
-SIGNS = ("+", "-")
-OPENING, CLOSING = ("(", "[", "{", r"\{", r"\begin"), (")", "]", "}", r"\}", r"\end")
-_TEX = LatexToMathML(annotation=True)
-
-
-class BookError(ValueError):
-    """The reason why the book cannot be built: one line that names the place."""
-
-
-def equation(tex: str, display: bool, place: str) -> str:
-    """An equation as MathML; a displayed one consists of parts, so that it can break on a narrow page."""
-    try:
-        if not display:
-            return _TEX.convert_with_local_state(tex, displaystyle=False)
-        parts = [
-            "<wbr>".join(_TEX.convert_with_local_state(piece, displaystyle=True) for piece in pieces(part))
-            for part in re.split(r"\\q?quad\b", tex)
-        ]
-    except LatexError as error:
-        raise BookError(f"{place}: the equation {' '.join(tex.split())} does not render: {error}") from error
-    return '<div class="equation">' + "".join(f"<span>{part}</span>" for part in parts) + "</div>"
-
-
-def pieces(tex: str) -> list[str]:
-    r"""An equation cut before its relations and signs outside brackets other than \Bigl( and \Bigr).
-
-    A piece after the first begins with an empty group, so that its operator keeps its space on both sides.
-    """
-    cuts, depth, before = [0], 0, ""
-    for token in re.finditer(r"\\[A-Za-z]+|\\.|\S", tex):
-        text = token[0]
-        if depth == 0 and text in RELATIONS + SIGNS and before not in ("", ",", *RELATIONS, *SIGNS, *OPENING):
-            cuts.append(token.start())
-        if before not in (r"\Bigl", r"\Bigr"):
-            depth += text in OPENING or (before == r"\left" and text in ".|")
-            depth -= text in CLOSING or (before == r"\right" and text in ".|")
-        before = text
-    parts = [tex[i:j].strip() for i, j in zip(cuts, [*cuts[1:], None], strict=True)]
-    return [parts[0], *("{} " + part for part in parts[1:])]
 
 
 @dataclass
@@ -86,10 +47,10 @@ class Prose:
     """
 
     def __init__(self, link: Callable[[str, str], str | None], figure: Callable[[str, str, str], str]) -> None:
-        self.place = ""
+        self.place, self.terms = "", ()
         self._markdown = MarkdownIt("commonmark").enable("table").use(anchors_plugin, max_level=3)
         dollarmath_plugin(
-            self._markdown, renderer=lambda tex, options: equation(tex, options["display_mode"], self.place)
+            self._markdown, renderer=lambda tex, options: equation(tex, options["display_mode"], self.place, self.terms)
         )
 
         def code(renderer, tokens, index, options, env) -> str:
@@ -104,9 +65,9 @@ class Prose:
         self._markdown.add_render_rule("code_inline", code)
         self._markdown.add_render_rule("image", image)
 
-    def html(self, text: str, place: str) -> str:
-        """A docstring as HTML; ``place`` names it in messages."""
-        self.place = place
+    def html(self, text: str, place: str, terms: Sequence[str] = ()) -> str:
+        """A docstring as HTML, the ``terms`` of its equations numbered; ``place`` names it in messages."""
+        self.place, self.terms = place, terms
         html = self._markdown.render(text)
         inline = r'(\(?<span class="math inline"><math>(?:(?!</math>).)*</math></span>[.,;:)]+)'
         html = re.sub(inline, r'<span class="unbroken">\1</span>', html, flags=re.S)

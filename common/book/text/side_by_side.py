@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from difflib import SequenceMatcher
 from html import escape
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from pygments.lexers import PythonLexer
 from pygments.token import STANDARD_TYPES
 
 Token = tuple[str, str]  # (CSS class, text)
+Terms = Mapping[int | None, str]
 
 
 class Line(NamedTuple):
@@ -18,6 +20,7 @@ class Line(NamedTuple):
     html: str
     kind: str  # same, different or gap
     indent: int
+    terms: str = ""  # the numbers of the terms that it computes
 
 
 GAP = Line("", "gap", 0)
@@ -35,16 +38,20 @@ def lines_of_tokens(code: str) -> list[list[Token]]:
     return lines
 
 
-def side_by_side(left: str, right: str) -> tuple[list[Line], list[Line]]:
-    """Two columns of equally many lines, as similar to each other, row by row, as their order allows."""
+def side_by_side(left: str, right: str, terms: tuple[Terms, Terms] = ({}, {})) -> tuple[list[Line], list[Line]]:
+    """Two columns of equally many lines, as similar to each other, row by row, as their order allows.
+
+    ``terms`` holds the numbers of the terms that each side's lines compute, by line.
+    """
     ours, theirs = lines_of_tokens(left), lines_of_tokens(right)
     columns: tuple[list[Line], list[Line]] = [], []
     for i, k in align(left.split("\n"), right.split("\n")):
         a, b = None if i is None else ours[i], None if k is None else theirs[k]
         same = a == b
         changed = (frozenset(), frozenset()) if same else _changes(a or [], b or [])
-        for column, tokens, marked in zip(columns, (a, b), changed, strict=True):
-            column.append(GAP if tokens is None else _line(tokens, marked, "same" if same else "different"))
+        for column, tokens, marked, computed, at in zip(columns, (a, b), changed, terms, (i, k), strict=True):
+            line = GAP if tokens is None else _line(tokens, marked, "same" if same else "different")
+            column.append(line._replace(terms=computed.get(at, "")))
     return columns
 
 
