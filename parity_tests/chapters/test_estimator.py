@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import pytorch_impl.estimators as torch_estimators
 import tf2_impl.estimators as tf_estimators
 from common import draws
-from common.data import datasets
+from common.data import datasets, passes
 from common.mixtures.input import COVARIANCE_TYPES
 from parity_tests.conftest import Parity
 
@@ -229,12 +229,15 @@ def test_bad_sample_weight(Mixture: type, weight: np.ndarray, message: str) -> N
 
 
 @both
-def test_bad_use_after_fit(Mixture: type) -> None:
+def test_bad_use_after_fit(Mixture: type, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Mixture(2, random_state=0).fit(X)
+    monkeypatch.setattr(passes, "NUMBERS_IN_A_CHUNK", 6)  # of two rows each, and of 64 to predict
     with pytest.raises(ValueError, match="2 features"):
         model.predict(X[:, :2])
     with pytest.raises(ValueError, match="X contains NaN at row 3, column 1"):
         model.score_samples(NAN)
+    with pytest.raises(ValueError, match=r"X has the row 100 \(1 such\) so far"):
+        model.predict(np.where(np.arange(len(X))[:, None] == 100, 1e200, X))
     with pytest.raises(ValueError, match="'n_samples': 0; ask"):
         model.sample(0)
     with pytest.raises(ValueError, match="not fitted"):

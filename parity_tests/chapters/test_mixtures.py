@@ -6,14 +6,15 @@ import sklearn.mixture
 from scipy import stats
 from sklearn.base import clone
 from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.mixture._gaussian_mixture import _compute_precision_cholesky
 
 import pytorch_impl.estimators as torch_estimators
 from common import draws
 from common.data import datasets, passes
-from common.mixtures.collapse import check_collapse, least_variances
+from common.mixtures.collapse import check_collapse, least_variances, precisions_cholesky
 from common.mixtures.input import prepare
 from common.mixtures.loop import em
-from common.mixtures.parameters import COVARIANCE_TYPES, PRIOR_TYPES, default_prior
+from common.mixtures.parameters import COVARIANCE_TYPES, PRIOR_TYPES, are_singular, default_prior
 from common.mixtures.start import initial_responsibilities, may_repeat, starting_points
 from parity_tests.support.frameworks import both_estimators
 from parity_tests.support.problems import as_full, of_kind
@@ -36,6 +37,14 @@ def test_a_row_that_repeats_is_noticed(dtype: str) -> None:
     assert may_repeat(x[:4999]), "0 and -0 are one number"
     assert may_repeat(np.delete(x, 16, axis=0)), "the last row is the first"
     assert not may_repeat(np.delete(x, [16, 4999], axis=0))
+
+
+def test_a_row_with_gaps_is_the_same_alone_and_in_any_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    gaps = np.where(draws.uniforms(9, "sample", X.shape) < 0.3, np.nan, X)
+    model = Mixture(3, missing="em", random_state=1).fit(gaps[:190][np.isfinite(gaps[:190]).any(axis=1)])
+    monkeypatch.setattr(passes, "NUMBERS_IN_A_CHUNK", 6)  # so that 64 rows are taken at a time
+    alone = [model.score_samples(row[None])[0] for row in gaps]
+    np.testing.assert_allclose(model.score_samples(gaps), alone, rtol=1e-12, atol=1e-14)
 
 
 # Samples
@@ -94,6 +103,19 @@ def test_of_several_starts_the_best_is_kept_wherever_it_comes(seed: int, place: 
     best = Mixture(n_init=3, random_state=np.random.RandomState(seed), **arguments).fit(X)
     np.testing.assert_array_equal(best.means_, runs[place].means_)
     assert (best.n_iter_, best.lower_bounds_) == (runs[place].n_iter_, runs[place].lower_bounds_)
+
+
+@both_estimators("GaussianMixture")
+def test_of_equally_good_starts_the_first_is_kept(Mixture: type) -> None:
+    """Where every start ends in the same mixture, its components stand in the order in which the first found them."""
+    x = np.array([-9.0, -8.5, -8, 1, 1.5, 7, 7.25, 8, 30, 31.5])[:, None]
+    arguments = dict(n_components=4, init_params="k-means++", tol=1e-9)
+    source = np.random.RandomState(4)
+    runs = [Mixture(random_state=source, **arguments).fit(x) for _ in range(3)]
+    assert len({tuple(np.argsort(run.means_[:, 0])) for run in runs}) == 3
+    assert np.ptp([run.lower_bound_ for run in runs]) < 1e-13
+    kept = Mixture(n_init=3, random_state=np.random.RandomState(4), **arguments).fit(x)
+    np.testing.assert_array_equal(kept.means_, runs[0].means_)
 
 
 def test_weighted_starts_are_scikit_learns() -> None:
@@ -211,3 +233,18 @@ def test_what_may_be_rounding_grows_with_the_square_of_the_numbers() -> None:
     limit = 10 * 10 * 2 * eps * 1e6  # ten times what makes correlations of two features singular
     assert least_variances(np.array([1.0, 1e3]), "float64", 1.01 * limit) is None
     assert least_variances(np.array([1.0, 1e3]), "float64", 0.99 * limit) is not None
+
+
+def test_a_matrix_is_singular_below_ten_epsilons_a_feature() -> None:
+    """Of its correlations, whose least eigenvalue is 1 - rho here; more for sums of many numbers, never less."""
+    for epsilons, times, singular in ((15, 1.0, True), (25, 1.0, False), (15, 0.1, True), (25, 2.0, True)):
+        rho, deviations = 1 - epsilons * 2.0**-52, np.array([1.0, 2.0**20])
+        matrix = np.array([[1, rho], [rho, 1]]) * deviations * deviations[:, None]
+        assert are_singular(matrix, times) == singular
+
+
+@all_types
+def test_factors_of_precisions_are_scikit_learns(kind: str) -> None:
+    covariances = of_kind(kind, FULL)
+    theirs = _compute_precision_cholesky(covariances, kind)
+    np.testing.assert_allclose(precisions_cholesky(covariances, kind, 0.0), theirs, rtol=1e-12, atol=1e-15)

@@ -5,7 +5,12 @@ import pytest
 
 import pytorch_impl.estimators as torch_estimators
 import tf2_impl.estimators as tf_estimators
+from common.data import passes
+from common.mixtures import collapse
 from common.mixtures.collapse import summed_again
+from common.mixtures.input import FitData, prepare
+from common.mixtures.parameters import COVARIANCE_TYPES, MixtureParameters
+from parity_tests.support.problems import of_kind
 
 both = pytest.mark.parametrize(
     "Mixture", [torch_estimators.GaussianMixture, tf_estimators.GaussianMixture], ids=["torch", "tf2"]
@@ -16,6 +21,38 @@ def beside(narrow: np.ndarray, dtype: str) -> np.ndarray:
     """Points of a standard normal density, and these."""
     normal = np.random.default_rng(1).normal(size=narrow.shape)
     return np.concatenate([normal, narrow]).astype(dtype)
+
+
+def covariances(x: np.ndarray, shares: np.ndarray, kind: str) -> np.ndarray:
+    """NumPy's own of points (N, D) weighted by their components' shares (N, K)."""
+    full = np.array([np.cov(x.T, aweights=weights, ddof=0) for weights in shares.T])
+    diagonals = np.diagonal(full, axis1=1, axis2=2)
+    tied = np.average(full, axis=0, weights=shares.sum(axis=0))
+    return {"full": full, "tied": tied, "diag": diagonals, "spherical": diagonals.mean(axis=1)}[kind]
+
+
+class Split:
+    """Two components that share the points by their first feature."""
+
+    @staticmethod
+    def responsibilities(
+        parameters: MixtureParameters, x: np.ndarray, observed: np.ndarray | None = None
+    ) -> np.ndarray:
+        first = 1 / (1 + np.exp(-x[:, 0]))
+        return np.column_stack([first, 1 - first])
+
+
+def of_some_points(kind: str, gaps: bool = False) -> tuple[FitData, MixtureParameters, np.ndarray]:
+    """200 weighted points, of means and covariances that are off, and their responsibilities."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 2)) @ np.array([[1.0, 0.5], [0, 2]])
+    weight = rng.uniform(size=200)
+    if gaps:
+        x[np.arange(200) % 4 == 1, rng.integers(2, size=50)] = np.nan
+    data = prepare(x, 2, kind, 0.5, missing="em" if gaps else "error", sample_weight=weight)
+    old = of_kind(kind, np.array([[[9.0, 1.0], [1.0, 2.0]]] * 2))
+    parameters = MixtureParameters(np.array([0.5, 0.5]), rng.normal(size=(2, 2)), old)
+    return data, parameters, Split.responsibilities(parameters, data.x)
 
 
 @both
@@ -52,15 +89,43 @@ def test_the_sum_is_numpys_own_covariance(kind: str) -> None:
     x, gamma = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 3)), rng.dirichlet([1, 1], 300)
     parts = [(x[:100], gamma[:100]), (x[100:], gamma[100:])]
     found = summed_again(parts, rng.normal(size=(2, 3)), kind, np.array([True, True][: 1 + (kind != "tied")]))
-    full = np.array([np.cov(x.T, aweights=weights, ddof=0) for weights in gamma.T])
-    diagonals = np.diagonal(full, axis1=1, axis2=2)
-    expected = {
-        "full": full,
-        "tied": np.average(full, axis=0, weights=gamma.sum(axis=0)),
-        "diag": diagonals,
-        "spherical": diagonals.mean(axis=1),
-    }[kind]
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(found, covariances(x, gamma, kind), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_what_is_looked_at_again_counts_weights_and_regularisation(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From pieces of 64 rows, of all components whose variances are below 1e9, so of all."""
+    monkeypatch.setattr(passes, "NUMBERS_IN_A_CHUNK", 6)
+    data, parameters, gamma = of_some_points(kind)
+    found = collapse._second_look(data, Split, parameters, np.full((2, 2), 1e9), last=False)
+    one = {"full": 0.5 * np.eye(2), "tied": 0.5 * np.eye(2)}.get(kind, 0.5)
+    np.testing.assert_allclose(found, covariances(data.x, gamma * data.weight[:, None], kind) + one, rtol=1e-12)
+
+
+def test_with_gaps_no_variance_is_above_that_of_what_was_observed() -> None:
+    data, parameters, gamma = of_some_points("full", gaps=True)
+    found = collapse._second_look(data, Split, parameters, np.full((2, 2), 1e9), last=False)
+    shares = gamma * data.weight[:, None]
+    for k in range(2):
+        old = parameters.covariances[k]
+        seen = [
+            np.cov(x[o], aweights=shares[o, k], ddof=0) + 0.5 for x, o in zip(data.x.T, data.observed.T, strict=True)
+        ]
+        least = np.minimum(np.diag(old), seen)
+        assert tuple(least < np.diag(old)) == (True, False)
+        np.testing.assert_allclose(np.diag(found[k]), least, rtol=1e-12)
+        assert found[k, 0, 1] ** 2 / least.prod() == pytest.approx(old[0, 1] ** 2 / np.diag(old).prod(), rel=1e-12)
+
+
+def test_what_may_be_rounding_is_a_matter_of_a_components_own_points() -> None:
+    """Of |mean| + 8 deviations; and sums over N numbers lose N / 64 times as many digits."""
+    means, variances = np.array([[3.0, -40.0], [0.0, 1.0]]), np.array([[4.0, 1.0], [9.0, 0.25]])
+    expected = (16 * 2.0**-52 * np.array([[19.0, 48.0], [24.0, 5.0]])) ** 2
+    for kind, values in (("diag", variances), ("full", variances[:, :, None] * np.eye(2))):
+        found = collapse._least_of_components(np.full(2, np.inf), means, values, kind)
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+    for n, flat in ((1, [False, False]), (64, [False, False]), (144, [True, False]), (640, [True, True])):
+        assert list(collapse._are_flat(np.array([[5.0], [20.0]]), "diag", 1.0, n)) == flat, n
 
 
 @both
