@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -37,6 +37,25 @@ def device(name: str, threads: int, in_chunks: bool = False) -> AbstractContextM
     return torch.device(name)
 
 
+# What is sized by the device stands here: a CPU computes from its cache, a card from its memory, and nothing must wait.
+NUMBERS_IN_A_BLOCK = 2**19  # in smaller blocks, starting each operation takes longer than the cache saves
+
+
+def is_card() -> bool:
+    """Whether the current device is a GPU."""
+    return torch.get_default_device().type != "cpu"
+
+
+def numbers_in_a_block() -> int:
+    """How many numbers the tables of a block hold in EM; on a GPU a chunk is one block."""
+    return 2**62 if is_card() else NUMBERS_IN_A_BLOCK
+
+
+def updates_at_once() -> int:
+    """How many updates of a network are queued before what they computed is read."""
+    return 64 if is_card() else 1
+
+
 def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """The function's values for all items, in the order of the items, computed with all of the framework's threads.
 
@@ -44,7 +63,7 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
     threads.
     """
     threads = torch.get_num_threads()
-    if threads == 1 or torch.get_default_device().type != "cpu":  # a GPU has threads enough
+    if threads == 1 or is_card():  # which has threads enough
         yield from map(function, items)
         return
     recording = torch.is_grad_enabled()
@@ -65,6 +84,14 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
 def tensor(array: np.ndarray) -> torch.Tensor:
     """An array as a tensor, of the same dtype."""
     return torch.from_numpy(np.array(as_array(array), order="C"))  # a copy, since PyTorch knows no strides below zero
+
+
+def copied(arrays: Sequence[np.ndarray], dtype: str) -> Sequence[torch.Tensor]:
+    """Arrays (N, ...) as tensors of a dtype on the current device, which go there together."""
+    together = torch.from_numpy(np.concatenate(arrays).astype(dtype, copy=False))
+    if is_card():  # a copy from memory that stays in its place is queued like any operation
+        together = together.pin_memory().to(torch.get_default_device(), non_blocking=True)
+    return together.split([len(array) for array in arrays])
 
 
 def outside_autocast(estimator: type) -> type:

@@ -1,16 +1,18 @@
 """A network between two updates of `train_vae`: its model and its optimizer, seen as arrays and numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from common.data.arrays import as_array
 from common.runs.folder import RunFolder
-from common.runs.network import checkpoint_arrays, held_out_pieces, mean_terms, starting_point
+from common.runs.network import Batch, checkpoint_arrays, held_out_pieces, mean_terms, starting_point, stretches
 from pytorch_impl.autoencoder import Autoencoder
-from pytorch_impl.backend import fused
+from pytorch_impl.backend import copied, fused, updates_at_once
+from pytorch_impl.cuda import recorded
 from pytorch_impl.layouts import canonical, export_parameters, import_parameters, named_parameters, native
 from pytorch_impl.networks import loss_and_gradients
 from pytorch_impl.optimizer import Adam
@@ -46,27 +48,45 @@ class NetworkRun:
         layouts = ({name: native(name, moment[name], p) for name, p in parameters.items()} for moment in moments)
         self.optimizer.resume(step, *layouts)
         self.loss_and_gradients = fused(loss_and_gradients) if options.compile else loss_and_gradients
+        if self.workers.size == 1:  # several add up between the two halves of a step
+            moments = [*self.optimizer.first_moment.values(), *self.optimizer.second_moment.values()]
+            changed = [*parameters.values(), *moments, *self.optimizer.steps]
+            self.training_step = recorded(self.training_step, changed)
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """An array as a tensor in the run's precision."""
         return torch.tensor(array.astype(self.options.dtype))
 
-    def update(self, rows: np.ndarray, noise: np.ndarray, part: float) -> tuple[float, dict[str, float]]:
-        """Take a step of Adam up the objective of some training images; returns the loss and the objective's parts.
+    def updates(self, batches: Iterable[Batch]) -> Iterator[tuple[int, float, dict[str, float]]]:
+        """Take a step of Adam up the objective for each batch; yields the step, the loss and the objective's parts.
 
-        Several workers compute a `part` of the minibatch each, and take the same step.
+        Several workers compute a part of each minibatch, and take the same step. A GPU is given many batches
+        at once, and is asked for the losses when it has all of them.
         """
-        x = self.images[torch.tensor(rows)]  # (N, D)
-        corrections = self.optimizer.count_step()
-        terms = self.workers.run(self.training_step, x, self.tensor(noise), part, corrections)
-        return -float(terms[0]), {name: float(getattr(terms, name)) for name in terms._fields[1:]}
+        waiting = stretches(self.options, len(self.images), batches, updates_at_once())
+        stretch = next(waiting, ())
+        while stretch:
+            terms = self.take_steps(stretch)
+            stretch, taken = next(waiting, ()), stretch  # drawn while a GPU computes
+            for batch, (objective, *parts) in zip(taken, as_array(torch.stack(terms)).tolist(), strict=True):
+                yield batch.step, -objective, dict(zip(self.model.terms._fields[1:], parts, strict=True))
 
-    def training_step(self, x: Tensor, noise: Tensor, part: float, corrections: tuple[float, float]) -> tuple:
-        """Gradient, average over the workers, Adam; returns the terms of the objective."""
+    def take_steps(self, stretch: Sequence[Batch]) -> list[Tensor]:
+        """Queue a step for each batch; returns the terms of the objective, (T,) for each."""
+        of_steps = copied([batch.rows for batch in stretch], "int64")  # (N,) each
+        images = [self.images[rows] for rows in of_steps]  # (N, D) each
+        noise = copied([batch.noise for batch in stretch], self.options.dtype)  # (N, noise_dim) each
+        counted = [np.array([self.optimizer.count_step()]) for _ in stretch]
+        corrections = copied(counted, self.options.dtype)  # (1, 2) each
+        arguments = zip(images, noise, (batch.part for batch in stretch), corrections, strict=True)
+        return [self.workers.run(self.training_step, *each) for each in arguments]
+
+    def training_step(self, x: Tensor, noise: Tensor, part: float, corrections: Tensor) -> Tensor:
+        """Gradient, average over the workers, Adam; returns the terms of the objective, (T,)."""
         terms, gradients = self.loss_and_gradients(self.model, x, noise)
         averages = self.workers.average([*terms, *gradients.values()], part)
-        self.optimizer.apply(dict(zip(gradients, averages[len(terms) :], strict=True)), corrections)
-        return type(terms)(*averages[: len(terms)])
+        self.optimizer.apply(dict(zip(gradients, averages[len(terms) :], strict=True)), corrections[0])
+        return torch.stack(averages[: len(terms)])
 
     def state(self) -> dict[str, np.ndarray]:
         """The arrays of a checkpoint: parameters and moments, in the canonical layout."""

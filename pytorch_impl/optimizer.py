@@ -15,8 +15,6 @@ that the model is one that either precision can hold.
 Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, Algorithm 1.
 """
 
-import math
-
 import torch
 from torch import Tensor
 from torch.optim.adam import adam as fused_adam
@@ -51,8 +49,7 @@ def round_to_grid(gradient: Tensor, second_moment: Tensor | None = None, bits: i
 
 def round_to_float32(parameter: Tensor) -> Tensor:
     """The nearest single-precision number, kept in double precision; zero where that is subnormal, without a sign."""
-    rounded = parameter.to(torch.float32).to(torch.float64)
-    return torch.where(parameter.abs() < _LEAST_FLOAT32, 0.0, rounded)
+    return parameter.to(torch.float32).to(torch.float64).masked_fill(parameter.abs() < _LEAST_FLOAT32, 0.0)
 
 
 def square_root(x: Tensor) -> Tensor:
@@ -146,10 +143,13 @@ class Adam:
         self.step = 0
         self.first_moment = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.second_moment = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.steps = [p.new_zeros((), dtype=torch.float32) for p in parameters.values()]  # as PyTorch's kernel counts
 
     def resume(self, step: int, first_moment: dict[str, Tensor], second_moment: dict[str, Tensor]) -> None:
         """Continue from the step and the moments of an earlier training."""
         self.step = step
+        for count in self.steps:
+            count.fill_(step)
         for name in self.parameters:
             self.first_moment[name].copy_(first_moment[name])
             self.second_moment[name].copy_(second_moment[name])
@@ -164,28 +164,25 @@ class Adam:
         return bias_corrections(self.step, *self.settings[1:3])
 
     @torch.no_grad()
-    def apply(self, gradients: dict[str, Tensor], corrections: tuple[float, float]) -> None:
+    def apply(self, gradients: dict[str, Tensor], corrections: tuple[float, float] | Tensor) -> None:
         """Update all parameters and moments with these bias corrections."""
         if not self.reproducible:
-            # PyTorch's kernel computes corrections from the step. At step infinity they are 1, and those given go into
-            # the rate and epsilon: (m / c1) / (sqrt(v / c2) + eps) = sqrt(c2) / c1 * m / (sqrt(v) + eps sqrt(c2))
-            root, (rate, beta_1, beta_2, epsilon) = math.sqrt(corrections[1]), self.settings
-            steps = [p.new_tensor(math.inf, dtype=torch.float32) for p in self.parameters.values()]
-            settings = dict(lr=rate * root / corrections[0], beta1=beta_1, beta2=beta_2, eps=epsilon * root)
-            # it takes the entries as they lie in memory, whatever the strides say
+            rate, beta_1, beta_2, epsilon = self.settings
+            settings = dict(lr=rate, beta1=beta_1, beta2=beta_2, eps=epsilon)
+            # the kernel counts steps for itself, and takes entries as they lie in memory, whatever the strides say
             strided = [name for name, p in self.parameters.items() if gradients[name].stride() != p.stride()]
             copies = {name: torch.empty_like(self.parameters[name]).copy_(gradients[name]) for name in strided}
             tables = (self.parameters, gradients | copies, self.first_moment, self.second_moment)
             lists = ([table[name] for name in self.parameters] for table in tables)
-            fused_adam(*lists, [], steps, fused=True, amsgrad=False, weight_decay=0.0, maximize=False, **settings)
+            fused_adam(*lists, [], self.steps, fused=True, amsgrad=False, weight_decay=0.0, maximize=False, **settings)
             return
         for name, parameter in self.parameters.items():
             moments = self.first_moment[name], self.second_moment[name]
             gradient = round_to_grid(gradients[name], moments[1])
             updated, first, second = adam_update(parameter, gradient, *moments, corrections, *self.settings, True)
             updated = round_to_float32(updated)
-            first = torch.where(first.abs() < _LEAST_MOMENT, 0.0, first)
-            second = torch.where(second < _LEAST_MOMENT, 0.0, second)
+            first = first.masked_fill(first.abs() < _LEAST_MOMENT, 0.0)
+            second = second.masked_fill(second < _LEAST_MOMENT, 0.0)
             parameter.copy_(updated)
             moments[0].copy_(first)
             moments[1].copy_(second)

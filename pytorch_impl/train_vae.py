@@ -4,7 +4,7 @@ python -m pytorch_impl.train_vae --data digits --epochs 20 --out build/runs/vae-
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 if not __package__:  # run as a file, python pytorch_impl/train_vae.py, from wherever
@@ -13,11 +13,21 @@ if not __package__:  # run as a file, python pytorch_impl/train_vae.py, from whe
 from common import draws
 from common.data.datasets import Dataset
 from common.runs.folder import RunFolder
-from common.runs.network import check_loss, finish, image_data, last_step, own_share
+from common.runs.network import Batch, check_loss, finish, image_data, last_step, own_share
 from common.runs.options import VAEOptions
 from common.runs.script import main as run_script
 
 PROGRAM = "pytorch_impl.train_vae"
+
+
+def minibatches(run: RunFolder, n: int, noise_dim: int, steps: Iterable[int]) -> Iterator[Batch]:
+    """The rows of n images that each step learns from, and their noise: this worker's part of them."""
+    seed = run.options.seed
+    for step in steps:
+        rows = draws.minibatch(seed, step - 1, n, run.options.batch_size)
+        own, part = own_share(len(rows), run.workers)
+        noise = draws.normals(seed, "noise", (own.stop - own.start, noise_dim), step, own.start)
+        yield Batch(step, rows[own], noise, part)
 
 
 def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
@@ -27,20 +37,16 @@ def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
     from pytorch_impl.network_run import NetworkRun
 
     options, (training_set, held_out) = run.options, data
-    n, seed = len(training_set.x), options.seed
-    updates_per_epoch = draws.batches_per_epoch(n, options.batch_size)
+    n = len(training_set.x)
     with device(options.device, options.threads):
         network = NetworkRun(run, training_set.x)
-        for step in run.steps(network.optimizer.step, last_step(options, n), "update"):
-            rows = draws.minibatch(seed, step - 1, n, options.batch_size)
-            own, part = own_share(len(rows), run.workers)
-            noise = draws.normals(seed, "noise", (own.stop - own.start, network.noise_dim), step, own.start)
-            loss, parts = network.update(rows[own], noise, part)
+        steps = run.steps(network.optimizer.step, last_step(options, n), "update")
+        for step, loss, parts in network.updates(minibatches(run, n, network.noise_dim, steps)):
             check_loss(options, step, loss, parts.get("squared_error"))
-            if step % updates_per_epoch == 0:
+            if step % draws.batches_per_epoch(n, options.batch_size) == 0:
                 parts["held_out_loss"] = -next(iter(network.held_out_terms(held_out.x).values()))
             run.log(step, loss=loss, **parts, **run.hashes(step, network.state))
-            if run.save_is_due():
+            if run.save_is_due() and step == network.optimizer.step:  # a GPU may be ahead
                 run.save(network.state(), step)
         run.save(network.state(), network.optimizer.step)
         finish(run, network, training_set, held_out)

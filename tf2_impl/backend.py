@@ -1,7 +1,7 @@
 """Where and with how many threads TensorFlow computes, and how NumPy calls it."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -43,6 +43,25 @@ def device(name: str, threads: int, in_chunks: bool = False) -> AbstractContextM
     return tf.device(f"/{kind}:{index or 0}")
 
 
+# What is sized by the device stands here: a CPU computes from its cache, a card from its memory, and nothing must wait.
+NUMBERS_IN_A_BLOCK = 2**17  # 1 MB of float64, what a core's own cache holds
+
+
+def is_card() -> bool:
+    """Whether the current device is a GPU."""
+    return tf.DeviceSpec.from_string(tf.constant(0.0).device).device_type == "GPU"
+
+
+def numbers_in_a_block() -> int:
+    """How many numbers the tables of a block hold in EM; on a GPU a chunk is one block."""
+    return 2**62 if is_card() else NUMBERS_IN_A_BLOCK
+
+
+def updates_at_once() -> int:
+    """How many updates of a network are queued before what they computed is read."""
+    return 64 if is_card() else 1
+
+
 def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """The function's values for all items, in the order of the items, computed with all of the framework's threads.
 
@@ -51,7 +70,7 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
     """
     place = tf.constant(0.0).device
     threads = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
-    if threads == 1 or tf.DeviceSpec.from_string(place).device_type != "CPU":  # a GPU has threads enough
+    if threads == 1 or is_card():  # which has threads enough
         yield from map(function, items)
         return
 
@@ -67,6 +86,12 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
 def tensor(array: np.ndarray) -> tf.Tensor:
     """An array as a tensor, of the same dtype."""
     return tf.constant(as_array(array))
+
+
+def copied(arrays: Sequence[np.ndarray], dtype: str) -> Sequence[tf.Tensor]:
+    """Arrays (N, ...) as tensors of a dtype on the current device, which go there together."""
+    together = tf.constant(np.concatenate(arrays).astype(dtype, copy=False))
+    return tf.split(together, [len(array) for array in arrays])
 
 
 def outside_autocast(estimator: type) -> type:

@@ -154,15 +154,15 @@ class Adam:
 
     def update(self, gradients: dict[str, Tensor]) -> None:
         """Take one step down the gradients, which have the parameters' names."""
-        self._apply_in_graph(gradients, self.count_step())
+        dtype = next(iter(self.parameters.values())).dtype
+        self._apply_in_graph(gradients, tuple(tf.constant(c, dtype) for c in self.count_step()))
 
-    def count_step(self) -> tuple[Tensor, Tensor]:
+    def count_step(self) -> tuple[float, float]:
         """Begin the next step; returns its bias corrections."""
         self.step += 1
-        dtype = next(iter(self.parameters.values())).dtype
-        return tuple(tf.constant(c, dtype) for c in bias_corrections(self.step, *self.settings[1:3]))
+        return bias_corrections(self.step, *self.settings[1:3])
 
-    def apply(self, gradients: dict[str, Tensor], corrections: tuple[Tensor, Tensor]) -> None:
+    def apply(self, gradients: dict[str, Tensor], corrections: tuple[Tensor, Tensor] | Tensor) -> None:
         """Update all parameters and moments with these bias corrections."""
         for name, parameter in self.parameters.items():
             moments = self.first_moment[name], self.second_moment[name]

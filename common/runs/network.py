@@ -2,9 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,15 @@ ROWS_AT_ONCE = 500  # a convolution's activations are many times as large as its
 LEAST_EPOCHS, LEAST_UPDATES = 20, 1000  # of a run without --epochs and --steps
 LEAST_KL = 0.1  # nats; below this the code is not used
 MOMENTS = ("optimizer.first_moment.", "optimizer.second_moment.")
+
+
+class Batch(NamedTuple):
+    """What an update learns from: rows of the training images, their noise, and their part of the minibatch."""
+
+    step: int
+    rows: np.ndarray  # (N,)
+    noise: np.ndarray  # (N, noise_dim)
+    part: float
 
 
 def image_data(options: VAEOptions) -> tuple[tuple[Dataset, Dataset], dict[str, Any]]:
@@ -131,6 +140,22 @@ def last_step(options: VAEOptions, n: int) -> int:
     per_epoch = draws.batches_per_epoch(n, options.batch_size)
     epochs = max(LEAST_EPOCHS, -(-LEAST_UPDATES // per_epoch)) if options.epochs is None else options.epochs
     return epochs * per_epoch if options.steps is None else options.steps
+
+
+def stretches(options: VAEOptions, n: int, batches: Iterable[Batch], at_once: int) -> Iterator[Sequence[Batch]]:
+    """The batches of a run, ``at_once`` together, or fewer.
+
+    A stretch ends where the network is looked at: after an epoch of n images, and where its hashes are due.
+    """
+    looks = {draws.batches_per_epoch(n, options.batch_size), options.hash_interval} - {0}
+    stretch: list[Batch] = []
+    for batch in batches:
+        stretch.append(batch)
+        if len(stretch) == at_once or any(batch.step % look == 0 for look in looks):
+            yield stretch
+            stretch = []
+    if stretch:
+        yield stretch
 
 
 def check_loss(options: VAEOptions, step: int, loss: float, squared_error: float | None = None) -> None:

@@ -93,13 +93,14 @@ def ours_in_tensorflow(x: np.ndarray) -> Callable[[], float]:
     optimizer = tf_optimizer.Adam(tf_layouts.named_parameters(model))
 
     @tf.function(autograph=False, jit_compile=True)
-    def training_step(batch: tf.Tensor, noise: tf.Tensor, corrections: tuple) -> tf_vae.Bound:
+    def training_step(batch: tf.Tensor, noise: tf.Tensor, corrections: tf.Tensor) -> tf_vae.Bound:
         bound, gradients = tf_vae.loss_and_gradients(model, batch, noise)
         optimizer.apply(gradients, corrections)
         return bound
 
     def step(rows: np.ndarray, noise: np.ndarray) -> float:
-        return -float(training_step(tf.gather(images, rows), tf.constant(noise), optimizer.count_step()).elbo)
+        batch, corrections = tf.gather(images, rows), tf.constant(optimizer.count_step())
+        return -float(training_step(batch, tf.constant(noise), corrections).elbo)
 
     return epochs(len(x), step)
 

@@ -82,7 +82,7 @@ def network_updates(arguments: str, folder: str) -> Iterator[Update]:
             others = ways.gradients(options, state, step - 1, x.numpy(), noise)
             others = {name: values / grids[name] for name, values in others.items()}
         yield positions, others
-        trained.update(rows, noise, 1.0)
+        next(trained.updates([network.Batch(step, rows, noise, 1.0)]))
     run.close()
 
 

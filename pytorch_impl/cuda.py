@@ -1,0 +1,65 @@
+"""How PyTorch keeps a card busy: what was recorded is launched as one, and tables are copied while others are computed.
+
+On a CPU nothing here is used. TensorFlow's graphs and its runtime do the same unasked, so it has no such page.
+
+Source: PyTorch's documentation, "CUDA semantics", sections "CUDA Graphs" and "Memory management".
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.data.arrays import mapped
+
+WARM_UP = 3  # calls before a recording, in which libraries choose their kernels and their memory
+
+
+class Recording:
+    """A function of tensors on a card, whose hundreds of launches are one: it is recorded, and then played again.
+
+    The recording is made at the first call with arguments of their shapes; whatever is no tensor is part of
+    it. The function must not ask the card for numbers nor bring it any: it only queues operations. `changed`
+    are the tensors that it changes in place; what the calls before a recording did to them is undone. Values
+    are copies, which the next call leaves alone.
+    """
+
+    def __init__(self, function: Callable, changed: Sequence[Tensor] = ()) -> None:
+        self.function, self.changed, self.recordings = function, list(changed), {}
+
+    @torch.no_grad()
+    def __call__(self, *arguments: Any) -> Any:
+        """Play the recording with these arguments in the places of those that it was made with."""
+        tensors = [value for value in arguments if isinstance(value, Tensor)]
+        key = tuple(value.shape if isinstance(value, Tensor) else value for value in arguments)
+        with torch.get_device_module(tensors[0].device).device(tensors[0].device):
+            if key not in self.recordings:
+                self.recordings[key] = self._record(arguments)
+            graph, places, values = self.recordings[key]
+            torch._foreach_copy_(places, tensors)
+            graph.replay()
+            return mapped(Tensor.clone, values)
+
+    def _record(self, arguments: tuple) -> tuple:
+        """The graph, the tensors that it reads its arguments from, and those that it leaves its values in."""
+        given = [value.clone() if isinstance(value, Tensor) else value for value in arguments]
+        places = [value for value in given if isinstance(value, Tensor)]
+        card, before = torch.get_device_module(places[0].device), [value.clone() for value in self.changed]
+        beside = card.Stream()
+        beside.wait_stream(card.current_stream())
+        with card.stream(beside), torch.enable_grad():
+            for _ in range(WARM_UP):
+                self.function(*given)
+        card.current_stream().wait_stream(beside)
+        torch._foreach_copy_(self.changed, before) if before else None
+        graph = card.CUDAGraph()
+        with card.graph(graph), torch.enable_grad():
+            values = self.function(*given)
+        return graph, places, values
+
+
+def recorded(function: Callable, changed: Sequence[Tensor] = ()) -> Callable:
+    """The function as a `Recording` where the current device is one that records, else as it is."""
+    is_card = hasattr(torch.get_device_module(torch.get_default_device()), "CUDAGraph")
+    return Recording(function, changed) if is_card else function
