@@ -16,7 +16,7 @@ def explain(port: Any) -> None:
     """Write the findings into the report, each with its cause if a known mistake explains it."""
     report, found = port.report, port.comparison
     describe.counts(port, found)
-    edits, agrees = search(port, port.original, port.recorder.calls, port.port, found, {})
+    edits, agrees = search(port, port.original, port.recorder, port.port, found)
     if agrees:
         agrees = training_mode(port, edits) if port.trains or port.trainings else True
     if port.trainings is not None:
@@ -24,18 +24,30 @@ def explain(port: Any) -> None:
 
 
 def search(
-    port: Any, original: Recording, calls: list, other: Recording, found: Any, settings: dict[str, Any]
+    port: Any,
+    original: Recording,
+    recorder: Any,
+    other: Recording,
+    found: Any,
+    known: dict[int, Any] | None = None,
+    training: bool = False,
 ) -> tuple[dict[tuple, Any], bool]:
     """Look for causes until nothing differs; the edits by place, and whether everything is explained."""
-    attempt = Search(original, calls, other, lambda edits: port.record_original(edits=edits, **settings))
+
+    def replay(edits: dict[int, Any]) -> Recording:
+        return port.record_original(edits=(known or {}) | edits, training=training)
+
+    attempt = Search(original, recorder, other, replay)
     report = port.report
-    for cause, after in attempt.causes(found):
-        if cause.mistake.harmless:
-            report.note(cause.said(cause.mistake.says), cause.row)
-        else:
-            report.findings.append(named(describe.first(found, cause.operation), cause))
+    for causes, after in attempt.causes(found):
+        for cause in causes:
+            if cause.mistake.harmless:
+                report.note(cause.said(cause.mistake.says), cause.row)
+            else:
+                report.findings.append(named(describe.first(found, cause.operation), cause))
         found = after
-    rest = describe.rest(port, found, SINGLE if attempt.single else 0.0)
+    port.loose = max(port.loose, SINGLE if attempt.single else 0.0)
+    rest = describe.rest(port, found, port.loose)
     if found.agrees and rest:  # gradients of parameters alone
 
         def agrees(after: Any) -> bool:
@@ -71,10 +83,10 @@ def training_mode(port: Any, edits: dict[tuple, Any]) -> bool:
     recorder = port.latest
     floor.measure(original, lambda seed: port.record_original(training=True, edits=here, seed=seed))
     other = port.record_port(training=True)
-    found = compare(original, other)
+    found = compare(original, other, loose=port.loose)
     if not found.agrees:
         known = len(port.report.findings)
-        search(port, original, recorder.calls, other, found, {"training": True})
+        search(port, original, recorder, other, found, here, training=True)
         for finding in port.report.findings[known:]:
             finding.what += ", in training mode"
     averages(port, original, other)

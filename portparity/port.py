@@ -39,6 +39,7 @@ class Port(Mapping):
         self.port_x, self.port_y = port_x, port_y
         self.trainings: tuple[Callable, Callable, int] | None = None
         self.report: Report | None = None
+        self.loose = 0.0  # allowed of gradients' scale, where the port rounds to float32
         self.trains = bool(getattr(model, "training", False))
 
     def training(self, torch_step: Callable, keras_step: Callable, steps: int = 20) -> None:

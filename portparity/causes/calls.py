@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from portparity.records.torch_functions import tensors
+
 SIGNATURES = {  # of functions that are written in C
     "conv1d conv2d conv3d": "input weight bias stride padding dilation groups",
     "conv_transpose1d conv_transpose2d conv_transpose3d": (
@@ -42,10 +44,16 @@ NAMES = {name: text.split() for names, text in SIGNATURES.items() for name in na
 
 
 class Call:
-    """One call of a function: ``call["eps"]`` is an argument, ``call.again(eps=1e-3)`` its result with another."""
+    """One call of a function: ``call["eps"]`` is an argument, ``call.again(eps=1e-3)`` its result with another.
 
-    def __init__(self, name: str, function: Callable, args: tuple, kwargs: dict) -> None:
+    ``recorder`` has seen the call, as operation ``number``: its other values can be had from there.
+    """
+
+    def __init__(
+        self, name: str, function: Callable, args: tuple, kwargs: dict, recorder: Any = None, number: int = -1
+    ) -> None:
         self.name, self.function, self.args, self.kwargs = name, function, args, kwargs
+        self.recorder, self.number = recorder, number
         names = NAMES.get(name) or _parameters(function) or ["input", "other"]
         self.names = names + [str(n) for n in range(len(names), len(args))]
         self.given = dict(zip(self.names, args, strict=False)) | kwargs
@@ -62,6 +70,17 @@ class Call:
         """The first tensor that was given."""
         return next(value for value in self.given.values() if isinstance(value, torch.Tensor))
 
+    @property
+    def numbers(self) -> dict[int, int]:
+        """The recording's numbers of the tensors that were given, by id."""
+        read = self.recorder.recording.operations[self.number].inputs
+        return dict(zip(map(id, tensors((self.args, self.kwargs))), read, strict=True))
+
+    @property
+    def in_loss(self) -> bool:
+        """Whether the loss made the call, not the model."""
+        return self.recorder.recording.operations[self.number].where == "loss"
+
     def again(self, **changes: Any) -> Any:
         """The result with some arguments changed."""
         args = [changes.pop(name, value) for name, value in zip(self.names, self.args, strict=False)]
@@ -70,6 +89,14 @@ class Call:
     def result(self) -> Any:
         """The result as it was."""
         return self.function(*self.args, **self.kwargs)
+
+    def through(self, function: Callable[["Call"], Any]) -> "Call":
+        """The call with its function replaced by a change of it: what changes this call then changes both."""
+
+        def changed(*args: Any, **kwargs: Any) -> Any:
+            return function(Call(self.name, self.function, args, kwargs, self.recorder, self.number))
+
+        return Call(self.name, changed, self.args, self.kwargs, self.recorder, self.number)
 
 
 def _parameters(function: Callable) -> list[str]:
@@ -98,6 +125,8 @@ class Mistake:
     remedy: str
     changes: Callable[[Call], Iterator[tuple[Any, Change]]]
     inside: bool = True  # whether the edited call's own result is in the port; if not, only what follows from it
+    guess: bool = False  # one of very many: tried only where the port has the edited call's own result
+    alone: bool = False  # not tried together with another mistake in the same call
     backward: bool = False  # changes gradients only
     harmless: bool = False  # true of a correct port too: a note
 

@@ -1,6 +1,9 @@
 """Try the known mistakes on the original, one after the other, until the port has the result."""
 
+import warnings
 from collections.abc import Iterator
+from copy import copy
+from itertools import permutations
 from time import monotonic
 from typing import Any
 
@@ -26,17 +29,19 @@ WRONG = (
     StopIteration,
 )  # what a call raises for arguments that do not fit
 SINGLE = 4e-7  # of the largest entry: what rounding to float32 explains
+WRITING = {"batch_norm", "iadd", "isub", "imul", "itruediv"}
 DEPTH = 6  # operations before and after the first different one at which a cause is looked for
 
 
 class Cause:
-    """An edit of one of the original's operations that gives what the port has."""
+    """An edit of one of the original's operations that gives what the port has; ``beneath`` is one done before it."""
 
     def __init__(
         self, operation: int, mistake: Mistake, value: Any, change: Change, call: Call, row: str | None = None
     ) -> None:
         self.row = mistake.row if row is None else row
         self.operation, self.mistake, self.value, self.change, self.call = operation, mistake, value, change, call
+        self.beneath: Cause | None = None
 
     def said(self, text: str) -> str:
         """A text of the mistake, with its value and the original's settings filled in."""
@@ -44,9 +49,19 @@ class Cause:
         value = f"{self.value:g}" if isinstance(self.value, float) else self.value
         return text.format(value, call=self.call, given=given)
 
-    def edit(self, function: Any, args: tuple, kwargs: dict) -> Any:
+    def edit(self, function: Any, args: tuple, kwargs: dict, recorder: Any) -> Any:
         """The edit, for a recorder."""
-        return self.change(Call(self.call.name, function, args, kwargs))
+        return self.changed(Call(self.call.name, function, args, kwargs, recorder, self.operation))
+
+    def changed(self, call: Call) -> Any:
+        """The call's result with this edit, and the one beneath."""
+        return self.change(call if self.beneath is None else call.through(self.beneath.changed))
+
+    def over(self, beneath: "Cause | None") -> "Cause":
+        """This edit of a call that another edit has changed."""
+        cause = copy(self)
+        cause.beneath = beneath
+        return cause
 
 
 class _Names(dict):
@@ -54,15 +69,27 @@ class _Names(dict):
         return f"the original's {name}"
 
 
+Step = tuple[list[Cause], Comparison]  # what explains a difference, and what differs still
+
+
 class Search:
-    """The search for causes. ``replay(edits)`` records the original with operations edited."""
+    """The search for causes in what ``recorder`` has recorded; ``replay(edits)`` records it with operations edited."""
 
-    def __init__(self, original: Recording, calls: list, port: Recording, replay: Any) -> None:
-        self.original, self.calls, self.port, self.replay = original, calls, port, replay
-        self.index, self.edits, self.single = Index(port), {}, False  # single: the port rounds to float32 somewhere
+    def __init__(self, original: Recording, recorder: Any, port: Recording, replay: Any) -> None:
+        self.original, self.recorder, self.port, self.replay = original, recorder, port, replay
+        self.index, self.found = Index(port), {}
+        self.single = False  # the port rounds to float32 somewhere
+        self.accounted: tuple[Any, set[int]] = None, set()
         self.patience = 20.0  # seconds for edits whose own result does not show, at one difference
+        small = [v.array for v in port.values if v.array.dtype.kind == "f" and not informative(v.array)]
+        self.scalars = np.unique(np.concatenate([a.ravel().astype(float) for a in small if a.size] or [np.zeros(0)]))
 
-    def causes(self, found: Comparison, most: int = 5) -> Iterator[tuple[Cause, Comparison]]:
+    @property
+    def edits(self) -> dict[int, tuple[str, Any]]:
+        """What was found, for a recorder."""
+        return {number: (cause.call.name, cause.edit) for number, cause in self.found.items()}
+
+    def causes(self, found: Comparison, most: int = 5) -> Iterator[Step]:
         """One cause after the other, and the comparison after each; none if nothing explains what differs."""
         for _ in range(most):
             if found.agrees:
@@ -73,35 +100,70 @@ class Search:
             yield step
             found = step[1]
 
-    def _forward(self, found: Comparison) -> tuple[Cause, Comparison] | None:
-        # at first the edits whose own result the port has, then those whose effect shows further on
-        until = monotonic() + self.patience
+    def _forward(self, found: Comparison) -> Step | None:
         for first in found.missing or [self.original.values[found.outputs[0]].source]:
             near = self._near(found, first)
             causes = [cause for operation in near for cause in self._candidates(operation, backward=False)]
-            seen = [c for c in causes if c.mistake.inside and self._has_result(found, c.operation, c)]
-            for cause in [*seen, *(c for c in causes if c not in seen)]:
-                if (other := self._with(cause)) is not None and self._better(found, other, first):
-                    return self._accepted(cause, other)
-                if monotonic() > until and cause not in seen:
-                    break
-            if (rounded := self._rounded(found, first)) is not None:
-                return rounded
+            step = self._one(found, first, causes) or self._rounded(found, first) or self._two(found, first, near)
+            if step is not None:
+                self.found[step[0][-1].operation] = step[0][-1]
+                return step
         return None
 
-    def _accepted(self, cause: Cause, after: Comparison) -> tuple[Cause, Comparison]:
-        self.edits[cause.operation] = cause.call.name, cause.edit
-        return cause, after
+    def _one(self, found: Comparison, first: int, causes: list[Cause]) -> Step | None:
+        # at first the edits whose own result the port has, then those whose effect it has, at last the guesses
+        until, passing = monotonic() + self.patience, []
+        shows = [self._shows(found, cause) for cause in causes]
+        order = {(False, 0): 0, (False, 1): 1, (True, 0): 2, (True, 1): 3}
+        ranked = [(order[c.mistake.guess, far], c) for c, far in zip(causes, shows, strict=True) if far is not None]
+        for _, cause in sorted(ranked, key=lambda pair: pair[0]):
+            if (other := self._with(cause)) is not None and self._better(found, other, first, cause):
+                passing.append(([cause], other))
+                made = self.original.operations[cause.operation].outputs
+                whole = self._explained(other) and informative(self.original.values[made[0]].array)
+                if whole or len(passing) == 12:
+                    break
+            if monotonic() > until:
+                break
+        return max(passing, key=lambda step: (self._explained(step[1]), self._scalars(step[1])), default=None)
 
-    def _rounded(self, found: Comparison, first: int) -> tuple[Cause, Comparison] | None:
+    @staticmethod
+    def _explained(other: Comparison) -> bool:
+        return not (other.missing or other.outputs)
+
+    def _two(self, found: Comparison, first: int, near: list[int]) -> Step | None:
+        # two mistakes in one call, neither of which gives a result that the port has
+        until = monotonic() + self.patience
+        for operation in near[:3]:
+            if self.original.operations[operation].name not in known.JOINED:
+                continue
+            causes = [c for c in self._candidates(operation, backward=False) if not c.mistake.alone]
+            for one, two in permutations(causes, 2):
+                pair = two.over(one.over(two.beneath))
+                new = one.mistake is not two.mistake and self._shows(found, pair, 0) == 0
+                if new and (other := self._with(pair)) is not None and self._better(found, other, first, pair):
+                    return [one, pair], other
+                if monotonic() > until:
+                    return None
+        return None
+
+    def _scalars(self, other: Comparison) -> int:
+        # how many of the port's single numbers an explanation has: a mean over four entries is no factor of four
+        mine = [v.array.ravel() for v in other.original.values if v.array.dtype.kind == "f" and v.array.size < 3]
+        mine = np.sort(np.concatenate([a.astype(float) for a in mine] or [np.zeros(0)]))
+        places = np.clip(np.searchsorted(mine, self.scalars), 1, max(len(mine) - 1, 1))
+        apart = [np.abs(mine[np.minimum(places - k, len(mine) - 1)] - self.scalars) for k in (0, 1)]
+        return int(np.sum(np.minimum(*apart) <= 1e-12 * np.abs(self.scalars))) if len(mine) else 0
+
+    def _rounded(self, found: Comparison, first: int) -> Step | None:
         # a result that the port has but for float32: its numbers are put in the original's place, and a note is made
         number = self.original.operations[first].outputs[0]
         array = self.original.values[number].array
-        if array.dtype.kind != "f" or first in self.edits:
+        if array.dtype.kind != "f" or first in self.found:
             return None
         for match in self.index.find(array, SINGLE * scale(array))[0]:
             theirs = torch.tensor(match.reorder(self.port.values[match.port].array).astype(array.dtype))
-            name, (function, args, kwargs) = self.original.operations[first].name, self.calls[first]
+            name, (function, args, kwargs) = self.original.operations[first].name, self.recorder.calls[first]
             call = Call(name, function, args, kwargs)
             row = {"interpolate": "L13", "gelu": "L9"}.get(name, "R2")
             says = f"the port computes {self.original.operations[first]} in float32"
@@ -116,10 +178,10 @@ class Search:
             cause = Cause(first, mistake, "", change, call)
             self.single = True
             if (other := self._with(cause)) is not None and first not in other.missing:
-                return self._accepted(cause, other)
+                return [cause], other
         return None
 
-    def _backward(self, found: Comparison) -> tuple[Cause, Comparison] | None:
+    def _backward(self, found: Comparison) -> Step | None:
         for value in found.gradients[:3]:
             near = [n for n, o in enumerate(self.original.operations) if value in o.inputs]
             near += [self.original.values[value].source] if self.original.values[value].source >= 0 else []
@@ -130,7 +192,8 @@ class Search:
                     continue
                 other = self._with(cause)
                 if other is not None and not (other.missing or other.outputs) and self._fewer(found, other):
-                    return self._accepted(cause, other)
+                    self.found[cause.operation] = cause
+                    return [cause], other
         return None
 
     def _distinct(self, near: list[int]) -> Iterator[Cause]:
@@ -147,7 +210,8 @@ class Search:
         for cause in self._distinct(readers):
             other = self._with(cause)
             if other is not None and other.agrees and agrees(other):
-                return self._accepted(cause, other)
+                self.found[cause.operation] = cause
+                return cause, other
         return None
 
     @staticmethod
@@ -183,8 +247,8 @@ class Search:
         return list(dict.fromkeys([*near, *weighted]))
 
     def _candidates(self, operation: int, backward: bool) -> Iterator[Cause]:
-        name, (function, args, kwargs) = self.original.operations[operation].name, self.calls[operation]
-        call = Call(name, function, args, kwargs)
+        name, call = self.original.operations[operation].name, self.recorder.calls[operation]
+        call = Call(name, *call, self.recorder, operation)
         for mistake in known.MISTAKES:
             if mistake.backward is backward and (name in mistake.on or "*" in mistake.on):
                 try:
@@ -192,37 +256,79 @@ class Search:
                 except WRONG:
                     continue
                 for value, change, *row in changes:
-                    yield Cause(operation, mistake, value, change, call, *row)
+                    yield Cause(operation, mistake, value, change, call, *row).over(self.found.get(operation))
 
-    def _has_result(self, found: Comparison, operation: int, cause: Cause) -> bool:
-        # whether the edited call alone, on the original's numbers, gives something new that the port has
-        if operation in self.edits:
+    def _shows(self, found: Comparison, cause: Cause, most: int = 24) -> int | None:
+        """Whether the edited call gives something new that the port has: 0; or what follows from it does: 1."""
+        operations = self.original.operations
+        live = dict(zip(operations[cause.operation].outputs, self._edited(cause), strict=False))
+        if any(self._is_new(found, number, tensor) for number, tensor in live.items()):
+            return 0
+        for number in range(cause.operation + 1, len(operations)):
+            if most == 0 or not live:
+                return None
+            if live.keys() & set(operations[number].inputs):
+                most -= 1
+                made = dict(zip(operations[number].outputs, self._again(number, live), strict=False))
+                if any(self._is_new(found, value, tensor) for value, tensor in made.items()):
+                    return 1
+                live |= made
+        return None
+
+    def _is_new(self, found: Comparison, number: int, tensor: torch.Tensor) -> bool:
+        # whether the port has a tensor that would be the original's value, and the original has not
+        array, value = as_array(tensor), self.original.values[number]
+        if array.dtype.kind != "f" or not (informative(array) or (array.size and np.all(np.isfinite(array)))):
             return False
-        function, args, kwargs = self.calls[operation]
+        allowed = tolerance(array, value.movement)
+        if array.shape == value.array.shape and np.max(np.abs(array - value.array), initial=0) <= allowed:
+            return False
+        among = self.port.outputs if number in self.original.outputs else None
+        matches = self.index.find(array, allowed, among)[0]
+        return any(m.port not in self._known(found) for m in matches)
+
+    def _again(self, number: int, live: dict[int, torch.Tensor]) -> list[torch.Tensor]:
+        # an operation's results with other values in the place of its own
+        read = iter(self.original.operations[number].inputs)
+
+        def swap(item: Any) -> Any:
+            if isinstance(item, torch.Tensor):
+                return live.get(next(read), item)
+            if type(item) in (list, tuple):
+                return type(item)([swap(part) for part in item])
+            return {name: swap(value) for name, value in item.items()} if type(item) is dict else item
+
+        function, args, kwargs = self.recorder.calls[number]
+        return self._called(number, lambda: function(*swap(args), **swap(kwargs)))
+
+    def _edited(self, cause: Cause) -> list[torch.Tensor]:
+        call = self.recorder.calls[cause.operation]
+        return self._called(cause.operation, lambda: cause.edit(*call, self.recorder))
+
+    def _called(self, number: int, call: Any) -> list[torch.Tensor]:
+        # what a call gives; what it writes into its arguments, such as moving averages, is undone
+        function, args, kwargs = self.recorder.calls[number]
+        name = function.__name__
+        writes = name.strip("_") in WRITING or kwargs.get("inplace") or (name.endswith("_") and name[-2:] != "__")
+        held = [(t, t.detach().clone()) for t in tensors((args, kwargs))] if writes else []
         try:
-            with torch.no_grad():
-                results = list(tensors(cause.edit(function, args, kwargs)))
+            with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+                return [t.clone() if writes else t for t in tensors(call())]
         except WRONG:
-            return False
-        before = self.original.operations[operation].outputs
-        for result, number in zip(results, before, strict=False):
-            array, value = as_array(result), self.original.values[number]
-            if not np.all(np.isfinite(array)) or not (informative(array) or number in self.original.outputs):
-                continue
-            allowed = tolerance(array, value.movement)
-            if array.shape == value.array.shape and np.max(np.abs(array - value.array), initial=0) <= allowed:
-                continue
-            among = self.port.outputs if number in self.original.outputs else None
-            if any(m.port not in self._known(found) for m in self.index.find(array, allowed, among)[0]):
-                return True
-        return False
+            return []
+        finally:
+            for tensor, before in held:
+                tensor.data.copy_(before)
 
     def _known(self, found: Comparison) -> set[int]:
-        return {m.port for matches in found.matches.values() for m in matches}
+        if self.accounted[0] is not found:
+            self.accounted = found, {m.port for matches in found.matches.values() for m in matches}
+        return self.accounted[1]
 
     def _with(self, cause: Cause) -> Comparison | None:
         try:
-            recording = self.replay({**self.edits, cause.operation: (cause.call.name, cause.edit)})
+            with warnings.catch_warnings(action="ignore"):
+                recording = self.replay(self.edits | {cause.operation: (cause.call.name, cause.edit)})
         except WRONG:
             return None
         if len(recording.values) != len(self.original.values):
@@ -232,12 +338,15 @@ class Search:
         recording.movements = self.original.movements
         return compare(recording, self.port, self.index, SINGLE if self.single else 0.0)
 
-    @staticmethod
-    def _better(found: Comparison, other: Comparison, first: int) -> bool:
+    def _better(self, found: Comparison, other: Comparison, first: int, cause: Cause) -> bool:
         # the first difference is gone, and more of the port's results are accounted for
         if first in other.missing or len(other.outputs) > len(found.outputs):
             return False
         if other.missing and found.missing and other.missing[0] < found.missing[0]:
             return False
+        if cause.mistake.guess or not cause.mistake.inside:  # what reads the result must be right, too
+            made = set(self.original.operations[cause.operation].outputs)
+            if any(made & set(self.original.operations[number].inputs) for number in other.missing):
+                return False
         known = [{m.port for matches in c.matches.values() for m in matches} for c in (found, other)]
         return len(known[1] - known[0]) > 0 and len(known[1]) > len(known[0])

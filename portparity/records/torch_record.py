@@ -47,7 +47,7 @@ class Recorder(TorchFunctionMode):
         before = [self.number(tensor) for tensor in tensors((args, kwargs))] if self.makes(function) else []
         name, edit = self.edits.get(number, ("", None))
         if edit is not None and name == _name(function):  # reading a shape is not the operation that follows
-            result = edit(function, args, kwargs)
+            result = edit(function, args, kwargs, self)
         else:
             result = self.drawn(function, args, kwargs)
             result = _call(function, args, kwargs) if result is None else result

@@ -17,4 +17,8 @@ from portparity.causes.known import normalisation, convolutions, attention, sequ
 from portparity.causes.known import activations, images, tensors, flow  # isort: skip
 
 PAGES = (normalisation, convolutions, attention, sequences, losses, activations, images, tensors, flow)
-__all__ = ["MISTAKES", "PAGES"]
+JOINED = set(  # functions with so many settings that two of them may be wrong
+    f"{normalisation.NORMS} {convolutions.CONVOLUTIONS} {convolutions.TRANSPOSED} {losses.ALL} linear embedding "
+    "lstm gru max_pool1d max_pool2d avg_pool1d avg_pool2d".split()
+)
+__all__ = ["JOINED", "MISTAKES", "PAGES"]

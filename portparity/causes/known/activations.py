@@ -118,6 +118,7 @@ enter(
     "linear conv1d conv2d conv3d add iadd layer_norm batch_norm matmul embedding mul",
     "the port has {} after this",
     "port: no activation there (activation=None)",
+    alone=True,
 )
 def activation_too_many(call: Call) -> Changes:
     for name, function in ACTIVATIONS.items():
@@ -148,6 +149,7 @@ def dropout(call: Call) -> Changes:
     "the port has dropout of rate {} after this",
     "port: no dropout there",
     inside=False,
+    alone=True,
 )
 def dropout_too_many(call: Call) -> Changes:
     for rate in (n / 20 for n in range(1, 20)):

@@ -8,86 +8,83 @@ import torch
 
 from portparity.causes.calls import Call, Changes, enter, mistake
 
-enter(
-    "L24",
-    "masked_fill where",
-    "the port's mask {}",
-    "Keras's attention_mask is True where it attends; PyTorch's masks are the opposite",
-    lambda c: [(said, lambda c, m=m: _masked(c, m)) for said, m in _masks(c)],
-    inside=False,
-)
+MASKED = ("the port's mask {}", "Keras's attention_mask is True where it attends; PyTorch's masks are the opposite")
 
 
-def _masks(call: Call) -> Iterator[tuple[str, torch.Tensor]]:
-    mask = call["mask"] if call.name == "masked_fill" else call["condition"]
-    yield "is the opposite", ~mask
-    yield "masks nothing", torch.zeros_like(mask) if call.name == "masked_fill" else torch.ones_like(mask)
-    if mask.dim() >= 2:
-        square = torch.ones(mask.shape[-2:], dtype=torch.bool, device=mask.device)
-        for said, causal in (
-            ("is causal", square.tril()),
-            ("is causal without the diagonal", square.tril(-1)),
-            ("lets one step of the future through", square.tril(1)),
-            ("is upside down", square.triu()),
-        ):
-            yield said, (~causal if call.name == "masked_fill" else causal).expand(mask.shape)
-        yield "has queries and keys exchanged", mask.transpose(-1, -2)
+@mistake("L24", "masked_fill where", *MASKED, inside=False)
+def mask(call: Call) -> Changes:
+    name = "mask" if call.name == "masked_fill" else "condition"
+    out = call[name] if call.name == "masked_fill" else ~call[name]
+    for said, other, row in _masks(out):
+        value = call.get("value")
+        if name == "condition":
+            yield said, lambda c, m=other: c.again(condition=~m), row
+        elif isinstance(value, float) and math.isinf(value):
+            for low in _lows(call.x):
+                yield said, lambda c, m=other, low=low: c.again(mask=m, value=low), row
+        else:
+            yield said, lambda c, m=other: c.again(mask=m), row
 
 
-def _masked(call: Call, mask: torch.Tensor) -> torch.Tensor:
-    if call.name == "where":
-        return call.again(condition=mask)
-    value = call.get("value")
-    low = torch.finfo(call.x.dtype).min / 2 if isinstance(value, float) and math.isinf(value) else value
-    return call.again(mask=mask, value=low)
-
-
-@mistake(
-    "L24", "add iadd baddbmm", "the port's mask {}", "Keras's attention_mask is True where it attends", inside=False
-)
+@mistake("L24", "add iadd baddbmm", *MASKED, inside=False)
 def added_mask(call: Call) -> Changes:
-    value = next((v for v in call.args if isinstance(v, torch.Tensor) and torch.isinf(v).any()), None)
+    value = next((v for v in call.args if isinstance(v, torch.Tensor) and v.is_floating_point() and _hides(v)), None)
     if value is None:
         return
     place = next(n for n, v in enumerate(call.args) if v is value)
-    masked = torch.isinf(value)
-    square = torch.ones(masked.shape[-2:], dtype=torch.bool, device=masked.device)
-    options = {
-        "is the opposite": ~masked,
-        "masks nothing": torch.zeros_like(masked),
-        "is causal": ~square.tril(),
-        "is upside down": ~square.triu(),
-        "is causal the other way": ~square.triu(),
-        "has queries and keys exchanged": masked.transpose(-1, -2),
-        "is the opposite, and causal": ~masked | ~square.tril(),
-        "is causal, too": masked | ~square.tril(),
-        "lets one step of the future through": ~square.tril(1),
-        "hides the step itself": ~square.tril(-1),
-    }
-    keys = masked.all(-2, keepdim=True).expand(masked.shape)  # what no query sees: the padding
-    options |= {
-        "leaves the padding out": masked & ~keys,
-        "is the padding alone": keys,
-        "has the opposite for the padding": (masked & ~keys) | ~keys,
-        "is the padding's opposite": ~keys,
-        "is upside down, beside the padding": keys | ~square.triu(),
-    }
-    for causal, said in ((square.tril(), "causal"), (square.triu(), "upside down")):
-        rest = (masked & causal).any(-2, keepdim=True).expand(masked.shape)  # the padding, beside a causal mask
-        options |= {
-            f"leaves the padding out of a mask that is {said}": ~causal,
-            f"has the opposite for the padding, and is {said}": ~causal | ~rest,
-            f"is {said}, beside the padding": ~causal | rest,
-            f"is the padding alone, for {said}": rest,
-        }
-    for said, mask in options.items():
+    for said, other, row in _masks(value <= HIDDEN):
+        for low in _lows(value):
 
-        def change(c: Call, mask: torch.Tensor = mask) -> torch.Tensor:
-            args = list(c.args)
-            args[place] = torch.where(mask, torch.finfo(value.dtype).min / 2, 0.0).to(value).expand(value.shape)
-            return c.function(*args, **c.kwargs)
+            def change(c: Call, other: torch.Tensor = other, low: float = low) -> torch.Tensor:
+                args = list(c.args)
+                args[place] = torch.where(other, low, 0.0).to(value).expand(value.shape)
+                return c.function(*args, **c.kwargs)
 
-        yield said, change, "L24" if "opposite" in said or "the other way" in said or "leaves" in said else ""
+            yield said, change, row
+
+
+HIDDEN = -1e4  # what is added to a score that is left out, at most
+
+
+def _hides(value: torch.Tensor) -> bool:
+    return bool(torch.all((value <= HIDDEN) | (value == 0)) and torch.any(value <= HIDDEN))
+
+
+def _lows(x: torch.Tensor) -> tuple[float, ...]:
+    # what stands for minus infinity: where a query sees no key, the choice shows
+    return torch.finfo(x.dtype).min / 2, -1e9
+
+
+def _masks(out: torch.Tensor) -> Iterator[tuple[str, torch.Tensor, str]]:
+    """Other masks than this one, which is True for what is left out: what they are, and the row of those in L24."""
+    none = torch.zeros_like(out)
+    yield "is the opposite", ~out, "L24"
+    if out.dim() < 2 or out.shape[-2] != out.shape[-1]:
+        yield "masks nothing", none, ""
+        return
+    future = ~torch.ones(out.shape[-2:], dtype=torch.bool, device=out.device).tril()
+    past = future.mT
+    for hidden, causal in ((future, "causal"), (past, "causal the other way"), (none, "")):
+        if torch.any(hidden & ~out):
+            continue  # what the original sees
+        keys = (out & ~hidden).any(-2, keepdim=True).expand(out.shape)  # the padding, beside a causal mask
+        if torch.any(out & ~hidden & ~keys) or not torch.equal(out, hidden | keys):
+            continue
+        if torch.any(keys & ~hidden):
+            yield "leaves the padding out" if causal else "masks nothing", hidden.expand(out.shape), "L24"
+            yield "has the opposite for the padding", hidden | ~keys, "L24"
+            yield "is the padding alone", keys, ""
+            yield "is the padding's opposite, and nothing else", ~keys, "L24"
+        for said, other in (
+            ("causal the other way" if causal == "causal" else "causal", past if causal == "causal" else future),
+            ("causal without the step itself", future | future.new_ones(future.shape[-1:]).diag()),
+            ("causal but for one step of the future", future.triu(2)),
+        ):
+            yield f"is {said}", other | keys, "L24" if "other way" in said else ""
+            yield f"is {said}, without the padding", other.expand(out.shape), ""
+        break
+    yield "masks nothing", none, ""
+    yield "has queries and keys exchanged", out.mT, ""
 
 
 @mistake("", "mul div truediv rmul rdiv imul idiv", "the port {}", "port: the original's factor", inside=False)

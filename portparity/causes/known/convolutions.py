@@ -79,7 +79,7 @@ enter(
 def kernel_layout(call: Call) -> Changes:
     weight = call["weight"]
     spatial = tuple(range(2, weight.dim()))
-    yield "is flipped", lambda c: c.again(weight=c["weight"].flip(spatial)), ""
+    yield "is flipped", lambda c: c.again(weight=c["weight"].flip(spatial))
     yield "has input and output channels exchanged", lambda c: c.again(weight=c["weight"].transpose(0, 1))
     yield (
         "is flipped and has its channels exchanged",

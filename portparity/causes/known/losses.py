@@ -1,6 +1,7 @@
 """Mistakes in losses: reductions, logits and probabilities, smoothing, the order of arguments."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,14 @@ enter(
     "port: 0",
     lambda c: [(s, lambda c, s=s: c.again(target=c["target"] * (1 - s) + s / 2)) for s in (0.1, 0.05, 0.2)],
 )
+
+
+def _by_number(call: Call) -> torch.Tensor:
+    target = call["target"]
+    number = len(target) if target.is_floating_point() else (target != call.get("ignore_index", -100)).sum()
+    return call.again(reduction="sum") / number
+
+
 enter(
     "",
     "cross_entropy nll_loss",
@@ -36,8 +45,10 @@ enter(
     "pass class weights and ignored classes as sample weights",
     lambda c: [
         ("has no class weights", lambda c: c.again(weight=None), "S8"),
-        ("does not ignore the class that the original ignores", lambda c: c.again(ignore_index=-100)),
+        ("counts ignored labels as class 0", lambda c: c.again(target=c["target"].clamp(min=0))),
+        ("counts the ignored class", lambda c: c.again(ignore_index=-100)),
         ("divides by all labels, the ignored ones too", lambda c: c.again(reduction="sum") / c["target"].numel(), "S8"),
+        ("divides by the number of labels, not by their weights", _by_number, "S8"),
     ],
 )
 enter(
@@ -53,60 +64,73 @@ enter(
     "the port {}",
     "port: the mean over entries; Keras's mean_with_sample_weight divides by the weights' sum",
     lambda c: [
-        ("divides by the sum of the weights", lambda c: c.result() * c.x.numel() / c["weight"].expand(c.x.shape).sum()),
+        ("divides by the sum of the weights", lambda c: c.result() * c.x.numel() / _mass(c)),
         ("has no weights", lambda c: c.again(weight=None), ""),
     ],
 )
 
 
+def _mass(call: Call) -> torch.Tensor:
+    weight, positive = (1.0 if call.get(n) is None else call[n] for n in ("weight", "pos_weight"))
+    return (torch.ones_like(call.x) * weight * (1 + (positive - 1) * call["target"])).sum()
+
+
 @mistake("S2c", "cross_entropy", "the port {}", "keras.losses.SparseCategoricalCrossentropy(from_logits=True)")
 def logits(call: Call) -> Changes:
-    def renormalised(c: Call, p: torch.Tensor) -> torch.Tensor:  # as Keras's sparse loss of probabilities
-        return c.again(input=p.clamp(CLIP, 1 - CLIP).log())
-
-    def whole(c: Call, p: torch.Tensor) -> torch.Tensor:  # as its loss of one-hot targets
-        p, target = (p / p.sum(1, keepdim=True)).clamp(CLIP, 1 - CLIP), c["target"]
-        if not target.dtype.is_floating_point:
-            target = F.one_hot(target, p.shape[1]).movedim(-1, 1).to(p)
-        smooth, weight = c.get("label_smoothing", 0.0), c.get("weight")
-        each = -((target * (1 - smooth) + smooth / p.shape[1]) * p.log()).sum(1)
-        if weight is not None:
-            each = each * weight[c["target"]]
-            return each.sum() / (weight[c["target"]].sum() if c["reduction"] == "mean" else 1)
-        return each.mean() if c["reduction"] == "mean" else each.sum()
-
-    for said, p in (
-        ("takes the logits for probabilities: from_logits=False", lambda x: x),
-        ("clips the probabilities at 1e-7", lambda x: torch.softmax(x, 1)),
-    ):
-        yield said, lambda c, p=p: renormalised(c, p(c.x))
-        yield said, lambda c, p=p: whole(c, p(c.x))
-        if call.get("weight") is not None:
-            yield f"{said}, and divides by the number of labels", lambda c, p=p: _plain_mean(c, p(c.x), CLIP)
-    yield "has the softmax twice", lambda c: c.again(input=torch.softmax(c.x, 1))
+    read = "takes the logits for probabilities: from_logits=False"
+    clips = {
+        "clips the probabilities at 1e-7": lambda p: p.clamp(CLIP, 1 - CLIP),
+        "clips the probabilities at 1e-7 from below": lambda p: p.clamp(CLIP, 1),
+        "adds 1e-7 to the probabilities": lambda p: p + CLIP,
+        "adds 1e-8 to the probabilities": lambda p: p + 1e-8,
+        "does not clip": lambda p: p,
+    }
+    for clipped, clip in clips.items():
+        for said, p in ((read, lambda x: x), (clipped, lambda x: torch.softmax(x, 1))):
+            yield said, lambda c, p=p, clip=clip: _of_logs(c, clip(p(c.x)).log())
+            yield said, lambda c, p=p, clip=clip: _of_logs(c, clip(p(c.x) / p(c.x).sum(1, keepdim=True)).log())
+            yield said, lambda c, p=p, clip=clip: _of_logs(c, torch.log_softmax(clip(p(c.x)).log(), 1))
+    yield "has the softmax twice", lambda c: _of_logs(c, torch.log_softmax(torch.softmax(c.x, 1), 1))
 
 
-def _plain_mean(call: Call, p: torch.Tensor, clip: float) -> torch.Tensor:
-    return call.again(input=p.clamp(clip, 1 - clip).log(), reduction="sum") / call["target"].numel()
+def _of_logs(call: Call, logs: torch.Tensor) -> torch.Tensor:
+    """The cross entropy of log probabilities, which need not sum to one, with all that the call says besides."""
+    target, smooth, weight = call["target"], call.get("label_smoothing", 0.0), call.get("weight")
+    weight = torch.ones_like(logs[0]) if weight is None else weight
+    if target.is_floating_point():
+        mass = torch.ones_like(logs[:, 0])
+    else:
+        kept = target != call.get("ignore_index", -100)
+        target = F.one_hot(target.clamp(min=0), logs.shape[1]) * kept[:, None]
+        mass = (target * weight).sum(1)
+    even = weight / logs.shape[1] * (mass > 0)[:, None]
+    each = -(((1 - smooth) * target * weight + smooth * even) * logs).sum(1)
+    return {"mean": each.sum() / mass.sum(), "sum": each.sum(), "none": each}[call.get("reduction", "mean")]
 
 
-@mistake("S2", "binary_cross_entropy_with_logits", "the port {}", "keras.losses.BinaryCrossentropy(from_logits=True)")
+@mistake("S2c", "binary_cross_entropy_with_logits", "the port {}", "keras.losses.BinaryCrossentropy(from_logits=True)")
 def binary_logits(call: Call) -> Changes:
-    def bce(c: Call, p: torch.Tensor) -> torch.Tensor:
-        weight, target = c.get("pos_weight"), c["target"]
-        each = -(target * p.log() * (1 if weight is None else weight) + (1 - target) * (1 - p).log())
-        return {"mean": each.mean, "sum": each.sum, "none": lambda: each}[c["reduction"]]()
-
-    yield "takes the logits for probabilities: from_logits=False", lambda c: bce(c, c.x.clamp(CLIP, 1 - CLIP))
+    yield "takes the logits for probabilities: from_logits=False", lambda c: _binary(c, c.x.clamp(CLIP, 1 - CLIP))
     yield "has the sigmoid twice", lambda c: c.again(input=torch.sigmoid(c.x))
-    yield "clips the probabilities at 1e-7", lambda c: bce(c, torch.sigmoid(c.x).clamp(CLIP, 1 - CLIP))
-    yield "adds 1e-7 to the probabilities", lambda c: _with_epsilon(c, torch.sigmoid(c.x).clamp(CLIP, 1 - CLIP))
+    for said, p in _clipped():
+        yield said, lambda c, p=p: _binary(c, p(torch.sigmoid(c.x))), "S1"
 
 
-def _with_epsilon(call: Call, p: torch.Tensor) -> torch.Tensor:
-    target = call["target"]
-    each = -(target * (p + CLIP).log() + (1 - target) * (1 - p + CLIP).log())
-    return each.mean() if call["reduction"] == "mean" else each.sum()
+def _clipped() -> list:
+    return [
+        ("clips the probabilities at 1e-7", lambda p: p.clamp(CLIP, 1 - CLIP)),
+        ("clips the probabilities at 1e-7 and adds 1e-7", lambda p: (p.clamp(CLIP, 1 - CLIP), CLIP)),
+        ("adds 1e-7 to the probabilities", lambda p: (p, CLIP)),
+        ("adds 1e-8 to the probabilities", lambda p: (p, 1e-8)),
+    ]
+
+
+def _binary(call: Call, p: Any) -> torch.Tensor:
+    p, small = p if isinstance(p, tuple) else (p, 0.0)
+    weight, target, every = call.get("pos_weight"), call["target"], call.get("weight")
+    each = -(target * (p + small).log() * (1 if weight is None else weight) + (1 - target) * (1 - p + small).log())
+    each = each if every is None else each * every
+    return {"mean": each.mean(), "sum": each.sum(), "none": each}[call.get("reduction", "mean")]
 
 
 enter(
@@ -115,11 +139,11 @@ enter(
     "the port {}",
     "logits in both: BCEWithLogitsLoss, from_logits=True",
     lambda c: [
-        ("clips the probabilities at 1e-7", lambda c: c.again(input=c.x.clamp(CLIP, 1 - CLIP))),
-        ("clips the probabilities at 1e-7 and adds 1e-7", lambda c: _with_epsilon(c, c.x.clamp(CLIP, 1 - CLIP))),
+        *((said, lambda c, p=p: _binary(c, p(c.x))) for said, p in _clipped()),
         (
             "takes the probabilities for logits",
             lambda c: F.binary_cross_entropy_with_logits(c.x, c["target"], reduction=c["reduction"]),
+            "S2c",
         ),
     ],
 )
@@ -161,8 +185,15 @@ enter(
     "mse_loss l1_loss huber_loss smooth_l1_loss",
     "the port pairs each prediction with each target",
     "y[:, None]",
-    lambda c: [("", lambda c: c.again(input=c.x.reshape(-1, 1), target=c["target"].reshape(1, -1)))],
+    lambda c: [("", _each_with_each)] if c.x.dim() == 1 or c.x.shape[1:] == (1,) else [],
 )
+
+
+def _each_with_each(call: Call) -> torch.Tensor:
+    pairs = torch.broadcast_tensors(call.x.reshape(-1, 1), call["target"].reshape(1, -1))
+    return call.again(input=pairs[0], target=pairs[1])
+
+
 enter(
     "S5",
     "gaussian_nll_loss",

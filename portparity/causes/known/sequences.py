@@ -5,7 +5,7 @@ from itertools import permutations
 import torch
 import torch.nn.functional as F
 
-from portparity.causes.calls import Call, Changes, enter, mistake
+from portparity.causes.calls import Call, Change, Changes, enter, mistake
 from portparity.causes.recurrent import run
 
 
@@ -64,6 +64,31 @@ def gates(call: Call) -> Changes:
     yield "reads the sequence backwards", lambda c: run(c, backwards="all"), ""
     yield "does not turn the backward direction's output round", lambda c: run(c, backwards="unturned"), ""
     yield "reads both directions forwards", lambda c: run(c, backwards="none"), ""
+
+
+@mistake("", "lstm gru rnn_tanh rnn_relu", "the port {}", "copy each direction's and layer's own weights")
+def arrangement(call: Call) -> Changes:
+    each, both = 4 if call["has_biases"] else 2, 1 + bool(call["bidirectional"])
+    groups = [list(call["params"][k : k + each]) for k in range(0, len(call["params"]), each)]
+    if each == 4:
+        yield "has bias_ih and bias_hh exchanged", _weights([[w, u, c, b] for w, u, b, c in groups])
+    if both == 2:
+        yield "has the forward weights in both directions", _weights([groups[k - k % 2] for k in range(len(groups))])
+        yield "has the backward weights in both directions", _weights([groups[k | 1] for k in range(len(groups))])
+        yield "has the directions' weights exchanged", _weights([groups[k ^ 1] for k in range(len(groups))])
+        yield "joins backward before forward", _backward_first
+    if len(groups) > both:
+        yield "has the first layer's weights in the last", _weights([*groups[:-both], *groups[:both]])
+
+
+def _weights(groups: list[list[torch.Tensor]]) -> Change:
+    return lambda c: c.again(params=[tensor for group in groups for tensor in group])
+
+
+def _backward_first(call: Call) -> tuple[torch.Tensor, ...]:
+    output, *states = call.result()
+    turned = [state.unflatten(0, (-1, 2)).flip(1).flatten(0, 1) for state in states]
+    return torch.cat(output.chunk(2, -1)[::-1], -1), *turned
 
 
 @mistake("L18b", "gru gru_cell", "the port {}", "keras.layers.GRU(reset_after=True); h = (1 - z) n + z h")

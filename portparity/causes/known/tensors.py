@@ -11,13 +11,16 @@ from portparity.causes.calls import Call, Changes, enter, mistake
 
 @mistake(
     "L3",
-    "flatten reshape view",
+    "flatten reshape view unflatten",
     "the port flattens {}",
     "weight.reshape(out, C, H, W).permute(0, 2, 3, 1).reshape(out, -1), for the layer that follows",
     inside=False,
 )
 def flattening(call: Call) -> Changes:
     x, shape = call.x, call.result().shape
+    if x.dim() < len(shape) == 4:  # and the way back, before a transposed convolution
+        turned = (shape[0], *shape[2:], shape[1])
+        yield "in the order (0, 2, 3, 1), and back", lambda c: c.x.reshape(turned).movedim(-1, 1)
     for axes in permutations(range(1, x.dim())):
         if axes != tuple(range(1, x.dim())) and x.dim() <= 4:
             yield (
@@ -58,6 +61,22 @@ enter(
         ("has the halves exchanged", lambda c: F.glu(torch.cat(c.x.chunk(2, c["dim"])[::-1], c["dim"]), c["dim"]))
     ],
 )
+
+
+@mistake(
+    "S5",
+    "add sub radd rsub iadd mul",
+    "the port has no constant of the Gaussian density",
+    "log(2 pi) / 2",
+    inside=False,
+)
+def constant(call: Call) -> Changes:
+    for value in call.args[1:]:
+        share = abs(float(value)) / math.log(2 * math.pi) if isinstance(value, int | float) else 0
+        if any(abs(share * n - round(share * n)) < 1e-9 and share > 0 for n in (1, 2)):
+            yield "", lambda c: c.args[0] * 1
+
+
 enter(
     "",
     "add iadd radd",
@@ -81,32 +100,26 @@ enter(
 
 
 @mistake(
-    "S5",
-    "add sub radd rsub iadd mul",
-    "the port has no constant of the Gaussian density",
-    "log(2 pi) / 2",
-    inside=False,
-)
-def constant(call: Call) -> Changes:
-    for value in call.args[1:]:
-        share = abs(float(value)) / math.log(2 * math.pi) if isinstance(value, int | float) else 0
-        if any(abs(share * n - round(share * n)) < 1e-9 and share > 0 for n in (1, 2)):
-            yield "", lambda c: c.args[0] * 1
-
-
-@mistake(
     "T4",
     "repeat_interleave repeat tile expand",
     "the port {}",
     "torch: repeat_interleave is np.repeat, repeat is np.tile",
 )
 def repeats(call: Call) -> Changes:
-    x, shape = call.x, call.result().shape
-    for axis in range(x.dim()):
-        if shape[axis] != x.shape[axis] and shape[axis] % x.shape[axis] == 0:
-            many = shape[axis] // x.shape[axis]
-            yield "tiles, entries after one another", lambda c, a=axis, n=many: torch.cat([c.x] * n, a)
-            yield "repeats each entry", lambda c, a=axis, n=many: c.x.repeat_interleave(n, a)
+    recording, shape = call.recorder.recording, call.result().shape
+    first = call.numbers[id(call.x)]
+    while (made := recording.values[first].source) >= 0 and recording.operations[made].name == call.name:
+        first = recording.operations[made].inputs[0]  # both axes, one after the other
+    many = [n // m for n, m in zip(shape, recording.values[first].array.shape, strict=True)]
+    yield "tiles, entries after one another", lambda c: torch.tile(c.recorder.kept[first], many)
+
+    def each(c: Call) -> torch.Tensor:
+        x = c.recorder.kept[first]
+        for axis, times in enumerate(many):
+            x = x.repeat_interleave(times, axis)
+        return x
+
+    yield "repeats each entry", each
 
 
 @mistake("", "getitem select", "the port takes {}", "port: the original's entry", inside=False)
@@ -138,13 +151,17 @@ def _moment(call: Call, correction: int) -> torch.Tensor:
 @mistake("", "mean sum amax amin logsumexp nanmean", "the port {}", "port: the original's reduction and axes")
 def reduction(call: Call) -> Changes:
     kept, dim = call.result().dim() == call.x.dim(), call.get("dim")
+    row = "S3" if call.in_loss else ""
     for other in ("mean", "sum", "amax", "logsumexp"):
         if other != call.name:
             dims = dim if dim is not None else tuple(range(call.x.dim()))
-            yield f"takes the {other}", lambda c, o=other, d=dims: getattr(torch, o)(c.x, dim=d, keepdim=kept)
+            yield (
+                f"takes the {other}",
+                lambda c, o=other, d=dims: getattr(torch, o)(c.x, dim=d, keepdim=kept),
+                row if other in "mean sum" else "",
+            )
     for axis in range(call.x.dim()):
         yield f"is over axis {axis}", lambda c, a=axis: getattr(torch, c.name)(c.x, dim=a, keepdim=kept)
-    row = "S3" if call.result().dim() == 0 else ""
     if call.result().dim() == 0:
         for axis in range(call.x.dim()):
             yield f"sums over axis {axis} and averages over the rest", lambda c, a=axis: c.x.sum(a).mean(), row
