@@ -29,8 +29,8 @@ three answers agree; with few they do not, and with none the first has nothing t
 ![The belief about the bias, from the prior Beta(2, 2) to a hundred tosses, and the three answers: MLE, MAP
 and what full Bayes predicts. Three tosses leave them apart; a hundred drown the prior.](coin.svg)
 
-![The same, toss by toss, from the prior of your choice: after enough tosses they all say the
-same.](coin_tosses.svg)
+![The same, toss by toss, from the prior of your choice. After forty tosses a flat prior's prediction has met the
+MLE; a prior that is sure of a fair coin still holds it back.](coin_tosses.svg)
 
 Shapes: N tosses; everything else is a number, or an array of numbers that broadcast.
 

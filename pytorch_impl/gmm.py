@@ -14,7 +14,7 @@ it.](mixture_density.svg)
 ![EM from a poor start. Colours are responsibilities, ellipses the components; no iteration lowers log
 p.](em_snapshots.svg)
 
-![EM from four starts. The one whose components are alike stays where it is: nothing tells them
+![EM from four starts. Components that are alike at the start stay alike: nothing tells them
 apart.](em_from_four_starts.svg)
 
 ![Where EM for three components ends from sixteen random starts, each grey line a maximum: the likelihood has

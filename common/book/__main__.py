@@ -137,7 +137,7 @@ class Book:
         described = re.sub("<[^>]*>", "", caption) if place.startswith("pages/") else escape(drawing(file, place))
         kind = ' class="wide"' if width > 688 else ""  # than the text
         image = f'<img src="figures/{file}" alt="{described}" width="{width}" height="{height}" loading="lazy"'
-        image += f' style="min-width: {0.8 * width:.0f}px"{kind}>'
+        image += f' style="--width: {width}px"{kind}>'
         return f'<figure><div class="scroll">{image}</div><figcaption>{caption}</figcaption></figure>'
 
     def replay(self, name: str, caption: str, place: str) -> str:

@@ -109,7 +109,7 @@ def restarts(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     single = maths.estimators.GaussianMixture(1).fit(x).score(x) * len(x)
     ordered = np.sort([fit.score(x) * len(x) for fit in fits])
     maxima = ordered[np.concatenate([np.diff(ordered) > 0.2, [True]])]  # nats; EM stops a little below each
-    figure = Figure(figsize=(6.4, 3.8))
+    figure = Figure(figsize=(5.6, 3.6))
     axes = figure.subplots()
     axes.hlines(maxima, 0.5, 16.5, color="0.8", linewidth=0.8)
     axes.plot(np.arange(1, 17), ordered, "o", color=COLOURS[0])

@@ -21,7 +21,7 @@ def vae_manifold(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     codes, (height, width) = ndtri((np.arange(20) + 0.5) / 20), datasets.load("fashion").image_shape
     down, right = np.meshgrid(codes[::-1], codes, indexing="ij")
     images = evaluate(trained(maths, "vae of 2").decoder, np.stack([right.ravel(), down.ravel()], axis=1))
-    axes = Figure(figsize=(6.4, 6.4)).subplots()
+    axes = Figure(figsize=(5.6, 5.6)).subplots()
     show_sheet(axes, images, (height, width))
     places = np.round(np.linspace(0, 19, 6)).astype(int)  # symmetric about the middle
     labels = [f"{codes[place]:.1f}" for place in places]

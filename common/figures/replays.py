@@ -98,7 +98,7 @@ def em_from_four_starts(trace: Trace) -> Replay:
 def bound_and_divergence(trace: Trace) -> Replay:
     """Bars of the lower bound and, on top, of the divergence; the E step closes the gap, the M step lifts the bound."""
     t = _of(trace, "bound_and_divergence")
-    bounds, gaps, steps = t["bound 0"], t["divergence 0"], len(t["bound 0"])
+    bounds, gaps, steps = t["bound 0"], np.maximum(t["divergence 0"], 0), len(t["bound 0"])
     totals = bounds + gaps
     floor = bounds.min() - 0.1 * np.ptp(totals)
     names = ["start", *(f"{'E' if n % 2 else 'M'} step {(n + 1) // 2}" for n in range(1, steps))]
@@ -129,7 +129,7 @@ def bound_touches_likelihood(trace: Trace) -> Replay:
     low = curve.min() - 0.15 * np.ptp(curve)
     panel = Panel("over one parameter", (40, 88), (low, curve.max() + 5), ("μ₁ (minutes)", "nats"))
     panel.still(f'<path class="likelihood" d="{panel.curve(t["trial"], curve)}"/>')
-    panel.key(44, low + 0.2 * np.ptp(curve), ("line own8", "log likelihood"), ("line own1", "bound of the last E step"))
+    panel.key(71, curve.max() - 0.02 * np.ptp(curve), ("line own8", "log likelihood"), ("line own1", "lower bound"))
     panel.moving("curve line own1", ["path"], "d", [[[panel.curve(t["trial"], y)] for y in bounds]])
     dots = [[short(p) for p in panel.at(m, h)] for m, h in zip(t["mean 0"], t["height 0"], strict=True)]
     panel.moving("own1 filled", ['circle r="5"'], "cx cy", [dots])
@@ -239,10 +239,10 @@ def components_die_out(trace: Trace) -> Replay:
 def codes_find_their_places(trace: Trace) -> Replay:
     """Held-out digits as points in the plane of codes, coloured by class, which part as the VAE is trained."""
     t = _of(trace, "codes_find_their_places")
-    panel = Panel("codes of held-out digits", (-4, 4), (-4, 4), ("z₁", "z₂"))
+    panel = Panel("codes of held-out digits", (-3, 3), (-3, 3), ("z₁", "z₂"))
     colours = [f'circle r="3" style="--own: var(--c{label})"' for label in t["labels"]]
     frames = [
-        np.stack(panel.at(*np.clip(codes, -4, 4).T), axis=1).round().astype(int).ravel().tolist()
+        np.stack(panel.at(*np.clip(codes, -3, 3).T), axis=1).round().astype(int).ravel().tolist()
         for codes in t["codes 0"]
     ]
     panel.moving("coloured", colours, "cx cy", [frames])

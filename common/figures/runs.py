@@ -179,7 +179,7 @@ def latent_space(codes: np.ndarray, labels: np.ndarray | None, label_names: Sequ
         codes = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
         names = ("first principal component of the code", "second")
     codes = np.column_stack([codes, np.zeros(len(codes))])[:, :2]  # one dimension or image has one axis
-    figure = Figure(figsize=(6.2, 4.8))
+    figure = Figure(figsize=(5.6, 4.6))
     axes = figure.subplots()
     axes.set(title="latent space, held-out images", xlabel=names[0], ylabel=names[1])
     if labels is None:
