@@ -32,7 +32,11 @@ FEW_COMPONENTS = {
 
 @rc_context(STYLE)
 def coin(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """Prior to posterior for a prior Beta(2, 2) and a coin that shows heads seven times in ten."""
+    """The belief about a coin that shows heads seven times in ten, from a prior Beta(2, 2) to a hundred tosses.
+
+    Four densities, each narrower than the one before. Lines mark MLE, MAP and prediction: apart after three tosses,
+    together after a hundred.
+    """
     theta, tosses = np.linspace(0.001, 0.999, 400), (draws.uniforms(4, "sample", (100,)) < 0.7).astype(float)
     panels = Figure(figsize=(13.6, 3.4)).subplots(1, 4, sharex=True)
     # the widest line lies below, so that all are visible where they coincide
@@ -57,7 +61,7 @@ def coin(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 
 @rc_context(STYLE)
 def mixture_density(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """The mixture of two Gaussians fitted to Old Faithful: its density, and 400 samples from it."""
+    """The mixture fitted to Old Faithful: a density with two slanting humps, and 400 samples in the colours of both."""
     data = datasets.load("old-faithful")
     fit = maths.estimators.GaussianMixture(2, tol=1e-10, max_iter=500, random_state=0).fit(data.x)
     parameters = fit.weights_, fit.means_, fit.covariances_
@@ -82,7 +86,10 @@ def mixture_density(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 
 @rc_context(STYLE)
 def em_snapshots(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """EM on Old Faithful from a poor start, after 0, 1, 2, 5 and 20 iterations."""
+    """EM on Old Faithful from a poor start, after 0, 1, 2, 5 and 20 iterations.
+
+    Two ellipses begin beside both groups of points, and end on one group each.
+    """
     x = datasets.load("old-faithful").x
     parameters = WEIGHTS, np.array([[2.5, 82.0], [4.5, 56.0]]), np.array([np.diag([0.15, 100.0])] * 2)
     figure = Figure(figsize=(14.5, 3.3))
@@ -102,7 +109,10 @@ def em_snapshots(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 
 @rc_context(STYLE)
 def restarts(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """The maxima that EM for three components reaches on Old Faithful from sixteen random starts."""
+    """The maxima that EM for three components reaches on Old Faithful from sixteen random starts.
+
+    Sixteen dots on a few levels; most starts stop below the best.
+    """
     x = datasets.load("old-faithful").x
     arguments = {"init_params": "random_from_data", "tol": 1e-6, "max_iter": 4000}
     fits = [maths.estimators.GaussianMixture(3, random_state=seed, **arguments).fit(x) for seed in range(16)]
@@ -193,7 +203,10 @@ def components_dying_out(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 
 @rc_context(STYLE)
 def choosing_components(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """The lower bound and the log likelihood, from k-means, for one to six components on Old Faithful."""
+    """The lower bound and the log likelihood, from k-means, for one to six components on Old Faithful.
+
+    Both rise steeply from one to two; then the bound falls, and the log likelihood rises on.
+    """
     x, counts = standardised(datasets.load("old-faithful").x), np.arange(1, 7)
     arguments, bounds, log_likelihoods = {"random_state": 0, "max_iter": 1000}, [], []
     prior = FEW_COMPONENTS | {"weight_concentration_prior": 1.0}
@@ -221,7 +234,8 @@ def choosing_components(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 def singularity(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
     """Four objectives when a component shrinks onto one point of Old Faithful (standardised).
 
-    A dashed line is as high as the sensible maximum.
+    One Gaussian's log likelihood falls steeply to the left. The mixture's rises in a straight line past the dashed
+    one, which is as high as the sensible maximum; with a floor it stays level, with a prior it falls.
     """
     x, chapter = standardised(datasets.load("old-faithful").x), maths.singularity
     left, far, near = Figure(figsize=(13.5, 4.0)).subplots(1, 3)

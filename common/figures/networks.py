@@ -17,7 +17,10 @@ from common.networks.training import trained
 
 @rc_context(STYLE)
 def vae_manifold(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """The decoder's images of a grid of codes, evenly spaced in the prior's probability, z = Φ^-1(u)."""
+    """The decoder's images of a grid of codes, evenly spaced in the prior's probability, z = Φ^-1(u).
+
+    Shirts and coats above on the left, trousers on the right, shoes and boots below; neighbours look alike.
+    """
     codes, (height, width) = ndtri((np.arange(20) + 0.5) / 20), datasets.load("fashion").image_shape
     down, right = np.meshgrid(codes[::-1], codes, indexing="ij")
     images = evaluate(trained(maths, "vae of 2").decoder, np.stack([right.ravel(), down.ravel()], axis=1))
@@ -33,7 +36,7 @@ def vae_manifold(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
 
 
 def vae_latent_space(maths: SimpleNamespace, evaluate: Evaluate) -> Figure:
-    """The means of the held-out images' codes."""
+    """The means of the held-out images' codes: a cloud for each class, clothes above, shoes and sandals below."""
     held_out = datasets.load("fashion").split()[1]
     codes = evaluate(trained(maths, "vae of 2").encoder, held_out.x.astype(np.float64))[0]
     return runs.latent_space(codes, held_out.labels, held_out.label_names)
