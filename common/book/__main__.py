@@ -180,7 +180,7 @@ def subtitle(pair: Pair) -> str:
 
 
 def size(picture: Path) -> tuple[int, int]:
-    """A picture's width and height on the page in pixels, 12 for 11 points; a PNG has 120 pixels an inch, as runs do."""
+    """A picture's width and height on the page in pixels, 12 for 11 points; a PNG has 120 an inch, as runs do."""
     if picture.suffix == ".png":
         points = (72 / 120 * length for length in struct.unpack(">II", picture.read_bytes()[16:24]))
     else:

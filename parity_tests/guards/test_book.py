@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from common.book import measured
 from common.book.__main__ import build, main
@@ -25,6 +27,7 @@ from common.book.text.search import index
 from common.book.text.side_by_side import align, side_by_side, similarity
 from common.figures.draw import FIGURES
 from common.figures.moving import Panel, Replay
+from common.figures.runs import COLOURS
 from parity_tests.guards.test_terms import recorded
 
 DRAWN = '<svg xmlns="http://www.w3.org/2000/svg" width="330pt" height="110pt"></svg>'
@@ -188,6 +191,40 @@ def test_marks_are_on_what_differs() -> None:
     assert marked == ["torch", "tf"]
     assert [line.kind for line in left] == ["different", "same", "gap"]
     assert [line.kind for line in right] == ["different", "same", "different"]
+
+
+# Linear RGB as the colour-blind see it: Machado, Oliveira and Fernandes (2009), severity 1.
+BLIND = {
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def lab(linear: np.ndarray) -> np.ndarray:
+    """CIELAB (N, 3) of linear RGB (N, 3) under daylight."""
+    xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.maximum(np.clip(linear, 0, 1) @ np.transpose(xyz) / [0.9505, 1, 1.089], 0.008856)).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
+@pytest.mark.parametrize("palette", ["light", "dark", "filtered"])
+def test_six_colours_are_told_apart_by_colour_blind_eyes(palette: str) -> None:
+    """By ten units of CIELAB at least, where one is just seen; also after the filter that makes figures dark."""
+    css = (ROOT / "common" / "book" / "book.css").read_text(encoding="utf-8")
+    light, dark = (re.findall(r"--c[0-5]: (#\w{6})", part) for part in css.split("prefers-color-scheme: dark", 1))
+    rgb = np.array([to_rgb(colour) for colour in (dark if palette == "dark" else light)])
+    assert rgb.shape == (6, 3)
+    if palette == "filtered":  # invert(.91) hue-rotate(180deg)
+        light, inverted = [0.213, 0.715, 0.072], 0.91 - 0.82 * rgb
+        rgb = np.clip(2 * np.outer(inverted @ light, np.ones(3)) - inverted, 0, 1)
+        assert "invert(.91) hue-rotate(180deg)" in css
+        assert [colour.lower() for colour in COLOURS[:6]] == re.findall(r"--c[0-5]: (#\w{6})", css)[:6]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    for seen in (linear, *(linear @ np.transpose(matrix) for matrix in BLIND.values())):
+        places = lab(seen)
+        apart = np.linalg.norm(places[:, None] - places, axis=2)[np.triu_indices(6, 1)]
+        assert apart.min() > 10
 
 
 def rows_of(chapter: str, name: str) -> list[tuple[str, str]]:
