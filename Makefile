@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train book notebooks parity parity-long faults digests distributed versions divergences compare bench port-bugs
+.PHONY: help train book notebooks parity parity-long faults digests distributed versions divergences compare bench port-bugs certificate
 
 help:
 	@sed -n -e 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' -e 's/^## *\(.*\)/\1:/p' $(MAKEFILE_LIST) | \
@@ -73,6 +73,10 @@ bench: $(VENV)/ready  ## time EM and a VAE against other libraries, side by side
 # Planted bugs in ports, and correct ports, checked by the porting tool; listed in the book's commands.
 port-bugs: $(VENV)/ready
 	@$(RUN) -m parity_tests.port_bugs
+
+# Each chapter and estimator in correct digits against answers of others; listed in the book's commands.
+certificate: $(VENV)/ready
+	@$(RUN) -m parity_tests.certificate
 
 # The chapters' figures for the book, drawn again when the code that draws them has changed.
 build/figures/drawn: $(wildcard common/figures/*.py) | $(VENV)/ready

@@ -67,6 +67,7 @@ TEXTS = {
         "fashion": "Fashion-MNIST, all 60,000 images",
         "speed": "Large data, and fast",
         "port_bugs": "Port bugs, planted",
+        "certificate": "The certificate",
         "hostile": "Hostile input",
         "versions": "Versions",
     },

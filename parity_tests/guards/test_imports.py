@@ -13,7 +13,7 @@ from parity_tests.guards.test_mirror import ONE_SIDED
 ROOT = Path(__file__).parents[2]
 IMPLEMENTATIONS = ("pytorch_impl", "tf2_impl")
 ROOMS = [line.split()[0] for line in common.__doc__.splitlines() if line.startswith("    ")]  # in the map's order
-ROOMS_OF_TESTS = ("bench", "chapters", "digests", "divergences", "guards", "port_bugs", "runs", "support")
+TEST_ROOMS = ("bench", "certificate", "chapters", "digests", "divergences", "guards", "port_bugs", "runs", "support")
 COMMANDS = {"common.data.datasets", "common.figures.draw"}
 FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras"}
 CHAPTERS = [name for name in titles() if name not in TOOLS]
@@ -56,7 +56,7 @@ def test_the_map_names_every_room() -> None:
     }
     assert sorted(ROOMS) == sorted(found - {"__init__"})
     assert len(found) <= 10
-    assert set(ROOMS_OF_TESTS) == {path.parent.name for path in (ROOT / "parity_tests").glob("*/__init__.py")}
+    assert set(TEST_ROOMS) == {path.parent.name for path in (ROOT / "parity_tests").glob("*/__init__.py")}
 
 
 @pytest.mark.parametrize("room", sorted(path.parent.name for path in (ROOT / "common").glob("*/__init__.py")))
