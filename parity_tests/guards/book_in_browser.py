@@ -64,6 +64,10 @@ def test_page_is_drawn_and_accessible(page: Page, name: str) -> None:
     width = page.viewport_size["width"]
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
     assert page.evaluate("[...document.images].every(image => image.naturalWidth > 100 && image.alt.length > 20)")
+    small = """[...document.querySelectorAll("figure img")].filter(image => !image.closest("details")
+        && image.getBoundingClientRect().width < (innerWidth > 1000 ? 0.99 : 0.79) * image.getAttribute("width"))
+        .map(image => image.src)"""
+    assert page.evaluate(small) == [], "figures whose type is smaller than the others'"
     if page.locator("math").count():
         assert page.evaluate("document.fonts.check('16px \"Book Math\"')"), "the font of the equations is not loaded"
     flat = """[...document.querySelectorAll("math")].filter(m => m.getBoundingClientRect().height < 5
@@ -230,6 +234,20 @@ def test_without_scripts_a_replay_shows_its_last_frame_and_a_script_draws_the_sa
     assert len(plain) == len(scripted) > 0
     assert [s for i, s in enumerate(plain) if i not in planes] == [s for i, s in enumerate(scripted) if i not in planes]
     assert "controls" not in shown[0].partition("</head>")[2]
+
+
+def test_the_book_is_small_and_a_chapter_painted_within_a_second(browser: Browser) -> None:
+    files = [path for path in BOOK.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files if path.suffix != ".pdf") < 10e6
+    scripts = [path for path in files if path.suffix == ".js" and path.name != "index.js"]  # that is the words
+    assert sum(path.stat().st_size for path in scripts) < 30e3
+    for name in ("coin", "gmm", "vae"):
+        page = browser.new_page(viewport=DESK)
+        page.goto((BOOK / f"{name}.html").as_uri())
+        painted = """new Promise(said => new PerformanceObserver(list => said(list.getEntriesByName(
+            "first-contentful-paint")[0].startTime)).observe({ type: "paint", buffered: true }))"""
+        assert page.evaluate(painted) < 1000, name
+        page.close()
 
 
 def test_prints_without_its_controls(browser: Browser) -> None:
