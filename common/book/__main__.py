@@ -22,8 +22,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from common.book.chapters import HOUSE, NOT_MEASURED, PARTS, TEXTS, titles
 from common.book.measured import agreement, load, measured_within
 from common.book.pairs import FOLDERS, ROOT, Pair, imported, read_pairs
+from common.book.text.glossary import anchored, entries
 from common.book.text.prose import BookError, Exercise, Prose, exercises
-from common.book.text.search import index
+from common.book.text.search import headings, index, minutes
 from common.book.text.side_by_side import side_by_side
 from common.book.text.terms import worked
 from common.figures.draw import FIGURES
@@ -43,7 +44,15 @@ def build(out: Path, root: Path = ROOT) -> Path:
         raise BookError(f"{book.figures / left[0]}: no chapter shows it; add ![caption]({left[0]}) to a docstring")
     if left := sorted(book.replays.keys() - book.replayed):
         raise BookError(f"no chapter shows the replay {left[0]}; add ![caption]({left[0]}.svg) to a docstring")
-    for file in ("book.css", "exercises.js", "replay.js", "search.js", "terms.js", "stix-two-math.woff2"):
+    for file in (
+        "book.css",
+        "contents.js",
+        "exercises.js",
+        "replay.js",
+        "search.js",
+        "terms.js",
+        "stix-two-math.woff2",
+    ):
         shutil.copy(HERE / file, out / file)
     (out / "index.js").write_text(index(pages, book.titles), encoding="utf-8")
     check_links(pages, out)
@@ -63,6 +72,7 @@ class Book:
         self.replays, self.replayed = replays(self.trace), set()
         self.pairs = read_pairs(root)
         self.names = {name: {d.name for d in pair.definitions} for name, pair in self.pairs.items()}
+        self.glossary = entries((HERE / "pages" / "glossary.md").read_text(encoding="utf-8"))
         self.measured = load(root / "build" / "parity.json")
         self.sections = PARTS | {"The house": HOUSE} | TEXTS
         self.titles = {name: title for section in self.sections.values() for name, title in section.items()}
@@ -78,22 +88,21 @@ class Book:
         chapters = {name: pair for name, pair in self.pairs.items() if name in titles()}
         agreements = {name: agreement(self.measured["rows"], pair) for name, pair in chapters.items()}
         within, order = measured_within(chapters, agreements), list(self.titles)
-        pages = {}
+        pages, self.minutes = {}, {}
         for i, name in enumerate(order):
             turn = {"previous": order[i - 1] if i else None, "next": order[i + 1] if i + 1 < len(order) else None}
             if name in self.pairs:
                 apart = {"agreement": agreements.get(name, {}), "within": within.get(name, {})}
                 pages[f"{name}.html"] = self.chapter(self.pairs[name], apart | turn | {"number": i + 1})
             else:
-                text = (HERE / "pages" / f"{name}.md").read_text(encoding="utf-8")
-                section = next(section for section, pages_of in TEXTS.items() if name in pages_of)
-                prose = self.prose("").html(text.partition("\n")[2], f"pages/{name}.md")
-                pages[f"{name}.html"] = self.render("text.html", name=name, section=section, prose=prose, **turn)
+                pages[f"{name}.html"] = self.text(name, turn)
+        argument = self.prose("").html((HERE / "index.md").read_text(encoding="utf-8"), "common/book/index.md")
+        self.minutes["index"] = minutes(argument.partition('<h2 id="how-to-read-it">')[0])
         pages["index.html"] = self.render(
             "index.html",
             name="index",
-            argument=self.prose("").html((HERE / "index.md").read_text(encoding="utf-8"), "common/book/index.md"),
-            subtitles={name: self.prose("").html(subtitle(pair), name).strip() for name, pair in self.pairs.items()},
+            argument=argument,
+            subtitles={name: self.plain(name).html(subtitle(pair), name).strip() for name, pair in self.pairs.items()},
             needs={name: imported(self.pairs[name], order[: order.index(name)]) for name in chapters},
         )
         return pages
@@ -103,25 +112,41 @@ class Book:
         prose, place = self.prose(pair.name), f"{pair.name}.py"
         examples = {d.name: worked(pair.name, d, self.trace) for d in pair.definitions}
         terms = {name: example.names for name, example in examples.items() if example}
-        text = {d.name: prose.html(d.docstring, f"{place}: {d.name}", terms.get(d.name, ())) for d in pair.definitions}
-        opening = {"subtitle": prose.html(subtitle(pair), place).strip()}
+        opening = {"subtitle": self.plain(pair.name).html(subtitle(pair), place).strip()}
         opening["prose"] = prose.html(pair.prose.partition("\n")[2], place)
+        text = {d.name: prose.html(d.docstring, f"{place}: {d.name}", terms.get(d.name, ())) for d in pair.definitions}
+        lines = sum(d.code["torch"].count("\n") + 1 for d in pair.definitions)
+        self.minutes[pair.name] = minutes(opening["prose"] + "".join(text.values()), lines)
         opening["exercises"] = self.exercises(pair.name) if pair.name in titles() else []
         return self.render("chapter.html", name=pair.name, pair=pair, text=text, worked=examples, **opening, **measured)
 
+    def text(self, name: str, turn: dict) -> str:
+        """The page of a text from Markdown."""
+        text = (HERE / "pages" / f"{name}.md").read_text(encoding="utf-8")
+        section = next(section for section, pages_of in TEXTS.items() if name in pages_of)
+        converter = self.plain("") if name == "glossary" else self.prose("")
+        prose = converter.html(text.partition("\n")[2], f"pages/{name}.md")
+        prose = anchored(prose, self.glossary) if name == "glossary" else prose
+        self.minutes[name] = minutes(prose)
+        return self.render("text.html", name=name, section=section, prose=prose, headings=headings(prose), **turn)
+
     def exercises(self, name: str) -> list[Exercise]:
         """A chapter's exercises, their texts as HTML."""
-        file, prose = HERE / "exercises" / f"{name}.md", self.prose(name)
+        file, prose = HERE / "exercises" / f"{name}.md", self.plain(name)
         parts, found = ("question", "hint", "answer"), exercises(file.read_text(encoding="utf-8"), file.name)
         return [replace(each, **{part: prose.html(getattr(each, part), file.name) for part in parts}) for each in found]
 
     def render(self, template: str, **values: object) -> str:
         """A page, from its template."""
-        return self.environment.get_template(template).render(**values)
+        return self.environment.get_template(template).render(minutes=self.minutes, **values)
 
     def prose(self, here: str) -> Prose:
         """A converter of text to HTML; ``here`` is the chapter whose definitions the text may name alone."""
-        return Prose(partial(self.link, here), self.figure)
+        return Prose(partial(self.link, here), self.figure, self.glossary)
+
+    def plain(self, here: str) -> Prose:
+        """The same without links to the glossary."""
+        return Prose(partial(self.link, here), self.figure, {})
 
     def figure(self, file: str, caption: str, place: str) -> str:
         """The HTML of a figure: one that moves, or a picture that is copied next to the pages; texts' are in pages/."""

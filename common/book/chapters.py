@@ -46,6 +46,7 @@ TEXTS = {
         "porting": "Porting a model",
         "adding": "Adding a pair",
         "commands": "Commands",
+        "glossary": "Symbols and words",
     },
     "Where they differ": {
         "divergences": "The ten to know first",

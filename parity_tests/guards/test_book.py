@@ -23,7 +23,9 @@ from common.book.measured import agreement, measured_within
 from common.book.pairs import FOLDERS, ROOT, imported, read_pair, read_pairs
 from common.book.progress import Progress
 from common.book.text.equations import BookError, equation, pieces
-from common.book.text.search import index
+from common.book.text.glossary import entries
+from common.book.text.prose import Prose
+from common.book.text.search import index, minutes
 from common.book.text.side_by_side import align, side_by_side, similarity
 from common.figures.draw import FIGURES
 from common.figures.moving import Panel, Replay
@@ -405,3 +407,36 @@ def test_a_notebook_begins_with_the_chapter_at_work(tmp_path: Path) -> None:
             example = (ROOT / "common" / "book" / "examples" / f"{name}.py").read_text(encoding="utf-8")
             assert code[1].source in example
             assert "def " in code[-1].source or "draw.FIGURES" in code[-1].source or "class " in code[-1].source
+
+
+def test_the_glossary_explains_words_and_symbols_where_they_first_stand_on_a_page() -> None:
+    text = "## S\n\n- $x$, $x_n$: the data. As rows.\n- **E step**, **E steps**: half of\n  it (see [x](x)). More.\n"
+    with pytest.raises(BookError, match=r"glossary.md: .*plain sentence"):
+        entries(text)
+    glossary = entries(text.replace("it (see [x](x))", "EM"))
+    assert glossary["$x_n$"] == glossary["$x$"] == ("x", "The data.")
+    assert glossary["E steps"] == ("E-step", "Half of EM.")
+    prose = Prose(lambda name, place: None, lambda *_: "", glossary)
+    first = prose.html("The `E step` **E steps** of $x_n$ and $y$.\n\n### E step\n\nan E step, $x$", "here")
+    assert re.findall(r'<a class="gloss" href="glossary.html#([^"]+)" data-says="([^"]+)"', first) == [
+        ("E-step", "Half of EM."),
+        ("x", "The data."),
+    ]
+    assert "<strong><a" in first
+    assert "gloss" not in prose.html("An E step and $x$.", "here"), "explained twice on a page"
+
+
+def test_every_entry_of_the_glossary_has_its_place_and_is_met_on_some_page(sources: Path) -> None:
+    folder = build(sources / "build" / "book", sources).parent
+    glossary = entries((ROOT / "common" / "book" / "pages" / "glossary.md").read_text(encoding="utf-8"))
+    page = (folder / "glossary.html").read_text(encoding="utf-8")
+    anchors = {entry.anchor for entry in glossary.values()}
+    assert anchors <= set(re.findall(r'<li id="([^"]+)">', page))
+    pages = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.html"))
+    assert anchors - set(re.findall(r'class="gloss" href="glossary.html#([^"]+)"', pages)) == set()
+
+
+def test_a_page_says_how_long_it_takes() -> None:
+    assert minutes("<p>one</p>") == "1 minute"
+    assert minutes("<p>" + "word " * 720 + "</p><pre>" + "code " * 999 + "</pre>") == "4 minutes"
+    assert minutes('<div class="equation"><math>x</math></div>' * 6 + "<figure></figure>" * 4, lines=15) == "5 minutes"

@@ -1,7 +1,7 @@
 """Docstrings as HTML: Markdown by markdown-it, equations as MathML, names as links."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -10,6 +10,7 @@ from mdit_py_plugins.anchors import anchors_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from common.book.text.equations import BookError, equation
+from common.book.text.glossary import Entry, explained
 
 DIFFER = "Where the frameworks differ: "
 
@@ -43,11 +44,16 @@ class Prose:
     """Converts the docstrings of one page to HTML.
 
     ``link(name)`` gives the address of what a name in backticks stands for, or None; ``figure(file, caption,
-    place)`` the HTML of a figure that the text shows.
+    place)`` the HTML of a figure that the text shows; ``glossary`` explains words where they first stand on the page.
     """
 
-    def __init__(self, link: Callable[[str, str], str | None], figure: Callable[[str, str, str], str]) -> None:
-        self.place, self.terms = "", ()
+    def __init__(
+        self,
+        link: Callable[[str, str], str | None],
+        figure: Callable[[str, str, str], str],
+        glossary: Mapping[str, Entry],
+    ) -> None:
+        self.place, self.terms, self.glossary, self.known = "", (), glossary, set()
         self._markdown = MarkdownIt("commonmark").enable("table").use(anchors_plugin, max_level=3)
         dollarmath_plugin(
             self._markdown, renderer=lambda tex, options: equation(tex, options["display_mode"], self.place, self.terms)
@@ -74,6 +80,7 @@ class Prose:
         html = re.sub(r"<p>(<figure.*?</figure>)</p>", r"\1", html, flags=re.S)
         html = re.sub(r'href="([\w-]+)\.md([#"])', r'href="\1.html\2', html)  # as GitHub links to Markdown
         html = re.sub("<td>(?=[^<]{1,20}</td>)", '<td class="short">', html)
+        html = explained(html, self.glossary, self.known)
         html = html.replace("<p>Source: ", '<p class="source">Source: ')
         return re.sub(
             f"<p>{DIFFER}(.)",

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import unescape
 
 SECTION = re.compile(r'<section id="([^"]+)"')
@@ -28,8 +28,21 @@ def sections(html: str) -> list[tuple[str, str]]:
     return [("", pieces[0]), *zip(pieces[1::2], pieces[2::2], strict=True)]
 
 
-def words(html: str) -> str:
+def headings(html: str) -> list[tuple[str, str]]:
+    """The anchor and the text of every heading of a text's sections."""
+    return [(anchor, words(f">{heading}")) for anchor, heading in re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', html)]
+
+
+def words(html: str, unread: Sequence[str] = UNREAD) -> str:
     """What a reader reads of a piece of a page, code, equations and pictures apart."""
-    for tag in UNREAD:
+    for tag in unread:
         html = re.sub(rf"<{tag}\b.*?</{tag}>", " ", html, flags=re.S)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", html.partition(">")[2])).split())
+
+
+def minutes(html: str, lines: int = 0) -> str:
+    """How long reading takes: 180 words a minute, 20 s an equation, 4 s a line of one framework, 30 s a figure."""
+    read = len(words(f">{html}", ("script", "svg", "pre", "math")).split())
+    shown = html.count('<div class="equation">') / 3 + html.count("<figure") / 2
+    count = max(1, round(read / 180 + shown + lines / 15))
+    return f"{count} minute{'s' * (count > 1)}"
