@@ -79,7 +79,7 @@ class Prose:
         html = re.sub(inline, r'<span class="unbroken">\1</span>', html, flags=re.S)
         html = re.sub(r"<p>(<figure.*?</figure>)</p>", r"\1", html, flags=re.S)
         html = re.sub(r'href="([\w-]+)\.md([#"])', r'href="\1.html\2', html)  # as GitHub links to Markdown
-        html = re.sub("<td>(?=[^<]{1,20}</td>)", '<td class="short">', html)
+        html = re.sub(r"<td>(?=[^<\s]{1,14}</td>)", '<td class="short">', html)
         html = explained(html, self.glossary, self.known)
         html = html.replace("<p>Source: ", '<p class="source">Source: ')
         return re.sub(
