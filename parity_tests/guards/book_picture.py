@@ -30,13 +30,15 @@ ALONE = """() => {
 
 
 def frames(page: Page) -> list[Image.Image]:
-    """The chapter's moving figure and its E step, frame by frame."""
+    """The chapter's moving figure and its E step, frame by frame; in the last a term and its lines are lit."""
     page.goto((BOOK / "gmm.html").as_uri())
     slider = page.locator(".replay input").first.element_handle()
     page.evaluate(ALONE)
     page.evaluate("document.fonts.ready")
     pictures = []
     for number in FRAMES:
+        if number == FRAMES[-1]:  # the responsibilities, and the lines that compute them
+            page.locator("#e_step .equation [data-term]").last.click()
         slider.evaluate(f"e => {{ e.value = {number}; e.dispatchEvent(new Event('input')); }}")
         box = {"x": 0, "y": 0, "width": WIDTH, "height": page.evaluate("document.body.scrollHeight")}
         pictures.append(Image.open(io.BytesIO(page.screenshot(clip=box))).convert("RGB"))
