@@ -11,7 +11,7 @@ from common.mixtures.parameters import VariationalPrior
 from parity_tests.certificate.networks import L, N, weighted
 from parity_tests.certificate.scoring import Framework, Trial, flat
 
-RUNS, DRAWS, TOSSES = 2000, 99, 20
+RUNS, DRAWS, TOSSES = 4000, 99, 20
 
 
 def uniformity(truth: np.ndarray, draws: np.ndarray) -> float:
@@ -49,7 +49,7 @@ def dirichlet(framework: Framework) -> float:
 
 def gaussian(framework: Framework, part: int) -> float:
     """Of the mean or the precision of a Gaussian, from ten points; each run is a component."""
-    rng, nu, scale, beta = np.random.default_rng(4), 5.0, 2.0, 0.5
+    rng, nu, scale, beta = np.random.default_rng(14), 5.0, 2.0, 0.5
     precision = rng.gamma(nu / 2, 2 / scale, RUNS)
     mean = rng.normal(0.0, 1 / np.sqrt(beta * precision))
     x = rng.normal(mean, 1 / np.sqrt(precision), (10, RUNS))

@@ -16,11 +16,10 @@ DO = "C. Do, S. Batzoglou, Nature Biotechnology 26 (2008), figure 1b"
 RAO = "C. Rao (1973), 5g; A. Dempster, N. Laird, D. Rubin (1977), section 1"
 # heads, tails, a, b: no toss, few, few against a strong belief, many, many and a belief
 CASES = [(0, 0, 1, 1), (3, 0, 1, 1), (7, 3, 2.5, 0.5), (2, 5, 1e5, 1e5), (BOYS, GIRLS, 1, 1), (5e5, 5e5, 30, 20)]
-BINOMIAL = [(h, t, 0.3, 0.7) for h, t, _, _ in CASES[1:]]
 DENSITY = [(0.3, 2.5, 0.5), (0.51, BOYS + 1, GIRLS + 1), (0.5, 1e5, 1e5), (0.9, 17, 40)]
 COUNTS = [(100, 101), (1e6, 1e6 + 1), (3, 90), (1e9, 7)]
-NUMBERS = [(x,) for x in (0.001, 0.5, 1, 3, 16.5, 170, 1e4, 1e8)]
-RATIOS = [(x, more) for (x,) in NUMBERS for more in (0.5, 3)]
+RATIOS = [(x, more) for x in (0.001, 0.5, 1, 3, 16.5, 170, 1e4, 1e8) for more in (0.5, 3)]
+GUESS, BIASES = ["0.45", "0.80", "0.73", "0.35", "0.65"], [0.6, 0.5]
 
 
 def log_beta(a: mpf, b: mpf) -> mpf:
@@ -44,20 +43,17 @@ def births(framework: Framework, ones: int = BOYS, zeros: int = GIRLS) -> Any:
     return framework.page("estimators").BetaBernoulli().update(np.repeat([1.0, 0.0], [ones, zeros]))
 
 
-def mass(a: int, b: int, low: mpf, high: mpf) -> mpf:
+def mass(low: mpf, high: mpf, a: int = BOYS + 1, b: int = GIRLS + 1) -> mpf:
     """The probability of an interval under a Beta distribution of large parameters, by quadrature."""
     constant = log_beta(mpf(a), mpf(b))
     density = lambda x: mp.exp((a - 1) * mp.log(x) + (b - 1) * mp.log1p(-x) - constant)  # noqa: E731
     return mp.quad(density, mp.linspace(low, high, 17))
 
 
-def interval(a: int = BOYS + 1, b: int = GIRLS + 1) -> list[mpf]:
-    """The quantiles of the births' posterior at 2.5 and 97.5 per cent: a step of Newton's method from SciPy's."""
-    ends, least = [], mpf(a) / (a + b) - 12 * mp.sqrt(mpf(a) * b / mpf(a + b) ** 3)
-    for p in (mpf("0.025"), mpf("0.975")):
-        end = mpf(stats.beta(a, b).ppf(float(p)))
-        ends.append(end - (mass(a, b, least, end) - p) / mp.exp(log_density(end, a, b)))
-    return ends
+def quantile(p: mpf, a: int = BOYS + 1, b: int = GIRLS + 1) -> mpf:
+    """The quantile of the births' posterior: a step of Newton's method from SciPy's."""
+    near = mpf(stats.beta(a, b).ppf(float(p)))
+    return near - (mass(mpf("0.5"), near) - p) / mp.exp(log_density(near, a, b))
 
 
 def em_of_coins(rounds: int) -> list[mpf]:
@@ -72,7 +68,7 @@ def em_of_coins(rounds: int) -> list[mpf]:
 
 def coins(framework: Framework, rounds: int) -> np.ndarray:
     """The same by the estimator."""
-    settings = dict(tol=0, max_iter=rounds, fixed_weights=True, biases_init=[0.6, 0.5])
+    settings = dict(tol=0, max_iter=rounds, fixed_weights=True, biases_init=BIASES)
     return framework.page("estimators").CoinMixture(2, **settings).fit(np.array(HEADS, float), 10.0).biases_
 
 
@@ -88,55 +84,37 @@ def linkage(framework: Framework, rounds: int = 60) -> float:
     return theta
 
 
-TAIL = lambda: mp.log(mass(GIRLS + 1, BOYS + 1, mpf(0.5), mpf(0.507)))  # noqa: E731
-ORDER = np.float64(np.arange(500) % 5 < 3)  # 300 heads, 200 tails
-GUESS, FIRST = (
-    ["0.45", "0.80", "0.73", "0.35", "0.65"],
-    (np.array(HEADS, float), np.full(5, 10.0), [0.5, 0.5], [0.6, 0.5]),
-)
-STIRLING = of_cases(lambda x: mp.loggamma(x + 1) - x * mp.log(x) + x, NUMBERS)
-RATIO = of_cases(lambda x, m: mp.loggamma(x + m) - mp.loggamma(x), RATIOS)
-DIGAMMA = of_cases(lambda x: mp.digamma(x) - mp.log(x), NUMBERS)
-PREDICTED = of_cases(log_evidence, [(300, 200, 1000, 1500)])
-DEVIANCE = of_cases(lambda x, mu: x * mp.log(x / mu) + mu - x, COUNTS)
-LIKELY = of_cases(lambda h, t, p, q: mp.log(mp.binomial(h + t, h)) + h * mp.log(p) + t * mp.log(q), BINOMIAL)
+FIRST = np.array(HEADS, float), np.full(5, 10.0), [0.5, 0.5], BIASES
+FEWER = of_cases(lambda high: mp.log(mass(mpf("0.493"), high)), [(0.5,)])
 COUNT = of_cases(lambda h, t, a, b: mp.log(mp.binomial(h + t, h)) + log_evidence(h, t, a, b), CASES)
-
-ROWS = rows(
-    {
-        ("coin", "exact fractions"): [
-            ("births: share of boys", Fraction(BOYS, BOYS + GIRLS), lambda f: births(f).mle()),
-            ("births: mode", Fraction(BOYS, BOYS + GIRLS), lambda f: births(f).map()),
-            ("births: the next a boy", Fraction(BOYS + 1, BOYS + GIRLS + 2), lambda f: births(f).predictive()),
-        ],
-        ("coin", LAPLACE): [
-            ("births: P(share of boys <= 1/2)", "1.15e-42", lambda f: births(f, GIRLS, BOYS).tail_probability(0.5))
-        ],
-        ("coin", FIFTY): [
-            ("births: its logarithm", TAIL, lambda f: births(f, GIRLS, BOYS).log_tail_probability(0.5)),
-            ("births: 95% interval", interval, lambda f: births(f).credible_interval(0.95)),
-            ("log evidence", of_cases(log_evidence, CASES), ("log_evidence", *columns(CASES))),
-            ("the same, toss by toss", PREDICTED, ("log_evidence_by_prediction", ORDER, 1000.0, 1500.0)),
-            ("log probability of a count", COUNT, ("predictive_log_probability", *columns(CASES))),
-            ("log density", of_cases(log_density, DENSITY), ("beta_log_density", *columns(DENSITY))),
-        ],
-        ("log_factorials", FIFTY): [
-            ("log factorial less x log x - x", STIRLING, ("stirling_correction", *columns(NUMBERS))),
-            ("log of Gamma(x + m) / Gamma(x)", RATIO, ("log_gamma_ratio", *columns(RATIOS))),
-            ("digamma less log", DIGAMMA, ("digamma_correction", *columns(NUMBERS))),
-            ("binomial", LIKELY, ("binomial_log_probability", *columns(BINOMIAL))),
-            ("deviance, near and far", DEVIANCE, ("deviance", *columns(COUNTS))),
-        ],
-        ("coin_mixture", DO): [
-            ("hidden coins: after a round", ["0.71", "0.58"], lambda f: coins(f, 1)),
-            ("hidden coins: after ten rounds", ["0.80", "0.52"], lambda f: coins(f, 10)),
-            ("hidden coins: first responsibilities", GUESS, lambda f: f.call("coin_mixture", "e_step", *FIRST)[5::2]),
-        ],
-        ("coin_mixture", FIFTY): [
-            ("hidden coins: ten rounds", lambda: em_of_coins(10), lambda f: coins(f, 10)),
-            ("hidden coins: the end", lambda: em_of_coins(80), lambda f: coins(f, 80)),
-        ],
-        ("em", RAO): [("linkage: recombination parameter", "0.62682149787098", linkage)],
-        ("em", FIFTY): [("linkage: root of 197 x^2 - 15 x - 68", (15 + mp.sqrt(53809)) / 394, linkage)],
-    }
-)
+RATIO = of_cases(lambda x, m: mp.loggamma(x + m) - mp.loggamma(x), RATIOS)
+DEVIANCE = of_cases(lambda x, mu: x * mp.log(x / mu) + mu - x, COUNTS)
+TABLE = {
+    ("coin", "exact fractions"): [
+        ("births: share of boys", Fraction(BOYS, BOYS + GIRLS), lambda f: births(f).mle()),
+        ("births: the next a boy", Fraction(BOYS + 1, BOYS + GIRLS + 2), lambda f: births(f).predictive()),
+    ],
+    ("coin", LAPLACE): [
+        ("births: P(share of boys <= 1/2)", "1.15e-42", lambda f: births(f, GIRLS, BOYS).tail_probability(0.5))
+    ],
+    ("coin", FIFTY): [
+        ("births: its logarithm", FEWER, lambda f: births(f, GIRLS, BOYS).log_tail_probability(0.5)),
+        ("births: 95% interval", of_cases(quantile, [("0.025",), ("0.975",)]), lambda f: births(f).credible_interval()),
+        ("log evidence", of_cases(log_evidence, CASES), ("log_evidence", *columns(CASES))),
+        ("log probability of a count", COUNT, ("predictive_log_probability", *columns(CASES))),
+        ("log density", of_cases(log_density, DENSITY), ("beta_log_density", *columns(DENSITY))),
+    ],
+    ("log_factorials", FIFTY): [
+        ("log of Gamma(x + m) / Gamma(x)", RATIO, ("log_gamma_ratio", *columns(RATIOS))),
+        ("deviance, near and far", DEVIANCE, ("deviance", *columns(COUNTS))),
+    ],
+    ("coin_mixture", DO): [
+        ("hidden coins: after a round", ["0.71", "0.58"], lambda f: coins(f, 1)),
+        ("hidden coins: after ten rounds", ["0.80", "0.52"], lambda f: coins(f, 10)),
+        ("hidden coins: first responsibilities", GUESS, lambda f: f.call("coin_mixture", "e_step", *FIRST)[5::2]),
+    ],
+    ("coin_mixture", FIFTY): [("hidden coins: the end", lambda: em_of_coins(80), lambda f: coins(f, 80))],
+    ("em", RAO): [("linkage: recombination parameter", "0.62682149787098", linkage)],
+    ("em", FIFTY): [("linkage: root of 197 x^2 - 15 x - 68", (15 + mp.sqrt(53809)) / 394, linkage)],
+}
+ROWS = rows(TABLE)

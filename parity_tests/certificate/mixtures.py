@@ -1,7 +1,7 @@
 """Mixtures of Gaussians: R's mclust and lavaan, sums over all assignments, and arithmetic of 50 digits."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from itertools import combinations
@@ -30,7 +30,7 @@ BROAD, NARROW = (1e-12, [0.0], 2.0, [[1.0]]), (0.01, [0.0], 2.0, [[1.0]])
 GEYSERS = (1.0, [3.0, 70.0], 4.0, [[1.0, 0.0], [0.0, 150.0]])
 LIKE_STANS = (0.25, [0.0], 1.0, [[1.75]])  # as steep, near 1, as its priors
 SHAPE, WIDTHS = np.array([[2.0, 0.3], [0.3, 0.5]]), [1.0, 1e-3, 1e-100]
-POINTS, ORIGIN = np.array([[0.1, -0.2], [30.0, 4.0]]), [[0.0, 0.0]]
+POINTS = np.array([[0.1, -0.2], [30.0, 4.0]])
 
 
 @cache
@@ -43,8 +43,7 @@ def table(name: str) -> np.ndarray:
 
 def one_hot(start: str) -> np.ndarray:
     """Responsibilities (N, K) of mclust's classification."""
-    labels = np.array(list(map(int, start))) - 1
-    return np.eye(labels.max() + 1)[labels]
+    return np.eye(int(max(start)))[[int(label) - 1 for label in start]]
 
 
 @cache
@@ -65,25 +64,16 @@ def fit_and_bic(framework: Framework, index: int) -> list[float]:
     return [mixture.score(x) * len(x), mixture.bic(x)]
 
 
-def geyser(framework: Framework) -> list[np.ndarray]:
-    """Weights, means and covariances of two components."""
-    mixture = fitted(framework, GEYSER)
-    return [mixture.weights_, mixture.means_, mixture.covariances_]
-
-
-def by_statistics(framework: Framework) -> float:
-    """The log likelihood at R's optimum as EM on sufficient statistics adds it up, in chunks of 100 points."""
-    parts = np.split(table("old-faithful"), [100, 200])
-    chunks = [tuple(framework.tensors(part, np.ones(len(part)))) for part in parts]
-    return float(framework.page("gmm_statistics").em_iteration(chunks, *framework.tensors(*geyser(framework)))[1])
-
-
-def by_natural_parameters(framework: Framework) -> float:
-    """The same from the features of the points and their coefficients."""
-    x, page = table("old-faithful"), "natural_parameters"
+def by_statistics(framework: Framework) -> list[float]:
+    """The log likelihood at R's optimum as EM on sufficient statistics adds it up, in chunks of 100 points; and by
+    natural parameters, from the features of the points and their coefficients."""
+    x, mixture, page = table("old-faithful"), fitted(framework, GEYSER), "natural_parameters"
+    at = mixture.weights_, mixture.means_, mixture.covariances_
+    chunks = [tuple(framework.tensors(part, np.ones(len(part)))) for part in np.split(x, [100, 200])]
+    added_up = framework.page("gmm_statistics").em_iteration(chunks, *framework.tensors(*at))[1]
     features = framework.call(page, "features", x, x.mean(axis=0)).reshape(-1, len(x))
-    natural = framework.call(page, page, *geyser(framework), x.mean(axis=0)).reshape(2, -1)
-    return framework.call(page, "bayes_rule", natural @ features)[: len(x)].sum()
+    natural = framework.call(page, page, *at, x.mean(axis=0)).reshape(2, -1)
+    return [float(added_up), framework.call(page, "bayes_rule", natural @ features)[: len(x)].sum()]
 
 
 @cache
@@ -98,11 +88,11 @@ def most_probable(framework: Framework) -> np.ndarray:
 
 
 @cache
-def with_gaps(framework: Framework, index: int = 0) -> Any:
-    """One Gaussian of the air's quality with its gaps: its log likelihood, or its mean and covariance."""
+def with_gaps(framework: Framework) -> np.ndarray:
+    """One Gaussian of the air's quality with its gaps: its log likelihood, mean and covariance."""
     x, settings = table("airquality"), dict(missing="em", tol=1e-14, max_iter=1000, reg_covar=0)
     mixture = framework.page("estimators").GaussianMixture(1, **settings).fit(x)
-    return (mixture.score(x) * len(x), onward(framework, x, mixture.means_[0], mixture.covariances_[0]))[index]
+    return np.append(mixture.score(x) * len(x), onward(framework, x, mixture.means_[0], mixture.covariances_[0]))
 
 
 def onward(framework: Framework, x: np.ndarray, mean: Any, covariance: Any, rounds: int = 300) -> np.ndarray:
@@ -172,11 +162,6 @@ def collapse(width: mpf) -> mpf:
     return sum(mp.log((mp.npdf(value, x[0], width) + mp.npdf(value, mean, spread)) / 2) for value in x)
 
 
-def log_normaliser(nu: mpf) -> mpf:
-    """Of a Wishart density."""
-    return nu / 2 * log_det(SHAPE) - nu * mp.log(2) - log_gamma_d(nu / 2, 2)
-
-
 def log_student(nu: mpf, first: mpf, second: mpf) -> mpf:
     """The log density at a point of a Student t around zero."""
     x = mp.matrix([first, second])
@@ -184,9 +169,10 @@ def log_student(nu: mpf, first: mpf, second: mpf) -> mpf:
     return value - (nu + 2) / 2 * mp.log1p((x.T * mp.inverse(mp.matrix(SHAPE.tolist())) * x)[0] / nu)
 
 
-def each(function: str, values: Callable[[float], tuple]) -> Callable[[Framework], np.ndarray]:
-    """A function of `conjugate.py` of these values for every number of degrees of freedom."""
-    return lambda f: np.concatenate([f.call("conjugate", function, *values(nu)) for (nu,) in NUS])
+def student(framework: Framework) -> np.ndarray:
+    """The same by the chapter, for every number of degrees of freedom."""
+    given = [(POINTS, [[0.0, 0.0]], SHAPE[None], [nu]) for (nu,) in NUS]
+    return np.concatenate([framework.call("conjugate", "student_log_densities", *values) for values in given])
 
 
 def bound(framework: Framework, x: np.ndarray, k: int, prior: tuple) -> float:
@@ -212,15 +198,15 @@ TABLE = {
         )
         for i, m in enumerate(MIXTURES)
     ],
-    ("gmm_statistics", MCLUST): [("old-faithful: log likelihood", BEST, by_statistics)],
-    ("natural_parameters", MCLUST): [("old-faithful: log likelihood", BEST, by_natural_parameters)],
+    ("gmm_statistics", MCLUST): [("old-faithful: log likelihood", BEST, lambda f: by_statistics(f)[0])],
+    ("natural_parameters", MCLUST): [("old-faithful: log likelihood", BEST, lambda f: by_statistics(f)[1])],
     ("em", MCLUST): [
         ("MAP, old-faithful: log likelihood", MAP["log_likelihood"], lambda f: most_probable(f)[0]),
         ("MAP: weights, means, covariances", FIT_OF_MAP, lambda f: most_probable(f)[1:]),
     ],
     ("missing_data", LAVAAN): [
-        ("airquality: log likelihood", GAPS["log_likelihood"], with_gaps),
-        ("airquality: mean, covariance", [GAPS["mean"], GAPS["covariance"]], lambda f: with_gaps(f, 1)),
+        ("airquality: log likelihood", GAPS["log_likelihood"], lambda f: with_gaps(f)[0]),
+        ("airquality: mean, covariance", [GAPS["mean"], GAPS["covariance"]], lambda f: with_gaps(f)[1:]),
     ],
     ("missing_data", "G. Murray (1977)"): [
         ("twelve points: mean, covariance", THIRDS, lambda f: onward(f, MURRAY, [0.0, 0.0], [[2.5, 0.5], [0.5, 2.5]]))
@@ -229,9 +215,8 @@ TABLE = {
         ("collapse, three widths", of_cases(collapse, [(w,) for w in WIDTHS]), ("mixture_curve", SIX, WIDTHS))
     ],
     ("conjugate", FIFTY): [
-        ("log determinant, expected", GAP, each("log_determinant_gap", lambda nu: (nu, np.array(2)))),
-        ("Wishart's normaliser", of_cases(log_normaliser, NUS), each("wishart_log_normaliser", lambda nu: (nu, SHAPE))),
-        ("Student's density", STUDENT, each("student_log_densities", lambda nu: (POINTS, ORIGIN, SHAPE[None], [nu]))),
+        ("log determinant, expected", GAP, ("log_determinant_gap", *columns(NUS), np.array(2))),
+        ("Student's density", STUDENT, student),
         ("Dirichlet's logarithms", EXPECTED, ("expected_log_weights", *columns(ALPHAS)), 12, "6.907 less 6.912"),
     ],
     ("variational_gmm", FIFTY): [

@@ -9,7 +9,7 @@ from parity_tests.certificate import ROWS, TRIALS, nist
 from parity_tests.certificate.__main__ import PAGE, scored, tried
 from parity_tests.certificate.scoring import Row, correct_digits
 
-WORDS = ("births: P", "hidden coins: first", "linkage", "Lew", "Student", "a pixel", "optimizer", "far groups")
+WORDS = ("births: P", "hidden coins: first", "linkage", "Lew", "iris, full", "two far", "factor", "code of")
 QUICK = [row for row in ROWS if any(word in f"{row.chapter} {row.what}" for word in WORDS)]
 CASES = [
     (0.713012, "0.71", 2, 2),  # it rounds to the text
