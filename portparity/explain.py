@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from portparity import describe
+from portparity.causes.penalty import copies, penalty
 from portparity.causes.search import SINGLE, Search
 from portparity.records import floor
 from portparity.records.match import compare
@@ -48,12 +49,20 @@ def search(
         found = after
     port.loose = max(port.loose, SINGLE if attempt.single else 0.0)
     rest = describe.rest(port, found, port.loose)
+    if rest and (added := penalty(port, found)) is not None:
+        rest[0].cause, rest[0].row = added
+        rest[0].remedy = "port: no regularizer; L2(c / 2) is PyTorch's weight_decay=c, of an optimizer that couples it"
     if found.agrees and rest:  # gradients of parameters alone
+        name = rest[0].original.removeprefix("parameter ")
 
         def agrees(after: Any) -> bool:
             return len(describe.parameters(port, after)) < len(rest)
 
-        if (step := attempt.parameter(rest[0].original.removeprefix("parameter "), agrees)) is not None:
+        if said := copies(port, found, name):
+            rest[0].cause = said
+            readers = [o.name for o in original.operations if any(original.values[v].name == name for v in o.inputs)]
+            rest[0].row, rest[0].remedy = "L25" if "prelu" in readers else "", "port: one variable, shared_axes"
+        elif (step := attempt.parameter(name, agrees)) is not None:
             named(rest[0], step[0])
             rest = [rest[0], *describe.parameters(port, step[1])]
     report.findings += rest
@@ -151,7 +160,7 @@ def trainings(port: Any) -> str:
     port.restore_weights()
     start = {path: variable.numpy().astype(np.float64) for path, variable in port.variables.items()}
     mine = runs.run_original(port.model, torch_step, steps, wide=True)
-    theirs = runs.run_port(port.keras_model, keras_step, steps, wide=True)
+    theirs = runs.run_port(port.keras_model, keras_step, steps, wide=True, rounds=port.double)
     courses = compared.Courses(port, mine, theirs, start)
     if (parting := courses.parting(courses.tight)) is None:
         return f"{steps} steps agree"

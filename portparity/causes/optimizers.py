@@ -17,6 +17,7 @@ DEFAULTS = {
     "nesterov": False,
     "weight_decay": 0.0,
     "betas": (0.9, 0.999),
+    "powers": None,  # betas in the bias correction, if they are others
     "eps": 1e-8,
     "amsgrad": False,
     "alpha": 0.99,
@@ -71,10 +72,12 @@ def _adam(w: np.ndarray, g: np.ndarray, state: dict, s: Settings, lr: float, t: 
     state["v"] = v = b * state.get("v", 0) + (1 - b) * g * g
     if s["amsgrad"]:
         state["largest"] = v = np.maximum(state.get("largest", 0), v)
-    first, second = (1 - a**t, 1 - b**t) if s["correction"] else (1, 1)
+    first, second = (1 - beta**t if s["correction"] else 1 for beta in s["powers"] or (a, b))
     root = np.sqrt(v)
     if s["place"] == "before":  # the paper's epsilon-hat
         return w - lr * np.sqrt(second) / first * state["m"] / (root + eps)
+    if s["powers"] and s["correction"]:  # epsilon is told by the program, with the betas as they are
+        eps *= np.sqrt((1 - b**t) / second)
     inner = np.sqrt(v / second + eps) if s["place"] == "inside" else root / np.sqrt(second) + eps
     return w - lr / first * state["m"] / inner
 
@@ -130,7 +133,8 @@ def mistakes(s: Settings, read: Settings) -> Iterator[tuple[str, str, str, Setti
             yield row, f"{said}; the port's epsilon is {eps:g}", remedy, {"eps": eps, "place": "before"}
         yield "", "the port has epsilon under the root", "port: outside of it", {"place": "inside"}
         for betas in ((0.9, 0.999), (0.9, 0.99), (0.95, 0.999), (0.5, 0.999), (0.9, 0.98), s["betas"][::-1]):
-            yield "", f"the port's betas are {betas}", f"port: beta_1, beta_2 = {s['betas']}", {"betas": betas}
+            if not np.allclose(betas, s["betas"]):
+                yield "", f"the port's betas are {betas}", f"port: beta_1, beta_2 = {s['betas']}", {"betas": betas}
         yield "", "the port has no bias correction", "port: keras.optimizers.Adam", {"correction": False}
         yield (
             "O4",
@@ -191,7 +195,13 @@ def mistakes(s: Settings, read: Settings) -> Iterator[tuple[str, str, str, Setti
             "one and the same in both: AdamW, or an L2 penalty",
             {"decoupled": not s["decoupled"]},
         )
-        yield "", "the port has no weight decay", f"port: weight_decay={decay:g}", {"weight_decay": 0.0}
+        other = s["decoupled"] and read.get("name", "").startswith("adam") and read.get("weight_decay") is None
+        yield (
+            "O5" if other else "",
+            f"the port has no weight decay{': its optimizer is Adam, not AdamW' if other else ''}",
+            f"port: weight_decay={decay:g}",
+            {"weight_decay": 0.0},
+        )
         for other in (0.004, 0.01, decay * 2, decay / 2):
             for decoupled in (True, False):
                 yield (

@@ -84,3 +84,10 @@ def shared(wide: bool) -> Iterator[None]:
             keras.config.set_floatx("float64")
             keras.config.set_dtype_policy("float64")
         yield
+
+
+@contextmanager
+def rounding() -> Iterator[None]:
+    """TensorFlow's own cast again, which takes Python's numbers through float32: of optimizers, where it tells."""
+    with patch.object(tf, "cast", CAST), patch.object(math_ops, "cast", CAST):
+        yield

@@ -16,6 +16,8 @@ class Courses:
         self.port, self.original, self.other, self.start = port, original, other, start
         self.layout, self.terms, self.cache = port.layout, port.terms, {}
         self.owners = {path: self.layout.owner(terms[0].flat[0]) for path, terms in self.terms.items()}
+        for step in other if not any(step.used for step in other) else ():
+            step.used = step.gradients  # updated without an optimizer
         self.seen = bool(other[0].used) and bool(original[0].used)  # optimizers at work
         self.paths = [path for path, terms in self.terms.items() if len(terms) == 1 and path in other[0].used]
         wide = next(iter(other[0].after.values())).dtype == np.float64 if other[0].after else True
@@ -203,7 +205,7 @@ class Courses:
         # what Keras keeps in float32 whatever the models' precision, and the 1e-6 in PyTorch's clipping: no mistakes
         s = self.settings(0, self.paths[0])
         rounded = {
-            "O2": {"betas": tuple(float(np.float32(b)) for b in s["betas"])},
+            "O2": {"powers": tuple(float(np.float32(b)) for b in s["betas"])},
             "O2c": {"momentum": float(np.float32(s["momentum"])), "alpha": float(np.float32(s["alpha"]))},
             "O5b": {"weight_decay": float(np.float32(s["weight_decay"]))},
         }
@@ -211,21 +213,43 @@ class Courses:
         changes = {"O2b": {}, **rounded, "O8": norm, **{f"{row}, O8": c | norm for row, c in rounded.items() if norm}}
         changes["O2, O5b"] = rounded["O2"] | rounded["O5b"] | norm
         rates = [float(np.float32(step.rate)) for step in self.original]
+        scheduled = "O9b" if np.ptp(rates) else "O2b"
         for lrs in (None, rates):
             for row, changed in changes.items():
-                if max(self.errors(changed, lrs)) < max(self.tight, 3e-8):
-                    return row if lrs is None else ", ".join(dict.fromkeys((*row.split(", "), "O2b")))
+                if max(self.errors(changed, lrs)) < max(self.tight, 3e-8 if lrs is None else 0.0):
+                    known = row.split(", ") if changed else []
+                    return row if lrs is None else ", ".join([scheduled, *known])
         return ""
+
+    def implied_rates(self) -> list[float] | None:
+        """The rate of each of the port's updates, if all are the original's but for a factor."""
+        weights = {path: self.picked(self.start[path], path) for path in self.paths}
+        state, rates = {path: {} for path in self.paths}, []
+        for number, now in enumerate(self.other):
+            moves, wanted = [], []
+            for path in self.paths:
+                s = self.settings(number, path) | self.done | {"lr": 1.0}
+                gradient = self._gradients(number, s["clip"])[path]
+                wanted.append(optimizers.update(weights[path], gradient, state[path], s) - weights[path])
+                after = self.picked(now.after[path], path)
+                moves.append(after - weights[path])
+                weights[path] = after
+            moved, unit = np.concatenate(moves), np.concatenate(wanted)
+            rates.append(float(moved @ unit / max(unit @ unit, 1e-300)))
+            if np.max(np.abs(moved - rates[-1] * unit)) > 1e-6 * np.max(np.abs(moved), initial=1e-300):
+                return None
+        return rates
 
     def _rates(self) -> Iterator[tuple]:
         mine, theirs = [step.rate for step in self.original], [step.rate for step in self.other]
-        if len(mine) > 2 and None not in theirs and not np.allclose(mine, theirs, rtol=1e-5):
+        theirs = theirs if None not in theirs else self.implied_rates()
+        if len(mine) > 2 and theirs and not np.allclose(mine, theirs, rtol=1e-5):
             remedy = "port: step the schedule where the original steps it"
             if np.allclose(mine[1:], theirs[:-1], rtol=1e-5):
                 yield "O15", "the port's learning rate is a step early", remedy, {}, theirs
             elif np.allclose(mine[:-1], theirs[1:], rtol=1e-5):
                 yield "O15", "the port's learning rate is a step late", remedy, {}, theirs
-            elif np.ptp(theirs) == 0:
+            elif np.ptp(theirs) <= 1e-6 * max(theirs):
                 said = "constant" if np.ptp(mine) else f"{theirs[0]:g}, not {mine[0]:g}"
                 default = self.original[0].kind == "SGD" and np.isclose(theirs[0], 0.01)  # Keras's, of SGD alone
                 row = "O6c" if default and not np.ptp(mine) else ""
@@ -234,8 +258,12 @@ class Courses:
                 k = next(
                     k for k, (a, b) in enumerate(zip(mine, theirs, strict=True)) if not np.isclose(a, b, rtol=1e-5)
                 )
+                peak = int(np.argmin(mine))  # of a cosine that comes up again, while Keras's stays down
+                stays = (
+                    k == peak + 1 and np.ptp(theirs[peak:]) < 1e-6 * np.ptp(theirs) and np.all(np.diff(mine[peak:]) > 0)
+                )
                 yield (
-                    "O9",
+                    "O9" if stays else "",
                     f"the port's schedule is another from step {k + 1} on: {theirs[k]:g}, not {mine[k]:g}",
                     "port: the original's schedule",
                     {},

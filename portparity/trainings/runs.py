@@ -6,7 +6,7 @@ seen where PyTorch calls its hooks and where Keras calls `Optimizer.apply`.
 
 import inspect
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from portparity.records import tensorflow_record, torch_record
-from portparity.records.tensorflow_functions import shared
+from portparity.records.tensorflow_functions import rounding, shared
 from portparity.records.torch_functions import as_array
 
 
@@ -99,8 +99,8 @@ def _clipping(course: list[Step], name: str, kind: str) -> Callable:
     return clip
 
 
-def run_port(model: Any, step: Callable, steps: int, wide: bool) -> list[Step]:
-    """The port's training."""
+def run_port(model: Any, step: Callable, steps: int, wide: bool, rounds: bool = False) -> list[Step]:
+    """The port's training; ``rounds``: optimizers take their settings through float32, as in the user's program."""
     variables = tensorflow_record.variables_of(model)
     names = {id(variable): path for path, variable in variables.items()}
     course: list[Step] = []
@@ -113,11 +113,13 @@ def run_port(model: Any, step: Callable, steps: int, wide: bool) -> list[Step]:
             if gradient is not None and id(variable) in names:
                 now.used[names[id(variable)]] = tf.convert_to_tensor(gradient).numpy()
         now.kind, now.rate, now.read = type(optimizer).__name__, float(optimizer.learning_rate), optimizer.get_config()
-        return apply(optimizer, grads, trainable_variables)
+        with rounding() if rounds else nullcontext():
+            return apply(optimizer, grads, trainable_variables)
 
     eager = tf.config.functions_run_eagerly()
     with ExitStack() as stack:
         stack.enter_context(patch.object(keras.optimizers.Optimizer, "apply", seen))
+        stack.enter_context(patch.object(tf.GradientTape, "gradient", _taped(course, variables)))
         stack.callback(tf.config.run_functions_eagerly, eager)
         tf.config.run_functions_eagerly(True)
         for number in range(1, steps + 1):
@@ -128,6 +130,22 @@ def run_port(model: Any, step: Callable, steps: int, wide: bool) -> list[Step]:
                 _make(step, number)
             course[-1].after = {path: variable.numpy() for path, variable in variables.items()}
     return course
+
+
+def _taped(course: list[Step], variables: dict[str, Any]) -> Callable:
+    # gradients as the tape gave them, for a step that updates variables without an optimizer
+    names = {tensorflow_record.handle(variable): path for path, variable in variables.items()}
+    gradient = tf.GradientTape.gradient
+
+    def seen(tape: Any, target: Any, sources: Any, *args: Any, **settings: Any) -> Any:
+        found = gradient(tape, target, sources, *args, **settings)
+        for source, slope in zip(tf.nest.flatten(sources), tf.nest.flatten(found), strict=True):
+            path = names.get(tensorflow_record.handle(source)) if hasattr(source, "assign") else None
+            if path is not None and slope is not None:
+                course[-1].gradients[path] = tf.convert_to_tensor(slope).numpy()
+        return found
+
+    return seen
 
 
 def _mode_seen(kind: type, now: Step) -> Callable:
