@@ -21,7 +21,7 @@ MODELS = (
     ),
     (
         "Bayesian mixture",
-        {"π": (0.2, 0.85), "z": (0.56, 0.6), "x": (0.56, 0.25), "μ": (0.16, 0.42), "Λ": (0.16, 0.14)},
+        {"π": (0.2, 0.85), "z": (0.56, 0.6), "x": (0.56, 0.25), "μ": (0.16, 0.46), "Λ": (0.16, 0.18)},
         "π>z z>x μ>x Λ>x Λ>μ",
         {"N": "zx", "K": "μΛ"},
     ),
@@ -62,7 +62,7 @@ def _graph(axes: Axes, title: str, nodes: dict[str, tuple[float, float]], edges:
         axes.add_patch(arrow)
     for count, members in boxes.items():
         places = np.array([nodes[name] for name in members])
-        low, (width, height) = places.min(axis=0) - 0.12, np.ptp(places, axis=0) + 0.24
+        low, (width, height) = places.min(axis=0) - [0.13, 0.16], np.array([0.26, 0.28]) + np.ptp(places, axis=0)
         style = {"boxstyle": "round,pad=0,rounding_size=0.03", "fill": False, "edgecolor": "0.4"}
         axes.add_patch(FancyBboxPatch(low, width, height, **style))
         axes.text(low[0] + width - 0.02, low[1] + 0.015, count, ha="right", va="bottom", color="0.3")
