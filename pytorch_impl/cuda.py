@@ -63,3 +63,25 @@ def recorded(function: Callable, changed: Sequence[Tensor] = ()) -> Callable:
     """The function as a `Recording` where the current device is one that records, else as it is."""
     is_card = hasattr(torch.get_device_module(torch.get_default_device()), "CUDAGraph")
     return Recording(function, changed) if is_card else function
+
+
+def adam_of_lists(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    first_moments: list[Tensor],
+    second_moments: list[Tensor],
+    corrections: tuple[float, float] | Tensor,
+    learning_rate: float,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+) -> None:
+    """`adam_update` of all parameters, in place and in a few launches, by corrections that stay on the card."""
+    torch._foreach_lerp_(first_moments, gradients, 1 - beta_1)
+    torch._foreach_mul_(second_moments, beta_2)
+    torch._foreach_addcmul_(second_moments, gradients, gradients, 1 - beta_2)
+    roots = torch._foreach_sqrt(second_moments)
+    torch._foreach_div_(roots, corrections[1] ** 0.5)
+    torch._foreach_add_(roots, epsilon)
+    torch._foreach_mul_(roots, corrections[0] / -learning_rate)
+    torch._foreach_addcdiv_(parameters, first_moments, roots)

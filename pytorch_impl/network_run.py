@@ -50,7 +50,7 @@ class NetworkRun:
         self.loss_and_gradients = fused(loss_and_gradients) if options.compile else loss_and_gradients
         if self.workers.size == 1:  # several add up between the two halves of a step
             moments = [*self.optimizer.first_moment.values(), *self.optimizer.second_moment.values()]
-            changed = [*parameters.values(), *moments, *self.optimizer.steps]
+            changed = [*parameters.values(), *moments]
             self.training_step = recorded(self.training_step, changed)
 
     def tensor(self, array: np.ndarray) -> Tensor:

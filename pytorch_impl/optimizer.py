@@ -15,9 +15,13 @@ that the model is one that either precision can hold.
 Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, Algorithm 1.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.optim.adam import adam as fused_adam
+
+from pytorch_impl.cuda import adam_of_lists
 
 GRADIENT_BITS = 11
 _EXPONENT = 0x7FF0000000000000  # the bits of a double that hold its exponent
@@ -143,13 +147,10 @@ class Adam:
         self.step = 0
         self.first_moment = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.second_moment = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        self.steps = [p.new_zeros((), dtype=torch.float32) for p in parameters.values()]  # as PyTorch's kernel counts
 
     def resume(self, step: int, first_moment: dict[str, Tensor], second_moment: dict[str, Tensor]) -> None:
         """Continue from the step and the moments of an earlier training."""
         self.step = step
-        for count in self.steps:
-            count.fill_(step)
         for name in self.parameters:
             self.first_moment[name].copy_(first_moment[name])
             self.second_moment[name].copy_(second_moment[name])
@@ -167,14 +168,20 @@ class Adam:
     def apply(self, gradients: dict[str, Tensor], corrections: tuple[float, float] | Tensor) -> None:
         """Update all parameters and moments with these bias corrections."""
         if not self.reproducible:
-            rate, beta_1, beta_2, epsilon = self.settings
-            settings = dict(lr=rate, beta1=beta_1, beta2=beta_2, eps=epsilon)
-            # the kernel counts steps for itself, and takes entries as they lie in memory, whatever the strides say
+            # the kernel takes the entries as they lie in memory, whatever the strides say
             strided = [name for name, p in self.parameters.items() if gradients[name].stride() != p.stride()]
             copies = {name: torch.empty_like(self.parameters[name]).copy_(gradients[name]) for name in strided}
             tables = (self.parameters, gradients | copies, self.first_moment, self.second_moment)
             lists = ([table[name] for name in self.parameters] for table in tables)
-            fused_adam(*lists, [], self.steps, fused=True, amsgrad=False, weight_decay=0.0, maximize=False, **settings)
+            if isinstance(corrections, Tensor) and not corrections.is_cpu:  # numbers that a card keeps to itself
+                adam_of_lists(*lists, corrections, *self.settings)
+                return
+            # PyTorch's kernel computes corrections from the step. At step infinity they are 1, and those given go into
+            # the rate and epsilon: (m / c1) / (sqrt(v / c2) + eps) = sqrt(c2) / c1 * m / (sqrt(v) + eps sqrt(c2))
+            (c1, c2), (rate, beta_1, beta_2, epsilon) = map(float, corrections), self.settings
+            steps = [p.new_tensor(math.inf, dtype=torch.float32) for p in self.parameters.values()]
+            settings = dict(lr=rate * math.sqrt(c2) / c1, beta1=beta_1, beta2=beta_2, eps=epsilon * math.sqrt(c2))
+            fused_adam(*lists, [], steps, fused=True, amsgrad=False, weight_decay=0.0, maximize=False, **settings)
             return
         for name, parameter in self.parameters.items():
             moments = self.first_moment[name], self.second_moment[name]
