@@ -1,5 +1,5 @@
 #!/bin/bash
-# make digests ON=aarch64: the fixed runs of one process on an emulated aarch64; an hour or two on two cores.
+# make digests ON=aarch64: the fixed runs of one process on an emulated aarch64; three quarters of an hour on two cores.
 #
 # On Debian or Ubuntu, as root, after `apt-get install debootstrap qemu-user-static`. The emulated Python is that
 # of an unpacked Debian 12 for arm64, the wheels are those of PyPI for that platform: the versions of .venv,
