@@ -53,7 +53,8 @@ def gaussian_kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
     $$\mathrm{KL}(\mathcal{N}(\mu, \sigma^2) \,\|\, \mathcal{N}(0, I))
       = \frac{1}{2} \sum_l \left( \mu_l^2 + \sigma_l^2 - 1 - \log \sigma_l^2 \right)$$
 
-    With $\sigma^2 - 1$ as `expm1` of the log variance nothing cancels where $q$ comes close to the prior.
+    With $\sigma^2 - 1$ as `expm1` of the log variance less cancels where $q$ comes close to the prior: the error
+    is a rounding of $\log \sigma^2$, and not of 1.
 
     Source: Kingma and Welling (2014), appendix B.
     """

@@ -18,7 +18,7 @@ LINEAR = dict(data_dim=D, latent_dim=L, hidden_dim=D, activation="linear")
 CROSS = np.sqrt(L) * np.concatenate([np.eye(L), -np.eye(L)])  # (S, L), with the moments of normal noise
 IMAGE, CODE = np.arange(42).reshape(7, 6) % 5 - 1.7, np.array([0.4, -1.1, 0.7])
 MOMENTS = [(1.0, -3.0, -20.0, 2.5), (1e-4, 1e-3, 0.0, -2e-3)]  # two means and log variances: far off, nearby
-KL = np.array(MOMENTS)[:, ::2], np.array(MOMENTS)[:, 1::2]
+NEARER = [(0.0, 1e-6, 0.0, -1e-6)]
 LOGITS = [(a,) for a in (-800.0, -30.0, -1.0, 0.0, 1e-9, 40.0)]
 LAYERS = "encoder.conv1:2x1x3x3 encoder.conv2:4x2x3x3 encoder.hidden:4x16 encoder.mean:3x4 encoder.log_var:3x4"
 LAYERS += " decoder.hidden:4x3 decoder.features:16x4 decoder.conv_transpose1:4x2x3x3 decoder.conv_transpose2:2x1x3x3"
@@ -158,11 +158,17 @@ def divergence(m1: mpf, v1: mpf, m2: mpf, v2: mpf) -> mpf:
     return (m1**2 + mp.exp(v1) - 1 - v1 + m2**2 + mp.exp(v2) - 1 - v2) / 2
 
 
+def kl(cases: Sequence[tuple]) -> tuple:
+    """The chapter's function for the same, and its arguments."""
+    return "gaussian_kl_to_standard_normal", np.array(cases)[:, ::2], np.array(cases)[:, 1::2]
+
+
 DRAWS = np.random.default_rng(1).normal(size=(3, N, L))
 PIXEL = of_cases(lambda a: -mp.log1p(mp.exp(-a)), LOGITS)
 TABLE = {
     ("elbo", FIFTY): [
-        ("divergence, far and near", of_cases(divergence, MOMENTS), ("gaussian_kl_to_standard_normal", *KL)),
+        ("divergence, far and near", of_cases(divergence, MOMENTS), kl(MOMENTS)),
+        ("divergence, log variances of 1e-6", of_cases(divergence, NEARER), kl(NEARER), 9, "log variance, rounded"),
         ("a pixel, six logits", PIXEL, ("bernoulli_log_likelihood", np.ones((6, 1)), np.array(LOGITS))),
     ],
     ("elbo", PRCOMP): [("probabilistic PCA, iris", highest, lambda f: probability(f, IRIS, *principal()[:3]))],

@@ -45,6 +45,7 @@ def test_a_wrong_answer_is_told() -> None:
     assert not tried(TRIALS[0]._replace(low=0.999))["reached"]
 
 
-def test_the_page_has_the_rows() -> None:
-    page = PAGE.read_text(encoding="utf-8")
+def test_the_page_has_the_rows_and_the_readme_their_number() -> None:
+    page, readme = PAGE.read_text(encoding="utf-8"), (PAGE.parents[3] / "README.md").read_text(encoding="utf-8")
+    assert f"[{len(ROWS)} answers" in " ".join(readme.split())
     assert [entry.what for entry in (*ROWS, *TRIALS) if f"| {entry.what} |" not in page] == []
