@@ -1,4 +1,4 @@
-"""The book: an index and a page per chapter or text, from the sources, the parity table and the figures.
+"""The book: an index and a page per chapter or text, from the sources, the parity table and the figures; and a PDF.
 
 python -m common.book build/book
 """
@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from common.book.chapters import HOUSE, NOT_MEASURED, PARTS, TEXTS, titles
 from common.book.measured import agreement, load, measured_within
 from common.book.pairs import FOLDERS, ROOT, Pair, imported, read_pairs
+from common.book.printed import print_pdf
 from common.book.text.glossary import anchored, entries
 from common.book.text.prose import BookError, Exercise, Prose, exercises
 from common.book.text.search import headings, index, minutes
@@ -233,7 +234,13 @@ def check_links(pages: dict[str, str], out: Path) -> None:
                 raise BookError(f"{name}: the link to {address} leads to no place on that page")
 
 
-main = partial(command, "common.book", __doc__, lambda out: print(build(Path(out))), ("the folder to write to",))
+def make(out: str) -> None:
+    """Write the book, print it, and print where both are."""
+    print(build(Path(out)))
+    print(print_pdf(Path(out)))
+
+
+main = partial(command, "common.book", __doc__, make, ("the folder to write to",))
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -21,6 +21,7 @@ from common.book.__main__ import build, main
 from common.book.chapters import NOT_MEASURED, titles
 from common.book.measured import agreement, measured_within
 from common.book.pairs import FOLDERS, ROOT, imported, read_pair, read_pairs
+from common.book.printed import print_pdf, whole
 from common.book.progress import Progress
 from common.book.text.equations import BookError, equation, pieces
 from common.book.text.glossary import entries
@@ -41,6 +42,23 @@ STANDSTILL = Replay("what is to be seen", ["run"], [["frame"]], [Panel("title", 
 @pytest.fixture
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of both implementations, to be damaged, and a stand-in for each figure that the text shows."""
+    return copied(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the book of undamaged sources, in which one quantity was measured."""
+    row = {"chapter": "coin", "quantity": "log_beta gradient", "dtype": "float64", "max_ulp": 3, "nmax": 1.24e-16}
+    versions = dict.fromkeys(("torch", "tensorflow", "keras", "numpy"), "1.2.3")
+    report = {"versions": versions, "rows": [row | {"tolerance": 1e-13}]}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        sources = copied(tmp_path_factory.mktemp("sources"), monkeypatch)
+        (sources / "build" / "parity.json").write_text(json.dumps(report))
+        return build(sources / "build" / "book", sources).parent
+
+
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the book is made from, in a folder of its own."""
     monkeypatch.setattr("common.book.__main__.agreed", lambda files: recorded())
     monkeypatch.setattr("common.book.__main__.replays", lambda traces: dict.fromkeys(MOVING, STANDSTILL))
     for folder in FOLDERS.values():
@@ -62,13 +80,8 @@ def both(root: Path, name: str, old: str, new: str) -> None:
         path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-def test_every_chapter_has_a_page_with_every_definition(sources: Path) -> None:
-    row = {"chapter": "coin", "quantity": "log_beta gradient", "dtype": "float64", "max_ulp": 3, "nmax": 1.24e-16}
-    versions = dict.fromkeys(("torch", "tensorflow", "keras", "numpy"), "1.2.3")
-    report = {"versions": versions, "rows": [row | {"tolerance": 1e-13}]}
-    (sources / "build" / "parity.json").write_text(json.dumps(report))
-    index = build(sources / "build" / "book", sources)
-    pages = {name: (index.parent / f"{name}.html").read_text(encoding="utf-8") for name in titles()}
+def test_every_chapter_has_a_page_with_every_definition(book: Path) -> None:
+    pages = {name: (book / f"{name}.html").read_text(encoding="utf-8") for name in titles()}
     for name, page in pages.items():
         for definition in read_pair(name).definitions:
             assert f'<section id="{definition.name}"' in page
@@ -426,13 +439,12 @@ def test_the_glossary_explains_words_and_symbols_where_they_first_stand_on_a_pag
     assert "gloss" not in prose.html("An E step and $x$.", "here"), "explained twice on a page"
 
 
-def test_every_entry_of_the_glossary_has_its_place_and_is_met_on_some_page(sources: Path) -> None:
-    folder = build(sources / "build" / "book", sources).parent
+def test_every_entry_of_the_glossary_has_its_place_and_is_met_on_some_page(book: Path) -> None:
     glossary = entries((ROOT / "common" / "book" / "pages" / "glossary.md").read_text(encoding="utf-8"))
-    page = (folder / "glossary.html").read_text(encoding="utf-8")
+    page = (book / "glossary.html").read_text(encoding="utf-8")
     anchors = {entry.anchor for entry in glossary.values()}
     assert anchors <= set(re.findall(r'<li id="([^"]+)">', page))
-    pages = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.html"))
+    pages = "".join(path.read_text(encoding="utf-8") for path in book.glob("*.html"))
     assert anchors - set(re.findall(r'class="gloss" href="glossary.html#([^"]+)"', pages)) == set()
 
 
@@ -440,3 +452,27 @@ def test_a_page_says_how_long_it_takes() -> None:
     assert minutes("<p>one</p>") == "1 minute"
     assert minutes("<p>" + "word " * 720 + "</p><pre>" + "code " * 999 + "</pre>") == "4 minutes"
     assert minutes('<div class="equation"><math>x</math></div>' * 6 + "<figure></figure>" * 4, lines=15) == "5 minutes"
+
+
+def test_the_whole_book_is_one_page_whose_links_lead_into_it(book: Path) -> None:
+    text = whole(book)
+    anchors = re.findall(r' id="([^"]+)"', text)
+    assert len(anchors) == len(set(anchors)) > 500
+    assert {"index", "gmm", "gmm.m_step", "glossary.nat"} <= set(anchors)
+    assert set(re.findall(r' href="#([^"]+)"', text)) <= set(map(html.unescape, anchors))
+    assert not re.search(r'href="[\w-]+\.html|<script', text)
+    assert text.count("<details open>") == 2 * text.count('class="text exercise"') > 80
+
+
+def test_a_book_that_is_not_printed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.book.printed.whole", lambda book: "<p>text</p>")
+    (book := tmp_path / "book").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "there is no Chromium here" in print_pdf(book)
+    browser = tmp_path / "chromium"
+    fails = "no PDF: chromium did not print it"
+    for script, said in (("exit 1", fails), ("exit 0", fails), (f"echo %PDF > {tmp_path}/book.pdf", "book.pdf")):
+        browser.write_text(f"#!/bin/sh\n{script}\n")
+        browser.chmod(0o755)
+        assert said in print_pdf(book)
+        assert not list(book.iterdir())
