@@ -35,8 +35,9 @@ def search(
 ) -> tuple[dict[tuple, Any], bool]:
     """Look for causes until nothing differs; the edits by place, and whether everything is explained."""
 
-    def replay(edits: dict[int, Any]) -> Recording:
-        return port.record_original(edits=(known or {}) | edits, training=training)
+    def replay(edits: dict[int, Any]) -> Any:
+        port.record_original(edits=(known or {}) | edits, training=training)
+        return port.latest
 
     attempt = Search(original, recorder, other, replay)
     report = port.report

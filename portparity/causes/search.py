@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator
-from copy import copy
 from itertools import permutations
 from time import monotonic
 from typing import Any
@@ -11,69 +10,22 @@ import numpy as np
 import torch
 
 from portparity.causes import known
-from portparity.causes.calls import Call, Change, Mistake
-from portparity.records.floor import scale, tolerance
+from portparity.causes.calls import Call, Mistake
+from portparity.causes.effects import WRONG, Cause, Effects
+from portparity.records.floor import scale
 from portparity.records.match import Comparison, Index, compare, informative
 from portparity.records.recording import Recording
 from portparity.records.torch_functions import as_array, tensors
 
-WRONG = (
-    RuntimeError,
-    ValueError,
-    IndexError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    ZeroDivisionError,
-    NotImplementedError,
-    StopIteration,
-)  # what a call raises for arguments that do not fit
 SINGLE = 4e-7  # of the largest entry: what rounding to float32 explains
-WRITING = {"batch_norm", "iadd", "isub", "imul", "itruediv"}
 DEPTH = 6  # operations before and after the first different one at which a cause is looked for
-
-
-class Cause:
-    """An edit of one of the original's operations that gives what the port has; ``beneath`` is one done before it."""
-
-    def __init__(
-        self, operation: int, mistake: Mistake, value: Any, change: Change, call: Call, row: str | None = None
-    ) -> None:
-        self.row = mistake.row if row is None else row
-        self.operation, self.mistake, self.value, self.change, self.call = operation, mistake, value, change, call
-        self.beneath: Cause | None = None
-
-    def said(self, text: str) -> str:
-        """A text of the mistake, with its value and the original's settings filled in."""
-        given = _Names({n: v for n, v in self.call.given.items() if isinstance(v, int | float | str | tuple)})
-        value = f"{self.value:g}" if isinstance(self.value, float) else self.value
-        return text.format(value, call=self.call, given=given)
-
-    def edit(self, function: Any, args: tuple, kwargs: dict, recorder: Any) -> Any:
-        """The edit, for a recorder."""
-        return self.changed(Call(self.call.name, function, args, kwargs, recorder, self.operation))
-
-    def changed(self, call: Call) -> Any:
-        """The call's result with this edit, and the one beneath."""
-        return self.change(call if self.beneath is None else call.through(self.beneath.changed))
-
-    def over(self, beneath: "Cause | None") -> "Cause":
-        """This edit of a call that another edit has changed."""
-        cause = copy(self)
-        cause.beneath = beneath
-        return cause
-
-
-class _Names(dict):
-    def __missing__(self, name: str) -> str:
-        return f"the original's {name}"
 
 
 Step = tuple[list[Cause], Comparison]  # what explains a difference, and what differs still
 
 
-class Search:
-    """The search for causes in what ``recorder`` has recorded; ``replay(edits)`` records it with operations edited."""
+class Search(Effects):
+    """The search for causes in what ``recorder`` has recorded; ``replay(edits)`` is a recorder of edited operations."""
 
     def __init__(self, original: Recording, recorder: Any, port: Recording, replay: Any) -> None:
         self.original, self.recorder, self.port, self.replay = original, recorder, port, replay
@@ -106,9 +58,21 @@ class Search:
             causes = [cause for operation in near for cause in self._candidates(operation, backward=False)]
             step = self._one(found, first, causes) or self._rounded(found, first) or self._two(found, first, near)
             if step is not None:
-                self.found[step[0][-1].operation] = step[0][-1]
-                return step
+                return self._accepted(step[0][-1], step)
         return None
+
+    def _accepted(self, cause: Cause, step: Step) -> Step:
+        # from here on the original is the edited one
+        self.found[cause.operation] = cause
+        self.recorder = self.replay(self.edits)
+        self.original = self._with_movements(self.recorder.recording)
+        return step
+
+    def _with_movements(self, recording: Recording) -> Recording:
+        for value, before in zip(recording.values, self.original.values, strict=True):
+            value.movement, value.gradient_movement = before.movement, before.gradient_movement
+        recording.movements = self.original.movements
+        return recording
 
     def _one(self, found: Comparison, first: int, causes: list[Cause]) -> Step | None:
         # at first the edits whose own result the port has, then those whose effect it has, at last the guesses
@@ -157,28 +121,28 @@ class Search:
 
     def _rounded(self, found: Comparison, first: int) -> Step | None:
         # a result that the port has but for float32: its numbers are put in the original's place, and a note is made
-        number = self.original.operations[first].outputs[0]
-        array = self.original.values[number].array
+        operation = self.original.operations[first]
+        array = self.original.values[operation.outputs[0]].array
         if array.dtype.kind != "f" or first in self.found:
             return None
-        for match in self.index.find(array, SINGLE * scale(array))[0]:
-            theirs = torch.tensor(match.reorder(self.port.values[match.port].array).astype(array.dtype))
-            name, (function, args, kwargs) = self.original.operations[first].name, self.recorder.calls[first]
-            call = Call(name, function, args, kwargs)
-            row = {"interpolate": "L13", "gelu": "L9"}.get(name, "R2")
-            says = f"the port computes {self.original.operations[first]} in float32"
-            mistake = Mistake(row, {name}, says, "", lambda call: iter(()), harmless=True)
+        call = Call(operation.name, *self.recorder.calls[first], self.recorder, first)
+        row = {"interpolate": "L13", "gelu": "L9"}.get(operation.name, "R2")
+        note = Mistake(row, set(), f"the port computes {operation} in float32", "", lambda c: (), harmless=True)
+        resized = self._candidates(first, backward=False) if operation.name == "interpolate" else ()
+        for beneath in (None, *(c for c in resized if not c.mistake.guess)):  # TensorFlow resizes in float32
+            made = [torch.tensor(array)] if beneath is None else self._edited(beneath)
+            for match in self.index.find(as_array(made[0]), SINGLE * scale(array))[0] if made else ():
+                theirs = torch.tensor(match.reorder(self.port.values[match.port].array).astype(array.dtype))
 
-            def change(c: Call, theirs: torch.Tensor = theirs) -> Any:
-                result = c.result()
-                mine = result if isinstance(result, torch.Tensor) else result[0]
-                mine = mine + (theirs.to(mine) - mine).detach()
-                return mine if isinstance(result, torch.Tensor) else type(result)((mine, *result[1:]))
+                def change(c: Call, theirs: torch.Tensor = theirs) -> Any:
+                    mine, *rest = tensors(c.result())
+                    mine = mine + (theirs.to(mine) - mine).detach()
+                    return (mine, *rest) if rest else mine
 
-            cause = Cause(first, mistake, "", change, call)
-            self.single = True
-            if (other := self._with(cause)) is not None and first not in other.missing:
-                return [cause], other
+                cause, single, self.single = Cause(first, note, "", change, call).over(beneath), self.single, True
+                if (other := self._with(cause)) is not None and first not in other.missing:
+                    return [*([beneath] if beneath else []), cause], other
+                self.single = single
         return None
 
     def _backward(self, found: Comparison) -> Step | None:
@@ -192,8 +156,7 @@ class Search:
                     continue
                 other = self._with(cause)
                 if other is not None and not (other.missing or other.outputs) and self._fewer(found, other):
-                    self.found[cause.operation] = cause
-                    return [cause], other
+                    return self._accepted(cause, ([cause], other))
         return None
 
     def _distinct(self, near: list[int]) -> Iterator[Cause]:
@@ -258,84 +221,15 @@ class Search:
                 for value, change, *row in changes:
                     yield Cause(operation, mistake, value, change, call, *row).over(self.found.get(operation))
 
-    def _shows(self, found: Comparison, cause: Cause, most: int = 24) -> int | None:
-        """Whether the edited call gives something new that the port has: 0; or what follows from it does: 1."""
-        operations = self.original.operations
-        live = dict(zip(operations[cause.operation].outputs, self._edited(cause), strict=False))
-        if any(self._is_new(found, number, tensor) for number, tensor in live.items()):
-            return 0
-        for number in range(cause.operation + 1, len(operations)):
-            if most == 0 or not live:
-                return None
-            if live.keys() & set(operations[number].inputs):
-                most -= 1
-                made = dict(zip(operations[number].outputs, self._again(number, live), strict=False))
-                if any(self._is_new(found, value, tensor) for value, tensor in made.items()):
-                    return 1
-                live |= made
-        return None
-
-    def _is_new(self, found: Comparison, number: int, tensor: torch.Tensor) -> bool:
-        # whether the port has a tensor that would be the original's value, and the original has not
-        array, value = as_array(tensor), self.original.values[number]
-        if array.dtype.kind != "f" or not (informative(array) or (array.size and np.all(np.isfinite(array)))):
-            return False
-        allowed = tolerance(array, value.movement)
-        if array.shape == value.array.shape and np.max(np.abs(array - value.array), initial=0) <= allowed:
-            return False
-        among = self.port.outputs if number in self.original.outputs else None
-        matches = self.index.find(array, allowed, among)[0]
-        return any(m.port not in self._known(found) for m in matches)
-
-    def _again(self, number: int, live: dict[int, torch.Tensor]) -> list[torch.Tensor]:
-        # an operation's results with other values in the place of its own
-        read = iter(self.original.operations[number].inputs)
-
-        def swap(item: Any) -> Any:
-            if isinstance(item, torch.Tensor):
-                return live.get(next(read), item)
-            if type(item) in (list, tuple):
-                return type(item)([swap(part) for part in item])
-            return {name: swap(value) for name, value in item.items()} if type(item) is dict else item
-
-        function, args, kwargs = self.recorder.calls[number]
-        return self._called(number, lambda: function(*swap(args), **swap(kwargs)))
-
-    def _edited(self, cause: Cause) -> list[torch.Tensor]:
-        call = self.recorder.calls[cause.operation]
-        return self._called(cause.operation, lambda: cause.edit(*call, self.recorder))
-
-    def _called(self, number: int, call: Any) -> list[torch.Tensor]:
-        # what a call gives; what it writes into its arguments, such as moving averages, is undone
-        function, args, kwargs = self.recorder.calls[number]
-        name = function.__name__
-        writes = name.strip("_") in WRITING or kwargs.get("inplace") or (name.endswith("_") and name[-2:] != "__")
-        held = [(t, t.detach().clone()) for t in tensors((args, kwargs))] if writes else []
-        try:
-            with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-                return [t.clone() if writes else t for t in tensors(call())]
-        except WRONG:
-            return []
-        finally:
-            for tensor, before in held:
-                tensor.data.copy_(before)
-
-    def _known(self, found: Comparison) -> set[int]:
-        if self.accounted[0] is not found:
-            self.accounted = found, {m.port for matches in found.matches.values() for m in matches}
-        return self.accounted[1]
-
     def _with(self, cause: Cause) -> Comparison | None:
         try:
             with warnings.catch_warnings(action="ignore"):
-                recording = self.replay(self.edits | {cause.operation: (cause.call.name, cause.edit)})
+                recording = self.replay(self.edits | {cause.operation: (cause.call.name, cause.edit)}).recording
         except WRONG:
             return None
         if len(recording.values) != len(self.original.values):
             return None
-        for value, before in zip(recording.values, self.original.values, strict=True):
-            value.movement, value.gradient_movement = before.movement, before.gradient_movement
-        recording.movements = self.original.movements
+        self._with_movements(recording)
         return compare(recording, self.port, self.index, SINGLE if self.single else 0.0)
 
     def _better(self, found: Comparison, other: Comparison, first: int, cause: Cause) -> bool:

@@ -76,11 +76,12 @@ enter(
 @mistake("L22", "interpolate", "the port resizes by {}", "write the resize as two matrices, one for each axis")
 def resize(call: Call) -> Changes:
     size = call.result().shape[2:]
-    for mode in ("nearest", "bilinear", "bicubic", "nearest-exact", "area"):
+    for mode in ("nearest", "nearest-exact", "bilinear", "bicubic"):
         yield mode, lambda c, mode=mode: F.interpolate(c.x, size, mode=mode)
     for mode in ("bilinear", "bicubic"):
         yield f"{mode} with align_corners=True", lambda c, m=mode: F.interpolate(c.x, size, mode=m, align_corners=True)
         yield f"{mode} with antialias=True", lambda c, m=mode: F.interpolate(c.x, size, mode=m, antialias=True)
+    yield "area", lambda c: F.interpolate(c.x, size, mode="area")
     yield "bilinear, whose pixels are counted from the corner (tf.compat.v1)", lambda c: _from_the_corner(c.x, size)
 
 

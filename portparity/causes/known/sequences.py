@@ -46,6 +46,9 @@ def gates(call: Call) -> Changes:
     for order in list(permutations(range(len(names))))[1:]:
         said = " ".join(names[n] for n in order)
         yield f"has the gates in the order {said}", lambda c, order=order: run(c, order=order), row
+        if kind == "lstm":
+            said += ", and only bias_ih"
+            yield f"has the gates in the order {said}", lambda c, o=order: run(c, order=o, without=["b_hh"]), row
     yield "has only bias_ih", lambda c: run(c, without=["b_hh"]), row if kind == "lstm" else ""
     yield "has only bias_hh", lambda c: run(c, without=["b_ih"]), row if kind == "lstm" else ""
     yield "has no bias", lambda c: run(c, without=["b_ih", "b_hh"]), ""
