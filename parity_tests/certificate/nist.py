@@ -1,6 +1,7 @@
 """NIST's Statistical Reference Datasets: univariate summaries, and the posterior of one Gaussian."""
 
 import json
+import math
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
@@ -34,12 +35,14 @@ def data(name: str) -> list[Fraction]:
 
 
 def summary(values: list[Fraction]) -> tuple:
-    """Mean, deviation and autocorrelation, by exact arithmetic and one square root of 50 digits."""
-    mean = sum(values) / len(values)
-    deviations = [value - mean for value in values]
-    squares = sum(d * d for d in deviations)
-    products = sum(a * b for a, b in pairwise(deviations))
-    return mean, mp.sqrt(exact(squares / (len(values) - 1))), products / squares
+    """Mean, deviation and autocorrelation, by whole numbers and one square root of 50 digits."""
+    n, unit = len(values), math.lcm(*(value.denominator for value in values))
+    whole = [value.numerator * (unit // value.denominator) for value in values]
+    total = sum(whole)
+    deviations = [n * value - total for value in whole]
+    squares, products = sum(d * d for d in deviations), sum(a * b for a, b in pairwise(deviations))
+    variance = Fraction(squares, (n * unit) ** 2 * (n - 1))
+    return Fraction(total, n * unit), mp.sqrt(exact(variance)), Fraction(products, squares)
 
 
 @cache
