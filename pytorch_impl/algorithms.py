@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from common.data.arrays import as_array
@@ -25,6 +26,7 @@ from common.mixtures.parameters import MixtureParameters, VariationalPosterior
 from pytorch_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
 from pytorch_impl.backend import outside_autocast
 from pytorch_impl.distributed import Workers
+from pytorch_impl.natural_parameters import whitening
 
 Convert = Callable[[np.ndarray], Tensor]
 
@@ -45,7 +47,7 @@ class ExpectationMaximisation:
 
     def start(self, points: np.ndarray, gamma: np.ndarray) -> MixtureParameters:
         """The M step of these responsibilities, times the points' weights; chunk by chunk if there are many points."""
-        if pays_in_chunks(*points.shape, gamma.shape[1]):
+        if pays_in_chunks(*points.shape, gamma.shape[1], self.kind):
             chunks = self.data.chunks(points, gamma, self.tensor)
             return MixtureParameters(*gmm_statistics.m_step(chunks, self.kind, self.reg_covar))
         return MixtureParameters(*gmm.m_step(self.tensor(points), self.tensor(gamma), self.kind, self.reg_covar))
@@ -154,3 +156,13 @@ def e_step(x: Tensor, observed: Tensor | None, parameters: Any, covariance_type:
     if observed is not None:
         return missing_data.e_step(x, observed, *parameters)
     return gmm.e_step(x, *parameters, covariance_type)
+
+
+def coefficients(parameters: Any, covariance_type: str) -> tuple[Tensor, Tensor, Tensor]:
+    """What the E step needs of these parameters, for `natural_parameters.e_step`: means, whitening and constants."""
+    variational = isinstance(parameters, VariationalPosterior)
+    weights = torch.ones_like(parameters.mean_precision) if variational else parameters.weights  # (K,)
+    whiten, constant = whitening(weights, parameters.means, parameters.covariances, covariance_type)
+    if variational:
+        constant = constant + variational_gmm.expected_log_scales(parameters, covariance_type)  # (K,)
+    return parameters.means, whiten, constant

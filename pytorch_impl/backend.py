@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -76,7 +76,10 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
     # A thread for each item, rather than all threads for each small operation, which would wait for the slowest.
     torch.set_num_threads(1)  # as in those threads: how many MKL takes for a product holds for the whole process
     try:
-        yield from by_threads(value, items, threads, torch.set_num_threads, 1)
+        if isinstance(items, Sized) and len(items) == 1:
+            yield from map(function, items)
+        else:
+            yield from by_threads(value, items, threads, torch.set_num_threads, 1)
     finally:
         torch.set_num_threads(threads)
 

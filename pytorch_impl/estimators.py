@@ -4,6 +4,7 @@ Each class adds the framework's tensors and the chapters' functions to what is s
 arguments, checks, starting values, restarts, predictions.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from common.mixtures.coins import (
 )
 from common.mixtures.estimator import MixtureEstimator
 from common.mixtures.parameters import MixtureParameters, VariationalPosterior
-from pytorch_impl import coin, coin_mixture, gmm, missing_data, variational_gmm
-from pytorch_impl.algorithms import algorithm_for, e_step
-from pytorch_impl.backend import outside_autocast
+from pytorch_impl import coin, coin_mixture, gmm, missing_data, natural_parameters, variational_gmm
+from pytorch_impl.algorithms import algorithm_for, coefficients
+from pytorch_impl.backend import in_order, outside_autocast
 
 
 class BetaBernoulli(BetaBernoulliEstimator):
@@ -100,8 +101,18 @@ class MixtureMaths:
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array if array.flags.writeable else array.copy())  # shared where it may be
 
-    def _e_step(self, x: Tensor, observed: Tensor | None, parameters: Any) -> tuple[Tensor, Tensor]:
-        return e_step(x, observed, parameters, self.covariance_type)
+    def _coefficients(self, parameters: Any) -> tuple[Any, tuple[Tensor, ...]]:
+        return parameters, coefficients(parameters, self.covariance_type)
+
+    def _e_step(
+        self, x: Tensor, observed: Tensor | None, parameters: Any, coefficients: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        if observed is not None:
+            return missing_data.e_step(x, observed, *parameters)
+        return natural_parameters.e_step(x, *coefficients, self.covariance_type)
+
+    def _in_order(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        return in_order(function, items)
 
     def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return gmm.sample(*parameters, uniforms, noise, self.covariance_type)

@@ -25,7 +25,6 @@ view of the EM algorithm that justifies incremental, sparse, and other variants"
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -37,7 +36,16 @@ from common.mixtures.parameters import pairs, places
 from pytorch_impl import missing_data
 from pytorch_impl.backend import in_order
 from pytorch_impl.distributed import Workers
-from pytorch_impl.natural_parameters import bayes_rule, fast_features, natural_parameters, whitening
+from pytorch_impl.natural_parameters import (
+    bayes_rule,
+    fast_features,
+    log_joint,
+    lost_digits,
+    natural_parameters,
+    nearest_centre,
+    variances_of,
+    whitening,
+)
 
 LOST = {torch.float64: 12, torch.float32: 8}  # binary digits, of 53 and of 24
 NUMBERS_IN_A_BLOCK = 2**19  # in smaller blocks, starting each operation takes longer than the cache saves
@@ -74,13 +82,8 @@ def chunk_statistics_apart(
     constant: Tensor,
     covariance_type: str = "full",
 ) -> Statistics:
-    r"""The statistics of one chunk with component k seen from its own reference point, `references` (K, D).
-
-    The densities are those of `whitening` at the means, so that only differences $x_n - \mu_k$ are squared.
-    """
-    difference = x.T - means[:, :, None]  # (K, D, C)
-    y = whiten @ difference if covariance_type in ("full", "tied") else whiten[:, :, None] * difference  # (K, D, C)
-    log_density, gamma = bayes_rule(constant[:, None] - 0.5 * torch.square(y).sum(dim=1))  # (C,), (K, C)
+    r"""The statistics of one chunk with component k seen from its own reference point, `references` (K, D)."""
+    log_density, gamma = bayes_rule(log_joint(x, means, whiten, constant, covariance_type))  # (C,), (K, C)
     return Statistics(moments_apart(x, gamma * sample_weight, references, covariance_type), sample_weight @ log_density)
 
 
@@ -116,7 +119,8 @@ def in_blocks(function: Callable[..., Statistics], x: Tensor, sample_weight: Ten
     The features of a block are seen twice, by two products; they should not have to leave the cache in
     between.
     """
-    number = number_of_blocks(*x.shape, len(arguments[1]), NUMBERS_IN_A_BLOCK)  # each takes K rows second
+    sizes = *x.shape, len(arguments[1]), *(kind for kind in arguments if isinstance(kind, str))  # K rows stand second
+    number = number_of_blocks(NUMBERS_IN_A_BLOCK, *sizes)
     blocks = zip(x.chunk(number), sample_weight.chunk(number), strict=True)
     return functools.reduce(merge, (function(*block, *arguments) for block in blocks))
 
@@ -153,18 +157,6 @@ def maximise(
     return weights, means, variances if covariance_type == "diag" else variances.mean(dim=1)
 
 
-def lost_digits(second_moments: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
-    r"""The binary digits lost when the square of the mean is taken away from second moments (K, D), a scalar.
-
-    $$\max_{k, i} \log_2 \frac{\mathbb{E}_k[z_i^2]}{\Sigma_{k,ii}}
-      = \max_{k, i} \log_2 \left( 1 + \frac{m_{ki}^2}{\Sigma_{k,ii}} \right)$$
-
-    Of a variance that came out as zero, negative or NaN all digits are lost.
-    """
-    kept = _variances(second_moments, covariances, covariance_type) / second_moments  # (K, D)
-    return torch.log2(torch.where(kept > 0, 1 / kept, math.inf).max())
-
-
 def em_iteration(
     chunks: Chunks,
     weights: Tensor,
@@ -176,26 +168,23 @@ def em_iteration(
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     r"""One E step and one M step over all chunks: the new parameters, and the log likelihood of the *old* ones.
 
-    The common centre is the mixture's own mean, $c = \sum_k \pi_k \mu_k$: after an M step, the mean of the
-    data. The chunks are gone through once; a second time, about the new means, if those have moved so far
-    that digits are lost. Of several `workers` each has chunks of its own, and all get the parameters that
-    belong to all chunks.
+    All components are seen from `nearest_centre` if that loses few digits. The chunks are gone through once;
+    a second time, about the new means, if those have moved so far that digits are lost. Of several `workers`
+    each has chunks of its own, and all get the parameters that belong to all chunks.
     """
     kind, allowed = covariance_type, LOST[means.dtype]
-    centre = weights @ means  # (D,)
-    squares = torch.square(means - centre) + _variances(means, covariances, kind)  # (K, D)
-    if means.shape[1] <= LARGEST_DIMENSION and lost_digits(squares, covariances, kind) <= allowed:
+    centre, coefficients, lost = _seen_from_centre(weights, means, covariances, kind)  # (D,), (K, P), ()
+    if means.shape[1] <= LARGEST_DIMENSION and lost <= allowed:
         references = centre.expand_as(means)  # (K, D)
-        coefficients = natural_parameters(weights, means, covariances, centre, kind)  # (K, P)
         statistics = total(workers, chunk_statistics, chunks, centre, coefficients, kind)
     else:
         references, apart = means, whitening(weights, means, covariances, kind)
         statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
-    updated = maximise(statistics.moments, references, kind, reg_covar)
-    if lost_digits(_second_moments(statistics.moments, means.shape[1]), updated[2], kind) > allowed:
+    updated, lost = _maximised(statistics.moments, references, kind, reg_covar)
+    if lost > allowed:
         references, apart = updated[1], whitening(weights, means, covariances, kind)
         statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
-        updated = maximise(statistics.moments, references, kind, reg_covar)
+        updated, _ = _maximised(statistics.moments, references, kind, reg_covar)
     return updated, statistics.log_likelihood
 
 
@@ -222,11 +211,11 @@ def em_iteration_with_gaps(
     row_weights = torch.ones_like(x[:, 0]) if sample_weight is None else sample_weight  # (N,)
     data, parameters = [(x[rows], observed[rows], row_weights[rows]) for rows in blocks], (weights, means, covariances)
     statistics = functools.reduce(merge, (_completed_statistics(*block, means, *parameters) for block in data))
-    updated = maximise(statistics.moments, means, "full", reg_covar)
-    if lost_digits(_second_moments(statistics.moments, means.shape[1]), updated[2]) > LOST[means.dtype]:
+    updated, lost = _maximised(statistics.moments, means, "full", reg_covar)
+    if lost > LOST[means.dtype]:
         references = updated[1]  # (K, D)
         statistics = functools.reduce(merge, (_completed_statistics(*block, references, *parameters) for block in data))
-        updated = maximise(statistics.moments, references, "full", reg_covar)
+        updated, _ = _maximised(statistics.moments, references, "full", reg_covar)
     return updated, statistics.log_likelihood
 
 
@@ -248,23 +237,30 @@ def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0
     references = centre.expand(gamma.shape[1], x.shape[1])  # (K, D)
     for common in (centre if x.shape[1] <= LARGEST_DIMENSION else None, None):
         moments = total(None, given_statistics, chunks, common, references, kind).moments  # (K, P)
-        updated = maximise(moments, references, kind, reg_covar)
-        if lost_digits(_second_moments(moments, x.shape[1]), updated[2], kind) <= LOST[x.dtype]:
+        updated, lost = _maximised(moments, references, kind, reg_covar)
+        if lost <= LOST[x.dtype]:
             break
         references = updated[1]
     return updated
 
 
-def _variances(means: Tensor, covariances: Tensor, covariance_type: str) -> Tensor:
-    """The variance of every feature in every component, (K, D)."""
-    if covariance_type in ("full", "tied"):
-        return torch.diagonal(covariances, dim1=-2, dim2=-1).expand_as(means)
-    return covariances.reshape(len(means), -1).expand_as(means)
+def _seen_from_centre(
+    weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The nearest centre (D,), the natural parameters (K, P) seen from there, and the digits that are lost there."""
+    centre = nearest_centre(means, covariances, covariance_type)  # (D,)
+    squares = torch.square(means - centre) + variances_of(means, covariances, covariance_type)  # (K, D)
+    coefficients = natural_parameters(weights, means, covariances, centre, covariance_type)  # (K, P)
+    return centre, coefficients, lost_digits(squares, covariances, covariance_type)
 
 
-def _second_moments(moments: Tensor, d: int) -> Tensor:
-    """The mean square of each of the d features in every component, (K, D), seen from where the moments are."""
-    return moments[:, 1 + d : 1 + 2 * d] / (moments[:, :1] + 10 * torch.finfo(moments.dtype).eps)
+def _maximised(
+    moments: Tensor, references: Tensor, covariance_type: str, reg_covar: float
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """The parameters of an M step, and the digits that were lost there."""
+    updated, d = maximise(moments, references, covariance_type, reg_covar), references.shape[1]
+    squares = moments[:, 1 + d : 1 + 2 * d] / (moments[:, :1] + 10 * torch.finfo(moments.dtype).eps)  # (K, D)
+    return updated, lost_digits(squares, updated[2], covariance_type)
 
 
 def _completed_statistics(

@@ -74,6 +74,39 @@ def fast_features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> T
     return table
 
 
+def lost_digits(second_moments: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
+    r"""The binary digits lost when the square of the mean is taken away from second moments (K, D), a scalar.
+
+    $$\max_{k, i} \log_2 \frac{\mathbb{E}_k[z_i^2]}{\Sigma_{k,ii}}
+      = \max_{k, i} \log_2 \left( 1 + \frac{m_{ki}^2}{\Sigma_{k,ii}} \right)$$
+
+    Of a variance that came out as zero, negative or NaN all digits are lost.
+    """
+    kept = variances_of(second_moments, covariances, covariance_type) / second_moments  # (K, D)
+    return torch.log2(torch.where(kept > 0, 1 / kept, math.inf).max())
+
+
+def nearest_centre(means: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
+    r"""The centre (D,) that is the fewest deviations away from the components' means.
+
+    $$c_i = \arg\min_c \sum_k \frac{(\mu_{ki} - c)^2}{\Sigma_{k,ii}}
+      = \frac{\sum_k \mu_{ki} / \Sigma_{k,ii}}{\sum_k 1 / \Sigma_{k,ii}}$$
+
+    It lies near the narrow components, which lose the most digits. No centre loses fewer than this one less
+    $\log_2 K$.
+    """
+    variances = variances_of(means, covariances, covariance_type)  # (K, D)
+    shares = variances.amin(dim=0) / variances  # (K, D)
+    return (shares * means).sum(dim=0) / shares.sum(dim=0)
+
+
+def variances_of(means: Tensor, covariances: Tensor, covariance_type: str) -> Tensor:
+    """The variance of every feature in every component, (K, D)."""
+    if covariance_type in ("full", "tied"):
+        return torch.diagonal(covariances, dim1=-2, dim2=-1).expand_as(means)
+    return covariances.reshape(len(means), -1).expand_as(means)
+
+
 def natural_parameters(
     weights: Tensor, means: Tensor, covariances: Tensor, centre: Tensor, covariance_type: str = "full"
 ) -> Tensor:
@@ -137,3 +170,19 @@ def bayes_rule(log_joint: Tensor) -> tuple[Tensor, Tensor]:
     exponentials = exponents.exp_()  # (K, C)
     total = exponentials.sum(dim=0)  # (C,)
     return largest + torch.log(total), exponentials.div_(total)
+
+
+def log_joint(x: Tensor, means: Tensor, whiten: Tensor, constant: Tensor, covariance_type: str = "full") -> Tensor:
+    """The log joint densities (K, C) of points (C, D), by `whitening`: only differences from the means are squared."""
+    difference = x.T - means[:, :, None]  # (K, D, C)
+    is_matrix = covariance_type in ("full", "tied")
+    y = whiten @ difference if is_matrix else difference.mul_(whiten[:, :, None])  # (K, D, C)
+    return constant[:, None] - 0.5 * y.square_().sum(dim=1)  # (K, C)
+
+
+def e_step(
+    x: Tensor, means: Tensor, whiten: Tensor, constant: Tensor, covariance_type: str = "full"
+) -> tuple[Tensor, Tensor]:
+    """The log densities (C,) and responsibilities (C, K) of points (C, D), with the coefficients of `whitening`."""
+    log_density, gamma = bayes_rule(log_joint(x, means, whiten, constant, covariance_type))  # (C,), (K, C)
+    return log_density, gamma.T

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tensorflow import Tensor
 
 from common.data.arrays import as_array
@@ -25,6 +26,8 @@ from common.mixtures.parameters import MixtureParameters, VariationalPosterior
 from tf2_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
 from tf2_impl.backend import outside_autocast
 from tf2_impl.distributed import Workers
+from tf2_impl.graphs import traced
+from tf2_impl.natural_parameters import whitening
 
 Convert = Callable[[np.ndarray], Tensor]
 
@@ -45,14 +48,16 @@ class ExpectationMaximisation:
 
     def start(self, points: np.ndarray, gamma: np.ndarray) -> MixtureParameters:
         """The M step of these responsibilities, times the points' weights; chunk by chunk if there are many points."""
-        if pays_in_chunks(*points.shape, gamma.shape[1]):
+        if pays_in_chunks(*points.shape, gamma.shape[1], self.kind):
             chunks = self.data.chunks(points, gamma, self.tensor)
             return MixtureParameters(*gmm_statistics.m_step(chunks, self.kind, self.reg_covar))
-        return MixtureParameters(*gmm.m_step(self.tensor(points), self.tensor(gamma), self.kind, self.reg_covar))
+        m_step = traced(gmm.m_step, (0, 1))
+        return MixtureParameters(*m_step(self.tensor(points), self.tensor(gamma), self.kind, self.reg_covar))
 
     def iterate(self, parameters: MixtureParameters) -> tuple[MixtureParameters, Tensor]:
         """One E step and one M step, and the log likelihood of the old parameters."""
-        updated, total = gmm.em_iteration(self.x, *parameters, self.kind, self.reg_covar, self.weight)
+        iterate = traced(gmm.em_iteration, (0, 6))
+        updated, total = iterate(self.x, *parameters, self.kind, self.reg_covar, self.weight)
         return MixtureParameters(*updated), total
 
     def objective(self, parameters: MixtureParameters) -> Tensor:
@@ -77,7 +82,7 @@ class MaximumAPosteriori(ExpectationMaximisation):
 
     def iterate(self, parameters: MixtureParameters) -> tuple[MixtureParameters, Tensor]:
         """One E step and one M step, and the log likelihood plus log prior of the old parameters."""
-        updated, total = em.map_em_iteration(self.x, *parameters, self.prior)
+        updated, total = traced(em.map_em_iteration)(self.x, *parameters, self.prior)
         return MixtureParameters(*updated), total
 
 
@@ -114,12 +119,13 @@ class Variational(ExpectationMaximisation):
 
     def start(self, points: np.ndarray, gamma: np.ndarray) -> VariationalPosterior:
         """The variational M step of these responsibilities, of all points."""
-        counted = variational_gmm.statistics(self.x, self.tensor(gamma), self.kind, self.reg_covar)
-        return variational_gmm.m_step(counted, self.prior, self.kind)
+        statistics, m_step = traced(variational_gmm.statistics, (0, 1)), traced(variational_gmm.m_step, ())
+        return m_step(statistics(self.x, self.tensor(gamma), self.kind, self.reg_covar), self.prior, self.kind)
 
     def iterate(self, parameters: VariationalPosterior) -> tuple[VariationalPosterior, Tensor]:
         """One E step and one M step, and the lower bound of the new posterior."""
-        return variational_gmm.variational_iteration(self.x, parameters, self.prior, self.kind, self.reg_covar)
+        iterate = traced(variational_gmm.variational_iteration)
+        return iterate(self.x, parameters, self.prior, self.kind, self.reg_covar)
 
     def objective(self, parameters: VariationalPosterior) -> Tensor:
         """The lower bound of this posterior, with the responsibilities that are best for it."""
@@ -154,3 +160,13 @@ def e_step(x: Tensor, observed: Tensor | None, parameters: Any, covariance_type:
     if observed is not None:
         return missing_data.e_step(x, observed, *parameters)
     return gmm.e_step(x, *parameters, covariance_type)
+
+
+def coefficients(parameters: Any, covariance_type: str) -> tuple[Tensor, Tensor, Tensor]:
+    """What the E step needs of these parameters, for `natural_parameters.e_step`: means, whitening and constants."""
+    variational = isinstance(parameters, VariationalPosterior)
+    weights = tf.ones_like(parameters.mean_precision) if variational else parameters.weights  # (K,)
+    whiten, constant = traced(whitening, ())(weights, parameters.means, parameters.covariances, covariance_type)
+    if variational:
+        constant = constant + variational_gmm.expected_log_scales(parameters, covariance_type)  # (K,)
+    return parameters.means, whiten, constant

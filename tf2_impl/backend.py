@@ -1,7 +1,7 @@
 """Where and with how many threads TensorFlow computes, and how NumPy calls it."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -70,7 +70,8 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
     """
     place = tf.constant(0.0).device
     threads = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
-    if threads == 1 or is_card():  # which has threads enough
+    alone = isinstance(items, Sized) and len(items) == 1
+    if threads == 1 or alone or is_card():  # which has threads enough
         yield from map(function, items)
         return
 

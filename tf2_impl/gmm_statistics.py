@@ -25,7 +25,6 @@ view of the EM algorithm that justifies incremental, sparse, and other variants"
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -38,14 +37,25 @@ from common.mixtures.parameters import pairs, places
 from tf2_impl import missing_data
 from tf2_impl.backend import in_order
 from tf2_impl.distributed import Workers
-from tf2_impl.natural_parameters import bayes_rule, fast_features, natural_parameters, whitening
+from tf2_impl.graphs import traced
+from tf2_impl.natural_parameters import (
+    bayes_rule,
+    fast_features,
+    log_joint,
+    lost_digits,
+    natural_parameters,
+    nearest_centre,
+    variances_of,
+    whitening,
+)
 
 LOST = {tf.float64: 12, tf.float32: 8}  # binary digits, of 53 and of 24
 NUMBERS_IN_A_BLOCK = 2**17  # 1 MB of float64, what a core's own cache holds
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
 Chunks = Sequence[tuple[Tensor, Tensor]]
-GRAPH = functools.cache(tf.function)  # one graph of a function for all callers; operations one by one are slow
+MANY = 8  # chunks, for which compiling pays
+GRAPH = functools.cache(tf.function)  # one graph of a function for all callers
 
 
 class Statistics(NamedTuple):
@@ -77,13 +87,8 @@ def chunk_statistics_apart(
     constant: Tensor,
     covariance_type: str = "full",
 ) -> Statistics:
-    r"""The statistics of one chunk with component k seen from its own reference point, `references` (K, D).
-
-    The densities are those of `whitening` at the means, so that only differences $x_n - \mu_k$ are squared.
-    """
-    difference = tf.transpose(x) - means[:, :, None]  # (K, D, C)
-    y = whiten @ difference if covariance_type in ("full", "tied") else whiten[:, :, None] * difference  # (K, D, C)
-    log_density, gamma = bayes_rule(constant[:, None] - 0.5 * tf.reduce_sum(tf.square(y), axis=1))  # (C,), (K, C)
+    r"""The statistics of one chunk with component k seen from its own reference point, `references` (K, D)."""
+    log_density, gamma = bayes_rule(log_joint(x, means, whiten, constant, covariance_type))  # (C,), (K, C)
     moments = moments_apart(x, gamma * sample_weight, references, covariance_type)  # (K, P)
     return Statistics(moments, tf.tensordot(sample_weight, log_density, 1))
 
@@ -95,7 +100,7 @@ def moments_apart(x: Tensor, gamma: Tensor, references: Tensor, covariance_type:
     if covariance_type in ("full", "tied"):
         i, j = pairs(x.shape[1])
         scatter = tf.matmul(weighted, difference, transpose_b=True)  # (K, D, D)
-        squares = tf.gather(tf.reshape(scatter, (len(gamma), -1)), i * x.shape[1] + j, axis=1)  # (K, D (D + 1) / 2)
+        squares = tf.gather(tf.reshape(scatter, (gamma.shape[0], -1)), i * x.shape[1] + j, axis=1)  # (K, D (D + 1) / 2)
     else:
         squares = tf.reduce_sum(weighted * difference, axis=2)  # (K, D)
     return tf.concat([tf.reduce_sum(gamma, axis=1, keepdims=True), tf.reduce_sum(weighted, axis=2), squares], axis=1)
@@ -121,7 +126,8 @@ def in_blocks(function: Callable[..., Statistics], x: Tensor, sample_weight: Ten
     The features of a block are seen twice, by two products; they should not have to leave the cache in
     between.
     """
-    number = number_of_blocks(*x.shape, len(arguments[1]), NUMBERS_IN_A_BLOCK)  # each takes K rows second
+    sizes = *x.shape, len(arguments[1]), *(kind for kind in arguments if isinstance(kind, str))  # K rows stand second
+    number = number_of_blocks(NUMBERS_IN_A_BLOCK, *sizes)
     if number == 1:
         return function(x, sample_weight, *arguments)
     blocks = tf.reshape(x, (number, -1, x.shape[1])), tf.reshape(sample_weight, (number, -1, *sample_weight.shape[1:]))
@@ -164,19 +170,6 @@ def maximise(
     return weights, means, variances if covariance_type == "diag" else tf.reduce_mean(variances, axis=1)
 
 
-def lost_digits(second_moments: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
-    r"""The binary digits lost when the square of the mean is taken away from second moments (K, D), a scalar.
-
-    $$\max_{k, i} \log_2 \frac{\mathbb{E}_k[z_i^2]}{\Sigma_{k,ii}}
-      = \max_{k, i} \log_2 \left( 1 + \frac{m_{ki}^2}{\Sigma_{k,ii}} \right)$$
-
-    Of a variance that came out as zero, negative or NaN all digits are lost.
-    """
-    kept = _variances(second_moments, covariances, covariance_type) / second_moments  # (K, D)
-    ratio = tf.where(kept > 0, 1 / kept, math.inf)  # (K, D)
-    return tf.math.log(tf.reduce_max(ratio)) / math.log(2)
-
-
 def em_iteration(
     chunks: Chunks,
     weights: Tensor,
@@ -188,26 +181,23 @@ def em_iteration(
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     r"""One E step and one M step over all chunks: the new parameters, and the log likelihood of the *old* ones.
 
-    The common centre is the mixture's own mean, $c = \sum_k \pi_k \mu_k$: after an M step, the mean of the
-    data. The chunks are gone through once; a second time, about the new means, if those have moved so far
-    that digits are lost. Of several `workers` each has chunks of its own, and all get the parameters that
-    belong to all chunks.
+    All components are seen from `nearest_centre` if that loses few digits. The chunks are gone through once;
+    a second time, about the new means, if those have moved so far that digits are lost. Of several `workers`
+    each has chunks of its own, and all get the parameters that belong to all chunks.
     """
     kind, allowed = covariance_type, LOST[means.dtype]
-    centre = tf.linalg.matvec(means, weights, transpose_a=True)  # (D,)
-    squares = tf.square(means - centre) + _variances(means, covariances, kind)  # (K, D)
-    if means.shape[1] <= LARGEST_DIMENSION and GRAPH(lost_digits)(squares, covariances, kind) <= allowed:
+    centre, coefficients, lost = traced(_seen_from_centre, ())(weights, means, covariances, kind)  # (D,), (K, P), ()
+    if means.shape[1] <= LARGEST_DIMENSION and lost <= allowed:
         references = tf.broadcast_to(centre, means.shape)  # (K, D)
-        coefficients = GRAPH(natural_parameters)(weights, means, covariances, centre, kind)  # (K, P)
         statistics = total(workers, chunk_statistics, chunks, centre, coefficients, kind)
     else:
-        references, apart = means, GRAPH(whitening)(weights, means, covariances, kind)
+        references, apart = means, traced(whitening, ())(weights, means, covariances, kind)
         statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
-    updated = GRAPH(maximise)(statistics.moments, references, kind, reg_covar)
-    if GRAPH(lost_digits)(_second_moments(statistics.moments, means.shape[1]), updated[2], kind) > allowed:
-        references, apart = updated[1], GRAPH(whitening)(weights, means, covariances, kind)
+    updated, lost = traced(_maximised, ())(statistics.moments, references, kind, reg_covar)
+    if lost > allowed:
+        references, apart = updated[1], traced(whitening, ())(weights, means, covariances, kind)
         statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
-        updated = GRAPH(maximise)(statistics.moments, references, kind, reg_covar)
+        updated, _ = traced(_maximised, ())(statistics.moments, references, kind, reg_covar)
     return updated, statistics.log_likelihood
 
 
@@ -234,19 +224,21 @@ def em_iteration_with_gaps(
     row_weights = tf.ones_like(x[:, 0]) if sample_weight is None else sample_weight  # (N,)
     data, parameters = [(x[rows], observed[rows], row_weights[rows]) for rows in blocks], (weights, means, covariances)
     statistics = functools.reduce(merge, (_completed_statistics(*block, means, *parameters) for block in data))
-    updated = maximise(statistics.moments, means, "full", reg_covar)
-    if lost_digits(_second_moments(statistics.moments, means.shape[1]), updated[2]) > LOST[means.dtype]:
+    updated, lost = _maximised(statistics.moments, means, "full", reg_covar)
+    if lost > LOST[means.dtype]:
         references = updated[1]  # (K, D)
         statistics = functools.reduce(merge, (_completed_statistics(*block, references, *parameters) for block in data))
-        updated = maximise(statistics.moments, references, "full", reg_covar)
+        updated, _ = _maximised(statistics.moments, references, "full", reg_covar)
     return updated, statistics.log_likelihood
 
 
 def total(workers: Workers | None, function: Callable[..., Statistics], chunks: Chunks, *arguments: Any) -> Statistics:
     """The merged statistics of all chunks, by one of the functions of a chunk, in the order of the chunks."""
-    # The chunks of a table are of one shape, so each is traced once; XLA does not compile batched products well.
-    compiled = GRAPH(in_blocks, jit_compile=function is chunk_statistics)
-    of_chunks = in_order(lambda i: compiled(function, *chunks[i], *arguments), range(len(chunks)))
+    if len(chunks) < MANY:
+        graph = traced(function, (0, 1))
+    else:  # the chunks of a table are of one shape; XLA does not compile batched products well
+        graph = functools.partial(GRAPH(in_blocks, jit_compile=function is chunk_statistics), function)
+    of_chunks = in_order(lambda i: graph(*chunks[i], *arguments), range(len(chunks)))
     merged = functools.reduce(merge, of_chunks)
     return merged if workers is None else Statistics(*workers.run(workers.add_up, merged))
 
@@ -262,23 +254,31 @@ def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0
     references = tf.broadcast_to(centre, (gamma.shape[1], x.shape[1]))  # (K, D)
     for common in (centre if x.shape[1] <= LARGEST_DIMENSION else None, None):
         moments = total(None, given_statistics, chunks, common, references, kind).moments  # (K, P)
-        updated = maximise(moments, references, kind, reg_covar)
-        if lost_digits(_second_moments(moments, x.shape[1]), updated[2], kind) <= LOST[x.dtype]:
+        updated, lost = traced(_maximised, ())(moments, references, kind, reg_covar)
+        if lost <= LOST[x.dtype]:
             break
         references = updated[1]
     return updated
 
 
-def _variances(means: Tensor, covariances: Tensor, covariance_type: str) -> Tensor:
-    """The variance of every feature in every component, (K, D)."""
-    if covariance_type in ("full", "tied"):
-        return tf.broadcast_to(tf.linalg.diag_part(covariances), means.shape)
-    return tf.broadcast_to(tf.reshape(covariances, (len(means), -1)), means.shape)
+def _seen_from_centre(
+    weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The nearest centre (D,), the natural parameters (K, P) seen from there, and the digits that are lost there."""
+    centre = nearest_centre(means, covariances, covariance_type)  # (D,)
+    squares = tf.square(means - centre) + variances_of(means, covariances, covariance_type)  # (K, D)
+    coefficients = natural_parameters(weights, means, covariances, centre, covariance_type)  # (K, P)
+    return centre, coefficients, lost_digits(squares, covariances, covariance_type)
 
 
-def _second_moments(moments: Tensor, d: int) -> Tensor:
-    """The mean square of each of the d features in every component, (K, D), seen from where the moments are."""
-    return moments[:, 1 + d : 1 + 2 * d] / (moments[:, :1] + 10 * np.finfo(moments.dtype.as_numpy_dtype).eps)
+def _maximised(
+    moments: Tensor, references: Tensor, covariance_type: str, reg_covar: float
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """The parameters of an M step, and the digits that were lost there."""
+    updated, d = maximise(moments, references, covariance_type, reg_covar), references.shape[1]
+    eps = np.finfo(moments.dtype.as_numpy_dtype).eps
+    squares = moments[:, 1 + d : 1 + 2 * d] / (moments[:, :1] + 10 * eps)  # (K, D)
+    return updated, lost_digits(squares, updated[2], covariance_type)
 
 
 def _completed_statistics(
@@ -294,6 +294,5 @@ def _completed_statistics(
     scatter = tf.matmul(weighted, difference, transpose_a=True) + unexplained  # (K, D, D)
     squares = tf.gather(tf.reshape(scatter, (len(scatter), -1)), i * references.shape[1] + j, axis=1)
     counts, sums = tf.reduce_sum(gamma, axis=0), tf.reduce_sum(weighted, axis=1)  # (K,), (K, D)
-    return Statistics(
-        tf.concat([counts[:, None], sums, squares], axis=1), tf.reduce_sum(sample_weight * expected.log_density)
-    )
+    moments = tf.concat([counts[:, None], sums, squares], axis=1)  # (K, P)
+    return Statistics(moments, tf.reduce_sum(sample_weight * expected.log_density))

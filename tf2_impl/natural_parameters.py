@@ -64,6 +64,40 @@ def fast_features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> T
     return features(x, centre, covariance_type)
 
 
+def lost_digits(second_moments: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
+    r"""The binary digits lost when the square of the mean is taken away from second moments (K, D), a scalar.
+
+    $$\max_{k, i} \log_2 \frac{\mathbb{E}_k[z_i^2]}{\Sigma_{k,ii}}
+      = \max_{k, i} \log_2 \left( 1 + \frac{m_{ki}^2}{\Sigma_{k,ii}} \right)$$
+
+    Of a variance that came out as zero, negative or NaN all digits are lost.
+    """
+    kept = variances_of(second_moments, covariances, covariance_type) / second_moments  # (K, D)
+    ratio = tf.where(kept > 0, 1 / kept, math.inf)  # (K, D)
+    return tf.math.log(tf.reduce_max(ratio)) / math.log(2)
+
+
+def nearest_centre(means: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
+    r"""The centre (D,) that is the fewest deviations away from the components' means.
+
+    $$c_i = \arg\min_c \sum_k \frac{(\mu_{ki} - c)^2}{\Sigma_{k,ii}}
+      = \frac{\sum_k \mu_{ki} / \Sigma_{k,ii}}{\sum_k 1 / \Sigma_{k,ii}}$$
+
+    It lies near the narrow components, which lose the most digits. No centre loses fewer than this one less
+    $\log_2 K$.
+    """
+    variances = variances_of(means, covariances, covariance_type)  # (K, D)
+    shares = tf.reduce_min(variances, axis=0) / variances  # (K, D)
+    return tf.reduce_sum(shares * means, axis=0) / tf.reduce_sum(shares, axis=0)
+
+
+def variances_of(means: Tensor, covariances: Tensor, covariance_type: str) -> Tensor:
+    """The variance of every feature in every component, (K, D)."""
+    if covariance_type in ("full", "tied"):
+        return tf.broadcast_to(tf.linalg.diag_part(covariances), means.shape)
+    return tf.broadcast_to(tf.reshape(covariances, (means.shape[0], -1)), means.shape)
+
+
 def natural_parameters(
     weights: Tensor, means: Tensor, covariances: Tensor, centre: Tensor, covariance_type: str = "full"
 ) -> Tensor:
@@ -85,7 +119,7 @@ def natural_parameters(
         linear = tf.linalg.matvec(precisions, m)  # (K, D)
         once_or_twice = tf.constant(np.where(i == j, 0.5, 1.0), m.dtype)
         quadratic = -once_or_twice * tf.gather(
-            tf.reshape(precisions, (len(means), -1)), i * means.shape[1] + j, axis=1
+            tf.reshape(precisions, (means.shape[0], -1)), i * means.shape[1] + j, axis=1
         )  # (K, D (D + 1) / 2)
     else:
         precisions = tf.square(whiten)  # (K, D)
@@ -127,3 +161,18 @@ def bayes_rule(log_joint: Tensor) -> tuple[Tensor, Tensor]:
     exponentials = tf.where(negligible, tf.zeros_like(exponents), tf.exp(exponents))  # (K, C)
     total = tf.reduce_sum(exponentials, axis=0)  # (C,)
     return largest + tf.math.log(total), exponentials / total
+
+
+def log_joint(x: Tensor, means: Tensor, whiten: Tensor, constant: Tensor, covariance_type: str = "full") -> Tensor:
+    """The log joint densities (K, C) of points (C, D), by `whitening`: only differences from the means are squared."""
+    difference = tf.transpose(x) - means[:, :, None]  # (K, D, C)
+    y = whiten @ difference if covariance_type in ("full", "tied") else whiten[:, :, None] * difference  # (K, D, C)
+    return constant[:, None] - 0.5 * tf.reduce_sum(tf.square(y), axis=1)  # (K, C)
+
+
+def e_step(
+    x: Tensor, means: Tensor, whiten: Tensor, constant: Tensor, covariance_type: str = "full"
+) -> tuple[Tensor, Tensor]:
+    """The log densities (C,) and responsibilities (C, K) of points (C, D), with the coefficients of `whitening`."""
+    log_density, gamma = bayes_rule(log_joint(x, means, whiten, constant, covariance_type))  # (C,), (K, C)
+    return log_density, tf.transpose(gamma)

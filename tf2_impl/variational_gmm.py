@@ -147,12 +147,18 @@ def expected_log_densities(x: Tensor, posterior: VariationalPosterior, covarianc
 
     Source: Bishop (2006), equations 10.46, 10.64 and 10.65.
     """
-    k, d = posterior.means.shape
-    nu, inverse_scale = _wisharts(posterior, covariance_type)
-    gaps = conjugate.log_determinant_gap(nu, inverse_scale.shape[-1])
-    gap = conjugate.of_components(gaps, k, d, covariance_type)  # (K,)
     plug_in = gmm.component_log_densities(x, posterior.means, posterior.covariances, covariance_type)  # (N, K)
-    return plug_in + 0.5 * (gap - d / posterior.mean_precision)
+    return plug_in + _price_of_not_knowing(posterior, covariance_type)
+
+
+def expected_log_scales(posterior: VariationalPosterior, covariance_type: str = "full") -> Tensor:
+    r"""What the E step adds to the log density under the Gaussian with the expected mean and precision, (K,).
+
+    $$\mathbb{E}[\log \pi_k] + \frac{1}{2} \left( \mathbb{E}[\log |\Lambda_k|] - \log |\mathbb{E}[\Lambda_k]|
+      - \frac{D}{\beta_k} \right)$$
+    """
+    log_weights = conjugate.expected_log_weights(posterior.weight_concentration)  # (K,)
+    return log_weights + _price_of_not_knowing(posterior, covariance_type)
 
 
 def e_step(x: Tensor, posterior: VariationalPosterior, covariance_type: str = "full") -> tuple[Tensor, Tensor]:
@@ -270,3 +276,11 @@ def _wisharts(posterior: VariationalPosterior, covariance_type: str) -> tuple[Te
     nu = posterior.degrees_of_freedom
     inverse_scales = _times(nu, posterior.covariances)
     return conjugate.independent_wisharts(nu, inverse_scales, *posterior.means.shape, covariance_type)
+
+
+def _price_of_not_knowing(posterior: VariationalPosterior, covariance_type: str) -> Tensor:
+    """What not knowing means and precisions adds to the expected log densities, (K,); never above zero."""
+    k, d = posterior.means.shape
+    nu, inverse_scale = _wisharts(posterior, covariance_type)
+    gaps = conjugate.log_determinant_gap(nu, inverse_scale.shape[-1])
+    return 0.5 * (conjugate.of_components(gaps, k, d, covariance_type) - d / posterior.mean_precision)

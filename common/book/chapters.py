@@ -36,7 +36,7 @@ HOUSE = {
     "train_gmm": "Training a mixture",
     "train_vae": "Training a VAE",
 }
-NOT_CHAPTERS = ("keras_training", "backend", "cuda")
+NOT_CHAPTERS = ("keras_training", "graphs", "backend", "cuda")
 # Pages from Markdown in pages/.
 TEXTS = {
     "Using it": {

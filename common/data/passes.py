@@ -27,35 +27,40 @@ FAR = 8  # ranges from zero to the middle of a column; nearer ones gain four bin
 STEPS = 16  # a column that spans fewer steps of its dtype has lost its digits
 
 
-def chunk_rows(n_features: int, n_components: int) -> int:
-    """Rows of a small chunk in EM: a power of two, so that a table of all products of features fits."""
-    return max(64, 2 ** int(np.log2(NUMBERS_IN_A_CHUNK / _numbers_in_a_row(n_features, n_components))))
+def chunk_rows(*sizes: Any) -> int:
+    """Rows of a small chunk in EM, for D, K and the type of covariance: a power of two; the tables of EM fit."""
+    return max(64, 2 ** int(np.log2(NUMBERS_IN_A_CHUNK / _numbers_in_a_row(*sizes))))
 
 
-def pays_in_chunks(n: int, n_features: int, n_components: int) -> bool:
+def pays_in_chunks(n: int, *sizes: Any) -> bool:
     """Whether EM on sufficient statistics is the quicker for a table: from an eighth of a small chunk up."""
-    return n > chunk_rows(n_features, n_components) // 8
+    return n > chunk_rows(*sizes) // 8
 
 
-def rows_of_chunks(n: int, n_features: int, n_components: int) -> int:
+def rows_of_chunks(n: int, *sizes: Any) -> int:
     """How many rows each chunk gets: up to four times `chunk_rows`, or less to have at least eight chunks.
 
     All chunks are equally large, a multiple of 32 rows. The count does not depend on the number of threads,
     so sums are always taken in the same order.
     """
-    small = chunk_rows(n_features, n_components)
+    small = chunk_rows(*sizes)
     rows = small * max(1, min(4, -(-n // small) // 8))
     equal = -(-n // -(-n // rows))
     return min(rows, -(-equal // 32) * 32)
 
 
-def number_of_blocks(rows: int, n_features: int, n_components: int, numbers: int) -> int:
+def number_of_blocks(numbers: int, rows: int, *sizes: Any) -> int:
     """How many equal blocks, a power of two, make a chunk if a block's tables hold about ``numbers`` numbers.
 
     There are fewer if the rows cannot be divided that often; those of `rows_of_chunks` can.
     """
-    wanted = rows * _numbers_in_a_row(n_features, n_components) / numbers
+    wanted = rows * _numbers_in_a_row(*sizes) / numbers
     return math.gcd(rows, 2 ** max(0, math.ceil(math.log2(wanted))))
+
+
+def rows_to_predict(n_features: int, n_components: int) -> int:
+    """Of how many rows the densities are computed at a time: their differences to all means stay in cache."""
+    return max(256, NUMBERS_IN_A_CHUNK // 4 // (n_features * n_components))
 
 
 def share(n: int, rank: int, size: int) -> slice:
@@ -251,9 +256,14 @@ def from_zero(points: np.ndarray, centre: np.ndarray | None, dtype: Any = None) 
     return points if centre is None else (points + centre).astype(dtype or points.dtype)
 
 
-def _numbers_in_a_row(d: int, k: int) -> int:
-    """How many numbers EM computes from a row: its products of features and, twice, its components."""
-    return 1 + d + d * (d + 1) // 2 + 2 * k if d <= 64 else 3 * k * d
+def _numbers_in_a_row(d: int, k: int, covariance_type: str = "full") -> int:
+    """How many numbers EM computes from a row: its products of features and, twice, its components.
+
+    For full covariances of many features there are no such products, but differences to every component.
+    """
+    if covariance_type in ("diag", "spherical"):
+        return 1 + 2 * d + 2 * k
+    return 1 + d + d * (d + 1) // 2 + 2 * k if d <= 64 else k * d
 
 
 def _mapped_file(x: np.ndarray) -> mmap.mmap | None:

@@ -30,17 +30,17 @@ def precisions_cholesky(covariances: np.ndarray, covariance_type: str, reg_covar
         if not np.all(covariances > 0):
             check_collapse(covariances, covariance_type, reg_covar)
         return 1 / np.sqrt(covariances)
-    from scipy.linalg import solve_triangular
+    from scipy.linalg import get_lapack_funcs
 
     try:
         factor = np.linalg.cholesky(covariances)
     except np.linalg.LinAlgError:
         check_collapse(covariances, covariance_type, reg_covar)
         raise
-    identity = np.eye(covariances.shape[-1], dtype=covariances.dtype)
+    (inverse,) = get_lapack_funcs(("trtri",), (factor,))
     if covariance_type == "tied":
-        return solve_triangular(factor, identity, lower=True).T
-    return np.stack([solve_triangular(f, identity, lower=True).T for f in factor])
+        return inverse(factor, lower=1)[0].T
+    return np.stack([inverse(f, lower=1)[0].T for f in factor])
 
 
 def precisions(cholesky: np.ndarray, covariance_type: str) -> np.ndarray:
@@ -144,7 +144,7 @@ def _second_look(data: Any, algorithm: Any, parameters: Any, least: np.ndarray, 
 
 def _with_responsibilities(data: Any, algorithm: Any, parameters: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The points (C, D) and their weighted responsibilities (C, K), piece by piece."""
-    for start, piece in pieces(data.x, chunk_rows(data.x.shape[1], data.n_components)):
+    for start, piece in pieces(data.x, chunk_rows(data.x.shape[1], data.n_components, data.covariance_type)):
         points = np.asarray(piece, data.dtype)
         gamma = algorithm.responsibilities(parameters, points)
         yield points, gamma if data.weight is None else gamma * data.weight[start : start + len(points), None]

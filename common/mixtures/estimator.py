@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from common.data.messages import InputError
-from common.data.passes import centred, chunk_rows, from_zero, pieces
+from common.data.passes import centred, from_zero, pieces, rows_to_predict
 from common.mixtures.collapse import check_fit, precisions, precisions_cholesky
 from common.mixtures.input import (
     REG_COVAR,
@@ -38,10 +38,10 @@ from common.mixtures.start import starting_points
 class MixtureBase(DensityMixin, BaseEstimator):
     """Base of the mixture estimators.
 
-    A framework adds ``fit``, ``_tensor(array)``, ``_e_step(x, observed, parameters)``, which gives log
-    densities (N,) and responsibilities (N, K), and ``_sample(mixture, uniforms, noise)``, which gives x and
-    z; to a mixture fitted by EM ``_impute(x, observed, parameters)``, and to the Bayesian one
-    ``_predictive_log_density(x, posterior)``. All take and give tensors.
+    A framework adds ``fit``, ``_tensor(array)``, ``_in_order(function, items)``, ``_coefficients(parameters)``, a
+    tuple, ``_e_step(x, observed, *coefficients)``, which gives log densities (N,) and responsibilities (N, K), and
+    ``_sample(mixture, uniforms, noise)``, which gives x and z; to a mixture fitted by EM ``_impute(x, observed,
+    parameters)``, and to the Bayesian one ``_predictive_log_density(x, posterior)``. All take and give tensors.
     """
 
     missing = "error"  # what NaN in X means, unless a model has an argument of that name
@@ -137,13 +137,19 @@ class MixtureBase(DensityMixin, BaseEstimator):
         """``function`` of the log densities (C,) and responsibilities (C, K) of runs of C rows, put together."""
         check_is_fitted(self)
         x, observed = self._rows(X)
-        parameters, centre, results = self._tensors(), self._centre, []
-        for start, points in pieces(x, chunk_rows(x.shape[1], self.n_components)):
+        prepared, centre, dtype, results = self._coefficients(self._tensors()), self._centre, self.means_.dtype, []
+
+        def of_rows(piece: tuple[int, np.ndarray]) -> tuple[Any, Any]:
+            start, points = piece
             mask = None if observed is None else self._tensor(observed[start : start + len(points)])
-            of_rows = self._e_step(self._tensor(centred(points, centre, self.means_.dtype)), mask, parameters)
-            log_density, gamma = map(np.asarray, of_rows)
+            return self._e_step(self._tensor(centred(points, centre, dtype)), mask, *prepared)
+
+        start, rows = 0, rows_to_predict(x.shape[1], self.n_components)
+        for of_piece in self._in_order(of_rows, [(0, x)] if len(x) <= rows else pieces(x, rows)):
+            log_density, gamma = map(np.asarray, of_piece)
             check_density(log_density, start)
             results.append(function(log_density, gamma))
+            start += len(log_density)
         return results[0] if len(results) == 1 else np.concatenate(results)
 
     def _rows(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -52,7 +52,9 @@ class FitData(NamedTuple):
 
     def chunks(self, x: np.ndarray, values: np.ndarray | None, tensor: Callable[[np.ndarray], Any]) -> Chunks:
         """Points of this table in chunks, and values of theirs."""
-        return Chunks(x, values, passes.rows_of_chunks(*x.shape, self.n_components), tensor, self.dtype)
+        return Chunks(
+            x, values, passes.rows_of_chunks(*x.shape, self.n_components, self.covariance_type), tensor, self.dtype
+        )
 
     def chunks_of_worker(self, tensor: Callable[[np.ndarray], Any], rank: int, size: int) -> Chunks:
         """A worker's share of the points in chunks; a point of weight zero, if there are too few."""
@@ -95,7 +97,7 @@ def prepare(
     if constant is not None:
         check_spread(complete, covariance_type, constant, "" if method == "map" else " or set {reg_covar} above 0")
     check_distinct(complete, k)
-    in_chunks = method == "em" and observed is None and passes.pays_in_chunks(*x.shape, k)
+    in_chunks = method == "em" and observed is None and passes.pays_in_chunks(*x.shape, k, covariance_type)
     if not in_chunks:
         x = centred(x, centre, dtype)
     elif centre is not None:

@@ -102,4 +102,5 @@ def may_repeat(x: np.ndarray) -> bool:
     for column in bits.T:  # an odd factor, that of Knuth's generator MMIX, loses no bit
         hashes = (hashes ^ column) * np.uint64(6364136223846793005)
         hashes ^= hashes >> np.uint64(29)
-    return len(np.unique(hashes)) < len(x)
+    hashes.sort()
+    return bool(np.any(hashes[1:] == hashes[:-1]))

@@ -15,6 +15,7 @@ import tensorflow as tf
 from sklearn.exceptions import ConvergenceWarning
 
 import pytorch_impl.train_gmm
+import tf2_impl.graphs
 import tf2_impl.train_gmm
 from common import draws
 from common.data import datasets
@@ -62,12 +63,18 @@ def in_chunks(module: ModuleType, x: np.ndarray, weight: np.ndarray | None, rows
 
 
 def iterate(
-    module: ModuleType, x: np.ndarray, weight: np.ndarray | None, start: tuple, kind: str, steps: int = 1
+    module: ModuleType,
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    start: tuple,
+    kind: str,
+    steps: int = 1,
+    rows: int = 150,
 ) -> list:
     """Parameters and log likelihood after some iterations."""
     parameters = tensors(module, *start)
     for _ in range(steps):
-        parameters, total = module.em_iteration(in_chunks(module, x, weight), *parameters, kind, 1e-9)
+        parameters, total = module.em_iteration(in_chunks(module, x, weight, rows), *parameters, kind, 1e-9)
     return frameworks.arrays([parameters, total])
 
 
@@ -274,13 +281,18 @@ def test_the_first_m_step_is_that_of_the_plain_page(parity: Parity, kind: str) -
 
 
 def test_each_function_is_traced_once() -> None:
+    """For tables of all lengths, if there are few chunks; else for all chunks of one length."""
     x, page = points(), TF
     graphs = [page.GRAPH(page.in_blocks, jit_compile=through_xla) for through_xla in (True, False)]
-    graphs += [page.GRAPH(function) for function in (page.natural_parameters, page.maximise, page.lost_digits)]
     before = [each.experimental_get_tracing_count() for each in graphs]
-    iterate(TF, x, None, start("full", x), "full", 5)
-    iterate(TF, points(1e6), None, start("full", points(1e6)), "full", 5)
-    iterate(TF, x, weights_of(N), start("full", x), "full", 5)
+    traced = tf2_impl.graphs._graph.cache_info
+    iterate(TF, x, None, start("full", x), "full", 5, rows=N)
+    few = traced().misses
+    for n in (N // 2, N // 3):
+        iterate(TF, x[:n], None, start("full", x), "full", 2, rows=n)
+    assert traced().misses == few
+    for x, weight in (points(), None), (points(1e6), None), (points(), weights_of(N)):
+        iterate(TF, x, weight, start("full", x), "full", 5, rows=N // 9)
     for count, each in zip(before, graphs, strict=True):
         assert 0 < each.experimental_get_tracing_count() <= count + 1
 
@@ -421,7 +433,7 @@ def test_chunks_are_of_a_size_and_divide_into_blocks(small_ones: int, together: 
         assert rows % 32 == 0
         assert number == -(-small_ones // together)
         assert number * rows - n < small + 32 * number, "nearly no point is there to fill up"
-        blocks = chunks.number_of_blocks(rows, d, k, 2**20)
+        blocks = chunks.number_of_blocks(2**20, rows, d, k)
         assert rows % blocks == 0
         assert rows // blocks <= 2 * small
         assert blocks < 2 * together
@@ -432,7 +444,7 @@ def test_chunks_are_of_a_size_and_divide_into_blocks(small_ones: int, together: 
 @pytest.mark.parametrize(("rows", "blocks"), [(96, 4), (90, 2), (97, 1), (32, 2), (8, 1)])
 def test_rows_that_cannot_be_divided_are_fewer_blocks(rows: int, blocks: int) -> None:
     """Ten numbers of two features, and two for each of three components: 12 a row, 288 for 24 rows."""
-    assert chunks.number_of_blocks(rows, 2, 3, 288) == blocks
+    assert chunks.number_of_blocks(288, rows, 2, 3) == blocks
 
 
 @both_pages
@@ -443,7 +455,7 @@ def test_blocks_add_up(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name
     monkeypatch.setattr(module, "NUMBERS_IN_A_BLOCK", 400)
     x = draws.normals(5, "sample", (96, 2))
     weight = np.concatenate([draws.uniforms(5, "sample", (93,)), np.zeros(3)])
-    assert chunks.number_of_blocks(96, 2, 3, 400) == 4
+    assert chunks.number_of_blocks(400, 96, 2, 3) == 4
     means = draws.normals(6, "sample", (3, 2))
     page, covariances = sibling(module, "natural_parameters"), np.stack([np.eye(2) * s for s in (0.5, 1, 2)])
     theta = tensors(module, [0.2, 0.3, 0.5], means, covariances)

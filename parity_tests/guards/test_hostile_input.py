@@ -73,7 +73,7 @@ PAGES = {
         sample(weights means covariances uniforms noise covariance_type)""",
     "gmm_statistics": """
         chunk_statistics(points sample_weight mean coefficients covariance_type)
-        maximise(moments means covariance_type reg_covar)  lost_digits(squares covariances covariance_type)
+        maximise(moments means covariance_type reg_covar)
         em_iteration(chunks weights means covariances covariance_type reg_covar)
         em_iteration_with_gaps(points observed weights means full reg_covar sample_weight)
         m_step(chunks_of_choices covariance_type reg_covar)
@@ -95,6 +95,9 @@ PAGES = {
     "natural_parameters": """
         features|fast_features(points mean covariance_type)
         natural_parameters(weights means covariances mean covariance_type)
+        lost_digits(squares covariances covariance_type)
+        nearest_centre(means covariances covariance_type)  variances_of(means covariances covariance_type)
+        log_joint|e_step(points means *whitening covariance_type)
         whitening(weights means covariances covariance_type)  bayes_rule(log_joint)""",
     "optimizer": """
         round_to_float32(points)  round_to_grid(points squares_of_points)  square_root(variance)
@@ -108,6 +111,7 @@ PAGES = {
     "variational_gmm": """
         statistics(points responsibilities covariance_type reg_covar)
         expected_log_densities|e_step|predictive_log_density(points belief_after covariance_type)
+        expected_log_scales(belief_after covariance_type)
         variational_iteration(points *beliefs covariance_type reg_covar)
         update_weights(positive_counts belief_before)
         update_components|m_step(statistics belief_before covariance_type)

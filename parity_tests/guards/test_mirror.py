@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 TORCH, TF = ROOT / "pytorch_impl", ROOT / "tf2_impl"
 # What one framework has and the other has no need of: Keras trains and saves models of its own kind; PyTorch is told
 # which launches on a GPU to make one, as TensorFlow's graphs are without being told.
-ONE_SIDED = {"keras_training.py", "cuda.py"}
+ONE_SIDED = {"keras_training.py", "graphs.py", "cuda.py"}
 MODULES = sorted(path.name for path in TORCH.glob("*.py") if path.name not in ONE_SIDED | {"__init__.py"})
 # The frameworks' own names for one thing: what a user of either expects to find.
 DIALECT = {"call": "forward"}
