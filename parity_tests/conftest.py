@@ -44,6 +44,7 @@ def idx(array: np.ndarray) -> bytes:
 
 def pytest_configure() -> None:
     """One thread in both frameworks, so that a run repeats itself to the bit."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the scripts' default
     torch.set_num_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

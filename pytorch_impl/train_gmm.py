@@ -30,7 +30,7 @@ def train(run: RunFolder, data: mixture_run.MixtureData) -> None:
     from pytorch_impl.backend import device
 
     options, fit, n = run.options, data.fit, len(data.fit.x)
-    with device(options.device, options.threads, fit.in_chunks):
+    with device(options.device, options.thread_count, fit.in_chunks):
         algorithm = algorithm_for(fit, torch.tensor, run.workers)
         parameters, number = mixture_run.start(run, fit, algorithm), run.start[1] if run.start else 0
         iterate = partial(mixture_run.iterate, options, algorithm)

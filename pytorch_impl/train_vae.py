@@ -38,7 +38,7 @@ def train(run: RunFolder, data: tuple[Dataset, Dataset]) -> None:
 
     options, (training_set, held_out) = run.options, data
     n = len(training_set.x)
-    with device(options.device, options.threads):
+    with device(options.device, options.thread_count):
         network = NetworkRun(run, training_set.x)
         steps = run.steps(network.optimizer.step, last_step(options, n), "update")
         for step, loss, parts in network.updates(minibatches(run, n, network.noise_dim, steps)):

@@ -4,8 +4,8 @@ python -m common.runs.launch_workers 2 tf2_impl.train_vae --out build/runs/share
 python -m common.runs.launch_workers 2 pytorch_impl.train_vae --out build/runs/shared
 
 The launcher sets the variables that the frameworks read: TF_CONFIG, and those of torchrun. Across machines,
-set them on each machine, or use torchrun. The exit code is the first one that is not 0. If a worker fails,
-the others stop too.
+set them on each machine, or use torchrun. The workers share the cores: OMP_NUM_THREADS, unless it is set, is the
+number of cores for each. The exit code is the first one that is not 0. If a worker fails, the others stop too.
 """
 
 import importlib.util
@@ -31,11 +31,18 @@ def free_ports(number: int) -> list[int]:
     return ports
 
 
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def environment(rank: int, ports: Sequence[int]) -> dict[str, str]:
     """The environment in which worker ``rank`` of either framework finds the others; each has a port."""
+    share = max(1, usable_cores() // len(ports))  # of the cores; torchrun gives each worker one
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH")))),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share)),
         "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}}),
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

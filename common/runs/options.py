@@ -20,6 +20,7 @@ from common.mixtures.input import COVARIANCE_TYPES, REG_COVAR
 from common.mixtures.parameters import PRIOR_TYPES
 from common.mixtures.start import INIT_PARAMS
 from common.networks.input import ACTIVATIONS, DEFAULT_CHANNELS, LIKELIHOODS, MODELS
+from common.runs.launch_workers import usable_cores
 from common.runs.terminal import Parser, chosen_from
 
 DATA = f"{', '.join(NAMES)}, or a path: a text table (.csv, .csv.gz, .tsv, ...), .npy, .npz or IDX file, or a folder"
@@ -65,7 +66,12 @@ class RunOptions:
     out: str | None = of_run(None, "run folder to write; required unless --resume is given")
     resume: str | None = of_run(None, "run folder, of either framework, to continue")
     overwrite: bool = of_run(False, "replace an earlier run in the folder")
-    threads: int = of_run(1, "number of threads for the framework's arithmetic", least=1)
+    threads: int = of_run(
+        0,
+        "threads of the framework's arithmetic; 0 = OMP_NUM_THREADS if it is set, else one for every core. Results in "
+        "reproducible precision do not depend on it",
+        least=0,
+    )
     device: str = of_run("cpu", "device to compute on, by the framework's name for it: cpu, cuda, ...")
     log_interval: int = of_output(0, "print progress to stderr every N steps; 0 = never", least=0)
     hash_interval: int = of_output(0, "write a hash of every tensor to the metrics every N steps; 0 = never", least=0)
@@ -73,6 +79,12 @@ class RunOptions:
     verbose: bool = of_output(False, "show the framework's own messages", short="-v")
     json: bool = of_output(False, "print the results as one JSON object")
     tensorboard: bool = of_output(False, "also write curves and figures for TensorBoard to the run folder")
+
+    @property
+    def thread_count(self) -> int:
+        """How many threads compute: as asked for, else as OMP_NUM_THREADS has it, else one for each usable core."""
+        of_environment = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+        return self.threads or (int(of_environment) if of_environment.isdecimal() else 0) or usable_cores()
 
     @property
     def dtype(self) -> str:

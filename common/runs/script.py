@@ -97,7 +97,7 @@ def _set_up(package: str, chosen: RunOptions, in_chunks: bool) -> Any:
     silence = contextlib.nullcontext if chosen.verbose else without_native_stderr
     with silence():
         pages = implementation(package, ["backend", "distributed"])
-    pages.backend.set_up(chosen.device, chosen.threads, in_chunks)
+    pages.backend.set_up(chosen.device, chosen.thread_count, in_chunks)
     with silence():
         return pages.distributed.join(chosen.device)
 

@@ -46,12 +46,17 @@ def results(module: ModuleType, kind: str, log_joint, x, weights, means, covaria
     natural = module.natural_parameters(weights, means, covariances, centre, kind)
     features = module.features(x, centre, kind)
     log_density, gamma = module.bayes_rule(log_joint)
+    apart = x, means, whitening, constants, kind
     return {
         "whitening": whitening,
         "whitening constants": constants,
         "natural_parameters": natural,
         "features": features,
         "fast_features": module.fast_features(x, centre, kind),
+        "nearest_centre": module.nearest_centre(means, covariances, kind),
+        "log_joint": module.log_joint(*apart),
+        "e_step log density": module.e_step(*apart)[0],
+        "e_step responsibilities": module.e_step(*apart)[1],
         "bayes_rule log density": log_density,
         "bayes_rule responsibilities": gamma,
     }
@@ -80,7 +85,10 @@ def test_they_are_scipys_densities(module: ModuleType, tensor, kind: str) -> Non
     np.testing.assert_allclose(found["natural_parameters"] @ found["features"], expected, rtol=1e-11)
     np.testing.assert_allclose(found["bayes_rule log density"], special.logsumexp(expected, axis=0), rtol=1e-12)
     np.testing.assert_allclose(found["bayes_rule responsibilities"], special.softmax(expected, axis=0), rtol=1e-10)
-    y = arrays[0][:, None] - arrays[2]  # (N, K, D)
-    w = found["whitening"]
-    y = y * w if kind in ("diag", "spherical") else np.einsum("kij,nkj->nki", w, y)
-    np.testing.assert_allclose(found["whitening constants"] - 0.5 * np.square(y).sum(axis=2), expected.T, rtol=1e-11)
+    np.testing.assert_allclose(found["log_joint"], expected, rtol=1e-11)
+    np.testing.assert_allclose(found["e_step log density"], special.logsumexp(expected, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found["e_step responsibilities"], special.softmax(expected, axis=0).T, rtol=1e-10)
+    full = kind in ("full", "tied")
+    variances = np.diagonal(arrays[3], axis1=-2, axis2=-1) if full else arrays[3].reshape(K, -1)
+    pulls = (arrays[2] - found["nearest_centre"]) / variances  # they balance where no centre is nearer to all means
+    np.testing.assert_allclose(pulls.sum(axis=0), 0, atol=1e-12)

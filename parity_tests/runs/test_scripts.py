@@ -239,7 +239,7 @@ def test_each_number_has_a_least_value_and_each_choice_is_checked(
 
 
 OF_ALL = dict(data_dir=None, label_column=None, columns=None, seed=0, precision="float64", out="run", resume=None)
-OF_ALL |= dict(overwrite=False, threads=1, device="cpu", log_interval=0, quiet=False, verbose=False, json=False)
+OF_ALL |= dict(overwrite=False, threads=0, device="cpu", log_interval=0, quiet=False, verbose=False, json=False)
 OF_ALL |= dict(tensorboard=False, hash_interval=0)
 OF_MIXTURES = dict(data="old-faithful", components=2, covariance="full", method="em", missing="error", init="kmeans")
 OF_MIXTURES |= dict(steps=1000, tol=1e-10, reg_covar=None, weight_concentration_prior_type=None)
