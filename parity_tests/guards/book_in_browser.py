@@ -286,3 +286,32 @@ def test_a_term_lights_up_its_lines_in_both_and_its_value(page: Page, by: str) -
         assert section.locator(".lit").count() == 0
     section.locator("li").nth(0).hover()
     assert section.locator("mrow.lit").count() > 0, "pointing at a value lights up its term"
+
+
+def test_the_contents_stay_in_the_margin_of_a_wide_screen(page: Page) -> None:
+    page.set_viewport_size({"width": 1600, "height": 900})
+    visit(page, "gmm")
+    page.locator("#m_step").evaluate("e => e.scrollIntoView()")
+    page.wait_for_function("document.querySelector('.contents [aria-current]')?.hash === '#m_step'")
+    contents = page.locator(".contents").bounding_box()
+    assert contents["y"] >= 0
+    assert contents["y"] + contents["height"] <= 900
+    beside = ".pair, .text, .worked, .measured, figure, figure img"
+    reach = page.evaluate(
+        f"Math.max(...[...document.querySelectorAll('{beside}')].map(e => e.getBoundingClientRect().right))"
+    )
+    assert reach < contents["x"], "something lies under the contents"
+
+
+@pytest.mark.parametrize("name", ["index", "elbo"])
+def test_a_word_is_explained_where_it_is_pointed_at(page: Page, name: str) -> None:
+    visit(page, name)
+    word = page.locator(".gloss").filter(has_text="lower bound").first
+    shown = "e => getComputedStyle(e, '::after').display"
+    assert word.evaluate(shown) == "none"
+    word.hover()
+    assert word.evaluate(shown) == "block"
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    word.click()
+    assert page.url.endswith("glossary.html#lower-bound")
+    assert page.locator("li:target").inner_text().startswith("lower bound: ")

@@ -9,8 +9,8 @@ from common.book.text.equations import BookError
 
 # What stands between the words that a reader reads; of it only formulas in the text are looked up.
 APART = re.compile(
-    r'(<figure.*?</figure>|<pre.*?</pre>|<h\d.*?</h\d>|<a .*?</a>|<code.*?</code>|<div class="equation">.*?</div>'
-    r'|<span class="math inline">.*?</math></span>|<[^>]*>)',
+    r"(<figure.*?</figure>|<table.*?</table>|<pre.*?</pre>|<h\d.*?</h\d>|<a .*?</a>|<code.*?</code>"
+    r'|<div class="equation">.*?</div>|<span class="math inline">.*?</math></span>|<[^>]*>)',
     re.S,
 )
 
