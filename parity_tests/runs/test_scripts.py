@@ -249,6 +249,16 @@ OF_NETWORKS |= dict(latent_dim=10, hidden_dim=400, channels=None, epochs=None, s
 OF_NETWORKS |= dict(learning_rate=1e-3, compile=False, importance_samples=0, pixel_max=1.0)
 
 
+@pytest.mark.parametrize(
+    ("threads", "variable", "expected"), [(3, "2", 3), (0, "2", 2), (0, "4,2", 4), (0, "", None), (0, "many", None)]
+)
+def test_threads_are_those_asked_for_or_one_for_each_core(
+    monkeypatch: pytest.MonkeyPatch, threads: int, variable: str, expected: int | None
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert GMMOptions(out="run", threads=threads).thread_count == (expected or len(os.sched_getaffinity(0)))
+
+
 def test_options_have_the_published_defaults() -> None:
     """Whose change would change every published run."""
     assert asdict(GMMOptions(out="run").check()) == OF_ALL | OF_MIXTURES | {"weight_concentration_prior": None}
