@@ -7,7 +7,7 @@ import numpy as np
 from portparity.records.floor import distance, scale, tolerance
 from portparity.records.match import Comparison
 from portparity.records.recording import Recording
-from portparity.report import Finding
+from portparity.report import Finding, Report
 
 
 def counts(port: Any, found: Comparison) -> None:
@@ -34,6 +34,15 @@ def rest(port: Any, found: Comparison, loose: float = 0.0) -> list[Finding]:
     if found.missing or found.outputs:
         return [first(found)]
     return backward(found) or parameters(port, found, loose)
+
+
+def uncompared(report: Report, *recordings: Recording) -> None:
+    """Say what was not seen; an output that cannot be compared is a finding, so that it does not pass in silence."""
+    for recording in recordings:
+        report.uncompared += recording.notes
+        for operation, why in recording.unsteady.items():
+            finding = Finding("output that cannot be compared", operation, "its output", cause=why)
+            report.findings += [finding] if finding not in report.findings else []
 
 
 def first(found: Comparison, at: int | None = None) -> Finding:

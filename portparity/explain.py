@@ -17,6 +17,7 @@ def explain(port: Any) -> None:
     """Write the findings into the report, each with its cause if a known mistake explains it."""
     report, found = port.report, port.comparison
     describe.counts(port, found)
+    describe.uncompared(report, port.original, port.port)
     edits, agrees = search(port, port.original, port.recorder, port.port, found)
     if agrees:
         agrees = training_mode(port, edits) if port.trains or port.trainings else True
@@ -94,6 +95,7 @@ def training_mode(port: Any, edits: dict[tuple, Any]) -> bool:
     floor.measure(original, lambda seed: port.record_original(training=True, edits=here, seed=seed))
     other = port.record_port(training=True)
     found = compare(original, other, loose=port.loose)
+    describe.uncompared(port.report, original, other)
     if not found.agrees:
         known = len(port.report.findings)
         search(port, original, recorder, other, found, here, training=True)

@@ -36,5 +36,6 @@ def compare(original: str, port: str) -> Report:
     report.weights = "as they were when the files were written"
     report.agreement = describe.agreement(found)
     report.findings = [describe.first(found)] if found.missing or found.outputs else describe.backward(found)
-    report.unseen = ["causes and trainings, which need both models in one process"]
+    describe.uncompared(report, first, second)
+    report.uncompared.append("trainings, which need both models in one process")
     return report

@@ -34,7 +34,8 @@ class Port(Mapping):
         port_x: Any = None,
         port_y: Any = None,
     ) -> None:
-        self.model, self.keras_model, self.x, self.y = model, keras_model, x, y
+        compiled = getattr(keras_model, "python_function", None)  # what tf.function was given
+        self.model, self.keras_model, self.x, self.y = model, compiled or keras_model, x, y
         self.loss, self.port_loss, self.copy = loss, port_loss, copy
         self.port_x, self.port_y = port_x, port_y
         self.trainings: tuple[Callable, Callable, int] | None = None
@@ -56,15 +57,17 @@ class Port(Mapping):
         """Compare everything, and look for the cause of what differs."""
         from portparity import explain
         from portparity.records import tensorflow_functions, tensorflow_record, torch_record
+        from portparity.trainings import state
 
         with ExitStack() as stack:
             self.torch, self.tensorflow = torch_record, tensorflow_record
             self.report = Report()
             self._choose_layout()
             self.double = any(t.dtype == torch_record.torch.float64 for t in self._tensors().values())
+            stack.callback(state.keep(self.model, self.keras_model, *(self.trainings or ())[:2]))
             stack.callback(torch_record.promote(self.model))
             stack.callback(tensorflow_record.promote(self.keras_model))
-            stack.callback(self._keep())
+            self.own = {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
             self.vary()
             self.original = self.record_original()
             floor.measure(self.original, lambda seed: self.record_original(seed=seed))
@@ -124,20 +127,6 @@ class Port(Mapping):
             return [self._turn(value, True, None) for value in x]
         array = np.asarray(x)
         return np.moveaxis(array, 1, -1) if array.ndim >= least and array.dtype.kind == "f" else x
-
-    def _keep(self) -> Callable[[], None]:
-        variables = self.tensorflow.variables_of(self.keras_model)
-        before = {path: variable.numpy() for path, variable in variables.items()}
-        tensors = self._tensors()
-        self.own = original = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-        def restore() -> None:
-            for path, variable in variables.items():
-                variable.assign(before[path])
-            for name, tensor in tensors.items():
-                tensor.data.copy_(original[name])
-
-        return restore
 
     def _tensors(self) -> dict[str, Any]:
         if not hasattr(self.model, "named_parameters"):

@@ -34,7 +34,8 @@ class Report:
     weights: str = ""
     agreement: str = ""
     training: str = ""
-    unseen: list[str] = field(default_factory=list)
+    uncompared: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)  # what the data did not exercise
 
     @property
     def agrees(self) -> bool:
@@ -57,11 +58,13 @@ class Report:
         self.noted += row.split(", ")
 
     def __str__(self) -> str:
-        said = ["the port agrees with the original" if self.agrees else "the port is not the same model"]
+        agrees = "the port agrees with the original" + ", as far as it was compared" * bool(self.uncompared)
+        said = [agrees if self.agrees else "the port is not the same model"]
         said += [f"weights: {self.weights}", f"operations: {self.agreement}"]
         for finding in self.findings:
             said += finding.lines()
         said += [f"training: {self.training}"] if self.training else []
         said += [f"note: {note}" for note in self.notes]
+        said += [f"not compared: {what}" for what in dict.fromkeys(self.uncompared)]
         said += [f"not exercised: {'; '.join(self.unseen)}"] if self.unseen else []
         return "\n".join(said)

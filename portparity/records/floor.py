@@ -13,6 +13,7 @@ from portparity.records.recording import Recording
 
 ALLOWED = 100  # times the movement
 REPEATS = 3
+LARGEST = 1e-6  # movement, of the size: what moves further is not compared
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -33,15 +34,22 @@ def scale(a: np.ndarray | None) -> float:
     """The largest finite entry, in absolute value."""
     if a is None or a.size == 0:
         return 0.0
-    return float(np.max(np.abs(np.where(np.isfinite(a), a, 0))))
+    if np.isfinite(largest := np.max(np.abs(a))):
+        return float(largest)
+    return float(np.max(np.abs(a), initial=0, where=np.isfinite(a)))
 
 
-def measure(recording: Recording, replay: Callable[[int], Recording]) -> None:
-    """Fill in the movements of every value and gradient; ``replay(seed)`` records with every last bit moved."""
+def measure(recording: Recording, replay: Callable[[int | None], Recording]) -> None:
+    """Fill in the movements of every value and gradient; ``replay(seed)`` records with every last bit moved.
+
+    What moves further than a last bit can move it is noted: with such a floor nothing would be compared.
+    """
     for seed in range(1, REPEATS + 1):
         moved = replay(1000 * seed)
-        if [o.name for o in moved.operations] != [o.name for o in recording.operations]:
-            recording.notes.append("the original's control flow changes with a last bit: its floor is a guess")
+        if not _same_course(recording, moved):
+            same = all(_same_course(recording, replay(None)) for _ in range(2))
+            again = "with a last bit" if same else "from pass to pass"
+            recording.notes.append(f"what the original does in another pass: its control flow changes {again}")
             for value in recording.values:
                 value.movement = max(value.movement, 1e3 * np.finfo(np.float64).eps * scale(value.array))
             return
@@ -53,6 +61,33 @@ def measure(recording: Recording, replay: Callable[[int], Recording]) -> None:
             if gradient is not None and moved.gradients.get(name) is not None:
                 apart = distance(gradient, moved.gradients[name])
                 recording.movements[name] = max(recording.movements.get(name, 0.0), apart)
+    results, gradients = _unsteady(recording)
+    if results or gradients:
+        again = replay(None)
+        same = all(np.array_equal(v.array, w.array) for v, w in zip(recording.values, again.values, strict=False))
+        why = "a last bit moves it that far" if same else "each pass gives another: state, or random numbers of its own"
+        recording.notes += [f"{what}: {why}" for what in gradients]
+        recording.unsteady = dict.fromkeys(results, why)
+
+
+def _same_course(recording: Recording, other: Recording) -> bool:
+    names = [[operation.name for operation in r.operations] for r in (recording, other)]
+    return names[0] == names[1] and len(recording.values) == len(other.values)
+
+
+def _unsteady(recording: Recording) -> tuple[list[str], list[str]]:
+    # the outputs and the gradients of parameters that move by more than LARGEST of their size, and are not zero
+    results, gradients, most = [], [], max((scale(g) for g in recording.gradients.values()), default=0.0)
+    for number in recording.outputs:
+        value = recording.values[number]
+        read = recording.operations[value.source].inputs if value.source >= 0 else []
+        near = max((scale(recording.values[n].array) for n in read), default=0.0)
+        if value.movement > LARGEST * max(scale(value.array), LARGEST * near):
+            results.append(str(recording.operations[value.source]) if read else "the model")
+    for name, moved in recording.movements.items():
+        if moved > LARGEST * max(scale(recording.gradients[name]), LARGEST * most):
+            gradients.append(f"the gradient of {name}")
+    return results, gradients
 
 
 def tolerance(array: np.ndarray, movement: float, least: float = 0.0) -> float:

@@ -80,23 +80,28 @@ class Index:
 
     def find(self, array: np.ndarray, allowed: float, among: Iterable[int] | None = None) -> tuple[list[Match], int]:
         """Every value of the port that equals the array, and one that holds its numbers in another order, or -1."""
+        if array.size not in self.by_size:
+            return [], -1
         ordered, matches, shuffled = np.sort(array, axis=None), [], -1
-        for number in self.by_size.get(array.size, ()) if among is None else among:
-            other = self.port.values[number].array
-            if other.size != array.size or other.dtype.kind != "f":
+        spread = slice(None, None, max(1, array.size // 50))
+        numbers, entries, samples = self._of_size(array.size, spread)
+        with np.errstate(invalid="ignore"):
+            near = ~np.any(np.abs(samples - ordered[spread]) > allowed, axis=1)
+        for number, candidate in zip(np.array(numbers)[near].tolist(), np.flatnonzero(near), strict=True):
+            if among is not None and number not in among:
                 continue
-            if number not in self.sorted:
-                self.sorted[number] = np.sort(other, axis=None)
-            if (
-                distance(ordered[:: max(1, array.size // 50)], self.sorted[number][:: max(1, array.size // 50)])
-                > allowed
-            ):
-                continue
-            if distance(ordered, self.sorted[number]) <= allowed:
-                reorder = reordering(array, other, allowed)
+            if distance(ordered, entries[candidate]) <= allowed:
+                reorder = reordering(array, self.port.values[number].array, allowed)
                 matches += [Match(number, reorder)] if reorder else []
                 shuffled = shuffled if reorder else number
         return matches, shuffled
+
+    def _of_size(self, size: int, spread: slice) -> tuple[list[int], list[np.ndarray], np.ndarray]:
+        # the values of a size, their entries in order, and some of those next to each other
+        if size not in self.sorted:
+            entries = [np.sort(self.port.values[number].array, axis=None) for number in self.by_size[size]]
+            self.sorted[size] = entries, np.stack([ordered[spread] for ordered in entries])
+        return self.by_size[size], *self.sorted[size]
 
 
 def compare(original: Recording, port: Recording, index: Index | None = None, loose: float = 0.0) -> Comparison:

@@ -48,8 +48,8 @@ class Recording:
     gradients: dict[str, np.ndarray | None] = field(default_factory=dict)
     movements: dict[str, float] = field(default_factory=dict)  # of the parameters' gradients
     after: dict[str, np.ndarray] = field(default_factory=dict)  # what the pass has left in the parameters
-    notes: list[str] = field(default_factory=list)
-    candidates: list[dict[str, Any]] = field(default_factory=list)  # results of edited operations, for `compare`
+    notes: list[str] = field(default_factory=list)  # what was not seen
+    unsteady: dict[str, str] = field(default_factory=dict)  # outputs that cannot be compared, and why
 
     def consumers(self) -> dict[int, list[int]]:
         """The operations that read each value."""

@@ -1,11 +1,12 @@
 """Record a Keras model, or anything that TensorFlow runs eagerly: every operation, its result and its gradient.
 
 TensorFlow's op callbacks see each operation as it runs; a stack of `Layer.__call__` says which layer made it.
-What is compiled is one operation from here, however much it computes.
+Compiled functions are run as they were written; what was compiled elsewhere is one operation, and noted.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import FunctionType
 from typing import Any
 from unittest.mock import patch
 
@@ -29,6 +30,8 @@ SILENT = {
     "Const",
 }
 
+CALLS = {"PartitionedCall", "StatefulPartitionedCall", "XlaLaunch", "EagerPyFunc", "PyFunc", "PyFuncStateless"}
+
 
 class Recorder:
     """What the callback has seen is in ``recording``."""
@@ -39,6 +42,7 @@ class Recorder:
         self.kept: list[tuple[Value, tf.Tensor]] = []
         self.read: dict[int, str] = {}  # tensors that are a variable's value
         self.names: dict[int, str] = {}
+        self.compiled: list[str] = []  # functions that were run eagerly
 
     def __call__(
         self, kind: Any, inputs: Any, attrs: Any, outputs: Any, op_name: Any = None, graph: Any = None
@@ -87,6 +91,28 @@ def _text(item: Any) -> str:
 
 
 @contextmanager
+def eagerly(seen: list[str]) -> Iterator[None]:
+    """Run the functions that `tf.function` has made as they were written; their names go to ``seen``.
+
+    Keras's own are run so where they train: some of its others exist because the eager kernel lacks a gradient.
+    """
+    kind = type(tf.function(lambda: None))
+    call = kind.__call__
+
+    def as_written(function: Any, *args: Any, **kwargs: Any) -> Any:
+        python = function.python_function
+        module = getattr(python, "__module__", None) or ""
+        inside = module.partition(".")[0] in ("keras", "tensorflow") and isinstance(python, FunctionType)
+        if inside and not module.endswith(".trainer"):
+            return call(function, *args, **kwargs)
+        seen.append(getattr(python, "__name__", type(python).__name__))
+        return python(*args, **kwargs)
+
+    with patch.object(kind, "__call__", as_written):
+        yield
+
+
+@contextmanager
 def _watched(recorder: Recorder, wide: bool) -> Iterator[None]:
     # the callback and the stack of layers
     call = keras.layers.Layer.__call__
@@ -98,7 +124,8 @@ def _watched(recorder: Recorder, wide: bool) -> Iterator[None]:
         finally:
             recorder.where.pop()
 
-    with shared(wide), patch.object(keras.layers.Layer, "__call__", stacked), ExitStack() as stack:
+    with shared(wide), eagerly(recorder.compiled), ExitStack() as stack:
+        stack.enter_context(patch.object(keras.layers.Layer, "__call__", stacked))
         op_callbacks.add_op_callback(recorder)
         stack.callback(op_callbacks.remove_op_callback, recorder)
         yield
@@ -141,6 +168,7 @@ def record(
         }
     )
     before = {path: variable.numpy() for path, variable in variables.items()}
+    held = [(variable, variable.numpy()) for variable in getattr(model, "variables", [])]  # seed generators' too
     inputs, target = as_inputs(x, wide), None if y is None else as_inputs(y, wide)
     flat = [tensor for tensor in tf.nest.flatten(inputs)]
     recorder.names = {tensor._id: f"input {number}" for number, tensor in enumerate(flat)}
@@ -156,12 +184,26 @@ def record(
         outputs = [t for t in tf.nest.flatten((output, total)) if isinstance(t, tf.Tensor) and t.dtype.is_floating]
         recording.outputs = [recorder.number(tensor) for tensor in outputs]
         _add_gradients(recorder, tape, total, variables)
+        _note_compiled(recorder)
         recording.parameters = before
         recording.after = {path: variable.numpy() for path, variable in variables.items()}
     finally:
-        for path, variable in variables.items():
-            variable.assign(before[path])
+        recorder.kept.clear()
+        for variable, value in held:
+            variable.assign(value)
     return recording
+
+
+def _note_compiled(recorder: Recorder) -> None:
+    notes = recorder.recording.notes
+    names = dict.fromkeys(recorder.compiled)
+    if names:
+        notes.append(f"what TensorFlow compiles of the port ({', '.join(names)}), which was run eagerly")
+    opaque = [
+        o for o in recorder.recording.operations if o.name in CALLS or (o.name[:2] == "__" and "xla" not in o.name)
+    ]
+    calls = [operation.where or "the model" for operation in opaque]
+    notes += [f"the inside of a function that was compiled before, in {where}" for where in dict.fromkeys(calls)]
 
 
 def _called(model: Any, inputs: Any, training: bool) -> Any:
@@ -216,10 +258,9 @@ def promote(model: Any) -> Callable[[], None]:
     for symbol, _ in symbols:
         symbol._dtype = "float64"
     for variable, value, _ in held:
-        variable._value, variable._dtype = (
-            tf.Variable(tf.cast(value, tf.float64), trainable=variable.trainable),
-            "float64",
-        )
+        variable._value = tf.Variable(tf.cast(value, tf.float64), trainable=variable.trainable)
+        variable._value._unique_id = value._unique_id  # by which an optimizer knows it
+        variable._dtype = "float64"
 
     def restore() -> None:
         for layer, policy in policies:

@@ -45,7 +45,8 @@ class Mapping:
         port = self.record_port()
         read = _once([port.values[v].name for o in port.operations for v in o.inputs])
         shapes = {path: tuple(v.shape) for path, v in self.variables.items() if np.dtype(v.dtype).kind == "f"}
-        layers = [self.keras_model, *self.keras_model._flatten_layers(include_self=False, recursive=True)]
+        inside = getattr(self.keras_model, "_flatten_layers", lambda **_: [])
+        layers = [self.keras_model, *inside(include_self=False, recursive=True)]
         self.pairs = units.pair_units(originals, units.port_units(layers, shapes, read))
         self.terms = {}
         for unit, other in self.pairs:
