@@ -1,0 +1,162 @@
+"""What the porting tool cannot see it says, what writes in place it follows, and it leaves nothing behind."""
+
+import copy
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from portparity import Port
+from portparity.report import Report
+
+X, Y = np.random.default_rng(0).normal(size=(8, 4)), np.arange(8) % 3
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def dense(*layers: keras.layers.Layer) -> keras.Model:
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), *layers, keras.layers.Dense(3)])
+
+
+def check(model: nn.Module, port: keras.Model) -> Report:
+    return Port(model, port, X, Y, F.cross_entropy, LOSS).check()
+
+
+class Between(nn.Module):
+    """Two dense layers and what is done between them."""
+
+    def __init__(self, change) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.change = nn.Linear(4, 4), nn.Linear(4, 3), change
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(x)
+        changed = self.change(h)
+        return self.second(h if changed is None else changed)
+
+
+def through_a_view(h: torch.Tensor) -> None:
+    h[:, 1:3].mul_(2.0)
+
+
+def by_index(h: torch.Tensor) -> None:
+    h[:, 1:3] = 2 * h[:, 1:3].clone()
+
+
+@pytest.mark.parametrize("change", [through_a_view, by_index])
+def test_writing_in_place_is_followed(change) -> None:
+    """A view once had a floor of its own size, so that every port of it passed."""
+    for factor, agrees in ((2.0, True), (3.0, False)):
+        scaled = keras.layers.Lambda(lambda h, f=factor: h * tf.constant([1.0, f, f, 1.0], h.dtype))
+        report = check(Between(change), dense(scaled))
+        assert report.agrees is agrees, report
+        assert not report.uncompared
+
+
+def test_the_cause_of_an_operation_in_place_is_named_once() -> None:
+    report = check(Between(F.relu_), dense(keras.layers.LeakyReLU()))
+    assert len(report.findings) == 1, report
+    assert "leaky_relu" in report.first.cause
+
+
+def test_a_model_may_write_to_its_input() -> None:
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3))
+    port = keras.Sequential([keras.Input((4,)), keras.layers.ReLU(), keras.layers.Dense(3)])
+    assert check(model, port).agrees
+
+
+def test_what_differs_at_each_pass_does_not_pass() -> None:
+    report = check(Between(lambda h: h * torch.bernoulli(torch.full_like(h, 0.5))), dense())
+    assert not report.agrees
+    assert "each pass gives another" in str(report)
+
+
+@pytest.mark.parametrize("activation", ["tanh", pytest.param("relu", marks=pytest.mark.long)])
+def test_compiled_models_are_run_as_written_and_that_is_said(activation: str) -> None:
+    model, port = torch.compile(Between(torch.tanh), backend="eager"), dense(keras.layers.Activation(activation))
+    port.call = tf.function(port.call, jit_compile=True)
+    report = check(model, port)
+    assert report.agrees is (activation == "tanh"), report
+    said = str(report)
+    assert "not compared: what torch.compile makes of the original" in said
+    assert "not compared: what TensorFlow compiles of the port" in said
+    if report.agrees:
+        assert said.startswith("the port agrees with the original, as far as it was compared")
+
+
+def test_torchscript_is_refused_and_a_function_of_it_is_said() -> None:
+    traced = torch.jit.trace(lambda h: torch.tanh(h) * 2, torch.zeros(8, 4, dtype=torch.float64))
+    report = check(Between(traced), dense(keras.layers.Lambda(lambda h: 2 * tf.tanh(h))))
+    assert report.agrees, report
+    assert "TorchScript" in report.uncompared[0]
+    with pytest.raises(ValueError, match="give the module it was made from"):
+        check(torch.jit.trace(Between(torch.tanh), torch.zeros(8, 4)), dense())
+
+
+def test_control_flow_that_changes_is_said() -> None:
+    class Counts(Between):
+        passes = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.passes += 1
+            h = self.first(x)
+            return self.second(torch.tanh(h) if self.passes % 2 else h)
+
+    report = check(Counts(None).eval(), dense(keras.layers.Activation("tanh")))
+    assert "its control flow changes from pass to pass" in str(report)
+
+
+def state(model: nn.Module, optimizer: torch.optim.Optimizer, schedule, port: keras.Model, adam) -> list:
+    """All that a training changes, of both sides."""
+    return copy.deepcopy(
+        [
+            *(
+                [p.detach().numpy() for p in model.state_dict().values()],
+                [None if p.grad is None else p.grad.numpy() for p in model.parameters()],
+            ),
+            *([part.training for part in model.modules()], schedule.state_dict()),
+            [(group["lr"], group["betas"]) for group in optimizer.param_groups],
+            [values["exp_avg"].numpy() for values in optimizer.state.values()],
+            *([v.numpy() for v in port.variables], adam.built, [v.numpy() for v in adam.variables]),
+            *([v.dtype for v in (*port.variables, *adam.variables)], torch.get_rng_state().numpy()),
+        ]
+    )
+
+
+@pytest.mark.parametrize("used", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_training_leaves_both_sides_as_they_were(used: bool, compiled: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3))
+    port = dense(keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5), keras.layers.Dropout(0.5, seed=1))
+    optimizer, adam = torch.optim.Adam(model.parameters(), 0.125), keras.optimizers.Adam(0.125)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        x = torch.tensor(X, dtype=model[0].weight.dtype)
+        F.cross_entropy(model.train()(x), torch.tensor(Y)).backward()
+        optimizer.step()
+        schedule.step()
+
+    def port_step() -> None:
+        with tf.GradientTape() as tape:
+            loss = LOSS(Y, port(X, training=True))
+        adam.apply(tape.gradient(loss, port.trainable_variables), port.trainable_variables)
+
+    port_step = tf.function(port_step) if compiled else port_step
+    if used:
+        step()
+        port_step()
+    before = state(model, optimizer, schedule, port, adam)
+    held = Port(model, port, X, Y, F.cross_entropy, LOSS)
+    held.training(step, port_step, steps=3)
+    assert held.check().training
+    np.testing.assert_equal(state(model, optimizer, schedule, port, adam), before)
+    step()
+    port_step()
+    assert any(not np.array_equal(a, v.numpy()) for a, v in zip(before[6], port.variables, strict=True))
