@@ -159,13 +159,23 @@ enter(
     "smooth_l1_loss",
     "the port {}",
     "huber(x, delta) / delta",
-    lambda c: [
-        (
-            f"is a Huber loss with delta {d:g}",
-            lambda c, d=d: F.huber_loss(c.x, c["target"], delta=d, reduction=c["reduction"]),
-        )
-        for d in (1.0, 0.5, 2.0, 0.1, c["beta"])
-    ],
+    lambda c: (
+        [
+            (
+                f"has delta {d:g}",
+                lambda c, d=d: F.huber_loss(c.x, c["target"], delta=d, reduction=c["reduction"]) / c["beta"],
+            )
+            for d in (1.0, 0.5, 2.0, 0.1)
+            if d != c["beta"]
+        ]
+        + [
+            (
+                f"is a Huber loss with delta {d:g}",
+                lambda c, d=d: F.huber_loss(c.x, c["target"], delta=d, reduction=c["reduction"]),
+            )
+            for d in (1.0, 0.5, 2.0, 0.1, c["beta"])
+        ]
+    ),
 )
 enter(
     "",
@@ -273,6 +283,6 @@ def reductions(call: Call) -> Changes:
         yield f"divides by {size}, too", lambda c, n=size: c.result() / n
         yield f"multiplies by {size}, too", lambda c, n=size: c.result() * n
         yield f"divides the sum by {size}", lambda c, n=size: c.again(reduction="sum") / n
-    yield "has half of it", lambda c: c.result() / 2
-    yield "has twice of it", lambda c: c.result() * 2
+    yield "has half of it", lambda c: c.result() / 2, ""
+    yield "has twice of it", lambda c: c.result() * 2, ""
     yield "has the opposite sign", lambda c: -c.result()
