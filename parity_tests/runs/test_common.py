@@ -207,6 +207,8 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "none")
     with pytest.raises(ValueError, match="hidden_dim = 4 where this run has 5"):
         checkpoint.check_architecture(path, {"hidden_dim": 4}, {"hidden_dim": 5})
+    with pytest.raises(ValueError, match="channels = 3 where this run has None"):
+        checkpoint.check_architecture(path, {"hidden_dim": 5, "channels": 3}, {"hidden_dim": 5})
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,17 @@ def test_no_variance_starts_at_zero(x: np.ndarray, components: int) -> None:
     assert all(np.all(np.isfinite(value)) for value in gaussian_start(shapes, x).values())
 
 
+def test_one_variance_starts_at_the_mean_of_what_is_left() -> None:
+    """The smallest eigenvalues of the data's covariance, divided among all pixels."""
+    x = draws.normals(0, "sample", (300, 4)) @ draws.normals(1, "sample", (4, 4))
+    left = np.linalg.eigvalsh(np.cov(x.T, ddof=0))[:2].sum() / 4
+    shapes = {"decoder.hidden.weight": (7, 2), "log_var": ()}
+    assert np.exp(gaussian_start(shapes, x)["log_var"]) == pytest.approx(left, rel=1e-6)
+    of_each = np.exp(gaussian_start(shapes | {"log_var": (4,)}, x)["log_var"])
+    assert of_each.mean() == pytest.approx(left, rel=1e-6)
+    assert np.ptp(of_each) > 0.1 * left
+
+
 def test_rows_in_order_of_their_class_are_all_looked_at() -> None:
     """A table sorted by label: two clusters of which the first thousand rows would show one."""
     x = np.repeat([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]], 3000, axis=0) + 0.01 * draws.normals(0, "sample", (6000, 3))

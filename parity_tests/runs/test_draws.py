@@ -7,6 +7,10 @@ import pytest
 from scipy import stats
 
 from common import draws
+from common.data import datasets
+from common.figures.draw import CHAPTERS
+from common.networks import training
+from common.runs.script import implementation
 
 MULTIPLIERS, WEYL = (0xD2E7470EE14C6C93, 0xCA5A826395121157), (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 PURPOSES = tuple(["split", "initial values", "order", "noise", "start", "component", "sample", "prior", "held-out"])
@@ -108,3 +112,22 @@ def test_initial_values_follow_glorot() -> None:
     assert abs(np.corrcoef(values["a.weight"].ravel(), values["c.weight"].ravel())[0, 1]) < 4.5 / 60_000**0.5
     assert not np.any(values["a.bias"])
     assert values["v"] == 0
+
+
+def test_minibatches_visit_each_epochs_rows_with_noise_of_their_own() -> None:
+    epochs = [np.arange(5.0)[:, None], 10 + np.arange(5.0)[:, None]]
+    found = list(training.minibatches(epochs, 2, 3))
+    assert [len(x) for x, _ in found] == [2, 2, 1, 2, 2, 1]
+    for rows, of_epoch in zip(epochs, (found[:3], found[3:]), strict=True):
+        np.testing.assert_array_equal(np.sort(np.concatenate([x for x, _ in of_epoch]), axis=0), rows)
+    noise = np.concatenate([noise for _, noise in found])
+    assert len(np.unique(noise)) == noise.size == 30
+
+
+def test_networks_in_figures_are_trained_on_training_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = []
+    monkeypatch.setattr(training, "updates", lambda m, model, batches, rate: first.append(next(batches)[0]) or ())
+    monkeypatch.setattr(training, "set_start", lambda *arguments: None)
+    training.networks_in_figures(implementation("pytorch_impl", CHAPTERS))
+    known = {row.tobytes() for row in datasets.load("digits").split()[0].x.astype(np.float64)}
+    assert all(row.tobytes() in known for images in first[1:] for row in images)
