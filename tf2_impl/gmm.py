@@ -50,7 +50,8 @@ def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covar
     $$\log \mathcal{N}(x_n \mid \mu_k, \Sigma_k) = -\frac{D}{2} \log 2\pi - \frac{1}{2} \log |\Sigma_k|
       - \frac{1}{2} (x_n - \mu_k)^T \Sigma_k^{-1} (x_n - \mu_k)$$
 
-    With Cholesky factors, as in `gaussian.log_density`, no inverse is ever formed.
+    With Cholesky factors, as in `gaussian.log_density`, no covariance is ever inverted. What all points share is
+    the inverse of the factor, a triangle, so that they take a product: a GPU solves for each of a million points.
 
     Source: Bishop (2006), equation 2.43.
     """
@@ -58,8 +59,9 @@ def component_log_densities(x: Tensor, means: Tensor, covariances: Tensor, covar
     difference = x[:, None, :] - means  # (N, K, D)
     if covariance_type in ("full", "tied"):
         factor = cholesky(tf.broadcast_to(covariances, (k, d, d)))  # (K, D, D)
+        whiten = tf.linalg.triangular_solve(factor, tf.eye(d, batch_shape=[k], dtype=x.dtype), lower=True)  # (K, D, D)
         # y = L^-1 (x - mu), all points of a component at once
-        y = tf.linalg.triangular_solve(factor, tf.transpose(difference, (1, 2, 0)), lower=True)  # (K, D, N)
+        y = whiten @ tf.transpose(difference, (1, 2, 0))  # (K, D, N)
         # log|Sigma_k| = 2 sum_i log L_ii
         log_determinant = 2 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)), axis=-1)  # (K,)
         # (x_n - mu_k)' Sigma_k^-1 (x_n - mu_k) = |y|²
