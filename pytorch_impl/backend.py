@@ -3,13 +3,14 @@
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
 from common.data.arrays import as_array, mapped
+from common.data.messages import InputError
 from common.data.passes import by_threads
 
 
@@ -43,12 +44,22 @@ NUMBERS_IN_A_BLOCK = 2**19  # in smaller blocks, starting each operation takes l
 
 def is_card() -> bool:
     """Whether the current device is a GPU."""
-    return torch.get_default_device().type != "cpu"
+    place = torch.get_default_device()
+    return place.type not in ("cpu", "meta") and hasattr(torch.get_device_module(place), "CUDAGraph")
 
 
 def numbers_in_a_block() -> int:
     """How many numbers the tables of a block hold in EM; on a GPU a chunk is one block."""
     return 2**62 if is_card() else NUMBERS_IN_A_BLOCK
+
+
+def numbers_in_a_chunk() -> int | None:
+    """How many numbers the tables of a chunk may hold in EM on a GPU: half its free memory; None on a CPU."""
+    if not is_card():
+        return None
+    place = torch.get_default_device()
+    card = torch.get_device_module(place)
+    return (card.mem_get_info(place)[0] + card.memory_reserved(place) - card.memory_allocated(place)) // 16
 
 
 def updates_at_once() -> int:
@@ -63,7 +74,7 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
     threads.
     """
     threads = torch.get_num_threads()
-    if threads == 1 or is_card():  # which has threads enough
+    if threads == 1 or torch.get_default_device().type != "cpu":  # a GPU has threads enough
         yield from map(function, items)
         return
     recording = torch.is_grad_enabled()
@@ -86,15 +97,38 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
 
 def tensor(array: np.ndarray) -> torch.Tensor:
     """An array as a tensor, of the same dtype."""
-    return torch.from_numpy(np.array(as_array(array), order="C"))  # a copy, since PyTorch knows no strides below zero
+    return shared(np.array(as_array(array), order="C"))  # a copy, since PyTorch knows no strides below zero
+
+
+def shared(array: np.ndarray) -> torch.Tensor:
+    """An array as a tensor on the current device, which shares the array's memory if it may."""
+    array, place = np.asarray(array), torch.get_default_device()
+    on_cpu = torch.from_numpy(array if array.flags.writeable else array.copy())
+    if place.type in ("cpu", "meta"):
+        return on_cpu
+    # a copy from memory that stays in its place is queued like any operation, and nothing waits for it
+    return on_cpu.pin_memory().to(place, non_blocking=True) if is_card() else on_cpu.to(place)
+
+
+def at_device(name: str | None, values: Any) -> AbstractContextManager:
+    """A context in which an estimator computes: on the device called `name`, else on that of tensors, else as it is.
+
+    Raises InputError if there is no such device.
+    """
+    here = torch.get_default_device()
+    try:
+        there = torch.device(name) if name else values.device if isinstance(values, torch.Tensor) else here
+        if name:
+            torch.zeros(1, device=there).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise InputError("device", "is a device that PyTorch does not find here: use cpu", name) from error
+    there = torch.device("cpu") if there.type == "meta" else there
+    return nullcontext() if there == here else there
 
 
 def copied(arrays: Sequence[np.ndarray], dtype: str) -> Sequence[torch.Tensor]:
     """Arrays (N, ...) as tensors of a dtype on the current device, which go there together."""
-    together = torch.from_numpy(np.concatenate(arrays).astype(dtype, copy=False))
-    if is_card():  # a copy from memory that stays in its place is queued like any operation
-        together = together.pin_memory().to(torch.get_default_device(), non_blocking=True)
-    return together.split([len(array) for array in arrays])
+    return shared(np.concatenate(arrays).astype(dtype, copy=False)).split([len(array) for array in arrays])
 
 
 def outside_autocast(estimator: type) -> type:
@@ -108,7 +142,8 @@ def outside_autocast(estimator: type) -> type:
 
             @functools.wraps(method)
             def outside(*arguments: Any, method: Callable = method, **named: Any) -> Any:
-                with torch.autocast("cpu", enabled=False):  # one for each call, since it remembers the caller's state
+                # one for each call, since it remembers the caller's state
+                with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
                     return method(*arguments, **named)
 
             setattr(estimator, name, outside)

@@ -5,6 +5,7 @@ On a CPU nothing here is used. TensorFlow's graphs and its runtime do the same u
 Source: PyTorch's documentation, "CUDA semantics", sections "CUDA Graphs" and "Memory management".
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from common.data.arrays import mapped
+from pytorch_impl.backend import is_card
 
 WARM_UP = 3  # calls before a recording, in which libraries choose their kernels and their memory
 
@@ -59,10 +61,41 @@ class Recording:
         return graph, places, values
 
 
+class CopiedAhead(Sequence):
+    """Chunks of a table that a GPU has no room for: each is copied there while the one before is computed.
+
+    They are converted, from memory that stays in its place, on a stream of their own. What computes a chunk
+    waits for its copy; and its memory is not used again before that has ended.
+    """
+
+    def __init__(self, chunks: Sequence) -> None:
+        self.chunks, self.place = chunks, torch.get_default_device()
+        self.card = torch.get_device_module(self.place)
+        self.beside, self.number, self.ahead = self.card.Stream(self.place), -1, ()
+
+    def __len__(self) -> int:
+        """The number of chunks."""
+        return len(self.chunks)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        """The chunk of this number; the one after it is on its way then."""
+        if number != self.number:
+            self._copy(number)
+        here, chunk = self.card.current_stream(self.place), self.ahead
+        here.wait_stream(self.beside)
+        for tensor in chunk:
+            tensor.record_stream(here)
+        self._copy((number + 1) % len(self))
+        return chunk
+
+    def _copy(self, number: int) -> None:
+        with self.card.stream(self.beside):
+            self.number, self.ahead = number, self.chunks[number]
+
+
 def recorded(function: Callable, changed: Sequence[Tensor] = ()) -> Callable:
     """The function as a `Recording` where the current device is one that records, else as it is."""
-    is_card = hasattr(torch.get_device_module(torch.get_default_device()), "CUDAGraph")
-    return Recording(function, changed) if is_card else function
+    return Recording(function, changed) if is_card() else function
 
 
 def adam_of_lists(
@@ -85,3 +118,9 @@ def adam_of_lists(
     torch._foreach_add_(roots, epsilon)
     torch._foreach_mul_(roots, corrections[0] / -learning_rate)
     torch._foreach_addcdiv_(parameters, first_moments, roots)
+
+
+@functools.cache
+def kept(function: Callable[[int], Any], number: int, device: torch.device) -> Any:
+    """The arrays that a function of a number gives, as tensors on a device: else an index is brought at each use."""
+    return mapped(lambda array: torch.from_numpy(array).to(device), function(number))

@@ -5,6 +5,7 @@ arguments, checks, starting values, restarts, predictions.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from common.mixtures.estimator import MixtureEstimator
 from common.mixtures.parameters import MixtureParameters, VariationalPosterior
 from pytorch_impl import coin, coin_mixture, gmm, missing_data, natural_parameters, variational_gmm
 from pytorch_impl.algorithms import algorithm_for, coefficients
-from pytorch_impl.backend import in_order, outside_autocast
+from pytorch_impl.backend import at_device, in_order, outside_autocast, shared
 
 
 class BetaBernoulli(BetaBernoulliEstimator):
@@ -97,9 +98,13 @@ class MixtureMaths:
     """What both mixtures of Gaussians take from the chapters."""
 
     covariance_type: str
+    device: str | None = None
+
+    def _place(self, X: Any) -> AbstractContextManager:
+        return at_device(self.device, X)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array if array.flags.writeable else array.copy())  # shared where it may be
+        return shared(array)
 
     def _coefficients(self, parameters: Any) -> tuple[Any, tuple[Tensor, ...]]:
         return parameters, coefficients(parameters, self.covariance_type)
@@ -130,8 +135,9 @@ class GaussianMixture(MixtureMaths, MixtureEstimator):
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "GaussianMixture":
         """Fit the mixture to X (N, D) by EM, row n counting `sample_weight[n]` times; returns self."""
-        data, start = self._prepare(X, sample_weight)
-        self._fit(data, algorithm_for(data, self._tensor), start)
+        with self._place(X):
+            data, start = self._prepare(X, sample_weight)
+            self._fit(data, algorithm_for(data, self._tensor), start)
         return self
 
     def _impute(self, x: Tensor, observed: Tensor, parameters: MixtureParameters) -> Tensor:
@@ -150,8 +156,9 @@ class BayesianGaussianMixture(MixtureMaths, BayesianMixtureEstimator):
 
     def fit(self, X: Any, y: Any = None) -> "BayesianGaussianMixture":
         """Fit the posterior to X (N, D) by variational inference; returns self."""
-        data = self._prepare(X)
-        self._fit(data, algorithm_for(data, self._tensor))
+        with self._place(X):
+            data = self._prepare(X)
+            self._fit(data, algorithm_for(data, self._tensor))
         return self
 
     def _predictive_log_density(self, x: Tensor, posterior: VariationalPosterior) -> Tensor:

@@ -34,7 +34,8 @@ from torch import Tensor
 from common.data.passes import number_of_blocks, runs_of_rows
 from common.mixtures.parameters import pairs, places
 from pytorch_impl import missing_data
-from pytorch_impl.backend import in_order
+from pytorch_impl.backend import in_order, numbers_in_a_block
+from pytorch_impl.cuda import kept
 from pytorch_impl.distributed import Workers
 from pytorch_impl.natural_parameters import (
     bayes_rule,
@@ -48,7 +49,6 @@ from pytorch_impl.natural_parameters import (
 )
 
 LOST = {torch.float64: 12, torch.float32: 8}  # binary digits, of 53 and of 24
-NUMBERS_IN_A_BLOCK = 2**19  # in smaller blocks, starting each operation takes longer than the cache saves
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
 Chunks = Sequence[tuple[Tensor, Tensor]]
@@ -92,7 +92,7 @@ def moments_apart(x: Tensor, gamma: Tensor, references: Tensor, covariance_type:
     difference = x.T - references[:, :, None]  # (K, D, C)
     weighted = gamma[:, None, :] * difference  # (K, D, C)
     if covariance_type in ("full", "tied"):
-        i, j = pairs(x.shape[1])
+        i, j = kept(pairs, x.shape[1], x.device)
         squares = (weighted @ difference.mT)[:, i, j]  # (K, D (D + 1) / 2)
     else:
         squares = (weighted * difference).sum(dim=2)  # (K, D)
@@ -120,7 +120,7 @@ def in_blocks(function: Callable[..., Statistics], x: Tensor, sample_weight: Ten
     between.
     """
     sizes = *x.shape, len(arguments[1]), *(kind for kind in arguments if isinstance(kind, str))  # K rows stand second
-    number = number_of_blocks(NUMBERS_IN_A_BLOCK, *sizes)
+    number = number_of_blocks(numbers_in_a_block(), *sizes)
     blocks = zip(x.chunk(number), sample_weight.chunk(number), strict=True)
     return functools.reduce(merge, (function(*block, *arguments) for block in blocks))
 
@@ -148,7 +148,8 @@ def maximise(
     means = references + delta
     if covariance_type in ("full", "tied"):
         crossed = s[:, :, None] * delta[:, None, :]  # (K, D, D)
-        scatter = q[:, places(d)] - crossed - crossed.mT + n[:, None, None] * delta[:, :, None] * delta[:, None, :]
+        scatter = q[:, kept(places, d, q.device)] - crossed - crossed.mT  # (K, D, D)
+        scatter = scatter + n[:, None, None] * delta[:, :, None] * delta[:, None, :]
         regularisation = reg_covar * torch.eye(d, dtype=moments.dtype, device=moments.device)  # (D, D)
         if covariance_type == "full":
             return weights, means, scatter / counts[:, None, None] + regularisation
@@ -180,11 +181,11 @@ def em_iteration(
     else:
         references, apart = means, whitening(weights, means, covariances, kind)
         statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
-    updated, lost = _maximised(statistics.moments, references, kind, reg_covar)
+    updated, lost = maximised(statistics.moments, references, kind, reg_covar)
     if lost > allowed:
         references, apart = updated[1], whitening(weights, means, covariances, kind)
         statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
-        updated, _ = _maximised(statistics.moments, references, kind, reg_covar)
+        updated, _ = maximised(statistics.moments, references, kind, reg_covar)
     return updated, statistics.log_likelihood
 
 
@@ -211,11 +212,11 @@ def em_iteration_with_gaps(
     row_weights = torch.ones_like(x[:, 0]) if sample_weight is None else sample_weight  # (N,)
     data, parameters = [(x[rows], observed[rows], row_weights[rows]) for rows in blocks], (weights, means, covariances)
     statistics = functools.reduce(merge, (_completed_statistics(*block, means, *parameters) for block in data))
-    updated, lost = _maximised(statistics.moments, means, "full", reg_covar)
+    updated, lost = maximised(statistics.moments, means, "full", reg_covar)
     if lost > LOST[means.dtype]:
         references = updated[1]  # (K, D)
         statistics = functools.reduce(merge, (_completed_statistics(*block, references, *parameters) for block in data))
-        updated, _ = _maximised(statistics.moments, references, "full", reg_covar)
+        updated, _ = maximised(statistics.moments, references, "full", reg_covar)
     return updated, statistics.log_likelihood
 
 
@@ -237,7 +238,7 @@ def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0
     references = centre.expand(gamma.shape[1], x.shape[1])  # (K, D)
     for common in (centre if x.shape[1] <= LARGEST_DIMENSION else None, None):
         moments = total(None, given_statistics, chunks, common, references, kind).moments  # (K, P)
-        updated, lost = _maximised(moments, references, kind, reg_covar)
+        updated, lost = maximised(moments, references, kind, reg_covar)
         if lost <= LOST[x.dtype]:
             break
         references = updated[1]
@@ -254,7 +255,7 @@ def _seen_from_centre(
     return centre, coefficients, lost_digits(squares, covariances, covariance_type)
 
 
-def _maximised(
+def maximised(
     moments: Tensor, references: Tensor, covariance_type: str, reg_covar: float
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     """The parameters of an M step, and the digits that were lost there."""
@@ -272,7 +273,7 @@ def _completed_statistics(
     difference = (expected.completed - references).transpose(0, 1)  # (K, C, D)
     weighted = gamma.T[:, :, None] * difference  # (K, C, D)
     unexplained = (gamma[:, :, None, None] * expected.unexplained).sum(dim=0)  # (K, D, D)
-    i, j = pairs(references.shape[1])
+    i, j = kept(pairs, references.shape[1], references.device)
     squares = (weighted.mT @ difference + unexplained)[:, i, j]  # (K, D (D + 1) / 2)
     moments = torch.cat([gamma.sum(dim=0)[:, None], weighted.sum(dim=1), squares], dim=1)  # (K, P)
     return Statistics(moments, (sample_weight * expected.log_density).sum())

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from common.mixtures.parameters import pairs
+from pytorch_impl.cuda import kept
 from pytorch_impl.gaussian import cholesky
 
 
@@ -82,8 +83,8 @@ def lost_digits(second_moments: Tensor, covariances: Tensor, covariance_type: st
 
     Of a variance that came out as zero, negative or NaN all digits are lost.
     """
-    kept = variances_of(second_moments, covariances, covariance_type) / second_moments  # (K, D)
-    return torch.log2(torch.where(kept > 0, 1 / kept, math.inf).max())
+    share = variances_of(second_moments, covariances, covariance_type) / second_moments  # (K, D)
+    return torch.log2((1 / share).masked_fill(~(share > 0), math.inf).max())
 
 
 def nearest_centre(means: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
@@ -120,13 +121,17 @@ def natural_parameters(
 
     Source: Bishop (2006), equations 2.71 and 9.10.
     """
-    whiten, constant = whitening(weights, means, covariances, covariance_type)
+    return expanded(means, centre, *whitening(weights, means, covariances, covariance_type), covariance_type)
+
+
+def expanded(means: Tensor, centre: Tensor, whiten: Tensor, constant: Tensor, covariance_type: str = "full") -> Tensor:
+    r"""`natural_parameters` from what `whitening` gives: the square expanded, (K, P)."""
     m = means - centre  # (K, D)
     if covariance_type in ("full", "tied"):
-        i, j = pairs(m.shape[1])
+        i, j = kept(pairs, m.shape[1], m.device)
         precisions = whiten.mT @ whiten  # (K, D, D)
         linear = (precisions @ m[:, :, None])[:, :, 0]  # (K, D)
-        once_or_twice = torch.as_tensor(np.where(i == j, 0.5, 1.0), dtype=m.dtype, device=m.device)
+        once_or_twice = 1 - 0.5 * (i == j).to(m.dtype)  # (D (D + 1) / 2,)
         quadratic = -once_or_twice * precisions[:, i, j]  # (K, D (D + 1) / 2)
     else:
         precisions = torch.square(whiten)  # (K, D)

@@ -12,7 +12,8 @@ the parameters before it, and of a posterior after it. `algorithm_for` chooses, 
 is asked for.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,15 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from common.data.arrays import as_array
-from common.data.passes import pays_in_chunks
+from common.data.passes import Chunks, pays_in_chunks, rows_of_chunks
 from common.mixtures.input import FitData
 from common.mixtures.parameters import MixtureParameters, VariationalPosterior
 from tf2_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
-from tf2_impl.backend import outside_autocast
+from tf2_impl.backend import compiled, is_card, numbers_in_a_chunk, outside_autocast
 from tf2_impl.distributed import Workers
+from tf2_impl.gmm_statistics import maximised
 from tf2_impl.graphs import traced
-from tf2_impl.natural_parameters import whitening
+from tf2_impl.natural_parameters import bayes_rule, expanded, fast_features, lost_digits, variances_of, whitening
 
 Convert = Callable[[np.ndarray], Tensor]
 
@@ -36,7 +38,7 @@ Convert = Callable[[np.ndarray], Tensor]
 class ExpectationMaximisation:
     """Maximum likelihood, of points in memory: the chapter on mixtures."""
 
-    in_chunks = False
+    in_chunks, watched = False, True
 
     def __init__(self, data: FitData, tensor: Convert) -> None:
         self.data, self.tensor = data, tensor
@@ -49,7 +51,7 @@ class ExpectationMaximisation:
     def start(self, points: np.ndarray, gamma: np.ndarray) -> MixtureParameters:
         """The M step of these responsibilities, times the points' weights; chunk by chunk if there are many points."""
         if pays_in_chunks(*points.shape, gamma.shape[1], self.kind):
-            chunks = self.data.chunks(points, gamma, self.tensor)
+            chunks = self.data.chunks(points, gamma, self.tensor, numbers_in_a_chunk())
             return MixtureParameters(*gmm_statistics.m_step(chunks, self.kind, self.reg_covar))
         m_step = traced(gmm.m_step, (0, 1))
         return MixtureParameters(*m_step(self.tensor(points), self.tensor(gamma), self.kind, self.reg_covar))
@@ -105,12 +107,53 @@ class InChunks(ExpectationMaximisation):
 
     def __init__(self, data: FitData, tensor: Convert, workers: Workers) -> None:
         super().__init__(data, tensor)
-        self.workers, self.chunks = workers, data.chunks_of_worker(tensor, workers.rank, workers.size)
+        self.workers = workers
+        self.chunks = placed(data.chunks_of_worker(tensor, workers.rank, workers.size, numbers_in_a_chunk()))
 
     def iterate(self, parameters: MixtureParameters) -> tuple[MixtureParameters, Tensor]:
         """One E step and one M step, and the log likelihood of the old parameters, of all workers' points."""
         updated, total = gmm_statistics.em_iteration(self.chunks, *parameters, self.kind, self.reg_covar, self.workers)
         return MixtureParameters(*updated), total
+
+
+@outside_autocast
+class OnFeatures(InChunks):
+    """The same on a GPU with room for the features of all points: they are computed once, and stay there.
+
+    They are seen from the points' mean, so an iteration is two products and little else: nothing in it waits,
+    and what is read at its end is the log likelihood and how many digits were lost. If too many were, the
+    iteration is done again, as `InChunks` does it. Whether a component has collapsed is seen at the end.
+    """
+
+    watched = False
+
+    def __init__(self, data: FitData, tensor: Convert, workers: Workers) -> None:
+        super().__init__(data, tensor, workers)
+        ((x, row_weights),) = self.chunks
+        self.centre = tf.reduce_sum(row_weights[:, None] * x, axis=0) / tf.reduce_sum(row_weights)  # (D,)
+        self.features, self.row_weights = fast_features(x, self.centre, self.kind), row_weights  # (P, N), (N,)
+        self.iteration = compiled(self.iteration)
+
+    def iterate(self, parameters: MixtureParameters) -> tuple[MixtureParameters, float]:
+        """One E step and one M step, and the log likelihood of the old parameters."""
+        apart = whitening(*parameters, self.kind)  # not part of the graph: GPUs' libraries cannot record it
+        updated, read = self.iteration(parameters.means, parameters.covariances, *apart)
+        total, lost = as_array(read).tolist()
+        if not lost <= gmm_statistics.LOST[parameters.means.dtype]:
+            return super().iterate(parameters)
+        return MixtureParameters(*updated), total
+
+    def iteration(self, means: Tensor, covariances: Tensor, whiten: Tensor, constant: Tensor) -> tuple[tuple, Tensor]:
+        """The new parameters; and, (2,), the log likelihood of the old ones and the binary digits that were lost."""
+        kind, centre = self.kind, self.centre
+        squares = tf.square(means - centre) + variances_of(means, covariances, kind)  # (K, D)
+        lost = lost_digits(squares, covariances, kind)  # ()
+        coefficients = expanded(means, centre, whiten, constant, kind)  # (K, P)
+        log_density, gamma = bayes_rule(coefficients @ self.features)  # (N,), (K, N)
+        total = tf.tensordot(self.row_weights, log_density, 1)  # ()
+        moments = tf.matmul(gamma * self.row_weights, self.features, transpose_b=True)  # (K, P)
+        updated, lost_after = maximised(moments, tf.broadcast_to(centre, means.shape), kind, self.reg_covar)
+        return updated, tf.stack([total, tf.maximum(lost, lost_after)])
 
 
 @outside_autocast
@@ -139,6 +182,13 @@ class Variational(ExpectationMaximisation):
         return MixtureParameters(weights, parameters.means, parameters.covariances)
 
 
+def placed(chunks: Chunks) -> Sequence:
+    """Chunks that are passed over many times: on a GPU all that it has room for, else one while another is computed."""
+    if not is_card():
+        return chunks
+    return [*chunks] if 2 * math.prod(chunks.shape) <= numbers_in_a_chunk() else chunks
+
+
 def algorithm_for(data: FitData, tensor: Convert, workers: Workers | None = None) -> ExpectationMaximisation:
     """The algorithm for these data, whose arrays `tensor` converts; several `workers` share what goes in chunks."""
     if data.method == "variational":
@@ -149,7 +199,9 @@ def algorithm_for(data: FitData, tensor: Convert, workers: Workers | None = None
         return WithGaps(data, tensor)
     workers = workers or Workers()
     if data.in_chunks or workers.size > 1:
-        return InChunks(data, tensor, workers)
+        rows = rows_of_chunks(*data.x.shape, data.n_components, data.covariance_type, numbers=numbers_in_a_chunk())
+        has_room = is_card() and rows == len(data.x) and data.x.shape[1] <= gmm_statistics.LARGEST_DIMENSION
+        return (OnFeatures if has_room and workers.size == 1 else InChunks)(data, tensor, workers)
     return ExpectationMaximisation(data, tensor)
 
 

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from common.data.arrays import as_array, mapped
+from common.data.messages import InputError
 from common.data.passes import by_threads
 
 
@@ -57,6 +58,11 @@ def numbers_in_a_block() -> int:
     return 2**62 if is_card() else NUMBERS_IN_A_BLOCK
 
 
+def numbers_in_a_chunk() -> int | None:
+    """How many numbers the tables of a chunk may hold in EM on a GPU: half its free memory; None on a CPU."""
+    return 2**28 if is_card() else None  # TensorFlow takes all memory at once, and does not say what is free of it
+
+
 def updates_at_once() -> int:
     """How many updates of a network are queued before what they computed is read."""
     return 64 if is_card() else 1
@@ -86,12 +92,30 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
 
 def tensor(array: np.ndarray) -> tf.Tensor:
     """An array as a tensor, of the same dtype."""
-    return tf.constant(as_array(array))
+    return shared(as_array(array))
+
+
+def shared(array: np.ndarray) -> tf.Tensor:
+    """An array as a tensor on the current device, which shares the array's memory if it may."""
+    return tf.constant(array)
+
+
+def at_device(name: str | None, values: Any) -> AbstractContextManager:
+    """A context in which an estimator computes: on the device called `name`, else on that of tensors, else as it is.
+
+    Raises InputError if there is no such device.
+    """
+    if name is None:
+        return tf.device(values.device) if tf.is_tensor(values) else nullcontext()
+    kind, _, index = name.replace("cuda", "gpu").upper().partition(":")
+    if not any(found.name.endswith(f"{kind}:{index or 0}") for found in tf.config.list_logical_devices()):
+        raise InputError("device", "is a device that TensorFlow does not find here: use cpu", name)
+    return tf.device(f"/{kind}:{index or 0}")
 
 
 def copied(arrays: Sequence[np.ndarray], dtype: str) -> Sequence[tf.Tensor]:
     """Arrays (N, ...) as tensors of a dtype on the current device, which go there together."""
-    together = tf.constant(np.concatenate(arrays).astype(dtype, copy=False))
+    together = shared(np.concatenate(arrays).astype(dtype, copy=False))
     return tf.split(together, [len(array) for array in arrays])
 
 

@@ -35,7 +35,7 @@ from tensorflow import Tensor
 from common.data.passes import number_of_blocks, runs_of_rows
 from common.mixtures.parameters import pairs, places
 from tf2_impl import missing_data
-from tf2_impl.backend import in_order
+from tf2_impl.backend import in_order, numbers_in_a_block
 from tf2_impl.distributed import Workers
 from tf2_impl.graphs import traced
 from tf2_impl.natural_parameters import (
@@ -50,7 +50,6 @@ from tf2_impl.natural_parameters import (
 )
 
 LOST = {tf.float64: 12, tf.float32: 8}  # binary digits, of 53 and of 24
-NUMBERS_IN_A_BLOCK = 2**17  # 1 MB of float64, what a core's own cache holds
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
 Chunks = Sequence[tuple[Tensor, Tensor]]
@@ -127,7 +126,7 @@ def in_blocks(function: Callable[..., Statistics], x: Tensor, sample_weight: Ten
     between.
     """
     sizes = *x.shape, len(arguments[1]), *(kind for kind in arguments if isinstance(kind, str))  # K rows stand second
-    number = number_of_blocks(NUMBERS_IN_A_BLOCK, *sizes)
+    number = number_of_blocks(numbers_in_a_block(), *sizes)
     if number == 1:
         return function(x, sample_weight, *arguments)
     blocks = tf.reshape(x, (number, -1, x.shape[1])), tf.reshape(sample_weight, (number, -1, *sample_weight.shape[1:]))
@@ -193,11 +192,11 @@ def em_iteration(
     else:
         references, apart = means, traced(whitening, ())(weights, means, covariances, kind)
         statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
-    updated, lost = traced(_maximised, ())(statistics.moments, references, kind, reg_covar)
+    updated, lost = traced(maximised, ())(statistics.moments, references, kind, reg_covar)
     if lost > allowed:
         references, apart = updated[1], traced(whitening, ())(weights, means, covariances, kind)
         statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
-        updated, _ = traced(_maximised, ())(statistics.moments, references, kind, reg_covar)
+        updated, _ = traced(maximised, ())(statistics.moments, references, kind, reg_covar)
     return updated, statistics.log_likelihood
 
 
@@ -224,11 +223,11 @@ def em_iteration_with_gaps(
     row_weights = tf.ones_like(x[:, 0]) if sample_weight is None else sample_weight  # (N,)
     data, parameters = [(x[rows], observed[rows], row_weights[rows]) for rows in blocks], (weights, means, covariances)
     statistics = functools.reduce(merge, (_completed_statistics(*block, means, *parameters) for block in data))
-    updated, lost = _maximised(statistics.moments, means, "full", reg_covar)
+    updated, lost = maximised(statistics.moments, means, "full", reg_covar)
     if lost > LOST[means.dtype]:
         references = updated[1]  # (K, D)
         statistics = functools.reduce(merge, (_completed_statistics(*block, references, *parameters) for block in data))
-        updated, _ = _maximised(statistics.moments, references, "full", reg_covar)
+        updated, _ = maximised(statistics.moments, references, "full", reg_covar)
     return updated, statistics.log_likelihood
 
 
@@ -254,7 +253,7 @@ def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0
     references = tf.broadcast_to(centre, (gamma.shape[1], x.shape[1]))  # (K, D)
     for common in (centre if x.shape[1] <= LARGEST_DIMENSION else None, None):
         moments = total(None, given_statistics, chunks, common, references, kind).moments  # (K, P)
-        updated, lost = traced(_maximised, ())(moments, references, kind, reg_covar)
+        updated, lost = traced(maximised, ())(moments, references, kind, reg_covar)
         if lost <= LOST[x.dtype]:
             break
         references = updated[1]
@@ -271,7 +270,7 @@ def _seen_from_centre(
     return centre, coefficients, lost_digits(squares, covariances, covariance_type)
 
 
-def _maximised(
+def maximised(
     moments: Tensor, references: Tensor, covariance_type: str, reg_covar: float
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     """The parameters of an M step, and the digits that were lost there."""

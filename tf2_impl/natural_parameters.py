@@ -111,7 +111,11 @@ def natural_parameters(
 
     Source: Bishop (2006), equations 2.71 and 9.10.
     """
-    whiten, constant = whitening(weights, means, covariances, covariance_type)
+    return expanded(means, centre, *whitening(weights, means, covariances, covariance_type), covariance_type)
+
+
+def expanded(means: Tensor, centre: Tensor, whiten: Tensor, constant: Tensor, covariance_type: str = "full") -> Tensor:
+    r"""`natural_parameters` from what `whitening` gives: the square expanded, (K, P)."""
     m = means - centre  # (K, D)
     if covariance_type in ("full", "tied"):
         i, j = pairs(m.shape[1])

@@ -24,14 +24,12 @@ PROGRAM = "tf2_impl.train_gmm"
 def train(run: RunFolder, data: mixture_run.MixtureData) -> None:
     """Iterate EM (plain, with gaps, with a prior) or variational updates until the bound stands still, or --steps."""
     # Imported here, so that a wrong option is answered at once.
-    import tensorflow as tf
-
     from tf2_impl.algorithms import algorithm_for
-    from tf2_impl.backend import device
+    from tf2_impl.backend import device, shared
 
     options, fit, n = run.options, data.fit, len(data.fit.x)
     with device(options.device, options.thread_count, fit.in_chunks):
-        algorithm = algorithm_for(fit, tf.constant, run.workers)
+        algorithm = algorithm_for(fit, shared, run.workers)
         parameters, number = mixture_run.start(run, fit, algorithm), run.start[1] if run.start else 0
         iterate = partial(mixture_run.iterate, options, algorithm)
         numbers = run.steps(number, options.steps, "iteration")  # end where the run is interrupted

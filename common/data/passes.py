@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 NUMBERS_IN_A_CHUNK = 2**20  # 8 MB of float64 at most
+NUMBERS_COPIED_AHEAD = 2**28  # in the tables of a chunk that goes to a GPU while another is computed
 NUMBERS_TO_START_FROM = 2**20
 ROWS_TO_START_FROM = 2**16
 FAR = 8  # ranges from zero to the middle of a column; nearer ones gain four binary digits at most
@@ -37,12 +38,17 @@ def pays_in_chunks(n: int, *sizes: Any) -> bool:
     return n > chunk_rows(*sizes) // 8
 
 
-def rows_of_chunks(n: int, *sizes: Any) -> int:
+def rows_of_chunks(n: int, *sizes: Any, numbers: int | None = None) -> int:
     """How many rows each chunk gets: up to four times `chunk_rows`, or less to have at least eight chunks.
 
     All chunks are equally large, a multiple of 32 rows. The count does not depend on the number of threads,
-    so sums are always taken in the same order.
+    so sums are always taken in the same order. A GPU says how many ``numbers`` a chunk's tables may hold: all
+    rows are one chunk if their tables do, and chunks are no larger than can be copied while others are computed.
     """
+    if numbers is not None and n <= (rows := max(1, numbers // _numbers_in_a_row(*sizes))):
+        return n
+    if numbers is not None:
+        return min(rows, NUMBERS_COPIED_AHEAD // _numbers_in_a_row(*sizes))
     small = chunk_rows(*sizes)
     rows = small * max(1, min(4, -(-n // small) // 8))
     equal = -(-n // -(-n // rows))

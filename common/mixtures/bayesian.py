@@ -39,7 +39,7 @@ class BayesianMixtureEstimator(MixtureBase):
         Iteration stops when the lower bound (of all points together, in nats) changes by less than this.
     reg_covar : float, default 1e-6
         Added to the diagonal of every empirical covariance in the M step; at 0 the bound never falls.
-    max_iter, n_init, init_params, random_state, warm_start, verbose, verbose_interval :
+    max_iter, n_init, init_params, random_state, warm_start, verbose, verbose_interval, device :
         As in ``GaussianMixture``.
     weight_concentration_prior_type : "dirichlet_process" or "dirichlet_distribution", default "dirichlet_process"
         Weights broken off a stick, of which K pieces are kept, or K weights with one Dirichlet distribution.
@@ -87,6 +87,7 @@ class BayesianMixtureEstimator(MixtureBase):
         warm_start=False,
         verbose=0,
         verbose_interval=10,
+        device=None,
     ):
         vars(self).update({name: value for name, value in locals().items() if name != "self"})
 
@@ -124,8 +125,9 @@ class BayesianMixtureEstimator(MixtureBase):
     def predictive_log_density(self, X: Any) -> np.ndarray:
         """The log density of new points in nats, (N,), everything unknown integrated out: a mixture of Student t."""
         check_is_fitted(self)
-        x = self._tensor(centred(self._rows(X)[0], self._centre, self.means_.dtype))
-        log_density = np.asarray(self._predictive_log_density(x, self._tensors()))
+        with self._place(X):
+            x = self._tensor(centred(self._rows(X)[0], self._centre, self.means_.dtype))
+            log_density = as_array(self._predictive_log_density(x, self._tensors()))
         check_density(log_density)
         return log_density
 

@@ -64,7 +64,8 @@ def check_fit(data: Any, algorithm: Any, parameters: Any, bound: float = 0.0, la
     finite is looked at there.
     """
     least, kind = data.least_variances, data.covariance_type
-    if np.isfinite(bound) and (data.method == "map" or (least is None and not last)):
+    unwatched = not last and (least is None or not algorithm.watched)  # a look waits for the device
+    if np.isfinite(bound) and (data.method == "map" or unwatched):
         return
     means, covariances = (np.asarray(as_array(value)) for value in (parameters.means, parameters.covariances))
     if least is not None:

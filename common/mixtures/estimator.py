@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from common.data.arrays import as_array
 from common.data.messages import InputError
 from common.data.passes import centred, from_zero, pieces, rows_to_predict
 from common.mixtures.collapse import check_fit, precisions, precisions_cholesky
@@ -38,10 +39,11 @@ from common.mixtures.start import starting_points
 class MixtureBase(DensityMixin, BaseEstimator):
     """Base of the mixture estimators.
 
-    A framework adds ``fit``, ``_tensor(array)``, ``_in_order(function, items)``, ``_coefficients(parameters)``, a
-    tuple, ``_e_step(x, observed, *coefficients)``, which gives log densities (N,) and responsibilities (N, K), and
-    ``_sample(mixture, uniforms, noise)``, which gives x and z; to a mixture fitted by EM ``_impute(x, observed,
-    parameters)``, and to the Bayesian one ``_predictive_log_density(x, posterior)``. All take and give tensors.
+    A framework adds ``fit``, ``_place(X)``, a context in which to compute, ``_tensor(array)``,
+    ``_in_order(function, items)``, ``_coefficients(parameters)``, a tuple, ``_e_step(x, observed,
+    *coefficients)``, which gives log densities (N,) and responsibilities (N, K), and ``_sample(mixture, uniforms,
+    noise)``, which gives x and z; to a mixture fitted by EM ``_impute(x, observed, parameters)``, and to the
+    Bayesian one ``_predictive_log_density(x, posterior)``. All take and give tensors.
     """
 
     missing = "error"  # what NaN in X means, unless a model has an argument of that name
@@ -76,9 +78,10 @@ class MixtureBase(DensityMixin, BaseEstimator):
         dtype, centre = self.means_.dtype, self._centre
         uniforms = random_state.uniform(size=n_samples).astype(dtype)
         noise = random_state.standard_normal((n_samples, self.means_.shape[1])).astype(dtype)
-        mixture = tuple(map(self._tensor, (self.weights_, self._means_from(centre), self.covariances_)))
-        x, z = self._sample(mixture, self._tensor(uniforms), self._tensor(noise))
-        return from_zero(np.asarray(x), centre), np.asarray(z).astype(np.int64)
+        with self._place(None):
+            mixture = tuple(map(self._tensor, (self.weights_, self._means_from(centre), self.covariances_)))
+            x, z = map(as_array, self._sample(mixture, self._tensor(uniforms), self._tensor(noise)))
+        return from_zero(x, centre), z.astype(np.int64)
 
     def _fit(self, data: FitData, algorithm: Any, given: tuple = ()) -> None:
         """Run from every start and keep the best; ``given`` parameters replace those of the first M step."""
@@ -136,20 +139,21 @@ class MixtureBase(DensityMixin, BaseEstimator):
     def _of_each_row(self, X: Any, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
         """``function`` of the log densities (C,) and responsibilities (C, K) of runs of C rows, put together."""
         check_is_fitted(self)
-        x, observed = self._rows(X)
-        prepared, centre, dtype, results = self._coefficients(self._tensors()), self._centre, self.means_.dtype, []
+        with self._place(X):
+            x, observed = self._rows(X)
+            prepared, centre, dtype, results = self._coefficients(self._tensors()), self._centre, self.means_.dtype, []
 
-        def of_rows(piece: tuple[int, np.ndarray]) -> tuple[Any, Any]:
-            start, points = piece
-            mask = None if observed is None else self._tensor(observed[start : start + len(points)])
-            return self._e_step(self._tensor(centred(points, centre, dtype)), mask, *prepared)
+            def of_rows(piece: tuple[int, np.ndarray]) -> tuple[Any, Any]:
+                start, points = piece
+                mask = None if observed is None else self._tensor(observed[start : start + len(points)])
+                return self._e_step(self._tensor(centred(points, centre, dtype)), mask, *prepared)
 
-        start, rows = 0, rows_to_predict(x.shape[1], self.n_components)
-        for of_piece in self._in_order(of_rows, [(0, x)] if len(x) <= rows else pieces(x, rows)):
-            log_density, gamma = map(np.asarray, of_piece)
-            check_density(log_density, start)
-            results.append(function(log_density, gamma))
-            start += len(log_density)
+            start, rows = 0, rows_to_predict(x.shape[1], self.n_components)
+            for of_piece in self._in_order(of_rows, [(0, x)] if len(x) <= rows else pieces(x, rows)):
+                log_density, gamma = map(as_array, of_piece)
+                check_density(log_density, start)
+                results.append(function(log_density, gamma))
+                start += len(log_density)
         return results[0] if len(results) == 1 else np.concatenate(results)
 
     def _rows(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -198,7 +202,7 @@ class MixtureBase(DensityMixin, BaseEstimator):
 
     def _fitted(self, algorithm: Any, parameters: tuple) -> dict[str, Any]:
         fitted = algorithm.mixture(parameters)._asdict() | parameters._asdict()
-        return {f"{name}_": np.asarray(value) for name, value in fitted.items()}
+        return {f"{name}_": np.asarray(as_array(value)) for name, value in fitted.items()}
 
 
 def random_source(random_state: Any) -> np.random.RandomState:
@@ -244,6 +248,9 @@ class MixtureEstimator(MixtureBase):
         What NaN in X means, or a masked entry: an error, or an entry that is missing at random, which EM treats as
         hidden. Then every method takes NaN, densities are those of what was observed, and ``impute`` fills the gaps.
         The covariances must be "full".
+    device : str or None, default None
+        Where to compute, by the framework's name ("cpu", "cuda"); None is where X is, if it is a tensor, else the
+        framework's current device. Checks and starting values are NumPy's, wherever X is, and so are results.
 
     Attributes
     ----------
@@ -273,6 +280,7 @@ class MixtureEstimator(MixtureBase):
         verbose=0,
         verbose_interval=10,
         missing="error",
+        device=None,
     ):
         vars(self).update({name: value for name, value in locals().items() if name != "self"})
 
@@ -321,8 +329,9 @@ class MixtureEstimator(MixtureBase):
         dtype, centre = self.means_.dtype, self._centre
         if observed is None:
             return x.astype(dtype, copy=False)
-        tensors = self._tensor(centred(x, centre, dtype)), self._tensor(observed)
-        imputed = from_zero(np.asarray(self._impute(*tensors, self._tensors())), centre)
+        with self._place(X):
+            tensors = self._tensor(centred(x, centre, dtype)), self._tensor(observed)
+            imputed = from_zero(as_array(self._impute(*tensors, self._tensors())), centre)
         return imputed if centre is None else np.where(observed, x.astype(dtype), imputed)
 
     def bic(self, X: Any) -> float:

@@ -50,18 +50,21 @@ class FitData(NamedTuple):
         """The variances (D,) that may be rounding alone; None if regularisation or a prior keeps covariances above."""
         return None if self.method == "map" else least_variances(self.sizes, self.dtype, self.reg_covar)
 
-    def chunks(self, x: np.ndarray, values: np.ndarray | None, tensor: Callable[[np.ndarray], Any]) -> Chunks:
-        """Points of this table in chunks, and values of theirs."""
-        return Chunks(
-            x, values, passes.rows_of_chunks(*x.shape, self.n_components, self.covariance_type), tensor, self.dtype
-        )
+    def chunks(
+        self, x: np.ndarray, values: np.ndarray | None, tensor: Callable[[np.ndarray], Any], numbers: int | None = None
+    ) -> Chunks:
+        """Points of this table in chunks, and values of theirs; ``numbers`` as in `passes.rows_of_chunks`."""
+        rows = passes.rows_of_chunks(*x.shape, self.n_components, self.covariance_type, numbers=numbers)
+        return Chunks(x, values, rows, tensor, self.dtype)
 
-    def chunks_of_worker(self, tensor: Callable[[np.ndarray], Any], rank: int, size: int) -> Chunks:
+    def chunks_of_worker(
+        self, tensor: Callable[[np.ndarray], Any], rank: int, size: int, numbers: int | None = None
+    ) -> Chunks:
         """A worker's share of the points in chunks; a point of weight zero, if there are too few."""
         rows = share(len(self.x), rank, size)
         if rows.stop == rows.start:
-            return self.chunks(self.x[:1], np.zeros(1), tensor)
-        return self.chunks(self.x[rows], None if self.weight is None else self.weight[rows], tensor)
+            return self.chunks(self.x[:1], np.zeros(1), tensor, numbers)
+        return self.chunks(self.x[rows], None if self.weight is None else self.weight[rows], tensor, numbers)
 
 
 def prepare(

@@ -452,7 +452,7 @@ def test_rows_that_cannot_be_divided_are_fewer_blocks(rows: int, blocks: int) ->
 @pytest.mark.parametrize("name", ["chunk_statistics", "chunk_statistics_apart"])
 def test_blocks_add_up(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, through_xla: bool) -> None:
     """Four blocks of weighted points, three of them without weight, against all at once."""
-    monkeypatch.setattr(module, "NUMBERS_IN_A_BLOCK", 400)
+    monkeypatch.setattr(module, "numbers_in_a_block", lambda: 400)
     x = draws.normals(5, "sample", (96, 2))
     weight = np.concatenate([draws.uniforms(5, "sample", (93,)), np.zeros(3)])
     assert chunks.number_of_blocks(400, 96, 2, 3) == 4

@@ -132,6 +132,9 @@ REASONS = {
     "missing_data.ExpectedStatistics variational_gmm.Statistics variational_gmm.Bound",
     "sets up the process; bad settings are in test_backend.py and test_distributed.py": "backend.set_up "
     "backend.device backend.fused distributed.Workers distributed.join",
+    "of devices; in test_devices.py": "backend.is_card backend.numbers_in_a_block backend.numbers_in_a_chunk "
+    "backend.updates_at_once backend.copied backend.shared backend.at_device",
+    "a part of functions of its page, reached through them": "gmm_statistics.maximised natural_parameters.expanded",
     "the maths that estimators share; reached through them": "estimators.MixtureMaths",
     "a decorator of the estimators; in test_precision.py": "backend.outside_autocast",
 }
@@ -169,7 +172,7 @@ def adam(page: Any, start: Any, gradient: Any, first: Any, second: Any, step: in
 
 def in_small_blocks(page: Any, *arguments: Any) -> Any:
     """Statistics of a chunk taken in more blocks than one."""
-    with mock.patch.object(page, "NUMBERS_IN_A_BLOCK", 1):
+    with mock.patch.object(page, "numbers_in_a_block", lambda: 1):
         return page.in_blocks(page.chunk_statistics_apart, *arguments)
 
 

@@ -43,6 +43,9 @@ class CardTensor(torch.Tensor):
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
+    def record_stream(self, stream: Any) -> None:
+        """There is one stream."""
+
     @classmethod
     def __torch_dispatch__(cls, operation: Any, types: Any, arguments: tuple = (), named: dict | None = None) -> Any:
         return compute(operation, arguments, named or {})
@@ -97,8 +100,8 @@ class Graph:
         for operation, (arguments, named), computed in self.operations:
             again = operation(*arguments, **named)
             for old, new in zip(tree_flatten(computed)[0], tree_flatten(again)[0], strict=True):
-                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
+                if isinstance(old, torch.Tensor) and old.shape == new.shape and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)  # of another shape is what was empty, and is filled by an operation that follows
 
 
 @contextlib.contextmanager
@@ -111,7 +114,7 @@ def record(graph: Graph) -> Iterator[None]:
     finally:
         State.recording = None
         for value, before in reversed(State.before):  # recorded is not computed
-            value.copy_(before)
+            value.copy_(before) if value.shape == before.shape else None
 
 
 class FromData(TorchFunctionMode):
@@ -134,9 +137,9 @@ class Module(backend_registration._DummyBackendModule):
     """As `torch.cuda`."""
 
     CUDAGraph, graph = Graph, staticmethod(record)
-    Stream = torch.cpu.Stream
+    Stream = staticmethod(lambda device=None: torch.cpu.Stream())
     stream = staticmethod(lambda stream: contextlib.nullcontext())
-    current_stream = staticmethod(lambda: torch.cpu.Stream())
+    current_stream = staticmethod(lambda device=None: torch.cpu.Stream())
     device = staticmethod(lambda device: contextlib.nullcontext())
     mem_get_info = staticmethod(lambda device=None: (State.free, 2**30))
     memory_reserved = memory_allocated = staticmethod(lambda device=None: 0)
@@ -145,11 +148,12 @@ class Module(backend_registration._DummyBackendModule):
 @contextlib.contextmanager
 def at_hand() -> Iterator[type[State]]:
     """The card is there, as the device "card"; gives what it sees."""
-    if not hasattr(torch, NAME):
-        backend_registration._setup_privateuseone_for_python_backend(NAME, Module())
-        library = torch.library.Library("_", "IMPL")
-        library.fallback(lambda operation, *arguments, **named: compute(operation, arguments, named), "PrivateUse1")
-        State.library = library  # for as long as the process
     State.reads, State.free = 0, 2**30
     with FromData():
         yield State
+
+
+# At once, since PyTorch's automatic differentiation takes no device that appears after it has been used.
+backend_registration._setup_privateuseone_for_python_backend(NAME, Module())
+LIBRARY = torch.library.Library("_", "IMPL")
+LIBRARY.fallback(lambda operation, *arguments, **named: compute(operation, arguments, named), "PrivateUse1")
