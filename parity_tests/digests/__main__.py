@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             processes = {} if chosen.trained else {package: start(package, device) for package in installed}
             problems = {package: process.communicate()[1].strip() for package, process in processes.items()}
             if failed := [package for package, process in processes.items() if process.returncode != 0]:
-                raise ValueError(f"{failed[0]} on {device}: {problems[failed[0]]}")
+                lines = problems[failed[0]].splitlines() or ["it said nothing"]  # the script's own comes first
+                raise ValueError(f"{failed[0]} on {device}: {lines[0] if ' error: ' in lines[0] else lines[-1]}")
             for package in () if chosen.publish else installed:
                 equal, lines = report(package, device)
                 all_equal &= equal
