@@ -172,7 +172,7 @@ def adam(page: Any, start: Any, gradient: Any, first: Any, second: Any, step: in
 
 def in_small_blocks(page: Any, *arguments: Any) -> Any:
     """Statistics of a chunk taken in more blocks than one."""
-    with mock.patch.object(page, "numbers_in_a_block", lambda: 1):
+    with mock.patch.object(page, "numbers_in_a_block", return_value=1):
         return page.in_blocks(page.chunk_statistics_apart, *arguments)
 
 
