@@ -85,9 +85,9 @@ def reparameterize(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
     Drawn so, $z$ is a differentiable function of $\mu$ and $\sigma$, and the randomness is an input like the
     data.
 
-    Where the frameworks differ: in their random numbers, whatever the seed; seed 0 gives 1.541 as PyTorch's
-    first normal number and 1.511 as TensorFlow's. So `noise` is an argument, drawn once for both in
-    `common/draws.py`.
+    Where the frameworks differ: in their random numbers, whatever the seed; seed 0 gives 1.541 as the first
+    number of `torch.randn`, 1.511 as that of `tf.random.normal` and -1.697 as that of `keras.random.normal`. So
+    `noise` is an argument, drawn once for both in `common/draws.py`.
 
     Source: Kingma and Welling (2014), section 2.4.
     """

@@ -1,6 +1,7 @@
 """Measure the catalogue and print it: python -m parity_tests.divergences; in full: build/divergences.md."""
 
 import ast
+import re
 import shutil
 import sys
 import textwrap
@@ -19,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from parity_tests.divergences import ENTRIES, PAGES
-from parity_tests.divergences.catalogue import Entry, Measured
+from parity_tests.divergences.catalogue import Entry, Measured, names
 
 Rows = Sequence[tuple[Entry, dict[str, Measured]]]
 REPORT = Path(__file__).parents[2] / "build" / "divergences.md"
@@ -29,8 +30,8 @@ MARGIN = " " * 7
 BOOK = Path(__file__).parents[2] / "common" / "book" / "pages"
 # The entries that most ports meet.
 FIRST = ("L14", "L2", "L3", "L4", "L6", "L7", "L24", "S2c", "O1", "O5")
-OURS = {"torch", "F", "nn", "ours", "dropout", "optimizer"}
-THEIRS = {"tf", "keras", "theirs", "adam", "velocity", "tf_dropout"}
+OURS = re.compile(r"torch.*|F|nn|ours|dropout|optimizer")
+THEIRS = re.compile(r"tf.*|keras|theirs|adam|velocity")
 NOT_RUN = "<!-- not run: a part of an entry of the catalogue, which its own test runs -->"
 
 
@@ -64,16 +65,19 @@ def table(rows: Rows, width: int) -> str:
             lines += columns([texts[0], *texts[2:]], [widths[0] + widths[1] + 2, *widths[2:]])
             continue
         lines += columns(texts, widths)
+        lines.append(f"{MARGIN}> {side(entry)}:")
         for statement in entry.remedy.split("; "):
             lines += textwrap.wrap(f"> {statement}", width, initial_indent=MARGIN, subsequent_indent=f"{MARGIN}      ")
     return "\n".join(lines)
 
 
-def side(remedy: str) -> str:
-    """Which framework's code a remedy changes, if the names in it say so."""
-    names = {node.id for node in ast.walk(ast.parse(remedy)) if isinstance(node, ast.Name)}
-    ours, theirs = bool(names & OURS), bool(names & THEIRS)
-    return {(1, 0): ", in PyTorch", (0, 1): ", in TensorFlow", (1, 1): ", in both"}.get((ours, theirs), "")
+def side(entry: Entry) -> str:
+    """Which framework's code a remedy changes: as stated, or as the names in it say."""
+    used = names(ast.parse(entry.remedy))
+    if entry.stated or "draws" in used:
+        return entry.stated or "for both, in NumPy"
+    ours, theirs = (any(map(pattern.fullmatch, used)) for pattern in (OURS, THEIRS))
+    return {(1, 0): "in PyTorch", (0, 1): "in TensorFlow", (1, 1): "in both"}[ours, theirs]
 
 
 def chapter(page: ModuleType, rows: Rows) -> str:
@@ -89,9 +93,8 @@ def chapter(page: ModuleType, rows: Rows) -> str:
             parts.append(f"No divergence: {entry.pytorch}. Measured: {texts[3]}.\n")
             continue
         row = " | ".join(text.replace("|", "\\|").replace("*", "\\*") for text in texts)
-        code = entry.remedy.replace("; ", "\n")
-        parts.append(f"| {' | '.join(HEADINGS)} |\n|{' --- |' * 4}\n| {row} |\n\nThe remedy{side(entry.remedy)}:\n")
-        parts.append(f"{NOT_RUN}\n```python\n{code}\n```\n")
+        parts.append(f"| {' | '.join(HEADINGS)} |\n|{' --- |' * 4}\n| {row} |\n\nThe remedy, {side(entry)}:\n")
+        parts.append(f"{NOT_RUN}\n```python\n{entry.code}\n```\n")
     return "\n".join(parts)
 
 
@@ -105,7 +108,9 @@ def opening(rows: Rows) -> str:
         "# Where PyTorch and TensorFlow 2 differ, and what to do\n\n"
         f"Measured by `make divergences` on the CPU with {', '.join(f'{k} {v}' for k, v in versions().items())}. Sizes "
         "are relative to the largest entry unless a unit is named. Each entry is a function of its row's name in "
-        "`parity_tests/divergences/`, and a test that runs the remedy's code.\n\n"
+        "`parity_tests/divergences/`, and a test that runs the remedy's code. "
+        "A remedy says which side it changes; copied into an empty file it runs, once the tensors, layers and "
+        "optimizers are there that it calls yours.\n\n"
         "The ten to know first:\n\n" + "\n".join(first) + "\n"
     )
 

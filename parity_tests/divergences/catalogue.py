@@ -1,12 +1,14 @@
 """An entry of the catalogue, how it is measured, and the register of all entries."""
 
 import ast
+import builtins
 import inspect
 import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import keras
@@ -19,7 +21,7 @@ from common.parity import difference
 from parity_tests.tolerances import TOLERANCES
 
 CATALOGUE: list["Entry"] = []
-DOCSTRING = re.compile(r"(.*?) (?:Both: (.*)|PyTorch: (.*) TensorFlow: (.*) Remedy: (.*))")
+DOCSTRING = re.compile(r"(.*?) (?:Both: (.*)|PyTorch: (.*) TensorFlow: (.*) Remedy(?: (in .*?|for both.*?))?: (.*))")
 
 
 class Measured(NamedTuple):
@@ -43,6 +45,7 @@ class Entry:
     prose: str
     pytorch: str
     tensorflow: str
+    stated: str | None  # the side that the remedy changes, where the names in it do not say so
     remedy: str  # code, which stands in the function's body too
 
     @property
@@ -86,10 +89,34 @@ class Entry:
             return "every entry" if value == 1 else f"{value:.0%} of entries"
         return f"{value:.3g}" if self.unit in ("relative", "absolute") else f"{value:.3g} {self.unit}"
 
+    @property
+    def yours(self) -> list[str]:
+        """The names in the remedy that stand for the reader's own tensors, layers and optimizers."""
+        free, bound = set(), {*definitions(self.page), *vars(builtins)}
+        for statement in ast.parse(self.remedy).body:
+            running = [part.target for part in ast.walk(statement) if isinstance(part, ast.comprehension)]
+            free |= names(statement, ast.Load) - bound - set().union(*(names(target) for target in running))
+            bound |= names(statement, ast.Store)
+        return sorted(free)
+
+    @property
+    def code(self) -> str:
+        """The remedy as it stands alone: the imports and definitions of the page that it uses, then itself."""
+        statements, used, waiting = definitions(self.page), set(), [self.remedy]
+        while waiting:
+            new = names(ast.parse(waiting.pop())) & set(statements) - used
+            waiting += [statements[name] for name in new]
+            used |= new
+        above = [statement for name, statement in statements.items() if name in used]
+        imports = "\n".join(statement for statement in above if statement.startswith(("import ", "from ")))
+        own = [statement for statement in above if not statement.startswith(("import ", "from "))]
+        remedy = f"# yours: {', '.join(self.yours)}\n" * bool(self.yours) + self.remedy.replace("; ", "\n")
+        return ("\n\n\n" if own else "\n\n").join([imports, *own, remedy]).strip()
+
     def remedy_is_in_the_code(self) -> bool:
         """Whether the entry runs every statement of the remedy, itself or through a function it calls."""
-        names = vars(self.page)
-        called = [names[name] for name in self.function.__code__.co_names if inspect.isfunction(names.get(name))]
+        page = vars(self.page)
+        called = [page[name] for name in self.function.__code__.co_names if inspect.isfunction(page.get(name))]
         trees = [ast.parse(inspect.getsource(function)).body[0] for function in (self.function, *called)]
         code = "\n".join(ast.unparse(statement) for tree in trees for statement in tree.body[1:])
         return all(ast.unparse(statement) in code for statement in ast.parse(self.remedy).body)
@@ -108,12 +135,13 @@ def divergence(
 
     The function returns the two differences; or ours, theirs and theirs with the remedy; or two pairs of ours
     and theirs: these are then compared in the entry's unit. With an argument ``dtype`` it runs in float64 and
-    float32. Its docstring says what goes wrong, then `PyTorch: ... TensorFlow: ... Remedy: ...`.
+    float32. Its docstring says what goes wrong, then `PyTorch: ... TensorFlow: ... Remedy: ...`,
+    or `Remedy in PyTorch:`, `in TensorFlow:`, `in both:`, `for both, in NumPy:` where its names do not say so.
     """
 
     def enter(function: Callable) -> Callable:
         prose, both, *sides = DOCSTRING.fullmatch(" ".join(function.__doc__.split())).groups()
-        sides = (both, both, "") if both else sides
+        sides = (both, both, "", "") if both else sides
         CATALOGUE.append(Entry(row, title, size, float32 or size, unit, after, function, prose, *sides))
         return function
 
@@ -123,6 +151,29 @@ def divergence(
 def agreement(row: str, title: str, *, after: str = "exact") -> Callable[[Callable], Callable]:
     """Enter a function that returns one difference, which is none; its docstring ends with `Both: ...`."""
     return divergence(row, title, None, after=after)
+
+
+def names(tree: ast.AST, context: type = ast.expr_context) -> set[str]:
+    """The names in a piece of code, of those that it reads or binds."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+
+
+@cache
+def definitions(page: Any) -> dict[str, str]:
+    """What a page binds at its top level: each name with the import or the source of the definition that binds it."""
+    source, bound = inspect.getsource(page), {}
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            for alias in statement.names:
+                one = ast.Import([alias])
+                if isinstance(statement, ast.ImportFrom):
+                    one = ast.ImportFrom(statement.module, [alias], statement.level)
+                bound[alias.asname or alias.name] = ast.unparse(one)
+        elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            bound[statement.name] = ast.get_source_segment(source, statement)
+        elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            bound[statement.targets[0].id] = ast.get_source_segment(source, statement)
+    return bound
 
 
 def relative(a: Any, b: Any) -> float:

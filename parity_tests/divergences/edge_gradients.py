@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from parity_tests.divergences.catalogue import agreement, divergence, tf_gradient, torch_gradient, unequal
 
 ZEROS = np.zeros(3)
-INF, TINY = np.inf, np.finfo(np.float64).tiny
+INF = np.inf
 
 
 @agreement("G6", "logsumexp of infinities")
@@ -93,7 +93,7 @@ def xlogy():
 def zero_by_zero():
     """The mean of a component without points. The M step adds ten epsilons to the count, in both.
     PyTorch: NaN  TensorFlow: tf.math.divide_no_nan: 0 (the operator /: NaN)
-    Remedy: x / (n + 10 * torch.finfo(x.dtype).eps); x / (n + 10 * np.finfo(np.float64).eps)"""
+    Remedy in both: x / (n + 10 * torch.finfo(x.dtype).eps); x / (n + 10 * np.finfo(np.float64).eps)"""
     x = n = torch.tensor(ZEROS)
     ours, safe = x / n, x / (n + 10 * torch.finfo(x.dtype).eps)
     x = n = tf.constant(ZEROS)
@@ -145,8 +145,9 @@ def nan_stays():
 @divergence("G24", "digamma at 0", (1, 1), unit="of entries")
 def digamma_at_zero():
     """E[log weight] of a component with concentration 0. log gamma is inf in both. Keep concentrations above 0.
-    PyTorch: -inf  TensorFlow: NaN  Remedy: np.maximum(concentration, TINY)"""
+    PyTorch: -inf  TensorFlow: NaN  Remedy for both, in NumPy: np.maximum(concentration, np.finfo(np.float64).tiny)"""
     concentration = np.zeros(1)
     assert unequal(torch.lgamma(torch.tensor(concentration)), tf.math.lgamma(concentration)) == 0
-    floored, ours = np.maximum(concentration, TINY), torch.digamma(torch.tensor(concentration))
+    floored = np.maximum(concentration, np.finfo(np.float64).tiny)
+    ours = torch.digamma(torch.tensor(concentration))
     return ours, tf.math.digamma(concentration), torch.digamma(torch.tensor(floored)), tf.math.digamma(floored)

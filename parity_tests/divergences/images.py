@@ -21,7 +21,7 @@ def depthwise_layout():
     """With two filters a channel; reshaped as it lies in memory it fits.
     PyTorch: (channels * filters, 1, height, width), groups=channels
     TensorFlow: (height, width, channels, filters)
-    Remedy: kernel[:, 0].transpose(1, 2, 0).reshape(3, 3, 3, 2)"""
+    Remedy in TensorFlow: kernel[:, 0].transpose(1, 2, 0).reshape(3, 3, 3, 2)"""
     kernel = draws.normals(1, "sample", (6, 1, 3, 3))
     ours = F.conv2d(torch.tensor(IMAGES), torch.tensor(kernel), groups=3)
 

@@ -12,10 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import pytorch_impl.layouts as torch_layouts
-import pytorch_impl.vae as torch_vae
-import tf2_impl.layouts as tf_layouts
-import tf2_impl.vae as tf_vae
 from common import draws
 from parity_tests.divergences.catalogue import absolute, agreement, divergence, relative, unequal
 
@@ -93,7 +89,7 @@ def truncated_normal():
     """How much larger PyTorch's spread is. With the bounds given, the two laws are one law; draws still differ.
     PyTorch: cut at -2 and 2, a hundred standard deviations away
     TensorFlow: cut at two standard deviations; its own spread is 0.88 of the number
-    Remedy: nn.init.trunc_normal_(ours, std=0.02, a=-2 * 0.02, b=2 * 0.02, generator=generator)"""
+    Remedy in PyTorch: nn.init.trunc_normal_(ours, std=0.02, a=-2 * 0.02, b=2 * 0.02, generator=generator)"""
     theirs = np.asarray(keras.initializers.TruncatedNormal(stddev=0.02, seed=0)((200_000,)))
     ours, generator = torch.empty(200_000), torch.Generator().manual_seed(0)
     nn.init.trunc_normal_(ours, std=0.02, generator=generator)
@@ -106,16 +102,15 @@ def truncated_normal():
 def dense_layout():
     """A square kernel fits untransposed, and computes something else.  PyTorch: (out, in)
     TensorFlow: (in, out)
-    Remedy: tf_layouts.import_parameters(theirs, torch_layouts.export_parameters(ours))"""
+    Remedy in TensorFlow: theirs.set_weights([ours.weight.detach().numpy().T, ours.bias.detach().numpy()])"""
     x = draws.normals(0, "sample", (5, 6))
-    ours, theirs = torch_vae.VAE(6, 6, 6, dtype="float64"), tf_vae.VAE(6, 6, 6, dtype="float64")
-    shapes = {name: value.shape for name, value in torch_layouts.export_parameters(ours).items()}
-    torch_layouts.import_parameters(ours, draws.initial_values(0, shapes))
-    hidden = ours.encoder.hidden(torch.tensor(x))
-    theirs.encoder.hidden.set_weights([p.detach().numpy() for p in ours.encoder.hidden.parameters()])
-    default = relative(hidden, theirs.encoder.hidden(x))
-    tf_layouts.import_parameters(theirs, torch_layouts.export_parameters(ours))
-    return default, relative(hidden, theirs.encoder.hidden(x))
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(6, 6, dtype=torch.float64), keras.layers.Dense(6, dtype="float64")
+    theirs.build((None, 6))
+    theirs.set_weights([p.detach().numpy() for p in ours.parameters()])
+    default = relative(ours(torch.tensor(x)), theirs(x))
+    theirs.set_weights([ours.weight.detach().numpy().T, ours.bias.detach().numpy()])
+    return default, relative(ours(torch.tensor(x)), theirs(x))
 
 
 @divergence("L2b", "the layout of a convolution's kernel", (0.96, 1.6), after="output")
@@ -123,7 +118,7 @@ def convolution_layout():
     """One transposition for both kinds. Neither framework flips the kernel; a wrong order fits if sizes are
     equal.  PyTorch: (out, in, height, width); transposed convolution (in, out, height, width)
     TensorFlow: (height, width, in, out); transposed convolution (height, width, out, in)
-    Remedy: kernel.transpose(2, 3, 1, 0)"""
+    Remedy in TensorFlow: kernel.transpose(2, 3, 1, 0)"""
     kernel, x = draws.normals(1, "sample", (3, 3, 3, 3)), channels_last(IMAGES)
     ours = F.conv2d(torch.tensor(IMAGES), torch.tensor(kernel))
     default = relative(ours, channels_first(tf.nn.conv2d(x, kernel, 1, "VALID")))
@@ -136,7 +131,7 @@ def convolution_layout():
 def flatten():
     """How many entries of the flat vector are others. The dense weights are permuted once, not the activations.
     PyTorch: channel, row, column  TensorFlow: row, column, channel
-    Remedy: weight.reshape(5, 3, 8, 8).transpose(0, 2, 3, 1).reshape(5, -1)"""
+    Remedy in TensorFlow: weight.reshape(5, 3, 8, 8).transpose(0, 2, 3, 1).reshape(5, -1)"""
     ours, theirs = nn.Flatten()(torch.tensor(IMAGES)), keras.layers.Flatten(dtype="float64")(channels_last(IMAGES))
     weight = draws.normals(1, "sample", (5, 3 * 8 * 8))
     permuted = weight.reshape(5, 3, 8, 8).transpose(0, 2, 3, 1).reshape(5, -1)
@@ -195,20 +190,35 @@ def batch_norm_momentum():
     return ours.running_mean, theirs.moving_mean.value, remedied.moving_mean.value
 
 
+class TorchBatchNormalization(keras.layers.BatchNormalization):
+    """Keras's layer, with PyTorch's settings and its unbiased running variance."""
+
+    def __init__(self, **settings) -> None:
+        super().__init__(**{"momentum": 1 - 0.1, "epsilon": 1e-5} | settings)
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
+        kept = self.momentum * self.moving_variance
+        outputs = super().call(inputs, training=training, mask=mask)
+        if training and self.trainable:
+            n = tf.cast(tf.size(inputs) / tf.shape(inputs)[self.axis], kept.dtype)
+            self.moving_variance.assign_add((self.moving_variance - kept) / (n - 1))
+        return outputs
+
+
 @divergence("L6b", "batch normalisation's running variance", (0.05, 0.08), after="output")
 def batch_norm_variance():
-    """A factor 16/15 for a batch of 16: what is trained alike predicts differently. The remedy is called after
-    every step of a training, with the variance before it.
+    """A factor 16/15 for a batch of 16: what is trained alike predicts differently. The remedy is a layer, to be
+    put in the place of Keras's.
     PyTorch: unbiased, n - 1, though the batch itself is scaled by n  TensorFlow: biased, n
-    Remedy: theirs.moving_variance.assign_add((theirs.moving_variance - 0.9 * before) / (n - 1))"""
+    Remedy in TensorFlow: theirs = TorchBatchNormalization(dtype="float64")"""
     n, ours = 16, nn.BatchNorm1d(3, dtype=torch.float64)
-    stock, theirs = (keras.layers.BatchNormalization(momentum=1 - 0.1, epsilon=1e-5, dtype="float64") for _ in range(2))
-    theirs.build((n, 3))
+    stock = keras.layers.BatchNormalization(momentum=1 - 0.1, epsilon=1e-5, dtype="float64")
+    theirs = TorchBatchNormalization(dtype="float64")
+    train = tf.function(lambda x: theirs(x, training=True))
     for step in range(4):
-        x, before = draws.normals(0, "sample", (n, 3), step), theirs.moving_variance.numpy()
+        x = draws.normals(0, "sample", (n, 3), step)
         ours(torch.tensor(x))
-        theirs(x, training=True)
-        theirs.moving_variance.assign_add((theirs.moving_variance - 0.9 * before) / (n - 1))
+        train(tf.constant(x))
         if step == 0:
             stock(x, training=True)
             default = relative(ours.running_var - 0.9, stock.moving_variance.value - 0.9)
@@ -246,16 +256,27 @@ def average_pooling(dtype: str = "float64"):
     return F.avg_pool2d(x, 3, 1, padding=1), theirs, remedied, theirs
 
 
+def resize_matrix(small: int, large: int) -> np.ndarray:
+    """Row i: what each of the small image's rows contributes to the large one's row i, (large, small)."""
+    at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
+    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(small)))
+
+
+def enlarge(images: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Images (N, H, W, C) enlarged linearly, (N, height, width, C), in their own precision."""
+    matrices = (resize_matrix(*sizes) for sizes in zip(images.shape[1:3], (height, width), strict=True))
+    rows, columns = (tf.constant(matrix, images.dtype) for matrix in matrices)
+    return tf.einsum("ir,nrsc,js->nijc", rows, images, columns)
+
+
 @divergence("L13", "bilinear upsampling in float64", (3e-8, 2.8e-7), after="output")
 def upsampling():
     """The remedy is the interpolation as a matrix for the rows and one for the columns.  PyTorch: float64
     TensorFlow: computes in float32 and calls it float64
-    Remedy: rows = F.interpolate(torch.eye(8, dtype=torch.float64)[None], scale_factor=2, mode="linear")[0].numpy();
-    theirs = tf.einsum("ri,nrsc,sj->nijc", rows, images, rows)"""
+    Remedy in TensorFlow: theirs = enlarge(images, 16, 16)"""
     ours, images = F.interpolate(torch.tensor(IMAGES), scale_factor=2, mode="bilinear"), channels_last(IMAGES)
     bilinear = keras.layers.UpSampling2D(2, interpolation="bilinear", dtype="float64")(images)
-    rows = F.interpolate(torch.eye(8, dtype=torch.float64)[None], scale_factor=2, mode="linear")[0].numpy()
-    theirs = tf.einsum("ri,nrsc,sj->nijc", rows, images, rows)
+    theirs = enlarge(images, 16, 16)
     return ours, channels_first(bilinear), channels_first(theirs)
 
 

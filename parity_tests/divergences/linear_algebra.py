@@ -13,7 +13,6 @@ from parity_tests.divergences.catalogue import agreement, divergence, relative, 
 
 ROOT = draws.normals(0, "sample", (4, 4))
 COVARIANCE = ROOT @ ROOT.T + np.eye(4)
-LOPSIDED = COVARIANCE + np.triu(np.ones((4, 4)), 1) / 2  # what rounding does to a covariance, enlarged
 INDEFINITE = np.array([[1.0, 2.0], [2.0, 1.0]])
 
 
@@ -53,7 +52,7 @@ def fix_signs(vectors: np.ndarray) -> np.ndarray:
 def eigenvectors():
     """The share of 200 matrices' eigenvectors with another sign. Let the largest entry be positive.
     PyTorch: of one sign  TensorFlow: of the other, as likely as not
-    Remedy: fix_signs(ours); fix_signs(theirs)"""
+    Remedy in both: fix_signs(ours); fix_signs(theirs)"""
     roots = draws.normals(0, "sample", (200, 3, 3))
     matrices = roots @ roots.transpose(0, 2, 1) + np.diag([1.0, 4.0, 9.0])
     ours, theirs = torch.linalg.eigh(torch.tensor(matrices))[1].numpy(), tf.linalg.eigh(matrices)[1].numpy()
@@ -65,9 +64,9 @@ def eigenvectors():
 def log_determinant():
     """Cholesky reads the lower triangle in both. Symmetrise first, or use Cholesky in both.
     PyTorch: torch.logdet: by LU, of the matrix as it is
-    TensorFlow: tf.linalg.logdet: by Cholesky, of its lower triangle  Remedy: 0.5 * (LOPSIDED + LOPSIDED.T)"""
-    ours, theirs = torch.logdet(torch.tensor(LOPSIDED)), tf.linalg.logdet(LOPSIDED)
-    symmetric = 0.5 * (LOPSIDED + LOPSIDED.T)
+    TensorFlow: tf.linalg.logdet: by Cholesky, of its lower triangle  Remedy for both, in NumPy: 0.5 * (a + a.T)"""
+    a = COVARIANCE + np.triu(np.ones((4, 4)), 1) / 2  # what rounding does to a covariance, enlarged
+    ours, theirs, symmetric = torch.logdet(torch.tensor(a)), tf.linalg.logdet(a), 0.5 * (a + a.T)
     return relative(theirs, ours), relative(torch.logdet(torch.tensor(symmetric)), tf.linalg.logdet(symmetric))
 
 

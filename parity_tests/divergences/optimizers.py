@@ -6,7 +6,6 @@ that their settings are kept in. The remedy is one Adam that is the same in both
 Keras's exact.
 """
 
-import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +54,18 @@ def with_exact_betas(adam: keras.optimizers.Adam) -> keras.optimizers.Adam:
     return adam
 
 
+class TorchAdam(keras.optimizers.Adam):
+    """Keras's Adam, with epsilon added where PyTorch adds it, and betas in the parameters' precision."""
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        settings = self.beta_1, self.beta_2, self.epsilon
+        self.beta_1, self.beta_2 = (tf.constant(beta, variable.dtype) for beta in settings[:2])
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        self.epsilon = settings[2] * tf.sqrt(1 - self.beta_2**step)
+        super().update_step(gradient, variable, learning_rate)
+        self.beta_1, self.beta_2, self.epsilon = settings
+
+
 def own_runs(gradients: np.ndarray = GRADIENTS, **settings: float) -> tuple[torch.Tensor, tf.Tensor]:
     """Where the parameters end under the project's Adam, in both frameworks."""
     ours = {"w": torch.nn.Parameter(torch.ones(gradients.shape[1:], dtype=torch.float64))}
@@ -84,22 +95,19 @@ def adam_defaults():
 
 @divergence("O1b", "Adam with one and the same epsilon", (0.93, 0.945), after="optimizer")
 def adam_epsilon_hat():
-    """Passing the same number does not help: it stands in another place of the formula. The remedy makes stock
-    Keras PyTorch's, with O2; it is set before each step t = 1, 2, ...
+    """Passing the same number does not help: it stands in another place of the formula. The remedy is PyTorch's
+    Adam in Keras, O2 included; for its learning rate see O2b.
     PyTorch: sqrt(v) / sqrt(1 - beta_2^t) + epsilon
     TensorFlow: sqrt(v) + epsilon: at first 1/sqrt(1 - beta_2) = 32 times as large
-    Remedy: adam.epsilon = 1e-8 * math.sqrt(1 - 0.999**t)"""
+    Remedy in TensorFlow: adam = TorchAdam(0.125, epsilon=1e-8)"""
     keras.config.set_floatx("float64")
     gradients = np.full((5, 3), 1e-8)
-    stock, adam = (keras.optimizers.Adam(RATE, epsilon=1e-8) for _ in range(2))
-
-    def correct(t: int) -> None:
-        adam.epsilon = 1e-8 * math.sqrt(1 - 0.999**t)
-
+    stock = keras.optimizers.Adam(RATE, epsilon=1e-8)
+    adam = TorchAdam(0.125, epsilon=1e-8)
     ours = torch_run(torch.optim.Adam, gradients[:1], lr=RATE, eps=1e-8)
     default = relative(1 - ours, 1 - keras_run(stock, gradients[:1]))
     ours = torch_run(torch.optim.Adam, gradients, lr=RATE, eps=1e-8)
-    return default, relative(1 - ours, 1 - keras_run(with_exact_betas(adam), gradients, correct))
+    return default, relative(1 - ours, 1 - keras_run(adam, gradients))
 
 
 @divergence("O2", "Adam's betas in float64", (3.5e-6, 5.5e-6), after="optimizer")
@@ -173,19 +181,15 @@ def vae_by_stock_adams(dtype: str = "float64"):
 
 @divergence("O4", "AMSGrad", (1.3, 2.1), unit="learning rates", after="learning rates")
 def amsgrad():
-    """As O1 and O2; the way to have stock Keras follow torch.optim, for gradients near 1e-6.
+    """As O1 and O2, for gradients near 1e-6; the remedy is O1b's.
     PyTorch: epsilon after the bias correction  TensorFlow: epsilon before it
-    Remedy: adam.epsilon = 1e-8 * math.sqrt(1 - 0.999**t)"""
+    Remedy in TensorFlow: adam = TorchAdam(0.125, epsilon=1e-8, amsgrad=True)"""
     gradients = 1e-6 * GRADIENTS
     keras.config.set_floatx("float64")
-    stock, adam = (keras.optimizers.Adam(RATE, epsilon=1e-8, amsgrad=True) for _ in range(2))
-
-    def correct(t: int) -> None:
-        adam.epsilon = 1e-8 * math.sqrt(1 - 0.999**t)
-
-    remedied = keras_run(with_exact_betas(adam), gradients, correct)
+    stock = keras.optimizers.Adam(RATE, epsilon=1e-8, amsgrad=True)
+    adam = TorchAdam(0.125, epsilon=1e-8, amsgrad=True)
     ours = torch_run(torch.optim.Adam, gradients, lr=RATE, amsgrad=True)
-    return rates_apart(ours, keras_run(stock, gradients)), rates_apart(ours, remedied)
+    return rates_apart(ours, keras_run(stock, gradients)), rates_apart(ours, keras_run(adam, gradients))
 
 
 @divergence("O5", "Adam(weight_decay=0.1)", (0.9, 1.4), unit="learning rates", after="learning rates")
@@ -217,6 +221,7 @@ def adamw_defaults():
 @divergence("O6", "momentum, when the learning rate falls to an eighth half way", (0.074, 0.12), after="optimizer")
 def momentum_and_schedule():
     """Equal as long as the rate is constant, Nesterov too; with a schedule Keras coasts on at the old speed.
+    The remedy is for each velocity in sgd.momentums.
     PyTorch: velocity = 0.5 velocity + g; the rate multiplies the velocity
     TensorFlow: velocity = 0.5 velocity - rate g: old steps keep the old rate
     Remedy: velocity.assign(velocity.value / 8)"""
@@ -321,7 +326,7 @@ def cosine_rates(epochs: int) -> np.ndarray:
 def schedule_beyond_its_end():
     """Half way back up at step 150 of 100. A table of rates in NumPy, set before each step, is the same in both.
     PyTorch: CosineAnnealingLR comes up again  TensorFlow: CosineDecay stays down
-    Remedy: rates = 0.05 * (1 + np.cos(np.pi * np.minimum(steps, 100) / 100))"""
+    Remedy for both, in NumPy: rates = 0.05 * (1 + np.cos(np.pi * np.minimum(steps, 100) / 100))"""
     theirs = [float(keras.optimizers.schedules.CosineDecay(0.1, 100)(150))]
     default, steps = absolute(cosine_rates(150)[-1:], theirs) / 0.1, np.arange(151)
     rates = 0.05 * (1 + np.cos(np.pi * np.minimum(steps, 100) / 100))
@@ -335,7 +340,7 @@ def schedule_beyond_its_end():
 def schedule_precision():
     """Rates that fall towards zero have no more digits than float32 leaves them.  PyTorch: Python's doubles
     TensorFlow: float32, even with floatx float64
-    Remedy: rates = 0.05 * (1 + np.cos(np.pi * np.arange(100) / 100))"""
+    Remedy for both, in NumPy: rates = 0.05 * (1 + np.cos(np.pi * np.arange(100) / 100))"""
     keras.config.set_floatx("float64")
     decay, ours = keras.optimizers.schedules.CosineDecay(0.1, 100), cosine_rates(99)
     theirs = np.array([float(decay(step)) for step in range(100)])
@@ -386,11 +391,10 @@ def first_drop_of_torch(patience: int) -> int:
     return first_drop(lambda _: plateau.step(1.0), lambda: plateau.get_last_lr()[0])
 
 
-def first_drop_of_keras(patience: int) -> int:
+def first_drop_of_keras(plateau: keras.callbacks.ReduceLROnPlateau) -> int:
     """That of Keras's ReduceLROnPlateau."""
     model = keras.Sequential([keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(1.0))
-    plateau = keras.callbacks.ReduceLROnPlateau("loss", patience=patience)
     plateau.set_model(model)
     plateau.on_train_begin()
     with warnings.catch_warnings(action="ignore"):  # Keras asks NumPy for what NumPy will no longer do
@@ -403,9 +407,10 @@ def first_drop_of_keras(patience: int) -> int:
 def plateau_patience():
     """One has patience *for* three epochs, the other *until* the third. Progress: 1e-4 relative, or absolute.
     PyTorch: lowers the rate after 4 epochs without progress  TensorFlow: after 3
-    Remedy: first_drop_of_keras(patience=3 + 1)"""
+    Remedy: keras.callbacks.ReduceLROnPlateau("loss", patience=3 + 1)"""
     ours = [first_drop_of_torch(patience=3)]
-    return ours, [first_drop_of_keras(patience=3)], [first_drop_of_keras(patience=3 + 1)]
+    theirs = first_drop_of_keras(keras.callbacks.ReduceLROnPlateau("loss", patience=3))
+    return ours, [theirs], [first_drop_of_keras(keras.callbacks.ReduceLROnPlateau("loss", patience=3 + 1))]
 
 
 @divergence("O13", "Adagrad's sum of squares", (1, 1.6), unit="learning rates", after="learning rates")
@@ -423,7 +428,7 @@ def adagrad():
 def sgd_weight_decay():
     """Without momentum they are one. In Keras every optimizer's weight_decay is decoupled.
     PyTorch: in the gradient, so in the velocity  TensorFlow: shrinks the weights, outside the velocity
-    Remedy: decayed = gradient + 0.125 * parameter.value"""
+    Remedy in TensorFlow: decayed = gradient + 0.125 * parameter.value"""
     ours = torch_run(torch.optim.SGD, lr=RATE, momentum=0.5, weight_decay=0.125)
     theirs = keras_run(keras.optimizers.SGD(RATE, momentum=0.5, weight_decay=0.125))
     sgd, parameter = keras.optimizers.SGD(RATE, momentum=0.5), keras.Variable(np.ones(20), dtype="float64")

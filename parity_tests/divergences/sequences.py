@@ -19,42 +19,37 @@ X = draws.normals(0, "sample", (5, 6, 3))  # batch, time, feature
 WORDS = np.array([[3, 1, 4, 0], [1, 5, 0, 0]])
 
 
-def recurrent_weights(layer: nn.RNNBase) -> list[np.ndarray]:
-    """Weights of the input and of the state, biases of the input and of the state."""
-    return [parameter.detach().numpy() for parameter in layer.parameters()]
-
-
-def keras_states(kind: type, weights: Sequence[np.ndarray], **settings: bool) -> tf.Tensor:
-    """All states of a Keras layer with these weights."""
+def recurrent(kind: type, weights: Sequence[np.ndarray] = (), **settings: bool) -> keras.layers.RNN:
+    """A recurrent layer of Keras, built, with these weights if there are any."""
     layer = kind(4, return_sequences=True, dtype="float64", **settings)
     layer.build(X.shape)
-    layer.set_weights(list(weights))
-    return layer(X)
+    if weights:
+        layer.set_weights(list(weights))
+    return layer
 
 
 @divergence("L17", "the weights of an LSTM", (0.34, 0.54), after="output")
 def lstm_weights():
     """The order of the gates is the same, i, f, g, o. Shown: the second bias forgotten, which fits.
     PyTorch: two biases, bias_ih and bias_hh  TensorFlow: one
-    Remedy: theirs = keras_states(keras.layers.LSTM, [w.T, u.T, b + c])"""
+    Remedy in TensorFlow: w, u, b, c = (p.detach().numpy() for p in ours.parameters());
+    theirs.set_weights([w.T, u.T, b + c])"""
     torch.manual_seed(0)
-    layer = nn.LSTM(3, 4, batch_first=True, dtype=torch.float64)
-    ours, (w, u, b, c) = layer(torch.tensor(X))[0], recurrent_weights(layer)
-    theirs = keras_states(keras.layers.LSTM, [w.T, u.T, b + c])
-    return ours, keras_states(keras.layers.LSTM, [w.T, u.T, b]), theirs
+    ours, theirs = nn.LSTM(3, 4, batch_first=True, dtype=torch.float64), recurrent(keras.layers.LSTM)
+    w, u, b, c = (p.detach().numpy() for p in ours.parameters())
+    theirs.set_weights([w.T, u.T, b + c])
+    return ours(torch.tensor(X))[0], recurrent(keras.layers.LSTM, [w.T, u.T, b])(X), theirs(X)
 
 
 @divergence("L17b", "how fast an LSTM's bias learns", (0.49, 0.51), after="gradient")
 def lstm_bias_rate():
     """Both of PyTorch's biases take the step that Keras's one takes, so their sum moves twice as far.
     PyTorch: the sum moves by twice the rate times the gradient  TensorFlow: once
-    Remedy: gradients[2] = 2 * gradients[2]"""
+    Remedy in TensorFlow: gradients[2] = 2 * gradients[2]"""
     torch.manual_seed(0)
     layer = nn.LSTM(3, 4, batch_first=True, dtype=torch.float64)
-    w, u, b, c = recurrent_weights(layer)
-    theirs = keras.layers.LSTM(4, return_sequences=True, dtype="float64")
-    theirs.build(X.shape)
-    theirs.set_weights([w.T, u.T, b + c])
+    w, u, b, c = (p.detach().numpy() for p in layer.parameters())
+    theirs = recurrent(keras.layers.LSTM, [w.T, u.T, b + c])
     layer(torch.tensor(X))[0].square().sum().backward()
     ours = layer.bias_ih_l0.grad + layer.bias_hh_l0.grad
     with tf.GradientTape() as tape:
@@ -81,13 +76,17 @@ def lstm_forget_bias():
 @divergence("L18", "the order of a GRU's gates", (0.74, 1.15), after="output")
 def gru_order():
     """Every one of the four tensors has to be turned; unturned they fit.  PyTorch: r, z, n
-    TensorFlow: z, r, h  Remedy: w, u, b, c = (np.concatenate([a[4:8], a[:4], a[8:]]) for a in (w, u, b, c))"""
+    TensorFlow: z, r, h
+    Remedy in TensorFlow: w, u, b, c = (p.detach().numpy() for p in ours.parameters());
+    w, u, b, c = (np.concatenate([a[4:8], a[:4], a[8:]]) for a in (w, u, b, c));
+    theirs.set_weights([w.T, u.T, np.stack([b, c])])"""
     torch.manual_seed(0)
-    layer = nn.GRU(3, 4, batch_first=True, dtype=torch.float64)
-    ours, (w, u, b, c) = layer(torch.tensor(X))[0], recurrent_weights(layer)
-    default = keras_states(keras.layers.GRU, [w.T, u.T, np.stack([b, c])])
+    ours, theirs = nn.GRU(3, 4, batch_first=True, dtype=torch.float64), recurrent(keras.layers.GRU)
+    w, u, b, c = (p.detach().numpy() for p in ours.parameters())
+    default = recurrent(keras.layers.GRU, [w.T, u.T, np.stack([b, c])])
     w, u, b, c = (np.concatenate([a[4:8], a[:4], a[8:]]) for a in (w, u, b, c))
-    return ours, default, keras_states(keras.layers.GRU, [w.T, u.T, np.stack([b, c])])
+    theirs.set_weights([w.T, u.T, np.stack([b, c])])
+    return ours(torch.tensor(X))[0], default(X), theirs(X)
 
 
 @divergence("L18b", "where a GRU resets", (0.29, 0.46), after="output")
@@ -95,14 +94,14 @@ def gru_reset():
     """Shown: a port in the form of the paper and of TensorFlow 1, with one bias.
     PyTorch: r * (U h + c): behind the product, the candidate's second bias inside
     TensorFlow: with reset_after=False U (r * h); by default as PyTorch
-    Remedy: theirs = keras_states(keras.layers.GRU, [w.T, u.T, np.stack([b, c])], reset_after=True)"""
+    Remedy: theirs = keras.layers.GRU(4, reset_after=True, return_sequences=True, dtype="float64")"""
     torch.manual_seed(0)
     layer = nn.GRU(3, 4, batch_first=True, dtype=torch.float64)
-    ours, weights = layer(torch.tensor(X))[0], recurrent_weights(layer)
-    w, u, b, c = (np.concatenate([a[4:8], a[:4], a[8:]]) for a in weights)
-    before = keras_states(keras.layers.GRU, [w.T, u.T, b + c], reset_after=False)
-    theirs = keras_states(keras.layers.GRU, [w.T, u.T, np.stack([b, c])], reset_after=True)
-    return ours, before, theirs
+    w, u, b, c = (np.concatenate([a[4:8], a[:4], a[8:]]) for a in (p.detach().numpy() for p in layer.parameters()))
+    theirs = keras.layers.GRU(4, reset_after=True, return_sequences=True, dtype="float64")
+    theirs.build(X.shape)
+    theirs.set_weights([w.T, u.T, np.stack([b, c])])
+    return layer(torch.tensor(X))[0], recurrent(keras.layers.GRU, [w.T, u.T, b + c], reset_after=False)(X), theirs(X)
 
 
 @divergence("L19", "the gradient of an embedding's padding", (0.57, 0.9), after="gradient")
@@ -207,12 +206,13 @@ def attention_projections():
     """Shown: reshaped without the transposition, which fits.
     PyTorch: query, key and value packed in one (3 E, E); heads are blocks of rows
     TensorFlow: three of (E, heads, E / heads), and (heads, E / heads, E)
-    Remedy: packed[rows].T.reshape(8, 2, 4)"""
+    Remedy in TensorFlow: query, key, value = (rows.T.reshape(8, 2, 4) for rows in np.split(packed, 3))"""
     x, ours, theirs = both_attentions()
     weights = attention_weights(ours)
     attended = ours(x, x, x, need_weights=False)[0]
-    packed, rows = ours.in_proj_weight.detach().numpy(), slice(0, 8)
-    theirs.set_weights([packed[rows].reshape(8, 2, 4), *weights[1:]])
+    packed = ours.in_proj_weight.detach().numpy()
+    query, key, value = (rows.T.reshape(8, 2, 4) for rows in np.split(packed, 3))
+    theirs.set_weights([packed[:8].reshape(8, 2, 4), *weights[1:]])
     default = theirs(x.numpy(), x.numpy())
-    theirs.set_weights([packed[rows].T.reshape(8, 2, 4), *weights[1:]])
+    theirs.set_weights([query, weights[1], key, weights[3], value, *weights[5:]])
     return attended, default, theirs(x.numpy(), x.numpy())

@@ -77,7 +77,7 @@ def unique():
 def histogram():
     """Of (-1, 0.25), in two bins on [0, 1]: 1 0, or 2 0. Leave them out beforehand.
     PyTorch: torch.histc leaves them out
-    TensorFlow: tf.histogram_fixed_width counts them into the end bins  Remedy: x[(x >= 0) & (x <= 1)]"""
+    TensorFlow: tf.histogram_fixed_width counts them into the end bins  Remedy in TensorFlow: x[(x >= 0) & (x <= 1)]"""
     x = np.array([-1.0, 0.25])
     inside = x[(x >= 0) & (x <= 1)]
     theirs = (tf.histogram_fixed_width(values, [0.0, 1.0], 2) for values in (x, inside))

@@ -1,5 +1,8 @@
 """Every entry of the catalogue shows its divergence, in its band, and removes it; the catalogue is sound."""
 
+import ast
+import contextlib
+import inspect
 import random
 import re
 from dataclasses import replace
@@ -11,8 +14,16 @@ import tensorflow as tf
 import torch
 
 from parity_tests.divergences import ENTRIES, PAGES
-from parity_tests.divergences.__main__ import BOOK, markdown, name, side, table
-from parity_tests.divergences.catalogue import CATALOGUE, Entry, Measured, absolute, relative, unequal
+from parity_tests.divergences.__main__ import BOOK, NOT_RUN, markdown, name, side, table
+from parity_tests.divergences.catalogue import (
+    CATALOGUE,
+    Entry,
+    Measured,
+    absolute,
+    relative,
+    unequal,
+    untouched_settings,
+)
 
 CASES = [pytest.param(entry, dtype, id=f"{entry.row}-{dtype}") for entry in ENTRIES for dtype in entry.dtypes]
 # The last row of each kind; letters after a number are further sides of one row.
@@ -94,13 +105,67 @@ def test_a_false_remedy_is_found() -> None:
 def test_the_book_has_the_entry_as_it_is(entry: Entry) -> None:
     text = (BOOK / f"divergences_{name(entry.page)}.md").read_text(encoding="utf-8")
     assert f"## {entry.row} {entry.title}\n\n{entry.prose}\n" in text, "python -m parity_tests.divergences --book"
-    assert entry.remedy.replace("; ", "\n") in text
+    assert entry.code in text
+    assert not entry.remedy or f"The remedy, {side(entry)}:\n\n{NOT_RUN}\n```python\n{entry.code}\n```" in text
 
 
 def test_which_side_a_remedy_changes() -> None:
-    assert side("keras.layers.LeakyReLU(negative_slope=0.01)") == ", in TensorFlow"
-    assert side("F.pad(x, (0, 1, 0, 1))") == ", in PyTorch"
-    assert side("torch_x = F.pad(x, 1); theirs = tf.pad(x, 1)") == ", in both"
+    entry = next(entry for entry in ENTRIES if entry.row == "L4")
+    assert side(replace(entry, remedy="keras.layers.LeakyReLU(negative_slope=0.01)")) == "in TensorFlow"
+    assert side(entry) == "in PyTorch"
+    assert side(replace(entry, remedy="torch_x = F.pad(x, 1); theirs = tf.pad(x, 1)")) == "in both"
+    assert side(replace(entry, stated="for both, in NumPy")) == "for both, in NumPy"
+    with pytest.raises(KeyError):
+        side(replace(entry, remedy="kernel.T"))
+    assert {side(e) for e in ENTRIES if e.remedy} == {"in PyTorch", "in TensorFlow", "in both", "for both, in NumPy"}
+
+
+def public(node: ast.AST, known: dict[str, object]) -> object:
+    """What a name or a chain of attributes is, or None from where the reader's own values begin."""
+    if isinstance(node, ast.Attribute):
+        owner = public(node.value, known)
+        assert owner is None or not node.attr.startswith("_"), f"{node.attr} is private"
+        return None if owner is None else getattr(owner, node.attr)
+    return known.get(node.id) if isinstance(node, ast.Name) else None
+
+
+def stands_alone(entry: Entry) -> None:
+    """Run a remedy in an empty namespace; where it needs values of the reader's, look up the names in it."""
+    known, tree = {}, ast.parse(entry.code)
+    assert not re.search(r"^(from|import) parity_tests", entry.code, re.MULTILINE), "a remedy needs the catalogue"
+    above = tree.body[: -len(ast.parse(entry.remedy).body)] if entry.yours else tree.body
+    with untouched_settings():
+        exec(compile(ast.Module(above, []), entry.row, "exec"), known)
+    for node in ast.walk(tree):
+        public(node, known)
+        if isinstance(node, ast.Call) and (called := public(node.func, known)):
+            with contextlib.suppress(ValueError):  # of those in C
+                parameters = inspect.signature(called).parameters.values()
+                assert any(p.kind == p.VAR_KEYWORD for p in parameters) or {
+                    keyword.arg for keyword in node.keywords if keyword.arg
+                } <= {p.name for p in parameters}
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.remedy], ids=lambda entry: entry.row)
+def test_a_remedy_stands_alone(entry: Entry) -> None:
+    stands_alone(entry)
+
+
+@pytest.mark.parametrize(
+    "remedy",
+    [
+        "keras.layers.LeakyRelu(0.1)",
+        "F.padding(x, 1)",
+        "F.pad(x, 1, fill=0)",
+        "keras._private",
+        "unequal(x, x)",
+        "np.ones(-1)",
+    ],
+)
+def test_a_remedy_that_does_not_stand_alone_is_found(remedy: str) -> None:
+    entry = next(entry for entry in ENTRIES if entry.row == "L4")
+    with pytest.raises((AssertionError, AttributeError, ValueError)):
+        stands_alone(replace(entry, remedy=remedy))
 
 
 @pytest.mark.parametrize("width", [80, 120, 160])
@@ -110,5 +175,5 @@ def test_the_table_fits_and_holds_every_entry(width: int) -> None:
     assert max(map(len, lines)) <= width
     assert [line.split()[0] for line in lines if re.match(r"[OLSRGT]\d", line)] == [entry.row for entry in ENTRIES]
     page = markdown(rows)
-    assert all(f"### {entry.row} " in page and entry.remedy.replace("; ", "\n") in page for entry in ENTRIES)
+    assert all(f"### {entry.row} " in page and entry.code in page for entry in ENTRIES)
     assert page.count("\n## ") == len(PAGES)
