@@ -82,10 +82,10 @@ def ties_of_the_largest():
 def xlogy():
     """0 log 0 is 0 in both; its slope in y is not. A responsibility of 0 times the log of a weight of 0.
     PyTorch: torch.xlogy: NaN  TensorFlow: tf.math.xlogy: 0
-    Remedy: x * torch.log(torch.where(x > 0, y, 1.0)); x * tf.math.log(tf.where(x > 0, y, 1.0))"""
+    Remedy: p * torch.log(torch.where(p > 0, q, 1.0)); x * tf.math.log(tf.where(x > 0, y, 1.0))"""
     ours = torch_gradient(lambda y, x: torch.xlogy(x, y), ZEROS, ZEROS)
     theirs = tf_gradient(lambda y, x: tf.math.xlogy(x, y), ZEROS, ZEROS)
-    safe = torch_gradient(lambda y, x: x * torch.log(torch.where(x > 0, y, 1.0)), ZEROS, ZEROS)
+    safe = torch_gradient(lambda q, p: p * torch.log(torch.where(p > 0, q, 1.0)), ZEROS, ZEROS)
     return ours, theirs, safe, tf_gradient(lambda y, x: x * tf.math.log(tf.where(x > 0, y, 1.0)), ZEROS, ZEROS)
 
 
@@ -93,21 +93,21 @@ def xlogy():
 def zero_by_zero():
     """The mean of a component without points. The M step adds ten epsilons to the count, in both.
     PyTorch: NaN  TensorFlow: tf.math.divide_no_nan: 0 (the operator /: NaN)
-    Remedy in both: x / (n + 10 * torch.finfo(x.dtype).eps); x / (n + 10 * np.finfo(np.float64).eps)"""
-    x = n = torch.tensor(ZEROS)
-    ours, safe = x / n, x / (n + 10 * torch.finfo(x.dtype).eps)
-    x = n = tf.constant(ZEROS)
-    return ours, tf.math.divide_no_nan(x, n), safe, x / (n + 10 * np.finfo(np.float64).eps)
+    Remedy: ours / (n + 10 * torch.finfo(ours.dtype).eps); theirs / (n + 10 * np.finfo(np.float64).eps)"""
+    ours, theirs, n = torch.tensor(ZEROS), tf.constant(ZEROS), 0.0
+    safe = ours / (n + 10 * torch.finfo(ours.dtype).eps)
+    return ours / n, tf.math.divide_no_nan(theirs, n), safe, theirs / (n + 10 * np.finfo(np.float64).eps)
 
 
 @divergence("G13", "the gradient of round and floor", (1, 1), unit="of entries")
 def rounding():
     """Neither trains anything. The straight-through estimator passes the gradient on, in both.  PyTorch: 0
-    TensorFlow: None  Remedy: x + (torch.round(x) - x).detach(); x + tf.stop_gradient(tf.round(x) - x)"""
+    TensorFlow: None
+    Remedy: ours + (torch.round(ours) - ours).detach(); theirs + tf.stop_gradient(tf.round(theirs) - theirs)"""
     x = np.array([0.4, 1.6])
     assert tf_gradient(tf.floor, x) is None
-    through = torch_gradient(lambda x: x + (torch.round(x) - x).detach(), x)
-    tf_through = tf_gradient(lambda x: x + tf.stop_gradient(tf.round(x) - x), x)
+    through = torch_gradient(lambda ours: ours + (torch.round(ours) - ours).detach(), x)
+    tf_through = tf_gradient(lambda theirs: theirs + tf.stop_gradient(tf.round(theirs) - theirs), x)
     return torch_gradient(torch.round, x), tf_gradient(tf.round, x), through, tf_through
 
 

@@ -23,12 +23,10 @@ LOGITS = draws.normals(0, "sample", (6, 784)) * 25
 PIXELS = (draws.uniforms(1, "sample", (6, 784)) < 0.5).astype(np.float64)
 
 
-def log_likelihoods(pixels: np.ndarray, log_odds: np.ndarray) -> tuple[torch.Tensor, tf.Tensor]:
+def log_likelihoods(x: np.ndarray, logits: np.ndarray) -> tuple[torch.Tensor, tf.Tensor]:
     """The project's Bernoulli term in both frameworks, (N,)."""
-    x, logits = torch.tensor(pixels), torch.tensor(log_odds)
-    ours = torch_elbo.bernoulli_log_likelihood(x, logits)
-    x, logits = tf.constant(pixels), tf.constant(log_odds)
-    return ours, tf_elbo.bernoulli_log_likelihood(x, logits)
+    ours = torch_elbo.bernoulli_log_likelihood(torch.tensor(x), torch.tensor(logits))
+    return ours, tf_elbo.bernoulli_log_likelihood(tf.constant(x), tf.constant(logits))
 
 
 @divergence("S1", "binary cross entropy of a probability that is wrong and sure", (0.83, 0.845), after="loss")
@@ -36,7 +34,8 @@ def cross_entropy_of_probabilities(dtype: str = "float64"):
     """100 and 16.1 nats for one pixel; where clipped, Keras's gradient is 0 and PyTorch's is -1e10. Use logits.
     PyTorch: the logarithm is clamped at -100
     TensorFlow: the probability is clipped to [1e-7, 1 - 1e-7]: never above 16.1
-    Remedy: torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)"""
+    Remedy: torch_elbo.bernoulli_log_likelihood(torch.tensor(x), torch.tensor(logits));
+    tf_elbo.bernoulli_log_likelihood(tf.constant(x), tf.constant(logits))"""
     y, p, logit, small = (np.array([[value]], dtype) for value in (1.0, 0.0, -800.0, 1e-10))
     ours = F.binary_cross_entropy(torch.tensor(p), torch.tensor(y), reduction="none")[:, 0]
     assert float(torch_gradient(lambda q: F.binary_cross_entropy(q, torch.tensor(y)), small)) < -0.99e10
@@ -49,7 +48,8 @@ def cross_entropy_of_logits(dtype: str = "float64"):
     """Of a pixel that is right and sure, x = -40, PyTorch keeps no digit; in float32 none is left from x = -17
     on.  PyTorch: (1 - y) x - log sigmoid(x), which cancels
     TensorFlow: max(x, 0) - x y + log(1 + exp(-|x|))
-    Remedy: torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)"""
+    Remedy: torch_elbo.bernoulli_log_likelihood(torch.tensor(x), torch.tensor(logits));
+    tf_elbo.bernoulli_log_likelihood(tf.constant(x), tf.constant(logits))"""
     y, x = np.zeros((1, 1), dtype), np.full((1, 1), -40, dtype)
     ours = F.binary_cross_entropy_with_logits(torch.tensor(x), torch.tensor(y), reduction="none")
     theirs = tf.nn.sigmoid_cross_entropy_with_logits(y, x)
@@ -67,7 +67,8 @@ def cross_entropy_of_logits(dtype: str = "float64"):
 def cross_entropy_of_grey_pixels(dtype: str = "float64"):
     """Logits of spread 25, the worst of 4,704 pixels.  PyTorch: rounds at the size of the logit
     TensorFlow: rounds at the size of the loss
-    Remedy: torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)"""
+    Remedy: torch_elbo.bernoulli_log_likelihood(torch.tensor(x), torch.tensor(logits));
+    tf_elbo.bernoulli_log_likelihood(tf.constant(x), tf.constant(logits))"""
     y, x = draws.uniforms(1, "sample", (4704, 1)).astype(dtype), LOGITS.reshape(-1, 1).astype(dtype)
     ours = F.binary_cross_entropy_with_logits(torch.tensor(x), torch.tensor(y), reduction="none")
     return ours, tf.nn.sigmoid_cross_entropy_with_logits(y, x), *log_likelihoods(y, x)
@@ -107,7 +108,8 @@ def order_of_arguments():
 def reductions():
     """The mean is 784 times too small beside the KL term of an ELBO. The classes of Keras average as PyTorch
     does.  PyTorch: F.*: the mean over everything  TensorFlow: tf.nn.*: none, so that one sums over pixels
-    Remedy: torch_elbo.bernoulli_log_likelihood(x, logits); tf_elbo.bernoulli_log_likelihood(x, logits)"""
+    Remedy: torch_elbo.bernoulli_log_likelihood(torch.tensor(x), torch.tensor(logits));
+    tf_elbo.bernoulli_log_likelihood(tf.constant(x), tf.constant(logits))"""
     ours = F.binary_cross_entropy_with_logits(torch.tensor(LOGITS), torch.tensor(PIXELS))
     theirs = tf.reduce_mean(tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(PIXELS, LOGITS), axis=1))
     assert relative(ours, keras.losses.BinaryCrossentropy(from_logits=True, dtype="float64")(PIXELS, LOGITS)) < 1e-14
@@ -157,16 +159,14 @@ def gaussian_nll():
     """A learned variance below 1e-6 is another density in PyTorch, and a bound without its constants is no
     bound.  PyTorch: gaussian_nll_loss: no log 2 pi; variances clamped at 1e-6
     TensorFlow: none in Keras; written out, it has both
-    Remedy: torch_elbo.gaussian_log_likelihood(x, mean, log_var); tf_elbo.gaussian_log_likelihood(x, mean,
-    log_var)"""
+    Remedy: torch_elbo.gaussian_log_likelihood(*map(torch.tensor, (x, mean, log_var)));
+    tf_elbo.gaussian_log_likelihood(*map(tf.constant, (x, mean, log_var)))"""
     sharp = [F.gaussian_nll_loss(torch.zeros(1), torch.ones(1), torch.tensor([v])) for v in (1e-6, 1e-9)]
     assert sharp[0] == sharp[1]
-    arrays = draws.normals(0, "sample", (5, 3)), np.zeros((5, 3)), np.zeros((5, 3))
-    x, mean, log_var = map(torch.tensor, arrays)
-    stock = -F.gaussian_nll_loss(x, mean, log_var.exp(), reduction="none").sum(dim=1)
-    ours = torch_elbo.gaussian_log_likelihood(x, mean, log_var)
-    x, mean, log_var = map(tf.constant, arrays)
-    theirs = tf_elbo.gaussian_log_likelihood(x, mean, log_var)
+    x, mean, log_var = draws.normals(0, "sample", (5, 3)), np.zeros((5, 3)), np.zeros((5, 3))
+    stock = -F.gaussian_nll_loss(*map(torch.tensor, (mean, x, np.exp(log_var))), reduction="none").sum(dim=1)
+    ours = torch_elbo.gaussian_log_likelihood(*map(torch.tensor, (x, mean, log_var)))
+    theirs = tf_elbo.gaussian_log_likelihood(*map(tf.constant, (x, mean, log_var)))
     return stock, theirs, ours, theirs
 
 
