@@ -21,7 +21,7 @@ from parity_tests.digests.runs import MIXTURES, POINTS, write_points
 from parity_tests.support import card
 from pytorch_impl import algorithms, estimators, network_run, train_gmm, train_vae
 from pytorch_impl.backend import numbers_in_a_chunk
-from pytorch_impl.cuda import Recording
+from pytorch_impl.cuda import CopiedAhead, Recording
 from pytorch_impl.optimizer import Adam, adam_update
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -177,6 +177,23 @@ def test_what_does_not_fit_is_copied_ahead(rows: int, seen: type[card.State]) ->
     with torch.device(card.NAME):
         assert numbers_in_a_chunk() == 16 * rows
     check_alike(fitted(points(), device=card.NAME), fitted(points()))
+
+
+def test_the_next_chunk_is_on_its_way(seen: type[card.State]) -> None:
+    """When a chunk is given, the one after it has been asked for, and no chunk twice."""
+    asked = []
+
+    class Asked(list):
+        def __getitem__(self, number: int) -> tuple[torch.Tensor]:
+            asked.append(number)
+            return (torch.full((2,), float(number)).to(card.NAME),)
+
+    with torch.device(card.NAME):
+        ahead = CopiedAhead(Asked(range(3)))
+        for number in (0, 1, 2, 0):
+            assert float(ahead[number][0][0]) == number
+            assert asked[-1] == (number + 1) % 3
+    assert asked == [0, 1, 2, 0, 1]
 
 
 def test_lost_digits_are_found_again_on_a_gpu(seen: type[card.State]) -> None:
