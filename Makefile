@@ -7,7 +7,7 @@ GMM := --data old-faithful --components 2 --covariance full --seed 0 --precision
 VAE := --data digits --latent-dim 10 --epochs 100 --seed 0 --precision reproducible --overwrite
 
 .DEFAULT_GOAL := help
-.PHONY: help train book notebooks parity parity-long faults digests distributed versions divergences compare bench port-bugs certificate
+.PHONY: help train book notebooks parity parity-long faults digests distributed versions divergences compare bench port-bugs certificate book-test
 
 help:
 	@sed -n -e 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' -e 's/^## *\(.*\)/\1:/p' $(MAKEFILE_LIST) | \
@@ -77,6 +77,12 @@ port-bugs: $(VENV)/ready
 # Each chapter and estimator in correct digits against answers of others; listed in the book's commands.
 certificate: $(VENV)/ready
 	@$(RUN) -m parity_tests.certificate
+
+# Every page of the book in headless Chromium: its controls, its size, and what axe says of it.
+book-test: $(VENV)/ready
+	@$(RUN) -c "import playwright, axe_playwright_python" 2>/dev/null || \
+		$(RUN) -m pip install --quiet playwright axe-playwright-python
+	@$(RUN) -m pytest --numprocesses 2 parity_tests/guards/book_in_browser.py
 
 # The chapters' figures for the book, drawn again when the code that draws them has changed.
 build/figures/drawn: $(wildcard common/figures/*.py) | $(VENV)/ready
