@@ -49,8 +49,8 @@ class NetworkRun:
         self.optimizer.resume(step, *layouts)
         self.loss_and_gradients = fused(loss_and_gradients) if options.compile else loss_and_gradients
         if self.workers.size == 1:  # several add up between the two halves of a step
-            moments = [*self.optimizer.first_moment.values(), *self.optimizer.second_moment.values()]
-            changed = [*parameters.values(), *moments]
+            tables = parameters, self.optimizer.first_moment, self.optimizer.second_moment
+            changed = [value for table in tables for value in table.values()]
             self.training_step = recorded(self.training_step, changed)
 
     def tensor(self, array: np.ndarray) -> Tensor:

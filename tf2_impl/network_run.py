@@ -71,9 +71,8 @@ class NetworkRun:
 
     def take_steps(self, stretch: Sequence[Batch]) -> list[Tensor]:
         """Queue a step for each batch; returns the terms of the objective, (T,) for each."""
-        images = [
-            tf.gather(self.images, rows) for rows in copied([batch.rows for batch in stretch], "int64")
-        ]  # (N, D) each
+        of_steps = copied([batch.rows for batch in stretch], "int64")  # (N,) each
+        images = [tf.gather(self.images, rows) for rows in of_steps]  # (N, D) each
         noise = copied([batch.noise for batch in stretch], self.options.dtype)  # (N, noise_dim) each
         counted = [np.array([self.optimizer.count_step()]) for _ in stretch]
         corrections = copied(counted, self.options.dtype)  # (1, 2) each
