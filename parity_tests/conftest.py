@@ -27,7 +27,7 @@ with without_native_stderr():
 import torch
 # isort: on
 
-from common.mixtures.input import as_array
+from common.data.arrays import as_array
 from common.parity import NOISE_FLOOR_RATIO, difference, noise_floor_ratio, ulp_histogram
 from parity_tests.report import hostile_summary, summary, write_report
 from parity_tests.tolerances import LIMITS, TOLERANCES

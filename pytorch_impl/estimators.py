@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.mixtures.bayesian import BayesianMixtureEstimator
 from common.mixtures.coins import (
     BetaBernoulliEstimator,
     CoinMixtureEstimator,
@@ -20,7 +19,7 @@ from common.mixtures.coins import (
     check_probability,
     check_tosses,
 )
-from common.mixtures.estimator import MixtureEstimator
+from common.mixtures.estimators import BayesianMixtureEstimator, MixtureEstimator
 from common.mixtures.parameters import MixtureParameters, VariationalPosterior
 from pytorch_impl import coin, coin_mixture, gmm, missing_data, natural_parameters, variational_gmm
 from pytorch_impl.algorithms import algorithm_for, coefficients
@@ -130,7 +129,7 @@ class GaussianMixture(MixtureMaths, MixtureEstimator):
     Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`; `fit` also takes
     `sample_weight`. NumPy arrays, PyTorch tensors and TensorFlow tensors are accepted; results are NumPy
     arrays. Data of more than a chunk are fitted by `gmm_statistics`, chunk by chunk, to the same parameters.
-    See `common.mixtures.estimator.MixtureEstimator` for all that is not maths.
+    See `common.mixtures.estimators.MixtureEstimator` for all that is not maths.
     """
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "GaussianMixture":
@@ -150,7 +149,7 @@ class BayesianGaussianMixture(MixtureMaths, BayesianMixtureEstimator):
 
     Parameters, attributes and methods are those of `sklearn.mixture.BayesianGaussianMixture`; beyond them,
     `predictive_log_density`. NumPy arrays, PyTorch tensors and TensorFlow tensors are accepted; results are
-    NumPy arrays. See `common.mixtures.bayesian.BayesianMixtureEstimator` for all that is not maths, and for
+    NumPy arrays. See `common.mixtures.estimators.BayesianMixtureEstimator` for all that is not maths, and for
     where the numbers differ from scikit-learn's.
     """
 

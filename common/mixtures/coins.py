@@ -36,8 +36,6 @@ class BetaBernoulliEstimator:
 
     Attributes
     ----------
-    a, b : float
-        The prior's parameters.
     heads, tails : int
         The tosses seen so far.
     """
@@ -83,18 +81,15 @@ class BetaBernoulliEstimator:
         if math.isnan(mode):
             a, b = self.posterior
             what = "is flat" if a == b == 1 else "has a peak at either edge"
-            raise ValueError(
-                f"map: the posterior Beta({a:g}, {b:g}) {what} and has no mode to prefer; update(tosses) first, or use "
-                "a prior with a > 1 and b > 1"
-            )
+            remedy = "update(tosses) first, or use a prior with a > 1 and b > 1"
+            raise ValueError(f"map: the posterior Beta({a:g}, {b:g}) {what} and has no mode to prefer; {remedy}")
         return mode
 
 
 class CoinMixtureEstimator(BaseEstimator):
     """Base of ``CoinMixture`` in both frameworks: which of K coins made each sequence of tosses?
 
-    A framework adds ``_tensor(array)``, ``_e_step(heads, tosses, parameters)`` and ``_em_iteration`` of the
-    same.
+    A framework adds ``_tensor(array)``, and ``_e_step`` and ``_em_iteration`` of (heads, tosses, parameters).
 
     Parameters
     ----------
@@ -152,16 +147,13 @@ class CoinMixtureEstimator(BaseEstimator):
                 raise ValueError(f"biases_init={biases}: no coin can show {where}")
             parameters, self.converged_ = step.after, step.converged
             log_likelihoods.append(step.bound)
-        self.n_iter_ = len(log_likelihoods)
         self.weights_, self.biases_ = map(np.asarray, parameters)
-        self.log_likelihoods_ = log_likelihoods
+        self.n_iter_, self.log_likelihoods_ = len(log_likelihoods), log_likelihoods
         if not self.converged_ and self.max_iter > 0:
-            warnings.warn(
-                f"EM stopped at max_iter={self.max_iter} before the log likelihood changed by less than "
-                f"tol={self.tol}: raise max_iter or tol, or use other starting values",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+            still = f"before the log likelihood changed by less than tol={self.tol}"
+            remedy = "raise max_iter or tol, or use other starting values"
+            what = f"EM stopped at max_iter={self.max_iter} {still}: {remedy}"
+            warnings.warn(what, ConvergenceWarning, stacklevel=2)
         return self
 
     def predict(self, heads: Any, tosses: Any) -> np.ndarray:

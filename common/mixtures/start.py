@@ -1,11 +1,14 @@
-"""Where a mixture's fit starts: the points and responsibilities of the first M step, as scikit-learn chooses them."""
+"""Where a mixture's fit starts: at points and responsibilities chosen as scikit-learn does, or at given parameters."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from common.data.arrays import as_array
+from common.data.messages import InputError, require
 from common.data.passes import centred, column_ranges, find_centre, rows_to_start_from, spread_rows, take_rows
+from common.mixtures.parameters import COVARIANCE_TYPES, are_singular, check_array, covariance_shape
 
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
 
@@ -104,3 +107,86 @@ def may_repeat(x: np.ndarray) -> bool:
         hashes ^= hashes >> np.uint64(29)
     hashes.sort()
     return bool(np.any(hashes[1:] == hashes[:-1]))
+
+
+def random_source(random_state: Any) -> np.random.RandomState:
+    """The source of random numbers that ``random_state`` names."""
+    from sklearn.utils import check_random_state  # as above
+
+    if isinstance(random_state, np.random.Generator):
+        raise ValueError(
+            "random_state is a NumPy Generator, which scikit-learn's estimators do not take: give an integer, or "
+            "np.random.RandomState(generator.bit_generator)"
+        )
+    try:
+        return check_random_state(random_state)
+    except (TypeError, ValueError):
+        what = "must be an integer from 0 to 2**32 - 1, an np.random.RandomState or None"
+        raise InputError("random_state", what, random_state) from None
+
+
+def check_start(estimator: Any, data: Any) -> tuple[np.ndarray | None, ...]:
+    """For a `FitData`: weights_init, means_init less the centre, covariances of precisions_init; None if not given."""
+    k, d, kind, dtype = data.n_components, data.x.shape[1], data.covariance_type, data.dtype
+    weights, means, precisions = (getattr(estimator, f"{name}_init") for name in ("weights", "means", "precisions"))
+    if weights is not None:
+        weights = check_array("weights_init", weights, (k,), dtype)
+        check_weights("weights_init", weights)
+    if means is not None:
+        means = check_array("means_init", means, (k, d), dtype if data.centre is None else np.float64)
+        means = centred(means, data.centre, dtype)
+    if precisions is None:
+        return weights, means, None
+    precisions = check_array("precisions_init", precisions, covariance_shape(k, d, kind), dtype)
+    if kind in ("diag", "spherical"):
+        least = precisions.min()
+        require(least > 0, "precisions_init", f"should be positive, but has the entry {least:g}")
+        return weights, means, 1 / precisions
+    what = "should be symmetric, positive-definite, but"
+    symmetric = np.allclose(precisions, np.swapaxes(precisions, -1, -2))
+    require(symmetric, "precisions_init", f"{what} is not symmetric; average it with its transpose")
+    least = np.linalg.eigvalsh(precisions).min()
+    require(least > 0, "precisions_init", f"{what} has the eigenvalue {least:g}; add to its diagonal")
+    covariances = np.linalg.inv(precisions)
+    return weights, means, 0.5 * (covariances + np.swapaxes(covariances, -1, -2))
+
+
+def check_mixture(weights: Any, means: Any, covariances: Any, covariance_type: str) -> tuple[np.ndarray, ...]:
+    """A mixture's parameters, checked, as new arrays: of float32 if all three are, else of float64."""
+    kinds = f"must be one of {', '.join(COVARIANCE_TYPES)}"
+    require(covariance_type in COVARIANCE_TYPES, "covariance_type", kinds, covariance_type)
+    given = {"weights": weights, "means": means, "covariances": covariances}
+    given = {name: as_array(value, name) for name, value in given.items()}
+    dtype = np.float32 if all(getattr(value, "dtype", None) == np.float32 for value in given.values()) else np.float64
+    try:
+        shape = np.shape(given["means"])
+    except ValueError:  # rows of different lengths
+        shape = ()
+    flat = "is not of shape (K, D): give a row of D numbers for each of K components"
+    require(len(shape) == 2 and 0 not in shape, "means", flat, means)
+    shapes = {"weights": shape[:1], "means": shape, "covariances": covariance_shape(*shape, covariance_type)}
+    weights, means, covariances = (check_array(name, given[name], shapes[name], dtype).copy() for name in given)
+    check_weights("weights", weights)
+    is_matrix = covariance_type in ("full", "tied")
+    variances = np.diagonal(covariances, axis1=-2, axis2=-1) if is_matrix else covariances
+    narrow = f"has the variance {variances.min():g}: give positive variances"
+    require(variances.min() > 0, "covariances", narrow)
+    if is_matrix:
+        transposed, deviations = np.swapaxes(covariances, -1, -2), np.sqrt(variances)
+        if np.any(abs(covariances - transposed) > 1e-6 * deviations[..., :, None] * deviations[..., None, :]):
+            raise InputError("covariances", "should be symmetric, but are not: average each with its transpose")
+        if np.any(are_singular(covariances)):
+            raise InputError("covariances", "should be positive-definite, but are not: add to their diagonals")
+        covariances = 0.5 * (covariances + transposed)
+    return weights, means, covariances
+
+
+def check_weights(name: str, weights: np.ndarray) -> None:
+    """The weights must lie in [0, 1] and sum to one."""
+    outside = f"has entries from {weights.min():g} to {weights.max():g}: give values in [0, 1]"
+    require(weights.min() >= 0 and weights.max() <= 1, name, outside)
+    if len(small := weights[(weights > 0) & (weights < (least := np.finfo(weights.dtype).tiny))]):
+        raise InputError(name, f"has the entry {small[0]:.3g}, too small to be told from 0: give 0, or {least:.2g}")
+    if abs(weights.sum() - 1) > (1e-6 if weights.dtype == np.float32 else 1e-8):
+        what = f"should be normalized, but got sum(weights) = {weights.sum():.5f}; divide them by their sum"
+        raise InputError(name, what)

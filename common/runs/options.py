@@ -16,8 +16,8 @@ from typing import Any, Self, get_args
 from common.data.datasets import NAMES
 from common.data.download import SOURCES
 from common.data.messages import InputError, flag, reason, require
-from common.mixtures.input import COVARIANCE_TYPES, REG_COVAR
-from common.mixtures.parameters import PRIOR_TYPES
+from common.mixtures.input import REG_COVAR
+from common.mixtures.parameters import COVARIANCE_TYPES, PRIOR_TYPES
 from common.mixtures.start import INIT_PARAMS
 from common.networks.input import ACTIVATIONS, DEFAULT_CHANNELS, LIKELIHOODS, MODELS
 from common.runs.launch_workers import usable_cores
@@ -96,8 +96,7 @@ class RunOptions:
         most = 8 * (os.cpu_count() or 1)
         yield "threads", self.threads > most, f"must be at most {most} on this machine"
         is_lacking = self.tensorboard and importlib.util.find_spec("tensorboard") is None
-        problem = "the package is not installed; run `python -m pip install tensorboard`, or leave the flag out"
-        yield "tensorboard", is_lacking, problem
+        yield "tensorboard", is_lacking, "is not installed; run `python -m pip install tensorboard`, or leave it out"
         for name in ("out", "resume"):
             yield name, getattr(self, name) == "", "an empty name is not a folder; name one, such as build/runs/first"
 
@@ -105,10 +104,9 @@ class RunOptions:
         """Return the options; InputError if one is out of range or contradicts another."""
         for f in fields(self):
             value, least = getattr(self, f.name), f.metadata.get("least")
-            if least is None or not isinstance(value, int | float):
-                continue
-            require(least <= value < math.inf, f.name, f"must be at least {least}", value)
-            require(isinstance(value, float) or value < 2**64, f.name, "must be below 2^64", value)
+            if least is not None and isinstance(value, int | float):
+                require(least <= value < math.inf, f.name, f"must be at least {least}", value)
+                require(isinstance(value, float) or value < 2**64, f.name, "must be below 2^64", value)
         for name, is_broken, problem in self.problems():
             require(not is_broken, name, problem, getattr(self, name))
         if self.out is None and self.resume is None:
@@ -207,9 +205,7 @@ class VAEOptions(RunOptions):
         f"channels of a conv model's first convolution; the second has twice as many (default: {DEFAULT_CHANNELS})",
         least=1,
     )
-    epochs: int | None = option(
-        None, "passes over the training data (default: 20, or more if needed for 1,000 updates)", least=1
-    )
+    epochs: int | None = option(None, "passes over the training data (default: 20, at least 1,000 updates)", least=1)
     steps: int | None = option(None, "stop after this many updates, whatever --epochs says", least=1)
     batch_size: int = option(128, "number of images in a minibatch", least=1)
     learning_rate: float = option(1e-3, "learning rate of Adam", least=1e-12)

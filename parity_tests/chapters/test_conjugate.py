@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate, special, stats
 
 from common import draws
-from common.mixtures.input import COVARIANCE_TYPES
+from common.mixtures.parameters import COVARIANCE_TYPES
 from parity_tests.conftest import Parity
 from parity_tests.support.frameworks import both, check_function, pair, tensor
 from parity_tests.support.problems import as_full, of_kind

@@ -15,7 +15,7 @@ import pytorch_impl.estimators as torch_estimators
 import tf2_impl.estimators as tf_estimators
 from common import draws
 from common.data import datasets, passes
-from common.mixtures.input import COVARIANCE_TYPES
+from common.mixtures.parameters import COVARIANCE_TYPES
 from parity_tests.conftest import Parity
 
 both = pytest.mark.parametrize(

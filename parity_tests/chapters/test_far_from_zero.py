@@ -19,7 +19,7 @@ import tf2_impl.estimators as tf_estimators
 import tf2_impl.train_gmm
 from common.data import datasets
 from common.data import passes as chunks
-from common.mixtures.input import COVARIANCE_TYPES
+from common.mixtures.parameters import COVARIANCE_TYPES
 from common.mixtures.start import INIT_PARAMS, initial_responsibilities
 from common.runs import checkpoint, launch_workers
 from common.runs import mixture as mixture_training

@@ -12,7 +12,7 @@ from sklearn.mixture._gaussian_mixture import _estimate_gaussian_parameters
 
 from common import draws
 from common.data import datasets
-from common.mixtures.input import COVARIANCE_TYPES
+from common.mixtures.parameters import COVARIANCE_TYPES
 from parity_tests.conftest import Parity
 from parity_tests.support import frameworks
 from parity_tests.support.frameworks import both, check_function, estimators, in_mode, pair, tensor, tensors

@@ -21,8 +21,7 @@ from common import draws
 from common.data import datasets
 from common.data import passes as chunks
 from common.data.passes import Chunks
-from common.mixtures.input import COVARIANCE_TYPES
-from common.mixtures.parameters import pairs, places
+from common.mixtures.parameters import COVARIANCE_TYPES, pairs, places
 from common.runs import checkpoint
 from parity_tests.chapters.test_estimator import scikit_learns_best
 from parity_tests.chapters.test_missing_data import problem as rows_with_gaps

@@ -11,7 +11,7 @@ from scipy import special, stats
 import pytorch_impl.natural_parameters as torch_natural
 import tf2_impl.natural_parameters as tf_natural
 from common import draws
-from common.mixtures.input import COVARIANCE_TYPES
+from common.mixtures.parameters import COVARIANCE_TYPES
 from parity_tests.conftest import MODES, Parity
 
 K, D, N = 3, 4, 50

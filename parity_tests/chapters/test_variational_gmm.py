@@ -14,8 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from common import draws
 from common.data import datasets
-from common.mixtures.input import COVARIANCE_TYPES
-from common.mixtures.parameters import PRIOR_TYPES, VariationalPosterior, VariationalPrior, make_prior
+from common.mixtures.parameters import COVARIANCE_TYPES, PRIOR_TYPES, VariationalPosterior, VariationalPrior, make_prior
 from common.parity import difference
 from common.runs.rounding import round_posterior
 from parity_tests.conftest import Parity

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import torch
 
-from common.mixtures.input import as_array
+from common.data.arrays import as_array
 from common.parity import difference
 from parity_tests.tolerances import TOLERANCES
 

@@ -18,8 +18,15 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from common.mixtures.input import COVARIANCE_TYPES, covariance_shape, sizes_allowed
-from common.mixtures.parameters import MixturePrior, VariationalPosterior, VariationalPrior, pairs
+from common.mixtures.input import sizes_allowed
+from common.mixtures.parameters import (
+    COVARIANCE_TYPES,
+    MixturePrior,
+    VariationalPosterior,
+    VariationalPrior,
+    covariance_shape,
+    pairs,
+)
 
 
 @dataclass(frozen=True)

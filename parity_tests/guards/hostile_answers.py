@@ -29,7 +29,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from common.mixtures.input import as_array
+from common.data.arrays import as_array
 from common.parity import NOISE_FLOOR_RATIO
 
 # What makes tensors on the CPU, whatever the default device is, by package.

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import pytorch_impl.estimators as torch_estimators
 import tf2_impl.estimators as tf_estimators
-from common.mixtures.input import COVARIANCE_TYPES
+from common.mixtures.parameters import COVARIANCE_TYPES
 from common.mixtures.start import INIT_PARAMS
 from parity_tests.guards import hostile_answers
 from parity_tests.guards.hostile_answers import Answer, Tally, attempt, few_and_many, hunt

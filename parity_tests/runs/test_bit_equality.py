@@ -14,7 +14,7 @@ import tf2_impl.gmm as tf_gmm
 import tf2_impl.optimizer as tf_optimizer
 from common import draws
 from common.data import datasets
-from common.mixtures.input import COVARIANCE_TYPES
+from common.mixtures.parameters import COVARIANCE_TYPES
 from common.mixtures.start import initial_responsibilities
 from common.runs import checkpoint
 from common.runs.network import checkpoint_arrays

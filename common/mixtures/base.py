@@ -1,8 +1,7 @@
 """The scikit-learn side of the mixtures: everything that needs no tensors, once for both frameworks.
 
-``MixtureBase`` has what every mixture does: restarts, the loop, prediction, sampling. ``MixtureEstimator`` is
-the one fitted by EM; ``common.mixtures.bayesian`` has the Bayesian one. A framework adds the maths, as a few
-small methods.
+``MixtureBase`` has what every mixture does: restarts, the loop, prediction, sampling. `common.mixtures.estimators`
+has the two that are built on it. A framework adds the maths, as a few small methods.
 """
 
 import numbers
@@ -13,27 +12,15 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from common.data.arrays import as_array
-from common.data.messages import InputError
 from common.data.passes import centred, from_zero, pieces, rows_to_predict
 from common.mixtures.collapse import check_fit, precisions, precisions_cholesky
-from common.mixtures.input import (
-    REG_COVAR,
-    FitData,
-    check_density,
-    check_entries,
-    check_mixture,
-    check_parameters,
-    check_start,
-    check_table,
-    prepare,
-)
+from common.mixtures.input import FitData, check_density, check_entries, check_table
 from common.mixtures.loop import em
 from common.mixtures.parameters import MixtureParameters, VariationalPosterior, parameter_shapes
-from common.mixtures.start import starting_points
+from common.mixtures.start import random_source, starting_points
 
 
 class MixtureBase(DensityMixin, BaseEstimator):
@@ -203,151 +190,3 @@ class MixtureBase(DensityMixin, BaseEstimator):
     def _fitted(self, algorithm: Any, parameters: tuple) -> dict[str, Any]:
         fitted = algorithm.mixture(parameters)._asdict() | parameters._asdict()
         return {f"{name}_": np.asarray(as_array(value)) for name, value in fitted.items()}
-
-
-def random_source(random_state: Any) -> np.random.RandomState:
-    """The source of random numbers that ``random_state`` names."""
-    if isinstance(random_state, np.random.Generator):
-        raise ValueError(
-            "random_state is a NumPy Generator, which scikit-learn's estimators do not take: give an integer, or "
-            "np.random.RandomState(generator.bit_generator)"
-        )
-    try:
-        return check_random_state(random_state)
-    except (TypeError, ValueError):
-        what = "must be an integer from 0 to 2**32 - 1, an np.random.RandomState or None"
-        raise InputError("random_state", what, random_state) from None
-
-
-class MixtureEstimator(MixtureBase):
-    """Base of ``GaussianMixture`` in both frameworks, with scikit-learn's parameters, attributes and methods.
-
-    Parameters
-    ----------
-    n_components : int, default 1
-        Number of components K.
-    covariance_type : "full", "tied", "diag" or "spherical", default "full"
-        A covariance matrix per component, one for all, a diagonal per component, or one variance per component.
-    tol : float, default 1e-3
-        EM stops when the lower bound (mean log likelihood per point, in nats) changes by less than this.
-    reg_covar : float, default 1e-6
-        Added to the diagonal of every covariance; 0 is maximum likelihood proper.
-    max_iter, n_init : int, default 100 and 1
-        Most iterations of a run; number of runs from different starts, of which the best is kept.
-    init_params : "kmeans", "k-means++", "random" or "random_from_data", default "kmeans"
-        How the responsibilities are chosen that the first M step starts from.
-    weights_init, means_init, precisions_init : arrays of shapes (K,), (K, D), as ``precisions_``; or None
-        Starting values that replace those of the first M step.
-    random_state : int, numpy.random.RandomState or None
-        Seed of the starting values and of ``sample``, which may be given one of its own.
-    warm_start : bool, default False
-        Start from the last fit instead of ``init_params``.
-    verbose, verbose_interval : int, default 0 and 10
-        1 prints the course of every run, 2 the lower bound too, every ``verbose_interval`` iterations.
-    missing : "error" or "em", default "error"
-        What NaN in X means, or a masked entry: an error, or an entry that is missing at random, which EM treats as
-        hidden. Then every method takes NaN, densities are those of what was observed, and ``impute`` fills the gaps.
-        The covariances must be "full".
-    device : str or None, default None
-        Where to compute, by the framework's name ("cpu", "cuda"); None is where X is, if it is a tensor, else the
-        framework's current device. Checks and starting values are NumPy's, wherever X is, and so are results.
-
-    Attributes
-    ----------
-    weights_, means_, covariances_, precisions_, precisions_cholesky_ : arrays
-        The mixture; shapes (K,), (K, D) and, by covariance type, (K, D, D), (D, D), (K, D) or (K,).
-    converged_, n_iter_, lower_bound_ : bool, int, float
-        Of the best run: whether it converged, its iterations, the bound at its last E step.
-    lower_bounds_ : list of float
-        The bound at every iteration of the best run.
-    """
-
-    def __init__(
-        self,
-        n_components=1,
-        *,
-        covariance_type="full",
-        tol=1e-3,
-        reg_covar=REG_COVAR,
-        max_iter=100,
-        n_init=1,
-        init_params="kmeans",
-        weights_init=None,
-        means_init=None,
-        precisions_init=None,
-        random_state=None,
-        warm_start=False,
-        verbose=0,
-        verbose_interval=10,
-        missing="error",
-        device=None,
-    ):
-        vars(self).update({name: value for name, value in locals().items() if name != "self"})
-
-    @classmethod
-    def from_parameters(
-        cls, weights: Any, means: Any, covariances: Any, *, covariance_type: str = "full", **arguments: Any
-    ) -> "MixtureEstimator":
-        """The mixture with these weights (K,), means (K, D) and covariances, as if it had been fitted.
-
-        It samples, scores and predicts. Lists and integers will do. ``arguments`` are those of the
-        constructor.
-        """
-        weights, means, covariances = check_mixture(weights, means, covariances, covariance_type)
-        mixture = cls(len(weights), covariance_type=covariance_type, **arguments)
-        check_parameters(mixture)
-        mixture.weights_, mixture.means_, mixture.covariances_ = weights, means, covariances
-        mixture.precisions_cholesky_ = precisions_cholesky(covariances, covariance_type, mixture.reg_covar)
-        mixture.precisions_ = precisions(mixture.precisions_cholesky_, covariance_type)
-        mixture.n_features_in_ = means.shape[1]
-        return mixture
-
-    def _prepare(self, X: Any, sample_weight: Any) -> tuple[FitData, tuple]:
-        """The table and its weights, checked, and the parameters given to start from."""
-        check_parameters(self)
-        data = prepare(
-            check_table(self, X, reset=True),
-            self.n_components,
-            self.covariance_type,
-            self.reg_covar,
-            missing=self.missing,
-            sample_weight=sample_weight,
-            constant=self.reg_covar,
-        )
-        return data, check_start(self, data)
-
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
-        """Fit the mixture to X (N, D) and return the most probable component of every point, (N,)."""
-        return self.fit(X, y, sample_weight).predict(X)
-
-    def impute(self, X: Any) -> np.ndarray:
-        """X (N, D) with every NaN replaced by its expectation given the rest of its row; needs ``missing="em"``."""
-        if self.missing != "em":
-            raise InputError("missing", "only a mixture with missing='em' imputes; set it and fit", self.missing)
-        check_is_fitted(self)
-        x, observed = self._rows(X)
-        dtype, centre = self.means_.dtype, self._centre
-        if observed is None:
-            return x.astype(dtype, copy=False)
-        with self._place(X):
-            tensors = self._tensor(centred(x, centre, dtype)), self._tensor(observed)
-            imputed = from_zero(as_array(self._impute(*tensors, self._tensors())), centre)
-        return imputed if centre is None else np.where(observed, x.astype(dtype), imputed)
-
-    def bic(self, X: Any) -> float:
-        """Bayesian information criterion on X, -2 log p(X) + (number of free parameters) log N; lower is better."""
-        return -2 * self.score(X) * len(X) + self._n_parameters() * np.log(len(X))
-
-    def aic(self, X: Any) -> float:
-        """Akaike information criterion on X, -2 log p(X) + 2 (number of free parameters); lower is better."""
-        return -2 * self.score(X) * len(X) + 2 * self._n_parameters()
-
-    def _n_parameters(self) -> int:
-        k, d = self.means_.shape
-        of_covariances = {"full": k * d * (d + 1) // 2, "tied": d * (d + 1) // 2, "diag": k * d, "spherical": k}
-        return of_covariances[self.covariance_type] + k * d + k - 1
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.missing == "em"
-        return tags
