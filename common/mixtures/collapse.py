@@ -129,7 +129,7 @@ def _second_look(data: Any, algorithm: Any, parameters: Any, least: np.ndarray, 
     collapsed; at the end, to see what the rounding of large sums may hide."""
     kind, x = data.covariance_type, data.x
     means, covariances = (np.asarray(as_array(value)) for value in (parameters.means, parameters.covariances))
-    chosen = _are_flat(covariances, kind, least, len(x) if last else 1)
+    chosen = _are_flat(covariances, kind, least, _added_in_turn(data) if last else 1)
     if not chosen.any():
         return covariances
     if data.observed is not None:
@@ -141,6 +141,13 @@ def _second_look(data: Any, algorithm: Any, parameters: Any, least: np.ndarray, 
     again = again + data.reg_covar * (np.eye(x.shape[1]) if kind in ("full", "tied") else 1.0)
     pick = chosen.reshape((-1,) + (1,) * (covariances.ndim - 1)) if kind != "tied" else chosen[0]
     return np.where(pick, again.astype(covariances.dtype), covariances)
+
+
+def _added_in_turn(data: Any) -> int:
+    """How many numbers are added one after another at most: all rows, or a small chunk's and then chunks' sums."""
+    n, d = data.x.shape
+    rows = chunk_rows(d, data.n_components, data.covariance_type) if data.in_chunks else n
+    return min(n, rows + n // rows)
 
 
 def _with_responsibilities(data: Any, algorithm: Any, parameters: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -183,7 +190,8 @@ def summed_again(
             counts[j] += shares[j].sum()
             sums[j] += weighted.sum(axis=-1)
             for i in range(d):
-                scatter[j, i] += (weighted[i] * difference).sum(axis=-1)
+                scatter[j, i, : i + 1] += (weighted[i] * difference[: i + 1]).sum(axis=-1)
+    scatter += np.swapaxes(np.tril(scatter, -1), -1, -2)
     counts = np.maximum(counts, np.finfo(np.float64).tiny)
     sums /= np.sqrt(counts)[:, None]
     scatter -= sums[:, :, None] * sums[:, None, :]

@@ -117,6 +117,15 @@ def test_with_gaps_no_variance_is_above_that_of_what_was_observed() -> None:
         assert found[k, 0, 1] ** 2 / least.prod() == pytest.approx(old[0, 1] ** 2 / np.diag(old).prod(), rel=1e-12)
 
 
+def test_correlated_components_are_not_summed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over 100,000 points in chunks lose few digits, even in single precision; a look takes ten iterations."""
+    rng = np.random.default_rng(0)
+    shared, own = rng.normal(size=(100_000, 1)), rng.normal(size=(100_000, 16))
+    x = shared + 0.1 * own + np.where(np.arange(100_000) < 50_000, 0, 9)[:, None]  # correlations of 0.99
+    monkeypatch.setattr(collapse, "summed_again", None)
+    torch_estimators.GaussianMixture(2, random_state=0).fit(x.astype("float32"))
+
+
 def test_what_may_be_rounding_is_a_matter_of_a_components_own_points() -> None:
     """Of |mean| + 8 deviations; and sums over N numbers lose N / 64 times as many digits."""
     means, variances = np.array([[3.0, -40.0], [0.0, 1.0]]), np.array([[4.0, 1.0], [9.0, 0.25]])
