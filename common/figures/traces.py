@@ -4,6 +4,7 @@ A trace is a dict of arrays. The names of those that depend on the run end in it
 the means of the first run by frame. ``maths`` and ``evaluate`` are as in ``common.figures.chapters``.
 """
 
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +20,7 @@ from common.figures.runs import standardised
 from common.mixtures.input import check_missing, mean_imputed
 from common.mixtures.parameters import make_prior
 from common.mixtures.start import initial_responsibilities
-from common.networks.start import set_start
-from common.networks.training import updates
+from common.networks.training import minibatches, updates
 
 Evaluate = Callable[..., Any]
 Trace = dict[str, np.ndarray]
@@ -155,14 +155,15 @@ def components_die_out(maths: SimpleNamespace, evaluate: Evaluate) -> Trace:
     prior = make_prior(x, 6, **FEW_COMPONENTS)
     gamma = initial_responsibilities(x, 6, "kmeans", np.random.RandomState(0))
     chapter, frames = maths.variational_gmm, []
-    posterior = evaluate(chapter.m_step, evaluate(chapter.statistics, x, gamma), prior)
+    data = evaluate(chapter.statistics, x, gamma)
+    posterior = evaluate(chapter.m_step, data, prior)
+    bound = sum(evaluate(chapter.bound_terms, data, gamma, posterior, prior))
     for iteration in range(61):
         weights = evaluate(maths.conjugate.expected_weights, posterior.weight_concentration)
         _, gamma = evaluate(chapter.e_step, x, posterior)
-        following, bound = evaluate(chapter.variational_iteration, x, posterior, prior)
         if iteration % 2 == 0:
             frames.append((bound, gamma, weights, posterior.means, posterior.covariances))
-        posterior = following
+        posterior, bound = evaluate(chapter.variational_iteration, x, posterior, prior)
     return {"x": x} | _named(("bound", "gamma", "weights", "means", "covariances"), frames, 0)
 
 
@@ -173,18 +174,17 @@ def codes_find_their_places(maths: SimpleNamespace, evaluate: Evaluate) -> Trace
     ``grid`` (15,) by ``grid``, evenly spaced in the prior's probability.
     """
     training_set, held_out = datasets.load("digits").split()
-    x = training_set.x.astype(np.float64)
+    x, seen = (datasets.binarize(part.x) for part in (training_set, held_out))
     model = maths.vae.VAE(x.shape[1], 2, 64, "tanh", dtype="float64")
-    set_start(maths, model, 0, x)
+    shapes = {name: value.shape for name, value in maths.layouts.export_parameters(model).items()}
+    maths.layouts.import_parameters(model, draws.initial_values(0, shapes))
     steps = draws.batches_per_epoch(len(x), 128)
-    rows = [draws.minibatch(0, step, len(x), 128) for step in range(EPOCHS * steps)]
-    noise = [draws.normals(0, "noise", (len(chosen), 2), step) for step, chosen in enumerate(rows)]
-    batches = zip((x[chosen] for chosen in rows), noise, strict=True)
-    frames, bounds = [(evaluate(model.encoder, held_out.x.astype(np.float64))[0],)], []
+    batches = minibatches(itertools.repeat(x, EPOCHS), 128, 2)
+    frames, bounds = [(evaluate(model.encoder, seen)[0],)], []
     for step, bound in enumerate(updates(maths, model, batches, 5e-3)):
         bounds.append(bound)
         if (step + 1) % steps == 0:
-            frames.append((evaluate(model.encoder, held_out.x.astype(np.float64))[0],))
+            frames.append((evaluate(model.encoder, seen)[0],))
     grid = ndtri((np.arange(SIDE) + 0.5) / SIDE)
     plane = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)  # the second number changes slowest
     decoded = evaluate(lambda z: model.expected_data(model.decoder(z)), plane)
