@@ -3,6 +3,8 @@
 // attributes of mark after mark.
 "use strict";
 
+const calm = matchMedia("(prefers-reduced-motion: reduce)"); // nothing moves unasked; then one frame a second at most
+
 for (const figure of document.querySelectorAll(".replay")) {
   const story = JSON.parse(figure.querySelector("script").textContent);
   const groups = [...figure.querySelectorAll(".part")];
@@ -47,7 +49,8 @@ for (const figure of document.querySelectorAll(".replay")) {
     play.textContent = "Pause";
     said.setAttribute("aria-live", "off"); // not every frame is read out
     const next = () => { go(frame + 1); if (frame === story.captions[run].length - 1) stop(); };
-    timer = setInterval(next, 6000 / Math.max(12, Math.min(30, story.captions[run].length)));
+    const pace = 6000 / Math.max(12, Math.min(30, story.captions[run].length));
+    timer = setInterval(next, calm.matches ? Math.max(1000, pace) : pace);
     next();
   }
 

@@ -221,6 +221,26 @@ def test_every_replay_steps_plays_scrubs_and_changes_its_run(page: Page, name: s
 
 
 @pytest.mark.parametrize("name", REPLAYS)
+def test_nothing_moves_unasked_and_little_where_motion_is_to_be_reduced(browser: Browser, name: str) -> None:
+    page = browser.new_page(viewport=DESK, reduced_motion="reduce")
+    visit(page, name)
+    before = page.locator("main").inner_html()
+    page.wait_for_timeout(600)
+    assert page.locator("main").inner_html() == before
+    figure = page.locator(".replay").filter(has=page.locator("button")).first
+    if figure.count():
+        play = figure.get_by_role("button", name="Play")
+        play.click()
+        shown = figure.locator("input").first.input_value()
+        page.wait_for_timeout(700)
+        assert figure.locator("input").first.input_value() == shown, "a frame stays for a second"
+        page.wait_for_timeout(700)
+        assert figure.locator("input").first.input_value() != shown
+        assert page.evaluate("document.getAnimations().length") == 0
+    page.close()
+
+
+@pytest.mark.parametrize("name", REPLAYS)
 def test_without_scripts_a_replay_shows_its_last_frame_and_a_script_draws_the_same(browser: Browser, name: str) -> None:
     shown = []
     for scripts in (False, True):
