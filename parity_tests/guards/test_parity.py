@@ -110,6 +110,22 @@ def test_noise_by_hand() -> None:
     np.testing.assert_allclose(importance_standard_error(log_weights), [1 / (2 * 3**0.5), 0], rtol=1e-12)
 
 
+def test_what_is_allowed_is_allowed_to_the_bit() -> None:
+    """8 epsilons, ten times the noise, a movement of a millionth: as much passes, a bit more does not."""
+    eps, one = 2.0**-52, np.ones(1)
+    check_values(one, one + 8 * eps)
+    check_values(one, one + 10 * eps, moved=one + eps)
+    check_values(1e6 * one, 1e6 * one, moved=1e6 * one + 1)
+    check_values({"a": one, "zero": 8 * eps * one}, {"a": one, "zero": -8 * eps * one})
+    for theirs, moved in ((one + 9 * eps, None), (one + 11 * eps, one + eps), (one, one * 1.000001 + 2 * eps)):
+        with pytest.raises((AssertionError, ValueError), match=r"^value: .*(rounding|last bit)"):
+            check_values(one, theirs, moved=moved)
+    with pytest.raises(AssertionError, match="zero: "):
+        check_values({"a": one, "zero": 9 * eps * one}, {"a": one, "zero": -8 * eps * one})
+    many = one_ulp_away({str(i): one for i in range(1002)}, 0)  # each by a toss of its own
+    assert abs(sum(value.item() > 1 for value in many.values()) - 501) < 4.5 * 0.5 * 1002**0.5
+
+
 def test_a_gradient_that_is_zero_but_for_rounding_raises_no_alarm() -> None:
     """A bias before batch normalisation: both frameworks sum terms that cancel."""
     ours, theirs = X | {"bias": np.array([3e-17, -1e-17])}, X | {"bias": np.array([-2e-17, 4e-17])}
@@ -135,6 +151,8 @@ def test_a_message_says_how_much_where_and_how_many() -> None:
         check_values(X, theirs)
     with pytest.raises(AssertionError, match=r"^loss: .* 2 of 2 tensors differ$"):
         check_values(X, theirs | {"loss": np.array(2.1)})
+    with pytest.raises(AssertionError, match=r"^value: .*, 2 and 2\.1$"):
+        check_values(2.0, 2.1)
 
 
 def test_a_training_that_parts_is_named_with_its_step() -> None:
@@ -176,6 +194,7 @@ def test_the_example_finds_a_rate_that_keras_rounds() -> None:
 def test_gradients_come_as_lists_too_and_what_is_no_array_is_named() -> None:
     ours = [torch.ones(2, requires_grad=True), torch.zeros(3), None]
     assert list(check_values(ours, [tf.ones(2), tf.zeros(3), None])) == ["0", "1", "2"]
+    assert list(check_values([1.0, 2.0], (1.0, 2.0))) == ["value"]  # numbers are one array
     with pytest.raises(AssertionError, match=r"^1: "):
         check_values(ours, [tf.ones(2), tf.ones(3), None])
     for value in ("text", np.array([1j]), torch.ones(2).to_sparse(), {"nested": 1}):

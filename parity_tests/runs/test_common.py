@@ -229,14 +229,14 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 def test_differences_are_counted() -> None:
     a = np.array([1.0, -2.0, 0.0, 4.0])
     b = np.array([1.0, np.nextafter(-2.0, 0), -0.0, 4.0])
-    assert difference(a, b) == (2**-52, 2**-54, pytest.approx(2**-52 / np.sqrt(21)), 1, 0.5)
+    assert difference(a, b) == (2**-52, 2**-54, pytest.approx(2**-52 / np.sqrt(21), abs=0), 1, 0.5)
     assert ulp_histogram(a, b) == [3, 1]
     far = np.array([1.0, 1 + 7 * 2**-52, 1 + 8 * 2**-52])
     assert ulp_histogram(np.ones(3), far) == [1, 0, 0, 1, 1]
-    assert difference(a * 1e-200, b * 1e-200).l2 == pytest.approx(2**-52 / np.sqrt(21), rel=0.1)
+    assert difference(a * 2.0**-600, b * 2.0**-600).l2 == difference(a, b).l2
     np.testing.assert_array_equal(ulp_distance(np.array([-5e-324]), np.array([5e-324])), [2])
     assert difference(np.float32([1]), np.nextafter(np.float32([1]), np.float32(2))).max_ulp == 1
-    assert difference(np.zeros(0), np.zeros(0)).bit_equal == 1
+    assert difference(np.zeros(0), np.zeros(0)) == (0, 0, 0, 0, 1)
     for bad in (np.array([np.nan]), np.array([np.inf])):
         with pytest.raises(ValueError, match="not finite"):
             difference(np.ones(1), bad)
