@@ -76,23 +76,21 @@ def size_of(found: Comparison, number: int, other: int | None) -> str:
         return "the same numbers, in another order"
     if other is None:
         return ""
-    for candidate in following(found.port, other):
-        b = found.port.values[found.port.operations[candidate].outputs[0]].array
-        if b.size == a.size and b.dtype.kind == a.dtype.kind == "f":
-            return apart(a, aligned(a, b), tolerance(a, values[0].movement))
+    near = [found.port.values[v].array for n in following(found.port, other) for v in found.port.operations[n].outputs]
+    alike = [aligned(a, b) for b in near if b.size == a.size and b.dtype.kind == a.dtype.kind == "f"]
+    if alike:  # the port may take several operations to the result: the nearest one
+        return apart(a, min(alike, key=lambda b: np.mean(np.abs(b - a))), tolerance(a, values[0].movement))
     b = found.port.values[found.port.operations[other].outputs[0]].array
     return f"shapes {a.shape} and {b.shape}"
 
 
-def following(recording: Recording, number: int, steps: int = 6) -> list[int]:
+def following(recording: Recording, number: int, most: int = 12) -> list[int]:
     """An operation and the next ones that its result goes through."""
-    consumers, chain = recording.consumers(), [number]
-    for _ in range(steps):
-        after = [c for v in recording.operations[chain[-1]].outputs for c in consumers.get(v, [])]
-        if not after:
-            break
-        chain.append(min(after))
-    return chain
+    consumers, reached = recording.consumers(), [number]
+    for operation in reached:  # which grows
+        after = [c for v in recording.operations[operation].outputs for c in consumers.get(v, [])]
+        reached += [c for c in dict.fromkeys(after) if c not in reached][: most - len(reached)]
+    return reached
 
 
 def aligned(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -144,12 +142,13 @@ def parameters(port: Any, found: Comparison, loose: float = 0.0) -> list[Finding
     findings, layout = [], port.layout
     movements = layout.flat({n: np.full(layout.positions[n].shape, m) for n, m in found.original.movements.items()})
     flat, eps = layout.flat(found.original.gradients), np.finfo(np.float64).eps
+    least = eps * scale(flat)
     for path, gradient in found.port.gradients.items():
         if path not in port.terms:
             continue
         term = port.terms[path][0]
         wanted = flat[term]
-        allowed = 100 * np.max(movements[term], initial=0) + (16 * eps + loose) * scale(wanted) + eps * scale(flat)
+        allowed = 100 * np.max(movements[term], initial=0) + (16 * eps + loose) * scale(wanted) + least
         gradient = np.zeros(wanted.shape) if gradient is None else gradient
         if distance(wanted, gradient) > allowed:
             findings.append(

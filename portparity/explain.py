@@ -48,6 +48,9 @@ def search(
                 report.note(cause.said(cause.mistake.says), cause.row)
             else:
                 report.findings.append(named(describe.first(found, cause.operation), cause))
+                where = [original.operations[number].where for number in cause.alike]
+                few = ", ".join(where if len(where) < 6 else [*where[:4], "...", where[-1]])
+                report.findings[-1].also = f"and in {len(where)} more: {few}" if where else ""
         found = after
     port.loose = max(port.loose, SINGLE if attempt.single else 0.0)
     rest = describe.rest(port, found, port.loose)
@@ -87,13 +90,14 @@ def place(recording: Recording, number: int) -> tuple[str, str, int]:
 
 def training_mode(port: Any, edits: dict[tuple, Any]) -> bool:
     """A second pass in training mode, with what is known already; and what it leaves in moving averages."""
-    first = port.record_original(training=True)
+    first, other = port.record_original(training=True), port.record_port(training=True)
+    if first.same_as(port.original) and other.same_as(port.port):
+        return True  # nothing in either model trains in another way than it predicts
     modes = {place(first, n): n for n in range(len(first.operations))}
     here = {modes[where]: edit for where, edit in edits.items() if where in modes}
     original = port.record_original(training=True, edits=here)
     recorder = port.latest
     floor.measure(original, lambda seed: port.record_original(training=True, edits=here, seed=seed))
-    other = port.record_port(training=True)
     found = compare(original, other, loose=port.loose)
     describe.uncompared(port.report, original, other)
     if not found.agrees:

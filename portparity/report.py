@@ -14,11 +14,12 @@ class Finding:
     cause: str = ""
     row: str = ""  # of the catalogue of divergences
     remedy: str = ""
+    also: str = ""  # where else the same cause was found
 
     def lines(self) -> list[str]:
         """The finding, as the report says it."""
         said = [f"{self.what}: {self.original}", f"  in the port: {self.port}"]
-        said += [f"  {self.size}"] if self.size else []
+        said += [f"  {part}" for part in (self.size, self.also) if part]
         row = f" (row {self.row})" if self.row else ""
         said += [f"  cause: {self.cause}{row}"] if self.cause else ["  cause: none of the known ones explains it"]
         return said + ([f"  remedy: {self.remedy}"] if self.remedy else [])

@@ -7,11 +7,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from portparity import Port, compare, record
+from portparity.report import Report
 
 X, Y = np.random.default_rng(0).normal(size=(6, 3, 8, 8)), np.arange(6) % 4
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -85,3 +87,83 @@ def test_importing_it_loads_no_framework() -> None:
     code = "import portparity, sys; print({'torch', 'keras', 'tensorflow'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert said.stdout.strip() == "set()", said.stderr
+
+
+class Blocks(nn.Module):
+    """Layer normalisation, a dense layer and a tanh, some times."""
+
+    def __init__(self, many: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norms = nn.ModuleList(nn.LayerNorm(5) for _ in range(many))
+        self.layers = nn.ModuleList(nn.Linear(5, 5) for _ in range(many))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            x = torch.tanh(layer(norm(x)))
+        return x
+
+
+def counted(
+    monkeypatch: pytest.MonkeyPatch, model: nn.Module, port: keras.Model, x: np.ndarray
+) -> tuple[Report, list[str]]:
+    """The report, and the passes of either model that it took."""
+    passes = []
+    for method in (Port.record_original, Port.record_port):
+
+        def counting(self, *args, method=method, **settings):
+            passes.append(method.__name__)
+            return method(self, *args, **settings)
+
+        monkeypatch.setattr(Port, method.__name__, counting)
+    report = Port(model, port, x).check()
+    monkeypatch.undo()
+    return report, passes
+
+
+def test_a_mistake_in_every_layer_is_one_line_and_takes_no_more_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = {}
+    for many in (3, 9):
+        layers = [
+            layer
+            for _ in range(many)
+            for layer in (keras.layers.LayerNormalization(epsilon=1e-3), keras.layers.Dense(5, activation="tanh"))
+        ]
+        port = keras.Sequential([keras.Input((5,)), *layers])
+        report, passes[many] = counted(monkeypatch, Blocks(many), port, X[0, 0, :, :5])
+        assert [(f.original, f.row) for f in report.findings] == [("norms.0: layer_norm", "L7")], report
+        assert f"and in {many - 1} more: norms.1, " in str(report)
+    assert passes[3] == passes[9]
+
+
+class Attentive(Blocks):
+    """Attention of one head, some times; all its layers have one shape."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for n in range(0, len(self.layers), 3):
+            query, key, value = (layer(x) for layer in self.layers[n : n + 3])
+            x = x + torch.softmax(query @ key.mT, -1) @ value
+        return x
+
+
+class PortOfAttentive(keras.Model):
+    """Its port, which runs the layers of a head in another order."""
+
+    def __init__(self, many: int) -> None:
+        super().__init__()
+        self.denses = [keras.layers.Dense(5) for _ in range(many)]
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        for n in range(0, len(self.denses), 3):
+            value, key, query = (layer(x) for layer in self.denses[n : n + 3])
+            x = x + tf.matmul(tf.nn.softmax(tf.matmul(query, key, transpose_b=True)), value)
+        return x
+
+
+def test_layers_that_run_in_another_order_are_found_without_a_pass_for_each_guess(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, port = Attentive(12), PortOfAttentive(12)
+    report, passes = counted(monkeypatch, model, port, np.random.default_rng(0).normal(size=(2, 4, 5)))
+    assert report.agrees, report
+    assert passes.count("record_port") == 7, "as run, as mapped, one for each of four heads, in training mode"

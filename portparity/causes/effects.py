@@ -9,7 +9,8 @@ import torch
 
 from portparity.causes.calls import Call, Change, Mistake
 from portparity.records.floor import tolerance
-from portparity.records.match import Comparison, informative
+from portparity.records.match import Comparison, Index, informative
+from portparity.records.recording import Recording
 from portparity.records.torch_functions import as_array, tensors
 
 WRONG = (
@@ -35,6 +36,8 @@ class Cause:
         self.row = mistake.row if row is None else row
         self.operation, self.mistake, self.value, self.change, self.call = operation, mistake, value, change, call
         self.beneath: Cause | None = None
+        self.said_as: tuple = ()  # the mistake and its value, which its variants share, and the variant
+        self.alike: list[int] = []  # later operations with the same mistake
 
     def said(self, text: str) -> str:
         """A text of the mistake, with its value and the original's settings filled in."""
@@ -63,24 +66,33 @@ class _Names(dict):
 
 
 class Effects:
-    """The part of the search that computes what follows from an edited call, from the calls that were recorded."""
+    """What would follow from an edited call, or from other parameters, computed from the calls that were recorded."""
 
-    def _shows(self, found: Comparison, cause: Cause, most: int = 24) -> int | None:
-        """Whether the edited call gives something new that the port has: 0; or what follows from it does: 1."""
-        operations = self.original.operations
-        live = dict(zip(operations[cause.operation].outputs, self._edited(cause), strict=False))
+    def __init__(self, original: Recording, recorder: Any, port: Recording, index: Index | None = None) -> None:
+        self.original, self.recorder, self.port = original, recorder, port
+        self.index = index or Index(port)
+        self.accounted: tuple[Any, set[int]] = None, set()
+
+    def shows(self, found: Comparison, cause: Cause, most: int = 24) -> bool:
+        """Whether the edited call gives something new that the port has, or what follows from it does."""
+        live = dict(zip(self.original.operations[cause.operation].outputs, self._edited(cause), strict=False))
         if any(self._is_new(found, number, tensor) for number, tensor in live.items()):
-            return 0
-        for number in range(cause.operation + 1, len(operations)):
+            return True
+        return self.follows(found, live, cause.operation + 1, most)
+
+    def follows(self, found: Comparison, live: dict[int, torch.Tensor], first: int = 0, most: int = 24) -> bool:
+        """Whether the port has something new that follows from other numbers, by value, in ``most`` operations."""
+        operations, live = self.original.operations, dict(live)
+        for number in range(first, len(operations)):
             if most == 0 or not live:
-                return None
+                return False
             if live.keys() & set(operations[number].inputs):
                 most -= 1
                 made = dict(zip(operations[number].outputs, self._again(number, live), strict=False))
                 if any(self._is_new(found, value, tensor) for value, tensor in made.items()):
-                    return 1
+                    return True
                 live |= made
-        return None
+        return False
 
     def _is_new(self, found: Comparison, number: int, tensor: torch.Tensor) -> bool:
         # whether the port has a tensor that would be the original's value, and the original has not

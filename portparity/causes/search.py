@@ -1,5 +1,6 @@
 """Try the known mistakes on the original, one after the other, until the port has the result."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from itertools import permutations
@@ -13,11 +14,12 @@ from portparity.causes import known
 from portparity.causes.calls import Call, Mistake
 from portparity.causes.effects import WRONG, Cause, Effects
 from portparity.records.floor import scale
-from portparity.records.match import Comparison, Index, compare, informative
+from portparity.records.match import Comparison, compare, informative
 from portparity.records.recording import Recording
 from portparity.records.torch_functions import as_array, tensors
 
 SINGLE = 4e-7  # of the largest entry: what rounding to float32 explains
+MOST = 8  # causes that are looked for, one after the other
 DEPTH = 6  # operations before and after the first different one at which a cause is looked for
 
 
@@ -28,10 +30,9 @@ class Search(Effects):
     """The search for causes in what ``recorder`` has recorded; ``replay(edits)`` is a recorder of edited operations."""
 
     def __init__(self, original: Recording, recorder: Any, port: Recording, replay: Any) -> None:
-        self.original, self.recorder, self.port, self.replay = original, recorder, port, replay
-        self.index, self.found = Index(port), {}
+        super().__init__(original, recorder, port)
+        self.replay, self.found = replay, {}
         self.single = False  # the port rounds to float32 somewhere
-        self.accounted: tuple[Any, set[int]] = None, set()
         self.patience = 20.0  # seconds for edits whose own result does not show, at one difference
         small = [v.array for v in port.values if v.array.dtype.kind == "f" and not informative(v.array)]
         self.scalars = np.unique(np.concatenate([a.ravel().astype(float) for a in small if a.size] or [np.zeros(0)]))
@@ -41,9 +42,9 @@ class Search(Effects):
         """What was found, for a recorder."""
         return {number: (cause.call.name, cause.edit) for number, cause in self.found.items()}
 
-    def causes(self, found: Comparison, most: int = 5) -> Iterator[Step]:
+    def causes(self, found: Comparison) -> Iterator[Step]:
         """One cause after the other, and the comparison after each; none if nothing explains what differs."""
-        for _ in range(most):
+        for _ in range(MOST):
             if found.agrees:
                 return
             step = self._forward(found) if found.missing or found.outputs else self._backward(found)
@@ -61,8 +62,26 @@ class Search(Effects):
                 return self._accepted(step[0][-1], step)
         return None
 
+    def _alike(self, cause: Cause, other: Comparison) -> tuple[list[Cause], Comparison]:
+        # the same mistake in later operations of the name, or in those whose modules are named alike but for numbers
+        operations, done = self.original.operations, cause.operation
+        for number in (r".*", r"(?<![^.])\d+(?![^.])", r"\d+"):  # any; 1.norm2 and 2.norm2; bn1 and bn2
+            kinds = [(o.name, re.sub(number, "#", o.where)) for o in operations]
+            later = [n for n, kind in enumerate(kinds) if n > done and n not in self.found and kind == kinds[done]]
+            more = [same for n in later for same in self._candidates(n, False) if same.said_as == cause.said_as]
+            while more and (after := self._with(cause, *more)) is not None:
+                wrong = min([c.operation for c in more if c.operation in after.missing], default=None)
+                if wrong is None and self._matched(after) > self._matched(other):
+                    return more, after
+                more = [c for c in more if c.operation < wrong] if wrong is not None else []
+        return [], other
+
     def _accepted(self, cause: Cause, step: Step) -> Step:
         # from here on the original is the edited one
+        if step[1].missing and not cause.mistake.harmless and cause.beneath is None:
+            more, after = self._alike(cause, step[1])
+            cause.alike, step = [c.operation for c in more], (step[0], after)
+            self.found |= {c.operation: c for c in more}
         self.found[cause.operation] = cause
         self.recorder = self.replay(self.edits)
         self.original = self._with_movements(self.recorder.recording)
@@ -77,10 +96,7 @@ class Search(Effects):
     def _one(self, found: Comparison, first: int, causes: list[Cause]) -> Step | None:
         # at first the edits whose own result the port has, then those whose effect it has, at last the guesses
         until, passing = monotonic() + self.patience, []
-        shows = [self._shows(found, cause) for cause in causes]
-        order = {(False, 0): 0, (False, 1): 1, (True, 0): 2, (True, 1): 3}
-        ranked = [(order[c.mistake.guess, far], c) for c, far in zip(causes, shows, strict=True) if far is not None]
-        for _, cause in sorted(ranked, key=lambda pair: pair[0]):
+        for cause in self._ranked(found, causes):
             if (other := self._with(cause)) is not None and self._better(found, other, first, cause):
                 passing.append(([cause], other))
                 made = self.original.operations[cause.operation].outputs
@@ -90,6 +106,18 @@ class Search(Effects):
             if monotonic() > until:
                 break
         return max(passing, key=lambda step: (self._explained(step[1]), self._scalars(step[1])), default=None)
+
+    def _ranked(self, found: Comparison, causes: list[Cause]) -> Iterator[Cause]:
+        for guess in (False, True):
+            rest = [cause for cause in causes if cause.mistake.guess is guess]
+            for most in (0, 24):
+                left = []
+                for cause in rest:
+                    if self.shows(found, cause, most):
+                        yield cause
+                    else:
+                        left.append(cause)
+                rest = left
 
     @staticmethod
     def _explained(other: Comparison) -> bool:
@@ -104,7 +132,7 @@ class Search(Effects):
             causes = [c for c in self._candidates(operation, backward=False) if not c.mistake.alone]
             for one, two in permutations(causes, 2):
                 pair = two.over(one.over(two.beneath))
-                new = one.mistake is not two.mistake and self._shows(found, pair, 0) == 0
+                new = one.mistake is not two.mistake and self.shows(found, pair, 0)
                 if new and (other := self._with(pair)) is not None and self._better(found, other, first, pair):
                     return [one, pair], other
                 if monotonic() > until:
@@ -218,13 +246,16 @@ class Search(Effects):
                     changes = list(mistake.changes(call))
                 except WRONG:
                     continue
-                for value, change, *row in changes:
-                    yield Cause(operation, mistake, value, change, call, *row).over(self.found.get(operation))
+                for number, (value, change, *row) in enumerate(changes):
+                    cause = Cause(operation, mistake, value, change, call, *row).over(self.found.get(operation))
+                    cause.said_as = mistake, str(value), sum(str(v) == str(value) for v, *_ in changes[:number])
+                    yield cause
 
-    def _with(self, cause: Cause) -> Comparison | None:
+    def _with(self, *causes: Cause) -> Comparison | None:
+        edits = {cause.operation: (cause.call.name, cause.edit) for cause in causes}
         try:
             with warnings.catch_warnings(action="ignore"):
-                recording = self.replay(self.edits | {cause.operation: (cause.call.name, cause.edit)}).recording
+                recording = self.replay(self.edits | edits).recording
         except WRONG:
             return None
         if len(recording.values) != len(self.original.values):
@@ -242,5 +273,9 @@ class Search(Effects):
             made = set(self.original.operations[cause.operation].outputs)
             if any(made & set(self.original.operations[number].inputs) for number in other.missing):
                 return False
-        known = [{m.port for matches in c.matches.values() for m in matches} for c in (found, other)]
-        return len(known[1] - known[0]) > 0 and len(known[1]) > len(known[0])
+        return self._matched(other) > self._matched(found)
+
+    @staticmethod
+    def _matched(found: Comparison) -> int:
+        # how many of the port's values the original has
+        return len({m.port for matches in found.matches.values() for m in matches})

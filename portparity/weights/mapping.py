@@ -53,13 +53,21 @@ class Mapping:
             self.terms |= {path: ways[0] for path, ways in units.paired(unit, other).items()}
         self.unwritten = [path for path in shapes if path not in self.terms]
 
-    def resolve(self, tries: int = 60) -> None:
-        """Exchange layers of equal shapes, or turn a kernel's rows, until the activations agree."""
+    def resolve(self) -> None:
+        """Exchange layers of equal shapes, or turn a kernel's rows, until the activations agree.
+
+        The port runs again only for a map by which its result here would be the original's with other numbers.
+        """
+        from portparity.causes.effects import Effects
+
         seen: set[int] = set()
-        while self.comparison.missing and self.comparison.missing[0] not in seen and tries > 0:
+        while self.comparison.missing and self.comparison.missing[0] not in seen:
             seen.add(operation := self.comparison.missing[0])
-            for terms in self._other_maps(self._parameters_before(operation)):
-                tries -= 1
+            effects = Effects(self.original, self.recorder, self.port)
+            names = self._parameters_before(operation)
+            for terms in self._other_maps(names):
+                if not effects.follows(self.comparison, self._as_mapped(terms, names)):
+                    continue
                 self._assign(self.terms | terms)
                 port = self.record_port()
                 other = compare(self.original, port)
@@ -67,6 +75,16 @@ class Mapping:
                     self.terms, self.port, self.comparison = self.terms | terms, port, other
                     break
                 self._assign(self.terms)
+
+    def _as_mapped(self, terms: dict[str, landed.Terms], names: set[str]) -> dict[int, Any]:
+        # the parameters that the port would have by another map, where it has its present numbers, by value
+        flat = self.flat.copy()
+        for path, positions in terms.items():
+            for there, here in zip(positions, self.terms[path], strict=True):
+                flat[there] = self.flat[here]
+        arrays = {name: flat[self.layout.positions[name]] for name in names}
+        numbers = {value.name: number for number, value in enumerate(self.original.values) if value.name in names}
+        return {n: self.torch.torch.tensor(arrays[name]) for name, n in numbers.items()}
 
     def _parameters_before(self, operation: int, many: int = 6) -> set[str]:
         # the parameters of an operation, and of the nearest ones that it depends on
