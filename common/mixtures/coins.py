@@ -98,7 +98,7 @@ class CoinMixtureEstimator(BaseEstimator):
     tol : float, default 1e-8
         EM stops when the log likelihood, in nats, changes by less than this.
     max_iter : int, default 1000
-        Most iterations.
+        The maximum number of iterations.
     fixed_weights : bool, default False
         Keep the mixing weights at their starting values, and estimate the biases only.
     weights_init : (K,) or None

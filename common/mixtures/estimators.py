@@ -29,7 +29,7 @@ class MixtureEstimator(MixtureBase):
     reg_covar : float, default 1e-6
         Added to the diagonal of every covariance; 0 is maximum likelihood proper.
     max_iter, n_init : int, default 100 and 1
-        Most iterations of a run; number of runs from different starts, of which the best is kept.
+        The maximum number of iterations; the number of runs from different starts, of which the best is kept.
     init_params : "kmeans", "k-means++", "random" or "random_from_data", default "kmeans"
         How the responsibilities are chosen that the first M step starts from.
     weights_init, means_init, precisions_init : arrays of shapes (K,), (K, D), as ``precisions_``; or None
@@ -169,7 +169,7 @@ class BayesianMixtureEstimator(MixtureBase):
     Parameters
     ----------
     n_components : int, default 1
-        Most components K that the mixture may use; those it does not need end with weights near zero.
+        The maximum number of components K; those that are not needed end with weights near zero.
     covariance_type : "full", "tied", "diag" or "spherical", default "full"
         A precision matrix per component, one for all, a diagonal per component, or one number per component.
     tol : float, default 1e-3

@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[2]
 IMPLEMENTATIONS = ("pytorch_impl", "tf2_impl")
 ROOMS = [line.split()[0] for line in common.__doc__.splitlines() if line.startswith("    ")]  # in the map's order
 TEST_ROOMS = ("bench", "certificate", "chapters", "digests", "divergences", "guards", "port_bugs", "runs", "support")
-TOO_LONG = {("portparity.causes.optimizers", "mistakes")}  # to be split by kind of optimizer
 COMMANDS = {"common.data.datasets", "common.figures.draw"}
 FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras"}
 CHAPTERS = [name for name in titles() if name not in TOOLS]
@@ -71,11 +70,11 @@ def test_a_room_is_three_to_nine_modules_and_says_what_they_are(room: str) -> No
 
 @pytest.mark.parametrize("path", sources("common", "portparity", *IMPLEMENTATIONS), ids=module)
 def test_no_module_is_longer_than_300_lines_and_no_function_body_than_45(path: Path) -> None:
-    """But constructors, which scikit-learn's rules make long, and one generator of optimizers' mistakes."""
+    """But constructors, which scikit-learn's rules make long."""
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= 300
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef) and (module(path), node.name) not in TOO_LONG and node.name != "__init__":
+        if isinstance(node, ast.FunctionDef) and node.name != "__init__":
             body = node.body[ast.get_docstring(node) is not None :]
             assert not body or body[-1].end_lineno - body[0].lineno < 45, node.name
 

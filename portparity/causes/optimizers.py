@@ -5,7 +5,7 @@ and does not feed back.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,15 @@ DEFAULTS = {
     "late": 0,
     "factor": 1.0,
 }
+
+
+class Mistake(NamedTuple):
+    """A row of the catalogue, or none, what is wrong, its remedy, and the settings that the port has instead."""
+
+    row: str
+    text: str
+    remedy: str
+    settings: Settings
 
 
 def settings_of(kind: str, group: Settings) -> Settings:
@@ -117,144 +126,120 @@ def clipped(gradients: dict[str, np.ndarray], clip: tuple[str, float] | None) ->
     return {name: g * shares[name] for name, g in gradients.items()}
 
 
-def mistakes(s: Settings, read: Settings) -> Iterator[tuple[str, str, str, Settings]]:
-    """Row, text, remedy and the settings that a mistake replaces, most frequent first.
+def mistakes(s: Settings, read: Settings) -> Iterator[Mistake]:
+    """The mistakes of a port whose original has settings ``s``, most frequent first.
 
     ``read`` are the settings of the port's optimizer as Keras states them: values to try.
     """
-    if kinds := _read(s, read):
-        yield from kinds
-    kind, decay, clip = s["kind"], s["weight_decay"], s["clip"]
+    kind = s["kind"]
+    yield from _read(s, read)
     if kind == "Adam":
-        said = "Keras adds epsilon before the bias correction"
-        remedy = "port: before step t, optimizer.epsilon = eps * (1 - beta_2**t) ** 0.5"
-        for eps in dict.fromkeys((s["eps"], 1e-7, 1e-8)):
-            row = "O1b" if eps == s["eps"] else "O1"
-            yield row, f"{said}; the port's epsilon is {eps:g}", remedy, {"eps": eps, "place": "before"}
-        yield "", "the port has epsilon under the root", "port: outside of it", {"place": "inside"}
-        for betas in ((0.9, 0.999), (0.9, 0.99), (0.95, 0.999), (0.5, 0.999), (0.9, 0.98), s["betas"][::-1]):
-            if not np.allclose(betas, s["betas"]):
-                yield "", f"the port's betas are {betas}", f"port: beta_1, beta_2 = {s['betas']}", {"betas": betas}
-        yield "", "the port has no bias correction", "port: keras.optimizers.Adam", {"correction": False}
-        yield (
-            "O4",
-            f"AMSGrad is {'off' if s['amsgrad'] else 'on'} in the port",
-            "port: amsgrad=...",
-            {"amsgrad": not s["amsgrad"]},
-        )
-        yield "", "the port's step count is one too high", "port: start at step 1", {"late": 1}
-    if kind in ("SGD", "RMSprop") and s["momentum"]:
-        yield (
-            "O6",
-            "the port's velocity holds the rate: old steps keep the old rate",
-            "port: rescale the velocities when the rate changes",
-            {"form": "keras"},
-        )
-        yield "", "the port has no dampening", "port: write the update out", {"dampening": 0.0}
-    if kind == "SGD":
-        yield (
-            "",
-            f"Nesterov is {'off' if s['nesterov'] else 'on'} in the port",
-            "port: nesterov=...",
-            {"nesterov": not s["nesterov"]},
-        )
-    for momentum in (0.0, 0.9, 0.99, 0.5, 0.8, 0.95) if kind in ("SGD", "RMSprop") else ():
-        yield "", f"the port's momentum is {momentum:g}", f"port: momentum={s['momentum']}", {"momentum": momentum}
+        yield from _of_adam(s)
+    if kind in ("SGD", "RMSprop"):
+        yield from _of_momentum(s)
     if kind in ("RMSprop", "Adagrad"):
-        for eps in dict.fromkeys((s["eps"], 1e-7, 1e-8, 1e-10)):
-            yield (
-                "O7" if kind == "RMSprop" else "O13",
-                f"the port has epsilon {eps:g} under the root",
-                "port: write the update out, epsilon outside of the root",
-                {"eps": eps, "place": "inside"},
-            )
-        for alpha in (0.9, 0.99, 0.95):
-            yield "", f"the port's rho is {alpha:g}", f"port: rho={s['alpha']}", {"alpha": alpha}
-        yield (
-            "",
-            "the port is centered" if not s["centered"] else "the port is not centered",
-            "port: centered=...",
-            {"centered": not s["centered"]},
-        )
-        for start in (0.1, 0.0):
-            yield (
-                "O13",
-                f"the port's sum of squares starts at {start:g}",
-                "port: initial_accumulator_value=...",
-                {"initial_accumulator_value": start},
-            )
+        yield from _of_squares(s)
     for eps in (1e-7, 1e-8, 1e-10, 1e-6, 1e-5, 1e-3, 1e-4):
-        yield "", f"the port's epsilon is {eps:g}", f"port: epsilon={s['eps']:g}", {"eps": eps}
-    if decay:
-        yield "", "the port's weight decay leaves vectors out", "port: decay every parameter", {"weights_alone": True}
-        row = "O5" if kind == "Adam" else "O14"
-        said = "added to the gradient" if s["decoupled"] else "decoupled, as every weight_decay of Keras is"
-        yield (
-            row,
-            f"the port's weight decay is {said}",
-            "one and the same in both: AdamW, or an L2 penalty",
-            {"decoupled": not s["decoupled"]},
-        )
-        other = s["decoupled"] and read.get("name", "").startswith("adam") and read.get("weight_decay") is None
-        yield (
-            "O5" if other else "",
-            f"the port has no weight decay{': its optimizer is Adam, not AdamW' if other else ''}",
-            f"port: weight_decay={decay:g}",
-            {"weight_decay": 0.0},
-        )
-        for other in (0.004, 0.01, decay * 2, decay / 2):
-            for decoupled in (True, False):
-                yield (
-                    "O5b" if other in (0.004, 0.01) else "O11",
-                    f"the port's weight decay is {other:g}",
-                    f"port: weight_decay={decay:g}",
-                    {"weight_decay": other, "decoupled": decoupled},
-                )
-    else:
-        for other in (0.004, 0.01, 0.1, 1e-4, 1e-3):
-            yield (
-                "O5b" if other == 0.004 else "",
-                f"the port's weight decay is {other:g}",
-                "port: none",
-                {"weight_decay": other, "decoupled": True},
-            )
-            yield "O11", f"the port has an L2 penalty of {other / 2:g}", "port: no regularizer", {"l2": other}
-    if clip is not None:
-        kinds = {
-            "variable": "each variable by its own norm: clipnorm",
-            "global": "all by their common norm",
-            "value": "each entry: clipvalue",
-            None: "nothing",
-        }
-        for other, said in kinds.items():
-            row = {"variable": "O8b", "value": "O16"}.get(other, "")
-            yield (
-                row,
-                f"the port clips {said}",
-                "port: global_clipnorm",
-                {"clip": None if other is None else (other, clip[1])},
-            )
-    else:
-        for most in (1.0, 0.5, 0.1, 5.0):
-            for other in ("variable", "global", "value"):
-                yield "", f"the port clips: {other}, {most:g}", "port: no clipping", {"clip": (other, most)}
+        yield Mistake("", f"the port's epsilon is {eps:g}", f"port: epsilon={s['eps']:g}", {"eps": eps})
+    yield from _of_decay(s, read) if s["weight_decay"] else _of_needless_decay()
+    yield from _of_clipping(s["clip"])
     for other in ("SGD", "Adam", "RMSprop", "Adagrad"):
         if other != kind:
-            yield "", f"the port's optimizer is {other}", f"port: keras.optimizers.{kind}", {"kind": other}
+            yield Mistake("", f"the port's optimizer is {other}", f"port: keras.optimizers.{kind}", {"kind": other})
     for factor in (0.1, 10.0, 0.5, 2.0, 0.01, 100.0):
         row = "O6c" if kind == "SGD" and np.isclose(factor * s["lr"], 0.01) else ""  # Keras's default, of SGD alone
         said = f"the port's learning rate is {factor:g} times the original's"
-        yield row, said, f"port: {s['lr']:g}", {"factor": factor}
+        yield Mistake(row, said, f"port: {s['lr']:g}", {"factor": factor})
 
 
-def _read(s: Settings, read: Settings) -> list[tuple[str, str, str, Settings]]:
+def _read(s: Settings, read: Settings) -> Iterator[Mistake]:
     # single settings in which Keras's optimizer says that it differs
-    found = []
     if "beta_1" in read and not np.allclose(betas := (read["beta_1"], read["beta_2"]), s["betas"]):
-        found.append(("", f"the port's betas are {betas}", f"port: beta_1, beta_2 = {s['betas']}", {"betas": betas}))
+        yield Mistake("", f"the port's betas are {betas}", f"port: beta_1, beta_2 = {s['betas']}", {"betas": betas})
     for theirs, mine in (("momentum", "momentum"), ("rho", "alpha")):
         value = read.get(theirs)
         if value is not None and not np.isclose(value, s[mine]):
             row = "O7" if theirs == "rho" else ""
-            found.append((row, f"the port's {theirs} is {value:g}", f"port: {theirs}={s[mine]:g}", {mine: value}))
-    return found
+            yield Mistake(row, f"the port's {theirs} is {value:g}", f"port: {theirs}={s[mine]:g}", {mine: value})
+
+
+def _of_adam(s: Settings) -> Iterator[Mistake]:
+    said = "Keras adds epsilon before the bias correction"
+    remedy = "port: before step t, optimizer.epsilon = eps * (1 - beta_2**t) ** 0.5"
+    for eps in dict.fromkeys((s["eps"], 1e-7, 1e-8)):
+        row = "O1b" if eps == s["eps"] else "O1"
+        yield Mistake(row, f"{said}; the port's epsilon is {eps:g}", remedy, {"eps": eps, "place": "before"})
+    yield Mistake("", "the port has epsilon under the root", "port: outside of it", {"place": "inside"})
+    for betas in ((0.9, 0.999), (0.9, 0.99), (0.95, 0.999), (0.5, 0.999), (0.9, 0.98), s["betas"][::-1]):
+        if not np.allclose(betas, s["betas"]):
+            yield Mistake("", f"the port's betas are {betas}", f"port: beta_1, beta_2 = {s['betas']}", {"betas": betas})
+    yield Mistake("", "the port has no bias correction", "port: keras.optimizers.Adam", {"correction": False})
+    is_on, change = "off" if s["amsgrad"] else "on", {"amsgrad": not s["amsgrad"]}
+    yield Mistake("O4", f"AMSGrad is {is_on} in the port", "port: amsgrad=...", change)
+    yield Mistake("", "the port's step count is one too high", "port: start at step 1", {"late": 1})
+
+
+def _of_momentum(s: Settings) -> Iterator[Mistake]:
+    if s["momentum"]:
+        said = "the port's velocity holds the rate: old steps keep the old rate"
+        yield Mistake("O6", said, "port: rescale the velocities when the rate changes", {"form": "keras"})
+        yield Mistake("", "the port has no dampening", "port: write the update out", {"dampening": 0.0})
+    if s["kind"] == "SGD":
+        is_on, change = "off" if s["nesterov"] else "on", {"nesterov": not s["nesterov"]}
+        yield Mistake("", f"Nesterov is {is_on} in the port", "port: nesterov=...", change)
+    for momentum in (0.0, 0.9, 0.99, 0.5, 0.8, 0.95):
+        said, remedy = f"the port's momentum is {momentum:g}", f"port: momentum={s['momentum']}"
+        yield Mistake("", said, remedy, {"momentum": momentum})
+
+
+def _of_squares(s: Settings) -> Iterator[Mistake]:
+    row, remedy = "O7" if s["kind"] == "RMSprop" else "O13", "port: write the update out, epsilon outside of the root"
+    for eps in dict.fromkeys((s["eps"], 1e-7, 1e-8, 1e-10)):
+        yield Mistake(row, f"the port has epsilon {eps:g} under the root", remedy, {"eps": eps, "place": "inside"})
+    for alpha in (0.9, 0.99, 0.95):
+        yield Mistake("", f"the port's rho is {alpha:g}", f"port: rho={s['alpha']}", {"alpha": alpha})
+    said = "the port is not centered" if s["centered"] else "the port is centered"
+    yield Mistake("", said, "port: centered=...", {"centered": not s["centered"]})
+    for start in (0.1, 0.0):
+        said, remedy = f"the port's sum of squares starts at {start:g}", "port: initial_accumulator_value=..."
+        yield Mistake("O13", said, remedy, {"initial_accumulator_value": start})
+
+
+def _of_decay(s: Settings, read: Settings) -> Iterator[Mistake]:
+    decay = s["weight_decay"]
+    remedy = f"port: weight_decay={decay:g}"
+    said = "the port's weight decay leaves vectors out"
+    yield Mistake("", said, "port: decay every parameter", {"weights_alone": True})
+    said = "added to the gradient" if s["decoupled"] else "decoupled, as every weight_decay of Keras is"
+    both, change = "one and the same in both: AdamW, or an L2 penalty", {"decoupled": not s["decoupled"]}
+    yield Mistake("O5" if s["kind"] == "Adam" else "O14", f"the port's weight decay is {said}", both, change)
+    is_adam = s["decoupled"] and read.get("name", "").startswith("adam") and read.get("weight_decay") is None
+    said = f"the port has no weight decay{': its optimizer is Adam, not AdamW' if is_adam else ''}"
+    yield Mistake("O5" if is_adam else "", said, remedy, {"weight_decay": 0.0})
+    for other in (0.004, 0.01, decay * 2, decay / 2):
+        row, said = "O5b" if other in (0.004, 0.01) else "O11", f"the port's weight decay is {other:g}"
+        for decoupled in (True, False):
+            yield Mistake(row, said, remedy, {"weight_decay": other, "decoupled": decoupled})
+
+
+def _of_needless_decay() -> Iterator[Mistake]:
+    for other in (0.004, 0.01, 0.1, 1e-4, 1e-3):
+        row, change = "O5b" if other == 0.004 else "", {"weight_decay": other, "decoupled": True}
+        yield Mistake(row, f"the port's weight decay is {other:g}", "port: none", change)
+        yield Mistake("O11", f"the port has an L2 penalty of {other / 2:g}", "port: no regularizer", {"l2": other})
+
+
+def _of_clipping(clip: tuple[str, float] | None) -> Iterator[Mistake]:
+    if clip is None:
+        for most in (1.0, 0.5, 0.1, 5.0):
+            for other in ("variable", "global", "value"):
+                yield Mistake("", f"the port clips: {other}, {most:g}", "port: no clipping", {"clip": (other, most)})
+        return
+    for row, other, said in (
+        ("O8b", "variable", "each variable by its own norm: clipnorm"),
+        ("", "global", "all by their common norm"),
+        ("O16", "value", "each entry: clipvalue"),
+        ("", None, "nothing"),
+    ):
+        change = {"clip": None if other is None else (other, clip[1])}
+        yield Mistake(row, f"the port clips {said}", "port: global_clipnorm", change)
