@@ -304,36 +304,24 @@ def test_an_interval_of_all_but_certainty_keeps_its_digits() -> None:
 
 POSITIVE, SEQUENCE = "give a positive, finite number", "give one sequence of zeros and ones"
 NO_PARAMETER, ZERO_OR_ONE = f"is no parameter of a Beta density: {POSITIVE}", "give 1 for heads, 0 for tails"
-NO_PROBABILITY, BETWEEN = (
-    "is no probability: give a number in [0, 1]",
-    "must lie strictly between 0 and 1: give 0.95 for 95 %",
-)
+NO_PROBABILITY = "is no probability: give a number in [0, 1]"
 NO_TOSS = "mle: no toss was seen (heads=0, tails=0); update(tosses) first, or ask for predictive()"
 NO_MODE = "and has no mode to prefer; update(tosses) first, or use a prior with a > 1 and b > 1"
 BAD = {
     "BetaBernoulli(0, 1)": f"a=0 {NO_PARAMETER}",
-    "BetaBernoulli(1, -2)": f"b=-2 {NO_PARAMETER}",
     "BetaBernoulli(inf, 1)": f"a=inf {NO_PARAMETER}",
-    "BetaBernoulli(1, nan)": f"b=nan {NO_PARAMETER}",
     "BetaBernoulli('x', 1)": "a='x' is not a number: give one number",
     "BetaBernoulli().update([0, 2])": f"tosses has the entry 2 at position 1: {ZERO_OR_ONE}",
-    "BetaBernoulli().update([nan])": f"tosses has the entry nan at position 0: {ZERO_OR_ONE}",
-    "BetaBernoulli().update([0.5, 1])": f"tosses has the entry 0.5 at position 0: {ZERO_OR_ONE}",
     "BetaBernoulli().update([[1, 0]])": f"tosses has shape (1, 2), not (N,): {SEQUENCE}",
-    "BetaBernoulli().update(1)": f"tosses has shape (), not (N,): {SEQUENCE}",
     "BetaBernoulli().update(['H'])": "tosses holds str32 values: give numbers",
     "BetaBernoulli().update([[1], [1, 0]])": "tosses is a list of lists of different lengths: "
     "give one sequence of numbers",
     "BetaBernoulli().log_likelihood([1], 1.5)": f"theta=1.5 {NO_PROBABILITY}",
-    "BetaBernoulli().log_likelihood([1], nan)": f"theta=nan {NO_PROBABILITY}",
     "BetaBernoulli().log_density(-0.1)": f"theta=-0.1 {NO_PROBABILITY}",
     "BetaBernoulli().tail_probability(2)": f"threshold=2 {NO_PROBABILITY}",
-    "BetaBernoulli().credible_interval(1)": f"level=1 {BETWEEN}",
-    "BetaBernoulli().credible_interval(95)": f"level=95 {BETWEEN}",
+    "BetaBernoulli().credible_interval(1)": "level=1 must lie strictly between 0 and 1: give 0.95 for 95 %",
     "BetaBernoulli().predictive_log_probability(1.5, 2)": "new_heads=1.5 must be a whole number of at least 0",
-    "BetaBernoulli().predictive_log_probability(1, -2)": "new_tails=-2 must be a whole number of at least 0",
     "BetaBernoulli().mle()": NO_TOSS,
-    "BetaBernoulli().update([]).mle()": NO_TOSS,
     "BetaBernoulli().map()": f"map: the posterior Beta(1, 1) is flat {NO_MODE}",
     "BetaBernoulli(0.5, 0.5).map()": f"map: the posterior Beta(0.5, 0.5) has a peak at either edge {NO_MODE}",
     "BetaBernoulli(0.5, 0.2).map()": f"map: the posterior Beta(0.5, 0.2) has a peak at either edge {NO_MODE}",

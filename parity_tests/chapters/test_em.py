@@ -389,21 +389,3 @@ def test_loop_on_newtons_square_root() -> None:
     assert abs(still.change) < 1e-3 <= abs(moving[-1].change)
     for move, tol in ((lambda x: (x + 1, -x), 0.5), (lambda x: (x, -x), 0.0)):  # a fall; at tol=0
         assert not any(step.converged for step in em(move, 0.0, range(4), tol))
-
-
-@both_pages
-def test_loop_is_the_estimators(module: ModuleType) -> None:
-    x = datasets.load("old-faithful").x
-    start = np.array([0.5, 0.5]), np.array([[2.0, 55.0], [4.0, 80.0]]), np.array([np.diag([1.0, 50.0])] * 2)
-    gmm, tx = sibling(module, "gmm"), tensor(module, x)
-    given = dict(weights_init=start[0], means_init=start[1], precisions_init=np.linalg.inv(start[2]))
-    estimator = frameworks.estimators(module).GaussianMixture(2, tol=1e-4, **given).fit(x)
-
-    def iterate(parameters: tuple) -> tuple[tuple, float]:
-        parameters, total = gmm.em_iteration(tx, *parameters, "full", 1e-6)
-        return parameters, float(total) / len(x)
-
-    result = run_em(iterate, tuple(tensors(module, *start)), tol=1e-4, max_iter=100)
-    assert (len(result.bounds), result.converged) == (estimator.n_iter_, estimator.converged_)
-    np.testing.assert_allclose(result.bounds, estimator.lower_bounds_, 1e-13)
-    np.testing.assert_allclose(result.parameters[1], estimator.means_, 1e-11)

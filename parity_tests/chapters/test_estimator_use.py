@@ -14,23 +14,11 @@ import torch
 from scipy.stats import multivariate_normal
 from sklearn.exceptions import ConvergenceWarning
 
-import pytorch_impl.backend as torch_backend
-import pytorch_impl.coin as torch_coin
-import pytorch_impl.coin_mixture as torch_coins
-import pytorch_impl.estimators as torch_estimators
-import pytorch_impl.gmm as torch_gmm
-import pytorch_impl.variational_gmm as torch_variational
-import tf2_impl.backend as tf_backend
-import tf2_impl.coin as tf_coin
-import tf2_impl.coin_mixture as tf_coins
-import tf2_impl.estimators as tf_estimators
-import tf2_impl.gmm as tf_gmm
-import tf2_impl.variational_gmm as tf_variational
 from common import draws
 from common.data import datasets
 from common.mixtures.input import check_missing
 from common.mixtures.parameters import COVARIANCE_TYPES, covariance_shape
-from parity_tests.support.frameworks import estimators
+from parity_tests.support.frameworks import both_estimators, pair
 
 ROOT = Path(__file__).parents[2]
 X = datasets.synthetic_mixture(120, 3, 2, 5.0, seed=1).x
@@ -38,12 +26,7 @@ HIDDEN = draws.uniforms(0, "sample", X.shape) < 0.1
 HIDDEN[HIDDEN.all(axis=1)] = False  # of every row something is seen
 MASKED = np.ma.masked_array(np.where(HIDDEN, 1e20, X), mask=HIDDEN)
 GAPS = MASKED.filled(np.nan)
-both = pytest.mark.parametrize(
-    "Mixture", [torch_estimators.GaussianMixture, tf_estimators.GaussianMixture], ids=["torch", "tf2"]
-)
-beliefs = pytest.mark.parametrize(
-    "Mixture", [torch_estimators.BayesianGaussianMixture, tf_estimators.BayesianGaussianMixture], ids=["torch", "tf2"]
-)
+both, beliefs = map(both_estimators, ("GaussianMixture", "BayesianGaussianMixture"))
 all_four = pytest.mark.parametrize("Mixture", [*both.args[1], *beliefs.args[1]])
 
 
@@ -73,30 +56,30 @@ def test_a_masked_entry_is_refused_as_nan_is(Mixture: type) -> None:
 
 
 def test_masked_tables_coins_and_weights() -> None:
-    for backend in (torch_backend, tf_backend):
+    for backend in pair("backend"):
         np.testing.assert_array_equal(np.asarray(backend.tensor(MASKED)), GAPS)
     np.testing.assert_array_equal(check_missing(MASKED)[1], ~MASKED.mask)
     with pytest.raises(ValueError, match="Input sample_weight contains NaN"):
-        torch_estimators.GaussianMixture().fit(X, sample_weight=MASKED[:, 0])
-    for coin, coins in ((torch_coin, torch_coins), (tf_coin, tf_coins)):
+        both.args[1][0]().fit(X, sample_weight=MASKED[:, 0])
+    for page in pair("estimators"):
         with pytest.raises(ValueError, match="tosses has the entry nan at position 1"):
-            estimators(coin).BetaBernoulli().update(np.ma.masked_array([1, 0, 1], mask=[0, 1, 0]))
+            page.BetaBernoulli().update(np.ma.masked_array([1, 0, 1], mask=[0, 1, 0]))
         with pytest.raises(ValueError, match="heads has the entry nan at position 0"):
-            estimators(coins).CoinMixture().fit(np.ma.masked_array([1, 5, 9], mask=[1, 0, 0]), 10)
+            page.CoinMixture().fit(np.ma.masked_array([1, 5, 9], mask=[1, 0, 0]), 10)
 
 
 def test_a_remedy_against_nan_is_one_that_there_is() -> None:
     """Follow the advice, and it is taken."""
-    for gmm, variational in ((torch_gmm, torch_variational), (tf_gmm, tf_variational)):
+    for page in pair("estimators"):
         with pytest.raises(ValueError, match=r"fill them in, or set missing='em'$"):
-            estimators(gmm).GaussianMixture().fit(GAPS)
+            page.GaussianMixture().fit(GAPS)
         with pytest.raises(ValueError, match=r"or set missing='em' and covariance_type='full'$"):
-            estimators(gmm).GaussianMixture(covariance_type="tied").fit(GAPS)
-        estimators(gmm).GaussianMixture(missing="em", covariance_type="full").fit(GAPS)
+            page.GaussianMixture(covariance_type="tied").fit(GAPS)
+        page.GaussianMixture(missing="em", covariance_type="full").fit(GAPS)
         with pytest.raises(ValueError, match=r"fill them in, or fit GaussianMixture\(missing='em'\)$"):
-            estimators(variational).BayesianGaussianMixture().fit(GAPS)
+            page.BayesianGaussianMixture().fit(GAPS)
         infinite = np.where(np.arange(120)[:, None] == 5, np.inf, X)
-        for model in (estimators(gmm).GaussianMixture(), estimators(variational).BayesianGaussianMixture()):
+        for model in (page.GaussianMixture(), page.BayesianGaussianMixture()):
             with pytest.raises(ValueError, match=r"infinity .*: remove those rows or fill them in$"):
                 model.fit(infinite)
 

@@ -13,10 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pytorch_impl.estimators as torch_estimators
-import pytorch_impl.train_gmm
-import tf2_impl.estimators as tf_estimators
-import tf2_impl.train_gmm
 from common.data import datasets
 from common.data import passes as chunks
 from common.mixtures.parameters import COVARIANCE_TYPES
@@ -24,15 +20,13 @@ from common.mixtures.start import INIT_PARAMS, initial_responsibilities
 from common.runs import checkpoint, launch_workers
 from common.runs import mixture as mixture_training
 from common.runs.folder import read_metrics
+from parity_tests.support.frameworks import both_estimators
+from parity_tests.support.scripts import GMM as MAIN
+from parity_tests.support.scripts import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-ROOT = Path(__file__).parents[2]
-FRAMEWORKS = {"torch": torch_estimators.GaussianMixture, "tf2": tf_estimators.GaussianMixture}
-MAIN = {"torch": pytorch_impl.train_gmm.main, "tf2": tf2_impl.train_gmm.main}
-both = pytest.mark.parametrize("Mixture", FRAMEWORKS.values(), ids=FRAMEWORKS)
-bayesian = pytest.mark.parametrize(
-    "Mixture", [torch_estimators.BayesianGaussianMixture, tf_estimators.BayesianGaussianMixture], ids=["torch", "tf2"]
-)
+both, bayesian = map(both_estimators, ("GaussianMixture", "BayesianGaussianMixture"))
+FRAMEWORKS = dict(zip(MAIN, both.args[1], strict=True))
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 precisions = pytest.mark.parametrize("dtype", ["float64", "float32"])
 

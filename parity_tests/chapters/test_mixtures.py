@@ -13,7 +13,6 @@ from common import draws
 from common.data import datasets, passes
 from common.mixtures.collapse import check_collapse, least_variances, precisions_cholesky
 from common.mixtures.input import prepare
-from common.mixtures.loop import em
 from common.mixtures.parameters import COVARIANCE_TYPES, PRIOR_TYPES, are_singular, default_prior
 from common.mixtures.start import initial_responsibilities, may_repeat, starting_points
 from parity_tests.support.frameworks import both_estimators
@@ -145,16 +144,6 @@ def test_a_start_of_some_rows_has_their_own_weights(monkeypatch: pytest.MonkeyPa
     assert len(places) == 20
     assert all(10 * i <= place < 10 * (i + 1) for i, place in enumerate(places)), "one of each ten"
     np.testing.assert_allclose(gamma.sum(axis=1), (1 + WEIGHT)[places] / (1 + WEIGHT).mean(), rtol=1e-14)
-
-
-def test_a_bound_that_falls_or_a_tolerance_of_zero_ends_nothing() -> None:
-    def numbers(bounds: list[float], tol: float) -> list[int]:
-        left = iter(bounds)
-        return [step.number for step in em(lambda p: (p, next(left)), None, range(len(bounds)), tol)]
-
-    assert numbers([3.0, 1.0, 2.0, 2.5], 0.6) == [0, 1, 2, 3]
-    assert numbers([1.0, 1.0, 1.0], 0.0) == [0, 1, 2]
-    assert numbers([1.0, 0.7, 5.0], 0.5) == [0, 1]
 
 
 # Priors

@@ -1,18 +1,17 @@
 """The chapter on natural parameters, function by function, in both frameworks and against SciPy."""
 
+from functools import partial
 from types import ModuleType
 
 import numpy as np
 import pytest
-import tensorflow as tf
-import torch
 from scipy import special, stats
 
-import pytorch_impl.natural_parameters as torch_natural
-import tf2_impl.natural_parameters as tf_natural
 from common import draws
 from common.mixtures.parameters import COVARIANCE_TYPES
-from parity_tests.conftest import MODES, Parity
+from parity_tests.conftest import Parity
+from parity_tests.support.frameworks import both, in_mode, pair, tensors
+from parity_tests.support.problems import as_full, of_kind
 
 K, D, N = 3, 4, 50
 all_types = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
@@ -22,21 +21,13 @@ def problem(kind: str, dtype: str) -> tuple[np.ndarray, ...]:
     """Points, weights, means, covariances and a centre."""
     x, means = 2 * draws.normals(0, "sample", (N, D)), draws.normals(1, "sample", (K, D))
     a = 0.3 * draws.normals(2, "sample", (K, D, D)) + np.eye(D)
-    full = a @ np.swapaxes(a, 1, 2)
-    variances = np.diagonal(full, axis1=1, axis2=2)
-    covariances = {"full": full, "tied": full[0], "diag": variances, "spherical": variances[:, 0]}[kind]
+    covariances = of_kind(kind, a @ np.swapaxes(a, 1, 2))
     arrays = x, np.array([0.2, 0.5, 0.3]), means, covariances, means.mean(axis=0)
     return tuple(np.array(array, dtype) for array in arrays)
 
 
 def scipys_log_joint(kind: str, x: np.ndarray, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray):
-    full = {
-        "full": lambda: covariances,
-        "tied": lambda: [covariances] * K,
-        "diag": lambda: map(np.diag, covariances),
-        "spherical": lambda: covariances[:, None, None] * np.eye(D),
-    }[kind]()
-    columns = zip(weights, means, full, strict=True)
+    columns = zip(weights, means, as_full(covariances, kind, K, D), strict=True)
     return np.stack([np.log(w) + stats.multivariate_normal(m, s).logpdf(x) for w, m, s in columns])
 
 
@@ -66,20 +57,19 @@ def results(module: ModuleType, kind: str, log_joint, x, weights, means, covaria
 def test_every_function_agrees(parity: Parity, kind: str, dtype: str, mode: str) -> None:
     arrays = problem(kind, dtype)
     arrays = scipys_log_joint(kind, *problem(kind, "float64")[:4]).astype(dtype), *arrays
-    ours = results(torch_natural, kind, *map(torch.tensor, arrays))
-    theirs = MODES[mode](lambda *t: results(tf_natural, kind, *t))(*map(tf.constant, arrays))
+    ours, theirs = (
+        in_mode(m, partial(results, m, kind), mode)(*tensors(m, *arrays)) for m in pair("natural_parameters")
+    )
     for name in ours:
         parity.check(name, "output", ours[name], theirs[name], kind, mode)
 
 
-@pytest.mark.parametrize(
-    ("module", "tensor"), [(torch_natural, torch.tensor), (tf_natural, tf.constant)], ids=["torch", "tf2"]
-)
+@both("natural_parameters")
 @all_types
-def test_they_are_scipys_densities(module: ModuleType, tensor, kind: str) -> None:
+def test_they_are_scipys_densities(module: ModuleType, kind: str) -> None:
     arrays = problem(kind, "float64")
     expected = scipys_log_joint(kind, *arrays[:4])
-    of_all = results(module, kind, *map(tensor, (expected, *arrays)))
+    of_all = results(module, kind, *tensors(module, expected, *arrays))
     found = {name: np.asarray(value) for name, value in of_all.items()}
     np.testing.assert_array_equal(found["fast_features"], found["features"])
     np.testing.assert_allclose(found["natural_parameters"] @ found["features"], expected, rtol=1e-11)

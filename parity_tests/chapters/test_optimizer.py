@@ -8,22 +8,19 @@ import pytest
 import tensorflow as tf
 import torch
 
-import pytorch_impl.optimizer as torch_optimizer
-import tf2_impl.optimizer as tf_optimizer
 from common import draws
 from parity_tests.conftest import MODES, Parity
+from parity_tests.support import frameworks
 from parity_tests.support import oracle as numpy_oracle
+from parity_tests.support.frameworks import tensor
 
-both = pytest.mark.parametrize("module", [torch_optimizer, tf_optimizer], ids=["torch", "tf2"])
+both = frameworks.both("optimizer")
+torch_optimizer, tf_optimizer = frameworks.pair("optimizer")
 SHAPES = {"weight": (30, 20), "bias": (30,), "scalar": (), "dead": (4,)}
 
 
 def variable(module: ModuleType, array: np.ndarray) -> torch.nn.Parameter | tf.Variable:
     return torch.nn.Parameter(torch.tensor(array)) if module is torch_optimizer else tf.Variable(array)
-
-
-def tensor(module: ModuleType, array: np.ndarray) -> torch.Tensor | tf.Tensor:
-    return torch.tensor(array) if module is torch_optimizer else tf.constant(array)
 
 
 def gradients(step: int, dtype: str = "float64") -> dict[str, np.ndarray]:

@@ -21,27 +21,14 @@ import torch
 import pytorch_impl.estimators as torch_estimators
 import tf2_impl.estimators as tf_estimators
 from common import draws
-from common.mixtures.collapse import check_collapse
 from parity_tests.guards.hostile import Case
 from parity_tests.guards.hostile_answers import Answer, attempt, each, flat
 from parity_tests.guards.test_hostile_input import DOUBLE, FUNCTIONS, answer, arguments_of
-from parity_tests.support.frameworks import estimators
 from pytorch_impl import backend as torch_backend
-from pytorch_impl import coin as torch_coin
-from pytorch_impl import coin_mixture as torch_coins
-from pytorch_impl import gmm as torch_gmm
-from pytorch_impl import variational_gmm as torch_variational
-from tf2_impl import coin as tf_coin
-from tf2_impl import coin_mixture as tf_coins
-from tf2_impl import gmm as tf_gmm
-from tf2_impl import variational_gmm as tf_variational
 
 PACKAGES = ("pytorch_impl", "tf2_impl")
 MIXTURES = (torch_estimators.GaussianMixture, tf_estimators.GaussianMixture)
-PAGES = {
-    "pytorch_impl": (torch_gmm, torch_variational, torch_coin, torch_coins),
-    "tf2_impl": (tf_gmm, tf_variational, tf_coin, tf_coins),
-}
+PAGES = {"pytorch_impl": torch_estimators, "tf2_impl": tf_estimators}
 
 
 @contextlib.contextmanager
@@ -100,16 +87,11 @@ def table(dtype: str, gaps: bool = False, n: int = 60) -> np.ndarray:
 
 def fitted_estimators(package: str, dtype: str) -> Answer:
     """All that the estimators find, as arrays."""
-    gmm, variational, coin, coins = PAGES[package]
-    x, heads = table(dtype), np.random.RandomState(0).randint(11, size=20).astype(dtype)
-    kinds = {
-        kind: estimators(gmm).GaussianMixture(3, covariance_type=kind) for kind in ("full", "tied", "diag", "spherical")
-    }
-    kinds |= {"gaps": estimators(gmm).GaussianMixture(3, missing="em"), "chunks": estimators(gmm).GaussianMixture(2)}
-    kinds["beliefs"] = estimators(variational).BayesianGaussianMixture(4)
-    kinds["of a Dirichlet"] = estimators(variational).BayesianGaussianMixture(
-        4, weight_concentration_prior_type="dirichlet_distribution"
-    )
+    page, x, heads = PAGES[package], table(dtype), np.random.RandomState(0).randint(11, size=20).astype(dtype)
+    kinds = {kind: page.GaussianMixture(3, covariance_type=kind) for kind in ("full", "tied", "diag", "spherical")}
+    kinds |= {"gaps": page.GaussianMixture(3, missing="em"), "chunks": page.GaussianMixture(2)}
+    kinds["beliefs"] = page.BayesianGaussianMixture(4)
+    kinds["of a Dirichlet"] = page.BayesianGaussianMixture(4, weight_concentration_prior_type="dirichlet_distribution")
 
     def found() -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -120,9 +102,9 @@ def fitted_estimators(package: str, dtype: str) -> Answer:
             values[f"{name} of points"] = model.score_samples(points[:60]), model.predict(points[:60]), model.sample(5)
         values["imputed"] = kinds["gaps"].impute(table(dtype, True))
         values["predictive"] = kinds["beliefs"].predictive_log_density(x)
-        toss = estimators(coins).CoinMixture(2, max_iter=5).fit(heads, 10)
+        toss = page.CoinMixture(2, max_iter=5).fit(heads, 10)
         values["coins"] = toss.biases_, toss.weights_, toss.predict_proba(heads, 10)
-        beta = estimators(coin).BetaBernoulli(2, 3).update([1, 0, 1])
+        beta = page.BetaBernoulli(2, 3).update([1, 0, 1])
         values["coin"] = beta.map(), beta.log_evidence([1, 1]), beta.log_density(0.3), beta.predictive()
         return values
 
@@ -208,13 +190,6 @@ def test_single_precision_is_judged_by_its_own_epsilon(Mixture: type) -> None:
     assert more.fit(SIX.astype(np.float32)).lower_bound_ == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_judge_of_a_collapse_knows_the_dtype() -> None:
-    correlated = np.array([[[1, 1 - 1e-6], [1 - 1e-6, 1]]])
-    check_collapse(correlated, "full", 0.0)
-    with pytest.raises(ValueError, match="component 0 has collapsed"):
-        check_collapse(correlated.astype(np.float32), "full", 0.0)
-
-
 def test_both_frameworks_fit_or_refuse_the_same_small_tables(dtype: str) -> None:
     """Numbers agree to rounding over the least eigenvalue of the worst-conditioned covariance."""
     random = np.random.RandomState(17)
@@ -248,20 +223,18 @@ def fit(Mixture: type, x: np.ndarray, k: int) -> Any:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_bfloat16_is_refused_in_one_line(package: str) -> None:
-    gmm, variational, _, coins = PAGES[package]
+    page = PAGES[package]
     for x in (torch.tensor(SIX).to(torch.bfloat16), tf.cast(SIX, tf.bfloat16), tf.cast(SIX, tf.bfloat16).numpy()):
-        for model in (estimators(gmm).GaussianMixture(), estimators(variational).BayesianGaussianMixture()):
+        for model in (page.GaussianMixture(), page.BayesianGaussianMixture()):
             with pytest.raises(ValueError, match=r"^X has dtype bfloat16, .*: give float32 or float64$"):
                 model.fit(x)
             with pytest.raises(ValueError, match=r"^X has dtype bfloat16, .*: give float32 or float64$"):
                 model.fit(SIX).predict(x)
         with pytest.raises(ValueError, match=r"^heads has dtype bfloat16"):
-            estimators(coins).CoinMixture(2).fit(x[:, 0], 60)
+            page.CoinMixture(2).fit(x[:, 0], 60)
         with pytest.raises(ValueError, match=r"^means_init has dtype bfloat16"):
-            estimators(gmm).GaussianMixture(6, means_init=x).fit(SIX)
+            page.GaussianMixture(6, means_init=x).fit(SIX)
         with pytest.raises(ValueError, match=r"^sample_weight has dtype bfloat16"):
-            estimators(gmm).GaussianMixture().fit(SIX, sample_weight=x[:, 0])
-    half = (
-        estimators(gmm).GaussianMixture(random_state=0).fit(SIX.astype(np.float16))
-    )  # whose numbers double precision has all
-    np.testing.assert_array_equal(half.means_, estimators(gmm).GaussianMixture(random_state=0).fit(SIX).means_)
+            page.GaussianMixture().fit(SIX, sample_weight=x[:, 0])
+    half = page.GaussianMixture(random_state=0).fit(SIX.astype(np.float16))  # whose numbers double precision has all
+    np.testing.assert_array_equal(half.means_, page.GaussianMixture(random_state=0).fit(SIX).means_)

@@ -3,18 +3,15 @@
 import numpy as np
 import pytest
 
-import pytorch_impl.estimators as torch_estimators
-import tf2_impl.estimators as tf_estimators
 from common.data import passes
 from common.mixtures import collapse
 from common.mixtures.collapse import summed_again
 from common.mixtures.input import FitData, prepare
 from common.mixtures.parameters import COVARIANCE_TYPES, MixtureParameters
+from parity_tests.support.frameworks import both_estimators
 from parity_tests.support.problems import of_kind
 
-both = pytest.mark.parametrize(
-    "Mixture", [torch_estimators.GaussianMixture, tf_estimators.GaussianMixture], ids=["torch", "tf2"]
-)
+both = both_estimators("GaussianMixture")
 
 
 def beside(narrow: np.ndarray, dtype: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Trained models are equal to the last bit in PyTorch, TensorFlow and NumPy; and this is no luck."""
 
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
@@ -8,10 +9,6 @@ import pytest
 import tensorflow as tf
 import torch
 
-import pytorch_impl.gmm as torch_gmm
-import pytorch_impl.optimizer as torch_optimizer
-import tf2_impl.gmm as tf_gmm
-import tf2_impl.optimizer as tf_optimizer
 from common import draws
 from common.data import datasets
 from common.mixtures.parameters import COVARIANCE_TYPES
@@ -20,11 +17,15 @@ from common.runs import checkpoint
 from common.runs.network import checkpoint_arrays
 from common.runs.rounding import round_mixture
 from parity_tests.conftest import Parity
+from parity_tests.support import frameworks
 from parity_tests.support import oracle as numpy_oracle
+from parity_tests.support.frameworks import tensor
 from parity_tests.support.lockstep import Arrays, Batches, NumpyLearner, learners, parameters_of
 from parity_tests.support.relational import expected_flips, first_difference
 
-both = pytest.mark.parametrize("module", [torch_optimizer, tf_optimizer], ids=["torch", "tf2"])
+both = frameworks.both("optimizer")
+torch_optimizer, tf_optimizer = frameworks.pair("optimizer")
+torch_gmm, tf_gmm = frameworks.pair("gmm")
 
 
 def digest(tmp_path: Path, arrays: Arrays, step: int) -> str:
@@ -94,19 +95,18 @@ def train_and_compare(parity: Parity, tmp_path: Path, case: str, activation: str
     )
 
 
-@pytest.mark.parametrize("activation", ["tanh"])
-def test_rounding_costs_nothing(parity: Parity, activation: str) -> None:
+def test_rounding_costs_nothing(parity: Parity) -> None:
     """Held-out loss after 500 updates, with and without the rounding."""
     held_out = datasets.load("digits").split()[1].x
     noise, losses = draws.normals(0, "held-out", (len(held_out), 6)), []
     for reproducible in (True, False):
-        learner = learners("gaussian learned", activation, reproducible=reproducible)[0]
+        learner = learners("gaussian learned", "tanh", reproducible=reproducible)[0]
         batches = Batches("gaussian learned")
         for step in range(500):
             learner.update(learner.loss_and_gradients(*batches[step])[1])
         losses.append(learner.loss_and_gradients(held_out, noise)[0])
     assert losses[0] != losses[1]
-    what = f"gaussian learned {activation}: {losses[0]:.3f} with and {losses[1]:.3f} nats without"
+    what = f"gaussian learned tanh: {losses[0]:.3f} with and {losses[1]:.3f} nats without"
     parity.measure("held-out loss, rounded or not", "cost of rounding", abs(losses[0] / losses[1] - 1), what, steps=500)
 
 
@@ -145,10 +145,6 @@ def test_full_size_checkpoints_are_the_same_bytes(parity: Parity, tmp_path: Path
     train_and_compare(parity, tmp_path, case, "relu", 0, 1000, (784, 20, 400), 128)
 
 
-def tensor(module: ModuleType, array: np.ndarray) -> torch.Tensor | tf.Tensor:
-    return torch.tensor(array) if module is torch_optimizer else tf.constant(array)
-
-
 @both
 def test_square_roots_are_correctly_rounded(module: ModuleType) -> None:
     """Against exact integers: the double nearest to sqrt(x) is at most half a unit from it, and 0 stays 0."""
@@ -157,10 +153,10 @@ def test_square_roots_are_correctly_rounded(module: ModuleType) -> None:
     roots = np.asarray(module.square_root(tensor(module, x)))
     np.testing.assert_array_equal(roots[20_000:20_300], np.arange(300.0))
     assert roots[-1] == 0
-    for value, root in zip(x[::50], roots[::50], strict=True):
+    for value, root in zip(x[::50].tolist(), roots[::50].tolist(), strict=True):
         if root > 0:
-            below, above = (fraction_between(root, np.nextafter(root, end)) for end in (0, np.inf))
-            assert below**2 <= fraction(value) <= above**2
+            below, above = ((Fraction(root) + Fraction(np.nextafter(root, end))) / 2 for end in (0, np.inf))
+            assert below**2 <= Fraction(value) <= above**2
     np.testing.assert_array_equal(roots, np.sqrt(x))  # which the standard requires of NumPy's
 
 
@@ -171,16 +167,6 @@ def test_roots_that_are_a_bit_off_are_put_right(module: ModuleType) -> None:
     for towards in (0.0, np.inf):
         off = np.nextafter(np.sqrt(x), towards)
         np.testing.assert_array_equal(module.newton_step(tensor(module, x), tensor(module, off)), np.sqrt(x))
-
-
-def fraction(x: float):
-    from fractions import Fraction
-
-    return Fraction(float(x))
-
-
-def fraction_between(a: float, b: float):
-    return (fraction(a) + fraction(b)) / 2
 
 
 HARD = {

@@ -7,17 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pytorch_impl.train_vae
-import tf2_impl.train_vae
 from common import draws
 from common.data import datasets
 from common.figures import runs as figures
 from common.networks.start import gaussian_start, variance_left
 from common.runs.network import last_step
 from common.runs.options import VAEOptions
+from parity_tests.support.scripts import VAE as MAIN
+from parity_tests.support.scripts import long_for_tf2
 
-MAIN = {"torch": pytorch_impl.train_vae.main, "tf2": tf2_impl.train_vae.main}
-both = pytest.mark.parametrize("framework", MAIN)
 LIKELIHOODS = ("bernoulli", "gaussian", "gaussian --variance per-pixel")
 # a convolution on 28 x 28 pixels takes minutes: one framework's, since both write the same bytes
 CASES = [
@@ -82,7 +80,7 @@ def test_the_readmes_example_learns(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told["held_out_elbo"] > 10
 
 
-@pytest.mark.parametrize("framework", ["torch", pytest.param("tf2", marks=pytest.mark.long)])
+@long_for_tf2
 def test_a_code_that_is_not_used_is_told(framework: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     small = "--hidden-dim 20 --latent-dim 3 --steps 60 --learning-rate 1e-2"
     collapsed = f"{small} --likelihood gaussian --variance 100"

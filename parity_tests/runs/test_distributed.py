@@ -21,13 +21,12 @@ import tensorflow as tf
 import torch
 from safetensors.numpy import load_file
 
-import pytorch_impl.distributed as torch_distributed
-import tf2_impl.distributed as tf_distributed
 from common.data.passes import share
 from common.mixtures.input import FitData
 from common.runs import checkpoint, launch_workers
 from common.runs.network import own_share
 from parity_tests.conftest import Parity
+from parity_tests.support.frameworks import both, pair
 from parity_tests.support.one_framework import environment
 from parity_tests.support.scripts import PACKAGES, ROOT, SCRIPTS, digest, finished, packages, rows, started, wait_for
 
@@ -40,7 +39,7 @@ LAUNCHERS = {
     "pytorch_impl": ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node"),
     "tf2_impl": ("-m", "common.runs.launch_workers"),
 }
-DISTRIBUTED = {"pytorch_impl": torch_distributed, "tf2_impl": tf_distributed}
+DISTRIBUTED = dict(zip(LAUNCHERS, pair("distributed"), strict=True))
 NAMES = {package: name for name, package in PACKAGES.items()}
 scripts = pytest.mark.parametrize("script", ARGUMENTS)
 
@@ -265,7 +264,7 @@ def test_two_workers_add_up(parity: Parity) -> None:
     parity.check("Workers sums and averages", "output", ours, theirs)
 
 
-@pytest.mark.parametrize("module", [torch_distributed, tf_distributed], ids=["torch", "tf2"])
+@both("distributed")
 def test_a_worker_alone_adds_nothing(module: ModuleType) -> None:
     worker = module.join("cpu")
     assert (worker.rank, worker.size) == (0, 1)
