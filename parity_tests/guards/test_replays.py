@@ -62,6 +62,7 @@ def test_both_implementations_record_the_same(trace: dict[str, np.ndarray], tmp_
 
 def test_the_coins_beliefs_are_beta_densities(of: SimpleNamespace) -> None:
     t = of.coin_tosses
+    np.testing.assert_array_equal(t["heads"], np.append(0, np.cumsum(rerun.uniforms(4, "sample", (40,)) < 0.7)))
     for i, (a, b) in enumerate(traces.PRIORS.values()):
         for n in (0, 7, 40):
             density = stats.beta(a + t["heads"][n], b + n - t["heads"][n]).pdf(t["theta"])
@@ -219,6 +220,8 @@ def test_a_code_has_the_picture_that_is_decoded_from_it(of: SimpleNamespace, tra
     drawn = replays(trace)["picture_of_a_code"].data()
     shades = np.array([[int(shade, 16) for shade in frame] for frame in drawn["parts"][1]["values"][0]]) / 15
     np.testing.assert_allclose(shades, t["decoded"], atol=0.034)
+    shown = re.findall(r'fill="#(.)\1\1"', replays(trace)["picture_of_a_code"].svg())
+    assert "".join(shown) == "".join(drawn["parts"][1]["values"][0][-1])
     panel = Panel("", (-2.2, 2.2), (-2.2, 2.2))
     np.testing.assert_allclose(drawn["parts"][0]["values"][0][3], panel.at(grid[3], grid[0]), atol=0.06)
     np.testing.assert_allclose(drawn["parts"][0]["values"][0][15], panel.at(grid[0], grid[1]), atol=0.06)
@@ -311,6 +314,8 @@ def test_mixtures_gaps_and_codes_are_drawn_where_they_are(of: SimpleNamespace, t
             check_ellipses(panel, ellipses, t[f"means {run}"], t[f"covariances {run}"], run)
         circles = re.findall(r'cx="(\d+)" cy="(\d+)"', panel.marks[0])
         np.testing.assert_allclose(np.array(circles, float), np.transpose(panel.at(*t["x"].T)), atol=0.51)
+        shares = re.findall(r"--mix: (\d+)%", panel.svg(""))
+        np.testing.assert_allclose(np.array(shares, float), 100 * t["gamma 0"][-1], atol=0.51)
         values = [t[f"log likelihood {i}"] for i in range(runs)]
         if name == "collapse_onto_a_point":
             values = [np.log10(np.sqrt(t[f"covariances {i}"][:, 0, 0, 0])) for i in range(runs)]
@@ -327,6 +332,7 @@ def test_mixtures_gaps_and_codes_are_drawn_where_they_are(of: SimpleNamespace, t
     colours, *ellipses = panel.parts
     assert [list(map(int, "".join(frame))) for frame in colours.values[0]] == t["gamma 0"].argmax(axis=2).tolist()
     check_ellipses(panel, ellipses, t["means 0"], t["covariances 0"])
+    assert "".join(re.findall(r"--own: var\(--c(\d)\)", panel.svg(""))) == "".join(colours.values[0][-1])
     for k, (part, ellipse) in enumerate(zip(bars.parts, ellipses, strict=True)):
         x, y, _, height = np.transpose(part.values[0])
         np.testing.assert_allclose(y, bars.at(0, t["weights 0"][:, k])[1], atol=0.06)
@@ -341,6 +347,34 @@ def test_mixtures_gaps_and_codes_are_drawn_where_they_are(of: SimpleNamespace, t
     middles = np.stack([np.median(t["codes 0"][-1][t["labels"] == digit], axis=0) for digit in range(10)])
     np.testing.assert_allclose(names[:, :2].astype(float) - [0, 4], np.transpose(panel.at(*middles.T)), atol=0.51)
     check_climb(climb, [np.append(-np.inf, t["bounds"])])
+
+
+def test_what_is_said_below_is_what_is_shown(of: SimpleNamespace, trace: dict[str, np.ndarray]) -> None:
+    said = {name: replay.captions[0] for name, replay in replays(trace).items()}
+    low, gap = (of.bound_and_divergence[f"{name} 0"][3] for name in ("bound", "divergence"))
+    touch, gaps, dying = of.bound_touches_likelihood, of.gaps_filled, of.components_die_out
+    width = np.sqrt(of.collapse_onto_a_point["covariances 0"][3, 0, 0, 0])
+    left = (dying["gamma 0"][20].sum(axis=0) >= 1).sum()
+    grid = of.codes_find_their_places["grid"]
+    expected = {
+        ("em_from_four_starts", 4): f"iteration 4: log likelihood {of.em_from_four_starts['log likelihood 0'][4]:.1f}",
+        ("bound_and_divergence", 3): f"E step 2: L = {low:.1f}, KL = {max(gap, 0):.1f}, log p = {low + gap:.1f}",
+        ("bound_touches_likelihood", 0): f"E step 1: μ₁ = 84.00, log likelihood {touch['height 0'][0]:.2f}",
+        ("bound_touches_likelihood", 1): f"M step 1: μ₁ = {touch['mean 0'][1]:.2f}, bound {touch['height 0'][1]:.2f}",
+        ("hidden_coins", 1): "iteration 1: coin A 0.71, coin B 0.58",
+        ("gaps_filled", 0): f"iteration 0: mean ozone 42.13 ppb, log likelihood {gaps['log likelihood 0'][0]:.2f}",
+        ("collapse_onto_a_point", 3): f"iteration 3: narrowest width {width:.1e}, log likelihood "
+        f"{of.collapse_onto_a_point['log likelihood 0'][3]:.1f}",
+        (
+            "components_die_out",
+            20,
+        ): f"iteration 40: bound {dying['bound 0'][20]:.1f}, {left} components have a point or more",
+        ("codes_find_their_places", 0): "before training",
+        ("codes_find_their_places", 2): f"epoch 2: ELBO {of.codes_find_their_places['bounds'][1]:.2f} nats an image, "
+        "in the mean of the epoch",
+        ("picture_of_a_code", 1): f"z = ({grid[1]:.2f}, {grid[0]:.2f})",
+    }
+    assert {place: said[place[0]][place[1]] for place in expected} == expected
 
 
 def test_a_panel_puts_numbers_where_its_axes_say() -> None:
@@ -361,11 +395,15 @@ def test_a_panel_puts_numbers_where_its_axes_say() -> None:
     x, y, width, height = panel.bar(3, 1, -1, 0)
     np.testing.assert_allclose([x, y], panel.at(2.5, 0), atol=0.06)
     np.testing.assert_allclose([width, height], per_unit, atol=0.06)
+    assert panel.curve(np.array([2.0, 3, 4]), np.array([-2.0, 0, 2])) == "M{:.0f} {:.1f}".format(*panel.at(3, 0))
     panel.moving("own0", ['circle r="1"', 'circle r="2"'], "cx cy", [[[0, 0, 0, 0], [1, 2, 3, 4]], [[5, 6, 7, 8]]])
     drawn = ElementTree.fromstring(panel.svg("said"))
     assert [(c.get("cx"), c.get("cy"), c.get("r")) for c in drawn.iter("circle")] == [("1", "2", "1"), ("3", "4", "2")]
     assert drawn.get("aria-label") == "a < b. said"
-    assert [text.text for text in drawn.iter("text")][1:6] == ["2", "2.5", "3", "3.5", "4"]
+    _, *ticks = drawn.iter("text")
+    assert [text.text for text in ticks[:5]] == ["2", "2.5", "3", "3.5", "4"]
+    places = [[float(text.get("x")) for text in ticks[:5]], [float(text.get("y")) - 4 for text in ticks[5:10]]]
+    np.testing.assert_allclose(places, panel.at([2, 2.5, 3, 3.5, 4], [-1, -0.5, 0, 0.5, 1]), atol=0.06)
 
 
 def test_every_frame_of_every_run_has_all_its_values(trace: dict[str, np.ndarray]) -> None:

@@ -178,14 +178,25 @@ def test_a_worker_without_points_adds_a_point_of_no_weight() -> None:
     assert [sum(float(weight.sum()) for _, weight in chunks) for chunks in found] == [0, 1, 0, 1, 1]
 
 
+def numbers(told: str) -> dict[str, float]:
+    """The numbers of the one summary in what was told."""
+    return {name: value for name, value in json.loads(told).items() if isinstance(value, int | float)}
+
+
 @packages
 @scripts
-def test_two_workers_in_one_process(tmp_path: Path, package: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The script twice, in two threads that add up between them: each has its rows, their noise and their weight."""
+def test_two_workers_in_one_process(
+    tmp_path: Path, package: str, script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The script twice, in two threads that add up between them: each has its rows, their noise and their weight.
+
+    Both end with what `test_numbers.py` computes anew for one; of 1,497 images, the last minibatch has one.
+    """
     module, main = DISTRIBUTED[package], SCRIPTS[script.removeprefix("train_")][NAMES[package]]
-    small = "--hidden-dim 12 --latent-dim 3 --batch-size 711 --steps 3"  # of 1,497 images, the last minibatch has 75
-    arguments = f"{ARGUMENTS[script]} {small if script == 'train_vae' else ''} --precision reproducible".split()
+    small = "--hidden-dim 12 --latent-dim 3 --batch-size 748 --steps 3 --importance-samples 9"
+    arguments = f"{ARGUMENTS[script]} {small if script == 'train_vae' else ''} --precision reproducible --json".split()
     assert main([*arguments, "--out", str(tmp_path / "one")]) == 0
+    of_one = numbers(capsys.readouterr().out)
     meeting, given, codes = threading.Barrier(2), [[], []], [None, None]
 
     class Worker(module.Workers):
@@ -224,6 +235,7 @@ def test_two_workers_in_one_process(tmp_path: Path, package: str, script: str, m
     assert digest(tmp_path / "two") == digest(tmp_path / "one")
     losses = ([row["loss"] for row in rows(tmp_path / name)] for name in ("two", "one"))
     np.testing.assert_allclose(*losses, rtol=1e-12)
+    assert numbers(capsys.readouterr().out) == pytest.approx(of_one, rel=1e-12)
 
 
 ADDING = """
