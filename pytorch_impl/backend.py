@@ -3,7 +3,8 @@
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
     A value is the same whatever the number of threads, and no more items are taken ahead than there are
     threads.
     """
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
+    threads = _threads.get() or before
     if threads == 1 or torch.get_default_device().type != "cpu":  # a GPU has threads enough
         yield from map(function, items)
         return
@@ -92,7 +94,23 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
         else:
             yield from by_threads(value, items, threads, torch.set_num_threads, 1)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+
+
+_threads: ContextVar[int] = ContextVar("threads", default=0)  # those of `in_order`, where an operation takes one
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """A context in which an operation takes one thread, where they can be divided anew; `in_order` takes all."""
+    outside = torch.get_num_threads()
+    token = _threads.set(_threads.get() or outside)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(outside)
+        _threads.reset(token)
 
 
 def tensor(array: np.ndarray) -> torch.Tensor:
@@ -142,6 +160,8 @@ def outside_autocast(estimator: type) -> type:
 
             @functools.wraps(method)
             def outside(*arguments: Any, method: Callable = method, **named: Any) -> Any:
+                if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
+                    return method(*arguments, **named)
                 # one for each call, since it remembers the caller's state
                 with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
                     return method(*arguments, **named)

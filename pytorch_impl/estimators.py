@@ -5,7 +5,7 @@ arguments, checks, starting values, restarts, predictions.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from common.mixtures.estimators import BayesianMixtureEstimator, MixtureEstimato
 from common.mixtures.parameters import MixtureParameters, VariationalPosterior
 from pytorch_impl import coin, coin_mixture, gmm, missing_data, natural_parameters, variational_gmm
 from pytorch_impl.algorithms import algorithm_for, coefficients
-from pytorch_impl.backend import at_device, in_order, outside_autocast, shared
+from pytorch_impl.backend import at_device, in_order, one_thread_each, outside_autocast, shared
 
 
 class BetaBernoulli(BetaBernoulliEstimator):
@@ -136,7 +136,10 @@ class GaussianMixture(MixtureMaths, MixtureEstimator):
         """Fit the mixture to X (N, D) by EM, row n counting `sample_weight[n]` times; returns self."""
         with self._place(X):
             data, start = self._prepare(X, sample_weight)
-            self._fit(data, algorithm_for(data, self._tensor), start)
+            with (
+                nullcontext() if data.observed is not None else one_thread_each()
+            ):  # but with gaps, threads take whole chunks
+                self._fit(data, algorithm_for(data, self._tensor), start)
         return self
 
     def _impute(self, x: Tensor, observed: Tensor, parameters: MixtureParameters) -> Tensor:

@@ -90,6 +90,11 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[A
     yield from by_threads(value, items, threads)
 
 
+def one_thread_each() -> AbstractContextManager:
+    """A context in which an operation takes one thread, where they can be divided anew; `in_order` takes all."""
+    return nullcontext()
+
+
 def tensor(array: np.ndarray) -> tf.Tensor:
     """An array as a tensor, of the same dtype."""
     return shared(as_array(array))

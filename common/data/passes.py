@@ -16,9 +16,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 NUMBERS_IN_A_CHUNK = 2**20  # 8 MB of float64 at most
 NUMBERS_COPIED_AHEAD = 2**28  # in the tables of a chunk that goes to a GPU while another is computed
@@ -142,6 +144,20 @@ def by_threads(
 def _pool(threads: int, begin: Callable | None, *arguments: Any) -> ThreadPoolExecutor:
     """The threads that compute items; kept, since to start them takes as long as many an item."""
     return ThreadPoolExecutor(threads, initializer=begin, initargs=arguments)
+
+
+def one_thread(libraries: str | None = None) -> AbstractContextManager:
+    """A context in which an operation of NumPy, SciPy or scikit-learn takes one thread; only of "blas" or "openmp".
+
+    Several wait for each other at every step: on a machine with other work, for longer than a small table takes.
+    """
+    return _libraries().limit(limits=1, user_api=libraries)
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """The libraries that have threads; to find them takes as long as many a fit."""
+    return ThreadpoolController()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

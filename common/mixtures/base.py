@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from common.data.arrays import as_array
-from common.data.passes import centred, from_zero, pieces, rows_to_predict
+from common.data.passes import centred, from_zero, one_thread, pieces, rows_to_predict
 from common.mixtures.collapse import check_fit, precisions, precisions_cholesky
 from common.mixtures.input import FitData, check_density, check_entries, check_table
 from common.mixtures.loop import em
@@ -79,7 +79,8 @@ class MixtureBase(DensityMixin, BaseEstimator):
             if self.verbose:
                 print(f"Initialization {number}")
             start = self._last_parameters(data) if warm else self._start(data, algorithm, given, random_state)
-            run = self._run(data, algorithm, start, self.lower_bound_ if warm else -np.inf)
+            with one_thread("blas"):
+                run = self._run(data, algorithm, start, self.lower_bound_ if warm else -np.inf)
             # of equally good ones the first: which is ahead by rounding alone differs from framework to framework
             margin = 100 * np.finfo(data.dtype).eps * abs(run["lower_bound_"])
             if not best or run["lower_bound_"] > best["lower_bound_"] + margin:
@@ -91,8 +92,9 @@ class MixtureBase(DensityMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        best["precisions_cholesky_"] = precisions_cholesky(best["covariances_"], self.covariance_type, self.reg_covar)
-        best["precisions_"] = precisions(best["precisions_cholesky_"], self.covariance_type)
+        with one_thread("blas"):
+            cholesky = precisions_cholesky(best["covariances_"], self.covariance_type, self.reg_covar)
+            best |= {"precisions_cholesky_": cholesky, "precisions_": precisions(cholesky, self.covariance_type)}
         best["_centred"] = None if data.centre is None else (data.centre, best["means_"])
         best["means_"] = from_zero(best["means_"], data.centre)
         vars(self).update(best | self._fitted_prior(data))

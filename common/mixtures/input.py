@@ -3,6 +3,7 @@
 `prepare` makes of a table what an algorithm is fitted to. Each error is an `InputError` of one line.
 """
 
+import itertools
 import numbers
 import warnings
 from collections.abc import Callable
@@ -210,8 +211,8 @@ def check_sample_weight(sample_weight: Any, x: np.ndarray, n_components: int) ->
 
 def check_distinct(x: np.ndarray, n_components: int) -> None:
     """Warn if there are more components than distinct points."""
-    distinct = x[:0]
-    for _, piece in passes.pieces(x, max(1000, 4 * n_components)):
+    distinct, first = x[:0], passes.pieces(x[: 2 * n_components])  # which are most often enough
+    for _, piece in itertools.chain(first, passes.pieces(x, max(1000, 4 * n_components))):
         distinct = np.unique(np.concatenate([distinct, piece]), axis=0)
         if len(distinct) >= n_components:
             return

@@ -1,15 +1,25 @@
 """Where a mixture's fit starts: at points and responsibilities chosen as scikit-learn does, or at given parameters."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from common.data.arrays import as_array
 from common.data.messages import InputError, require
-from common.data.passes import centred, column_ranges, find_centre, rows_to_start_from, spread_rows, take_rows
+from common.data.passes import (
+    centred,
+    column_ranges,
+    find_centre,
+    one_thread,
+    rows_to_start_from,
+    spread_rows,
+    take_rows,
+)
 from common.mixtures.parameters import COVARIANCE_TYPES, are_singular, check_array, covariance_shape
 
+WORTH_THREADS = 2**24  # multiplications, which take some milliseconds
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
 
 
@@ -80,18 +90,22 @@ def _kmeans_labels(
     from sklearn.cluster import KMeans  # takes a second to import, which a script's --help need not wait for
 
     kmeans = KMeans(n_components, n_init=1, random_state=random_state)
+    multiplications = x.size * n_components  # of an iteration
+    threads = one_thread() if multiplications < WORTH_THREADS else nullcontext()
     seen = np.full(len(x), True) if sample_weight is None else sample_weight > 0
     points = x[seen]
     weight = np.ones(len(points), x.dtype) if sample_weight is None else sample_weight[seen]
     labels = np.zeros(len(x), dtype=np.int64)  # of a row without weight, any will do
     if weight.min() == weight.max() and not may_repeat(points):
-        labels[seen] = kmeans.fit(points).labels_
+        with threads:
+            labels[seen] = kmeans.fit(points).labels_
         return labels
     distinct, inverse = np.unique(points, axis=0, return_inverse=True)
     if len(distinct) < n_components:  # as many clusters as there are places, the others empty
         kmeans.set_params(n_clusters=len(distinct))
     total = np.bincount(inverse.ravel(), weights=weight).astype(x.dtype)
-    labels[seen] = kmeans.fit(distinct, sample_weight=total).labels_[inverse.ravel()]
+    with threads:
+        labels[seen] = kmeans.fit(distinct, sample_weight=total).labels_[inverse.ravel()]
     return labels
 
 

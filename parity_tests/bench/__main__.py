@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("families", nargs="*", default=list(FAMILIES), help=f"of {', '.join(FAMILIES)}")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each contender (default: 3)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the points, to see that it runs")
+    parser.add_argument("--rows", default="", help="whole fits: only those with this in their work and shape")
     parser.add_argument("--busy", action="store_true", help="one thread each and processor time, for a shared machine")
     options = parser.parse_args()
     if unknown := set(options.families) - set(FAMILIES):
@@ -44,16 +45,10 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for family in options.families:
         if len(options.families) == 1:
-            measured = measure_family(family, options.repeats, options.quick, options.busy)
+            measured = measure_family(family, options)
         else:  # a process each, since TensorFlow cannot divide its threads in two ways
-            again = [
-                family,
-                "--repeats",
-                str(options.repeats),
-                *["--quick"] * options.quick,
-                *["--busy"] * options.busy,
-            ]
-            subprocess.run([sys.executable, "-m", "parity_tests.bench", *again], check=True)
+            again = [argument for argument in sys.argv[1:] if argument not in FAMILIES]
+            subprocess.run([sys.executable, "-m", "parity_tests.bench", family, *again], check=True)
             measured = json.loads((BUILD / "bench.json").read_text())["rows"]
         rows += measured
         write(rows)
@@ -74,15 +69,18 @@ def main() -> None:
     print(f"rows in {BUILD / 'bench.json'}, figures in {BUILD}/bench*.png")
 
 
-def measure_family(family: str, repeats: int, quick: bool, busy: bool) -> list[dict[str, Any]]:
+def measure_family(family: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of a family, with as many threads for everyone; EM's compute a chunk each."""
-    measure.clock = time.process_time if busy else time.perf_counter
+    measure.clock = time.process_time if options.busy else time.perf_counter
+    threads = 1 if options.busy else THREADS
     for backend in (pytorch_impl.backend, tf2_impl.backend):
-        backend.set_up("cpu", 1 if busy else THREADS, in_chunks=family != "vae")
-    limits = threadpool_limits(1 if busy else THREADS)  # the peers' too
+        backend.set_up("cpu", threads, in_chunks=family != "vae")
+    limits = threadpool_limits(threads)  # the peers' too
     rows: list[dict[str, Any]] = []
-    for case in FAMILIES[family].cases(quick):
-        measured = measure.measure(case, 1 if family == "scaling" else repeats)
+    for case in FAMILIES[family].cases(options.quick):
+        if options.rows not in f"{case.work} {case.shape}":
+            continue
+        measured = measure.measure(case, 1 if family == "scaling" else options.repeats)
         print(table(measured), flush=True)
         rows += measured
         write(rows)

@@ -131,7 +131,7 @@ REASONS = {
     "a tuple that functions of its page return": "autoencoder.Fit elbo.Bound gmm_statistics.Statistics "
     "missing_data.ExpectedStatistics variational_gmm.Statistics variational_gmm.Bound",
     "sets up the process; bad settings are in test_backend.py and test_distributed.py": "backend.set_up "
-    "backend.device backend.fused distributed.Workers distributed.join",
+    "backend.device backend.fused backend.one_thread_each distributed.Workers distributed.join",
     "of devices; in test_devices.py": "backend.is_card backend.numbers_in_a_block backend.numbers_in_a_chunk "
     "backend.updates_at_once backend.copied backend.shared backend.at_device",
     "a part of functions of its page, reached through them": "gmm_statistics.maximised natural_parameters.expanded",

@@ -107,6 +107,17 @@ def test_threads_are_as_many_as_before(two_threads: None) -> None:
     assert later == [2] == [torch.get_num_threads()]
 
 
+def test_operations_have_one_thread_each_and_items_all(two_threads: None) -> None:
+    """Within the context an operation waits for no other thread; items still find as many as there were."""
+    with torch_backend.one_thread_each(), torch_backend.one_thread_each():
+        assert torch.get_num_threads() == 1
+        found = set(torch_backend.in_order(lambda _: time.sleep(0.01) or threading.get_ident(), range(4)))
+        assert torch.get_num_threads() == 1
+    assert len(found) == 2
+    assert torch.get_num_threads() == 2
+    assert set(torch_backend.in_order(lambda _: torch.get_num_threads(), range(4))) == {1}
+
+
 def test_products_have_all_their_digits() -> None:
     """A GPU may multiply with 10 bits unless it is told not to; this needs no GPU to be seen."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
