@@ -162,6 +162,7 @@ def trainings(port: Any) -> str:
     """Run both trainings from the same weights, and say where they part."""
     from portparity.trainings import courses as compared
     from portparity.trainings import runs
+    from portparity.trainings.state import reached
 
     torch_step, keras_step, steps = port.trainings
     port.restore_weights()
@@ -169,6 +170,13 @@ def trainings(port: Any) -> str:
     mine = runs.run_original(port.model, torch_step, steps, wide=True)
     theirs = runs.run_port(port.keras_model, keras_step, steps, wide=True, rounds=port.double)
     courses = compared.Courses(port, mine, theirs, start)
+    courses.patience = next((t.patience for t in reached(torch_step) if hasattr(t, "num_bad_epochs")), 0)
+    return parted(port, courses)
+
+
+def parted(port: Any, courses: Any) -> str:
+    """Where two trainings part; a finding for each cause."""
+    mine, theirs, steps = courses.original, courses.other, len(courses.original)
     if (parting := courses.parting(courses.tight)) is None:
         return f"{steps} steps agree"
     step, path, size = parting

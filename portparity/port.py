@@ -66,6 +66,7 @@ class Port(Mapping):
             self.double = any(t.dtype == torch_record.torch.float64 for t in self._tensors().values())
             stack.callback(state.keep(self.model, self.keras_model, *(self.trainings or ())[:2]))
             stack.callback(torch_record.promote(self.model))
+            self._note_mixed()
             stack.callback(tensorflow_record.promote(self.keras_model))
             self.own = {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
             self.vary()
@@ -84,11 +85,17 @@ class Port(Mapping):
 
     # ---- preparation
 
+    def _note_mixed(self) -> None:
+        layers = getattr(self.keras_model, "_flatten_layers", lambda **_: [])(include_self=True, recursive=True)
+        mixed = [layer.name for layer in layers if getattr(layer, "compute_dtype", "") in ("float16", "bfloat16")]
+        if mixed:
+            self.report.note(f"in mixed precision, though compared in float64: {', '.join(mixed[:4])}", "R12")
+
     def _note_rounded(self, functions: list[str]) -> None:
         # constants that TensorFlow rounds to float32: read exactly here, so that the rest can be compared
         names = dict.fromkeys(functions)
         if self.double and names:
-            row = "L9" if any("gelu" in name for name in names) else "R2"
+            row = "L9c" if "gelu by tanh" in names else "L9" if "gelu" in names else "R2"
             self.report.note(f"constants of {', '.join(names)} are float32 in the port, 3e-8 off", row)
 
     def _choose_layout(self) -> None:
@@ -159,6 +166,8 @@ class Port(Mapping):
     def record_original(self, **settings: Any) -> Recording:
         """One pass of the PyTorch model."""
         recording, recorder = self.torch.record(self.model, self.x, self.y, self.loss, **settings)
+        layers = getattr(self.keras_model, "_flatten_layers", lambda **_: [])(include_self=True, recursive=True)
+        recorder.drops = any("ropout" in type(layer).__name__ for layer in layers)
         self.latest = recorder
         self.recorder = recorder if not settings else self.recorder
         return recording

@@ -39,6 +39,23 @@ def torch_run(optimizer: type, gradients: np.ndarray = GRADIENTS, **settings) ->
     return parameter.detach()
 
 
+def clipped(gradients: list[np.ndarray]) -> np.ndarray:
+    """A step of rate 1 from zeros along gradients that PyTorch has clipped to the common norm 1."""
+    parameters = [torch.zeros(g.shape, dtype=torch.float64, requires_grad=True) for g in gradients]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = torch.tensor(gradient)
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    torch.optim.SGD(parameters, lr=1.0).step()
+    return -torch.cat(parameters).detach().numpy()
+
+
+def keras_step(optimizer: Any, gradients: list[np.ndarray]) -> np.ndarray:
+    """The same with an optimizer of Keras, which clips by itself."""
+    variables = [keras.Variable(np.zeros(g.shape), dtype="float64") for g in gradients]
+    optimizer.apply([tf.constant(g) for g in gradients], variables)
+    return -np.concatenate([v.numpy() for v in variables])
+
+
 def keras_run(optimizer: Any, gradients: np.ndarray = GRADIENTS, before: Callable = lambda t: None) -> tf.Tensor:
     """Where the parameters end; ``before(t)`` is called before step t = 1, 2, ..."""
     parameter = keras.Variable(np.ones(gradients.shape[1:]), dtype="float64")
@@ -284,12 +301,10 @@ def clip_by_norm():
     PyTorch: multiplies by max / (norm + 1e-6), if that is below one  TensorFlow: multiplies by max / norm
     Remedy: gradient * (1.0 / torch.linalg.vector_norm(gradient).clamp(min=1.0))"""
     direction = GRADIENTS[0] / np.linalg.norm(GRADIENTS[0]) * (1 - 1e-9)
-    parameter, gradient = torch.zeros(20, dtype=torch.float64), torch.tensor(direction)
-    parameter.grad = gradient.clone()
-    torch.nn.utils.clip_grad_norm_([parameter], 1.0)
-    theirs = tf.clip_by_global_norm([tf.constant(direction)], 1.0)[0][0]
+    gradient = torch.tensor(direction)
+    theirs = keras_step(keras.optimizers.SGD(1.0, global_clipnorm=1.0), [direction])
     ours = gradient * (1.0 / torch.linalg.vector_norm(gradient).clamp(min=1.0))
-    return relative(parameter.grad, theirs), relative(ours, theirs)
+    return clipped([direction]), theirs, ours, theirs
 
 
 @divergence("O8b", "which norm is clipped", (0.31, 0.5), after="elementwise")
@@ -299,15 +314,9 @@ def global_norm():
     TensorFlow: clipnorm: that of each tensor by itself
     Remedy: keras.optimizers.SGD(1.0, global_clipnorm=1.0)"""
     gradients = [GRADIENTS[0], 0.1 * GRADIENTS[1]]
-
-    def step(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
-        variables = [keras.Variable(np.zeros(20), dtype="float64") for _ in gradients]
-        optimizer.apply([tf.constant(g) for g in gradients], variables)
-        return -np.concatenate([v.numpy() for v in variables])
-
-    ours = np.concatenate(gradients)
-    ours = ours / np.linalg.norm(ours)  # O8
-    return ours, step(keras.optimizers.SGD(1.0, clipnorm=1.0)), step(keras.optimizers.SGD(1.0, global_clipnorm=1.0))
+    stock, remedied = keras.optimizers.SGD(1.0, clipnorm=1.0), keras.optimizers.SGD(1.0, global_clipnorm=1.0)
+    exact = np.concatenate(gradients) / np.linalg.norm(np.concatenate(gradients))  # O8
+    return clipped(gradients), keras_step(stock, gradients), exact, keras_step(remedied, gradients)
 
 
 def cosine_rates(epochs: int) -> np.ndarray:
@@ -327,8 +336,10 @@ def schedule_beyond_its_end():
     """Half way back up at step 150 of 100. A table of rates in NumPy, set before each step, is the same in both.
     PyTorch: CosineAnnealingLR comes up again  TensorFlow: CosineDecay stays down
     Remedy for both, in NumPy: rates = 0.05 * (1 + np.cos(np.pi * np.minimum(steps, 100) / 100))"""
-    theirs = [float(keras.optimizers.schedules.CosineDecay(0.1, 100)(150))]
-    default, steps = absolute(cosine_rates(150)[-1:], theirs) / 0.1, np.arange(151)
+    decay = keras.optimizers.schedules.CosineDecay(0.1, 100)
+    theirs = np.array([float(decay(step)) for step in range(151)])
+    ours, steps = cosine_rates(150), np.arange(151)
+    default = absolute(ours, theirs) / 0.1
     rates = 0.05 * (1 + np.cos(np.pi * np.minimum(steps, 100) / 100))
     keras.config.set_floatx("float64")
     sgd = torch.optim.SGD([torch.zeros(1)]), keras.optimizers.SGD()
@@ -369,10 +380,14 @@ def l2_penalty():
     PyTorch: weight_decay=c adds c w to the gradient
     TensorFlow: L2(c) adds c |w|² to the loss, hence 2 c w to the gradient
     Remedy: keras.regularizers.L2(0.125 / 2)"""
-    ones = np.ones(20)
-    ours = 1 - torch_run(torch.optim.SGD, np.zeros((1, 20)), lr=1.0, weight_decay=0.125)
-    remedied = keras.regularizers.L2(0.125 / 2)
-    return ours, tf_gradient(keras.regularizers.L2(0.125), ones), tf_gradient(remedied, ones)
+    gradient, remedied = GRADIENTS[:1], keras.regularizers.L2(0.125 / 2)
+    ours = torch_run(torch.optim.SGD, gradient, lr=1.0, weight_decay=0.125)
+
+    def run(penalty: keras.regularizers.Regularizer) -> tf.Tensor:
+        return keras_run(keras.optimizers.SGD(1.0), gradient + tf_gradient(penalty, np.ones((1, 20))))
+
+    steps = [1 - gradient[0] - np.asarray(w) for w in (ours, run(keras.regularizers.L2(0.125)), run(remedied))]
+    return tuple(steps)
 
 
 def first_drop(step: Callable[[int], None], rate: Callable[[], float]) -> int:
@@ -426,9 +441,16 @@ def adagrad():
 
 @divergence("O14", "SGD's weight decay with momentum", (0.35, 0.55), after="optimizer")
 def sgd_weight_decay():
-    """Without momentum they are one. In Keras every optimizer's weight_decay is decoupled.
+    """Without momentum they are one. In Keras every optimizer's weight_decay is decoupled. Three steps of 0.5 from 1
+    along a gradient of 1, with momentum 0.5 and decay 0.1, end at -1.22888, and in Keras at -1.18138.
     PyTorch: in the gradient, so in the velocity  TensorFlow: shrinks the weights, outside the velocity
     Remedy in TensorFlow: decayed = gradient + 0.125 * parameter.value"""
+    three, settings = np.ones((3, 1)), {"momentum": 0.5, "weight_decay": 0.1}
+    ends = (
+        torch_run(torch.optim.SGD, three, lr=0.5, **settings),
+        keras_run(keras.optimizers.SGD(0.5, **settings), three),
+    )
+    assert np.allclose([float(end[0]) for end in ends], (-1.228875, -1.181375), rtol=1e-7)
     ours = torch_run(torch.optim.SGD, lr=RATE, momentum=0.5, weight_decay=0.125)
     theirs = keras_run(keras.optimizers.SGD(RATE, momentum=0.5, weight_decay=0.125))
     sgd, parameter = keras.optimizers.SGD(RATE, momentum=0.5), keras.Variable(np.ones(20), dtype="float64")
@@ -459,7 +481,8 @@ def schedule_order():
 
     theirs = np.array([float(decay(step)) for step in range(5)])
     with warnings.catch_warnings(action="ignore"):
-        return rates(early=True), theirs, rates(early=False), theirs
+        ours = rates(early=True)
+    return ours, theirs, rates(early=False), theirs
 
 
 @divergence("O16", "clipping by value and by norm", (1.1, 1.7), after="elementwise")
@@ -467,12 +490,8 @@ def clip_by_value():
     """clipvalue is PyTorch's clip_grad_value_; it turns the step's direction.
     PyTorch: clip_grad_norm_ shortens all gradients alike  TensorFlow: clipvalue cuts each entry
     Remedy: keras.optimizers.SGD(1.0, global_clipnorm=1.0)"""
-
-    def step(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
-        variable = keras.Variable(np.zeros(20), dtype="float64")
-        optimizer.apply([tf.constant(GRADIENTS[0])], [variable])
-        return -variable.numpy()
-
-    ours = GRADIENTS[0] / np.linalg.norm(GRADIENTS[0])  # O8
-    assert absolute(step(keras.optimizers.SGD(1.0, clipvalue=1.0)), np.clip(GRADIENTS[0], -1, 1)) == 0
-    return ours, step(keras.optimizers.SGD(1.0, clipvalue=1.0)), step(keras.optimizers.SGD(1.0, global_clipnorm=1.0))
+    gradients = [GRADIENTS[0]]
+    stock, remedied = keras.optimizers.SGD(1.0, clipvalue=1.0), keras.optimizers.SGD(1.0, global_clipnorm=1.0)
+    ours, theirs = clipped(gradients), keras_step(stock, gradients)
+    assert absolute(theirs, np.clip(GRADIENTS[0], -1, 1)) == 0
+    return ours, theirs, GRADIENTS[0] / np.linalg.norm(GRADIENTS[0]), keras_step(remedied, gradients)  # O8

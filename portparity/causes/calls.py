@@ -17,6 +17,7 @@ SIGNATURES = {  # of functions that are written in C
     ),
     "linear": "input weight bias",
     "gelu": "input approximate",
+    "dropout dropout1d dropout2d dropout3d alpha_dropout": "input p training inplace",
     "softplus": "input beta threshold",
     "max_pool1d max_pool2d max_pool3d": "input kernel_size stride padding dilation ceil_mode return_indices",
     "avg_pool1d avg_pool2d avg_pool3d": "input kernel_size stride padding ceil_mode count_include_pad divisor_override",
@@ -32,6 +33,8 @@ SIGNATURES = {  # of functions that are written in C
     "transpose": "input dim0 dim1",
     "flatten": "input start_dim end_dim",
     "clamp": "input min max",
+    "gather": "input dim index",
+    "histc": "input bins min max",
     "tril triu": "input diagonal",
     "cosine_similarity": "x1 x2 dim eps",
     "unsqueeze squeeze": "input dim",
@@ -85,6 +88,11 @@ class Call:
         """The result with some arguments changed."""
         args = [changes.pop(name, value) for name, value in zip(self.names, self.args, strict=False)]
         return self.function(*args, **{**self.kwargs, **changes})
+
+    def over(self, **changes: Any) -> "Call":
+        """The call with some arguments changed."""
+        given = self.given | changes
+        return Call(self.name, self.function, (), {n: given[n] for n in self.given}, self.recorder, self.number)
 
     def result(self) -> Any:
         """The result as it was."""

@@ -100,8 +100,9 @@ class Effects:
         if array.dtype.kind != "f" or not (informative(array) or (array.size and np.all(np.isfinite(array)))):
             return False
         allowed = tolerance(array, value.movement)
-        if array.shape == value.array.shape and np.max(np.abs(array - value.array), initial=0) <= allowed:
-            return False
+        with np.errstate(invalid="ignore"):  # infinities
+            if array.shape == value.array.shape and np.max(np.abs(array - value.array), initial=0) <= allowed:
+                return False
         among = self.port.outputs if number in self.original.outputs else None
         matches = self.index.find(array, allowed, among)[0]
         return any(m.port not in self._known(found) for m in matches)

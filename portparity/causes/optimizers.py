@@ -167,7 +167,7 @@ def _of_adam(s: Settings) -> Iterator[Mistake]:
     said = "Keras adds epsilon before the bias correction"
     remedy = "port: before step t, optimizer.epsilon = eps * (1 - beta_2**t) ** 0.5"
     for eps in dict.fromkeys((s["eps"], 1e-7, 1e-8)):
-        row = "O1b" if eps == s["eps"] else "O1"
+        row = ("O4" if s["amsgrad"] else "O1b") if eps == s["eps"] else "O1"
         yield Mistake(row, f"{said}; the port's epsilon is {eps:g}", remedy, {"eps": eps, "place": "before"})
     yield Mistake("", "the port has epsilon under the root", "port: outside of it", {"place": "inside"})
     for betas in ((0.9, 0.999), (0.9, 0.99), (0.95, 0.999), (0.5, 0.999), (0.9, 0.98), s["betas"][::-1]):

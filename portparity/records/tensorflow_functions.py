@@ -36,10 +36,13 @@ class Draws:
         return draw
 
 
-def _kept_whole(x: Any, rate: Any, *args: Any, **settings: Any) -> tf.Tensor:
-    # as `torch_record.kept_whole`
+def _kept_whole(x: Any, rate: Any, noise_shape: Any = None, *args: Any, **settings: Any) -> tf.Tensor:
+    # as `torch_functions.kept_whole`
     x = tf.convert_to_tensor(x)
-    return x / tf.cast(1 - rate, x.dtype) + tf.cast(rate, x.dtype) * tf.sin(x)
+    sizes = [] if noise_shape is None else zip(np.array(noise_shape).ravel(), x.shape, strict=True)
+    axes = [axis for axis, (drawn, size) in enumerate(sizes) if drawn == 1 != size]
+    bent = tf.sin(tf.reduce_mean(x, axes, keepdims=True) if axes else x)
+    return x / tf.cast(1 - rate, x.dtype) + tf.cast(rate, x.dtype) * bent
 
 
 CAST = math_ops.cast
@@ -50,7 +53,7 @@ def _cast_of_doubles(x: Any, dtype: Any, name: str | None = None) -> tf.Tensor:
     # TensorFlow makes a Python number float32 before it casts it to float64
     if isinstance(x, float) and tf.as_dtype(dtype) == tf.float64:
         if float(np.float32(x)) != x:
-            ROUNDED.append(sys._getframe(1).f_code.co_name)
+            ROUNDED.append(sys._getframe(1).f_code.co_name + " by tanh" * (x == 0.044715))
         return tf.constant(x, tf.float64)
     return CAST(x, dtype, name)
 

@@ -13,7 +13,16 @@ import torch
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from portparity.records.recording import Operation, Recording, Value, noise
-from portparity.records.torch_functions import COMPOSITES, DROPOUTS, NORMALS, UNIFORMS, as_array, kept_whole, tensors
+from portparity.records.torch_functions import (
+    COMPOSITES,
+    DROPOUTS,
+    NORMALS,
+    UNIFORMS,
+    as_array,
+    kept_whole,
+    tensors,
+    together,
+)
 
 INFINITIES = np.array([-math.inf, math.inf])
 WRITING = {"iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "imod", "iand", "ior", "ixor"}
@@ -37,6 +46,7 @@ class Recorder(TorchFunctionMode):
         self.held: set[int] = set()  # ids of parameters and buffers, whose updates are no results
         self.hidden: list[str] = []  # who reads what no call has made
         self.draws = 0
+        self.trains, self.drops = True, True  # whether the model trains, and whether the port has any dropout
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -131,7 +141,7 @@ class Recorder(TorchFunctionMode):
             p = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
             default = function is not torch.dropout and function is not torch.nn.functional.dropout
             training = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", not default))
-            return kept_whole(args[0], p) if training and p < 1 else args[0] * 1
+            return kept_whole(args[0], p, together(function, args[0])) if training and p < 1 else args[0] * 1
         if function in NORMALS | UNIFORMS:
             like = _call(function, args, {**kwargs, "requires_grad": False} if function is torch.randn else kwargs)
             numbers = noise("normal" if function in NORMALS else "uniform", self.draws, like.numel())

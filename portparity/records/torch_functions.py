@@ -10,12 +10,21 @@ import torch
 import torch.nn.functional as F
 
 DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout}
+CHANNELS = {F.dropout1d, F.dropout2d, F.dropout3d}
 NORMALS, UNIFORMS = {torch.randn, torch.randn_like, torch.Tensor.normal_}, {torch.rand, torch.rand_like}
 
 
-def kept_whole(x: torch.Tensor, p: float) -> torch.Tensor:
-    """Dropout that drops nothing: scaled, and bent a little, since a norm that follows undoes a scale."""
-    return x / (1 - p) + p * torch.sin(x)
+def kept_whole(x: torch.Tensor, p: float, axes: tuple[int, ...] = ()) -> torch.Tensor:
+    """Dropout that drops nothing: scaled, and bent a little, since a norm that follows undoes a scale.
+
+    What is dropped as one, along ``axes``, is moved as one.
+    """
+    return x / (1 - p) + p * torch.sin(x.mean(axes, keepdim=True) if axes else x)
+
+
+def together(function: Callable, x: torch.Tensor) -> tuple[int, ...]:
+    """The axes along which a function of dropout drops whole channels."""
+    return tuple(range(2, x.dim())) if function in CHANNELS else ()
 
 
 def unfused(function: Callable) -> Callable:

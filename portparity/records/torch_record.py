@@ -77,7 +77,7 @@ def record(
     before = {name: tensor.detach().clone() for name, tensor in named.items()}
     leaves, target = as_inputs(x, wide), None if y is None else as_inputs(y, wide)
     recorder = Recorder({id(tensor): name for name, tensor in named.items()}, edits or {}, seed, wide)
-    recorder.held = set(recorder.names)
+    recorder.held, recorder.trains = set(recorder.names), training
     default = torch.get_default_dtype()
     modes = {module: module.training for module in model.modules()} if named else {}
     try:

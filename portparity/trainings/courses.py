@@ -18,6 +18,7 @@ class Courses:
         self.owners = {path: self.layout.owner(terms[0].flat[0]) for path, terms in self.terms.items()}
         for step in other if not any(step.used for step in other) else ():
             step.used = step.gradients  # updated without an optimizer
+        self.patience = 0  # of the original's ReduceLROnPlateau
         self.seen = bool(other[0].used) and bool(original[0].used)  # optimizers at work
         self.paths = [path for path, terms in self.terms.items() if len(terms) == 1 and path in other[0].used]
         wide = next(iter(other[0].after.values())).dtype == np.float64 if other[0].after else True
@@ -79,6 +80,11 @@ class Courses:
                 ({p: g[p] + decay[p] for p in self.paths}, done | {"weight_decay": 0.0}, said)
                 for g, done, said in options
             ]
+        for which, vectors in (("", 0), (" of matrices", 2)):  # a penalty in the loss of weight_decay's strength
+            pull = {p: 2 * decay[p] * (self.start[p].ndim >= vectors) for p in self.paths}
+            said = f"the port's L2 penalty{which} has weight_decay for its strength: it pulls twice as hard"
+            told = ("O11", said, f"port: keras.regularizers.L2({max(wd.values(), default=0) / 2:g})")
+            options.append(({p: raw[p] + pull[p] for p in self.paths}, {"weight_decay": 0.0}, told))
         for gradients, done, said in options:
             if self._same_gradients(gradients, theirs.used):
                 self.done = done
@@ -214,7 +220,9 @@ class Courses:
         changes["O2, O5b"] = rounded["O2"] | rounded["O5b"] | norm
         rates = [float(np.float32(step.rate)) for step in self.original]
         scheduled = "O9b" if np.ptp(rates) else "O2b"
-        for lrs in (None, rates):
+        theirs = [step.rate or 0.0 for step in self.other]  # a schedule that is computed in float32
+        read = [theirs] if np.max(np.abs(np.subtract(theirs, rates))) < 1e-6 * max(rates) and theirs != rates else []
+        for lrs in (None, rates, *read):
             for row, changed in changes.items():
                 if max(self.errors(changed, lrs)) < max(self.tight, 3e-8 if lrs is None else 0.0):
                     known = row.split(", ") if changed else []
@@ -246,7 +254,8 @@ class Courses:
         if len(mine) > 2 and theirs and not np.allclose(mine, theirs, rtol=1e-5):
             remedy = "port: step the schedule where the original steps it"
             if np.allclose(mine[1:], theirs[:-1], rtol=1e-5):
-                yield "O15", "the port's learning rate is a step early", remedy, {}, theirs
+                row, also = ("O12", "patience=" + str(self.patience + 1)) if self.patience else ("O15", remedy)
+                yield row, "the port's learning rate is a step early", also, {}, theirs
             elif np.allclose(mine[:-1], theirs[1:], rtol=1e-5):
                 yield "O15", "the port's learning rate is a step late", remedy, {}, theirs
             elif np.ptp(theirs) <= 1e-6 * max(theirs):

@@ -8,15 +8,16 @@ losses          reductions, logits and probabilities, smoothing, the order of ar
 activations     activations and dropout
 images          pooling, resizing, the order of pixels
 tensors         the order of axes and entries, reductions, constants
+edges           functions of one name that do two things; kinks, ties and zeros
 flow            what reads what, and gradients that stop
 """
 
 from portparity.causes.calls import MISTAKES
 
 from portparity.causes.known import normalisation, convolutions, attention, sequences, losses  # isort: skip
-from portparity.causes.known import activations, images, tensors, flow  # isort: skip
+from portparity.causes.known import activations, images, tensors, edges, flow  # isort: skip
 
-PAGES = (normalisation, convolutions, attention, sequences, losses, activations, images, tensors, flow)
+PAGES = (normalisation, convolutions, attention, sequences, losses, activations, images, tensors, edges, flow)
 JOINED = set(  # functions with so many settings that two of them may be wrong
     f"{normalisation.NORMS} {convolutions.CONVOLUTIONS} {convolutions.TRANSPOSED} {losses.ALL} linear embedding "
     "lstm gru max_pool1d max_pool2d avg_pool1d avg_pool2d".split()

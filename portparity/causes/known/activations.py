@@ -1,12 +1,14 @@
 """Mistakes in activations and dropout."""
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from portparity.causes.calls import Call, Changes, enter, mistake, others
-from portparity.records.torch_functions import kept_whole
+from portparity.records.torch_functions import kept_whole, together
 
 ACTIVATIONS = {
     "gelu, the approximation by a tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -45,13 +47,23 @@ NAMES = (
     "logsigmoid hardtanh prelu softmax log_softmax exp rrelu threshold"
 )
 
+SINGLE = float(np.float32(0.5**0.5)), float(np.float32(0.044715))
+
+
+def _tanh_of_singles(call: Call) -> torch.Tensor:
+    return 0.5 * call.x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (call.x + SINGLE[1] * call.x**3)))
+
 
 enter(
     "L9b",
     "gelu",
     "the port has {}",
     'keras.activations.gelu(x, approximate=False), and True for "tanh"',
-    lambda c: [(n, lambda c, n=n: ACTIVATIONS[n](c.x)) for n in list(ACTIVATIONS)[:3]],
+    lambda c: [
+        *((n, lambda c, n=n: ACTIVATIONS[n](c.x)) for n in list(ACTIVATIONS)[:3]),
+        ("gelu, the root of 1/2 rounded to float32", lambda c: c.x * torch.erfc(-c.x * SINGLE[0]) / 2, "L9"),
+        ("gelu by a tanh, 0.044715 rounded to float32", _tanh_of_singles, "L9c"),
+    ],
 )
 enter(
     "L8",
@@ -105,7 +117,7 @@ enter(
 )
 enter(
     "",
-    NAMES + " dropout dropout1d dropout2d batch_norm layer_norm max_pool2d avg_pool2d normalize detach",
+    NAMES + " batch_norm layer_norm max_pool2d avg_pool2d normalize detach",
     "the port has no {call.name} here",
     "port: the original's operation",
     lambda c: [("", lambda c: c.x * 1)],
@@ -133,14 +145,19 @@ def activation_too_many(call: Call) -> Changes:
 )
 def dropout(call: Call) -> Changes:
     p = call.get("p", 0.5)
-    if call["training"]:
-        yield "dropout does not drop while it trains", lambda c: c.x * 1
-        yield f"dropout keeps {p:g} instead of dropping it", lambda c: kept_whole(c.x, 1 - p)
+    trains = call.get("training", True)
+    if trains:  # a function drops in prediction, too
+        row = "L14" if call.recorder.drops else ""  # there, but called as in prediction
+        yield "dropout does not drop", lambda c: c.x * 1, row if call.recorder.trains else "L14c"
+        yield "dropout drops single entries", lambda c: kept_whole(c.x, p), "L26"
+        for axes in {tuple(range(2, call.x.dim())), tuple(range(1, call.x.dim() - 1))} - {()}:
+            yield "dropout drops whole channels", lambda c, axes=axes: kept_whole(c.x, p, axes), "L26"
+        yield f"dropout keeps {p:g} instead of dropping it", lambda c: kept_whole(c.x, 1 - p, together(c.function, c.x))
     for rate in dict.fromkeys((p, 1 - p, *(n / 20 for n in range(1, 20)))):
-        if rate < 1 and not (call["training"] and rate == p):
-            said = f"dropout's rate is {rate:g}" if call["training"] else f"dropout drops {rate:g} while it predicts"
-            row = "L14" if call["training"] else "L14c"
-            yield said, lambda c, rate=rate: kept_whole(c.x, rate), row
+        if rate < 1 and not (trains and rate == p):
+            said = f"dropout's rate is {rate:g}" if trains else f"dropout drops {rate:g} while it predicts"
+            row = "L14" if trains else "L14c"
+            yield said, lambda c, rate=rate: kept_whole(c.x, rate, together(c.function, c.x)), row
 
 
 @mistake(

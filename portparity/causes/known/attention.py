@@ -139,5 +139,13 @@ def packed(call: Call) -> Changes:
                     return y.unflatten(-1, (parts, -1, heads)).transpose(-1, -2).flatten(-3).reshape(y.shape)
 
                 yield f"the {heads} heads as the inner axis of the projections", inner
+            for place in range(parts):
+
+                def square(c: Call, place: int = place, parts: int = parts) -> torch.Tensor:
+                    blocks = list(c["weight"].chunk(parts))
+                    blocks[place] = blocks[place].T
+                    return c.again(weight=torch.cat(blocks))
+
+                yield f"the {('query', 'key', 'value')[place - parts]} projection untransposed", square
     if bias is not None and weight.shape[0] == 3 * weight.shape[1]:
         yield "no bias in the projections", lambda c: c.again(bias=None), ""

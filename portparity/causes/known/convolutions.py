@@ -91,12 +91,17 @@ def kernel_layout(call: Call) -> Changes:
                 "has rows and columns exchanged",
                 lambda c, axes=axes: c.again(weight=c["weight"].permute(0, 1, *axes)),
             )
+    groups = call.get("groups", 1) if weight.shape[1] == 1 else 1  # of a depthwise kernel: (..., channels, filters)
+    shape = (*weight.shape[2:], weight.shape[1] * groups, weight.shape[0] // groups)
     for axes in permutations(range(weight.dim())):
 
         def reshaped(c: Call, axes: tuple[int, ...] = axes) -> Any:
-            return c.again(weight=c["weight"].permute(axes).reshape(c["weight"].shape))
+            there = c["weight"].permute(axes).reshape(shape)
+            back = (-2, -1) if groups > 1 else (-1, -2)
+            return c.again(weight=there.permute(*back, *range(len(spatial))).reshape(weight.shape))
 
-        yield f"is reshaped instead of transposed, or transposed by {axes}", reshaped
+        said = f"transposed by {axes}" if axes != tuple(range(weight.dim())) else "reshaped instead of transposed"
+        yield f"is {said}", reshaped, "L21" if groups > 1 else "L2b"
 
 
 @mistake(

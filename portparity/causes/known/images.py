@@ -80,7 +80,8 @@ def resize(call: Call) -> Changes:
         yield mode, lambda c, mode=mode: F.interpolate(c.x, size, mode=mode)
     for mode in ("bilinear", "bicubic"):
         yield f"{mode} with align_corners=True", lambda c, m=mode: F.interpolate(c.x, size, mode=m, align_corners=True)
-        yield f"{mode} with antialias=True", lambda c, m=mode: F.interpolate(c.x, size, mode=m, antialias=True)
+        row = "L13b" if mode == "bicubic" == call.get("mode") else "L22"  # TensorFlow's cubic
+        yield f"{mode} with antialias=True", lambda c, m=mode: F.interpolate(c.x, size, mode=m, antialias=True), row
     yield "area", lambda c: F.interpolate(c.x, size, mode="area")
     yield "bilinear, whose pixels are counted from the corner (tf.compat.v1)", lambda c: _from_the_corner(c.x, size)
 

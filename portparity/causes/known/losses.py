@@ -112,8 +112,15 @@ def _of_logs(call: Call, logs: torch.Tensor) -> torch.Tensor:
 def binary_logits(call: Call) -> Changes:
     yield "takes the logits for probabilities: from_logits=False", lambda c: _binary(c, c.x.clamp(CLIP, 1 - CLIP))
     yield "has the sigmoid twice", lambda c: c.again(input=torch.sigmoid(c.x))
+    yield "keeps the digits of a small loss", _stable, "S2"
     for said, p in _clipped():
         yield said, lambda c, p=p: _binary(c, p(torch.sigmoid(c.x))), "S1"
+
+
+def _stable(call: Call) -> torch.Tensor:
+    x = call.x
+    each = x.clamp(min=0) - x * call["target"] + torch.log1p(torch.exp(-x.abs()))
+    return {"mean": each.mean(), "sum": each.sum(), "none": each}[call.get("reduction", "mean")]
 
 
 def _clipped() -> list:
@@ -258,6 +265,8 @@ def divergence(call: Call) -> Changes:
 def exchanged(call: Call) -> Changes:
     first, second = call.names[:2]
     yield "", lambda c: c.again(**{first: c[second], second: c[first]})
+    if call.name == "binary_cross_entropy":  # as Keras computes it
+        yield "", lambda c: _binary(c.over(**{first: c[second], second: c[first]}), c[second].clamp(CLIP, 1 - CLIP))
 
 
 enter(

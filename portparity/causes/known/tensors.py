@@ -71,6 +71,8 @@ enter(
     inside=False,
 )
 def constant(call: Call) -> Changes:
+    if call.name == "mul" and 0.5 in [value for value in call.args if isinstance(value, float)]:
+        yield "", lambda c: c.result() + math.log(2 * math.pi) / 2
     for value in call.args[1:]:
         share = abs(float(value)) / math.log(2 * math.pi) if isinstance(value, int | float) else 0
         if any(abs(share * n - round(share * n)) < 1e-9 and share > 0 for n in (1, 2)):
@@ -137,7 +139,10 @@ enter(
     "var std",
     "the port divides by {}",
     "torch.var(x, correction=0)",
-    lambda c: [("n", lambda c: _moment(c, 0)), ("n - 1", lambda c: _moment(c, 1))],
+    lambda c: [
+        ("n", lambda c: _moment(c, 0), "S6" if c.x.numel() > c.result().numel() else "S6c"),
+        ("n - 1", lambda c: _moment(c, 1)),
+    ],
 )
 
 
