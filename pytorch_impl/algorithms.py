@@ -23,7 +23,7 @@ from torch import Tensor
 from common.data.arrays import as_array
 from common.data.passes import Chunks, pays_in_chunks, rows_of_chunks
 from common.mixtures.input import FitData
-from common.mixtures.parameters import MixtureParameters, VariationalPosterior
+from common.mixtures.parameters import MixtureParameters, VariationalPosterior, VariationalPrior
 from pytorch_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
 from pytorch_impl.backend import is_card, numbers_in_a_chunk, outside_autocast
 from pytorch_impl.cuda import CopiedAhead, recorded
@@ -160,7 +160,9 @@ class Variational(ExpectationMaximisation):
 
     def start(self, points: np.ndarray, gamma: np.ndarray) -> VariationalPosterior:
         """The variational M step of these responsibilities, of all points."""
-        counted = variational_gmm.statistics(self.x, self.tensor(gamma), self.kind, self.reg_covar)
+        of_mixture = super().start(points, gamma)
+        counts = self.tensor(gamma).sum(dim=0)  # (K,)
+        counted = variational_gmm.summed(counts, of_mixture.means, of_mixture.covariances, self.kind)
         return variational_gmm.m_step(counted, self.prior, self.kind)
 
     def iterate(self, parameters: VariationalPosterior) -> tuple[VariationalPosterior, Tensor]:
@@ -179,6 +181,21 @@ class Variational(ExpectationMaximisation):
         return MixtureParameters(weights, parameters.means, parameters.covariances)
 
 
+@outside_autocast
+class VariationalInChunks(Variational):
+    """The same by sufficient statistics, chunk by chunk."""
+
+    def __init__(self, data: FitData, tensor: Convert) -> None:
+        super().__init__(data, tensor)
+        self.chunks = [*data.chunks(data.x, None, tensor, numbers_in_a_chunk())]
+
+    def iterate(self, parameters: VariationalPosterior) -> tuple[VariationalPosterior, Tensor]:
+        """One E step and one M step, and the lower bound of the new posterior."""
+        apart, kind = coefficients(parameters, self.kind), self.kind
+        found = gmm_statistics.iteration(self.chunks, parameters.covariances, apart, kind, self.reg_covar, None)
+        return believed(*found, apart, self.prior, kind)
+
+
 def placed(chunks: Chunks) -> Sequence:
     """Chunks that are passed over many times: on a GPU all that it has room for, else one while another is computed."""
     if not is_card():
@@ -189,7 +206,8 @@ def placed(chunks: Chunks) -> Sequence:
 def algorithm_for(data: FitData, tensor: Convert, workers: Workers | None = None) -> ExpectationMaximisation:
     """The algorithm for these data, whose arrays `tensor` converts; several `workers` share what goes in chunks."""
     if data.method == "variational":
-        return Variational(data, tensor)
+        pays = pays_in_chunks(*data.x.shape, data.n_components, data.covariance_type)
+        return (VariationalInChunks if pays else Variational)(data, tensor)
     if data.method == "map":
         return MaximumAPosteriori(data, tensor)
     if data.observed is not None:
@@ -213,9 +231,33 @@ def e_step(x: Tensor, observed: Tensor | None, parameters: Any, covariance_type:
 
 def coefficients(parameters: Any, covariance_type: str) -> tuple[Tensor, Tensor, Tensor]:
     """What the E step needs of these parameters, for `natural_parameters.e_step`: means, whitening and constants."""
-    variational = isinstance(parameters, VariationalPosterior)
-    weights = torch.ones_like(parameters.mean_precision) if variational else parameters.weights  # (K,)
-    whiten, constant = whitening(weights, parameters.means, parameters.covariances, covariance_type)
-    if variational:
-        constant = constant + variational_gmm.expected_log_scales(parameters, covariance_type)  # (K,)
-    return parameters.means, whiten, constant
+    if isinstance(parameters, VariationalPosterior):
+        return parameters.means, *_of_beliefs(parameters, covariance_type)
+    return parameters.means, *whitening(*parameters, covariance_type)
+
+
+def believed(
+    updated: tuple[Tensor, Tensor, Tensor],
+    statistics: gmm_statistics.Statistics,
+    references: Tensor,
+    apart: gmm_statistics.Apart,
+    prior: VariationalPrior,
+    covariance_type: str,
+) -> tuple[VariationalPosterior, Tensor]:
+    r"""The posterior after an E step by the coefficients `apart`, and its bound, from what `iteration` gives.
+
+    The entropy of the choices needs no second look at the points: since $\log r_{nk} = \theta_k \cdot T(x_n) - \log
+    \sum_j \rho_{nj}$, it is the sum of the log normalisers less $\sum_k \theta_k \cdot S_k$.
+    """
+    means, whiten, constant = apart
+    theta = expanded(means, references, whiten, constant, covariance_type)  # (K, P)
+    choices_entropy = statistics.log_likelihood - (theta * statistics.moments).sum()  # ()
+    data = variational_gmm.summed(statistics.moments[:, 0], *updated[1:], covariance_type)
+    posterior = variational_gmm.m_step(data, prior, covariance_type)
+    return posterior, variational_gmm.bound_after_m_step(data, choices_entropy, posterior, prior, covariance_type)
+
+
+def _of_beliefs(posterior: VariationalPosterior, covariance_type: str) -> tuple[Tensor, Tensor]:
+    ones = torch.ones_like(posterior.mean_precision)  # (K,)
+    whiten, constant = whitening(ones, posterior.means, posterior.covariances, covariance_type)
+    return whiten, constant + variational_gmm.expected_log_scales(posterior, covariance_type)

@@ -71,7 +71,8 @@ def log_gamma_ratio(x: Tensor, more: Tensor) -> Tensor:
     Source: NIST Digital Library of Mathematical Functions, equation 5.11.1.
     """
     powers = more * torch.log(x) + (x + more - 1) * torch.log1p(more / x) - more
-    return powers + stirling_correction(x + more) - stirling_correction(x)
+    after, before = stirling_correction(torch.stack(torch.broadcast_tensors(x + more, x)))
+    return powers + after - before
 
 
 def digamma_correction(x: Tensor) -> Tensor:

@@ -36,6 +36,14 @@ from tf2_impl.gaussian import cholesky
 from tf2_impl.log_factorials import deviance, digamma_correction, log_gamma_ratio, stirling_correction
 
 
+def counts_of_shares(counts: Tensor, concentration: Tensor) -> Tensor:
+    """What counts (K,) add to a concentration: (K,), or (2, K) to sticks', for the piece broken off and all later."""
+    if concentration.shape.rank == 1:
+        return counts
+    later = tf.cumsum(counts, exclusive=True, reverse=True)  # (K,)
+    return tf.stack([counts, later])  # (2, K)
+
+
 def expected_log_shares(concentration: Tensor) -> Tensor:
     r"""The expected logarithm of every share, of the shape of the concentration, whose first axis holds the shares.
 
@@ -106,6 +114,23 @@ def expected_log_dirichlet(concentration: Tensor, of: Tensor) -> Tensor:
     return tf.reduce_sum(of_each - stirling_correction(of) + tf.math.log(of)) + tf.reduce_sum(rest)
 
 
+def dirichlet_log_evidence(counts: Tensor, concentration: Tensor) -> Tensor:
+    r"""The log probability of so many choices of each kind, in a given order, the weights averaged out, a scalar.
+
+    $$\log \int \mathrm{Dir}(\pi \mid \alpha) \prod_k \pi_k^{N_k} \, d\pi
+      = \sum_k \log \frac{\Gamma(\alpha_k + N_k)}{\Gamma(\alpha_k)}
+      - \log \frac{\Gamma(\sum_k \alpha_k + N_k)}{\Gamma(\sum_k \alpha_k)}$$
+
+    The counts are (K,), the concentration (K,), or (2, K) of K sticks. It is the coin's evidence with more sides.
+
+    Source: Bishop (2006), equation B.16.
+    """
+    both = concentration, counts_of_shares(counts, concentration)
+    x, more = (tf.concat([shares, tf.reduce_sum(shares, axis=0, keepdims=True)], 0) for shares in both)
+    ratios = log_gamma_ratio(x, more)  # (K + 1,), (3, K)
+    return tf.reduce_sum(ratios[:-1]) - tf.reduce_sum(ratios[-1])
+
+
 def log_determinant(matrix: Tensor) -> Tensor:
     r"""The log determinant of positive definite matrices, (...): $\log |S| = 2 \sum_i \log L_{ii}$ with $S = L L^T$."""
     return 2 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(cholesky(matrix))), axis=-1)  # (...)
@@ -163,6 +188,23 @@ def wishart_log_normaliser(degrees_of_freedom: Tensor, inverse_scale: Tensor) ->
     log_gammas = tf.reduce_sum(tf.math.lgamma(0.5 * (degrees_of_freedom[..., None] - i)), axis=-1)  # (...)
     determinant = 0.5 * degrees_of_freedom * (log_determinant(inverse_scale) - p * math.log(2))
     return determinant - 0.25 * p * (p - 1) * math.log(math.pi) - log_gammas
+
+
+def wishart_log_evidence(
+    before: Tensor, inverse_scale_before: Tensor, after: Tensor, inverse_scale_after: Tensor
+) -> Tensor:
+    r"""How much data raised the log of a Wishart's integral, (...), from $W_0, \nu_0$ before them to $W, \nu$ after.
+
+    $$\log \frac{B(W_0, \nu_0)}{B(W, \nu)} + \frac{\nu - \nu_0}{2} P \log 2
+      = \sum_{i=1}^{P} \log \frac{\Gamma((\nu + 1 - i) / 2)}{\Gamma((\nu_0 + 1 - i) / 2)}
+      + \frac{\nu_0}{2} \log |W_0^{-1}| - \frac{\nu}{2} \log |W^{-1}|$$
+
+    Source: Bishop (2006), equation B.79.
+    """
+    i = tf.range(inverse_scale_after.shape[-1], dtype=after.dtype)  # (P,)
+    ratios = log_gamma_ratio(0.5 * (before[..., None] - i), 0.5 * (after - before)[..., None])  # (..., P)
+    volumes = 0.5 * log_determinant(tf.stack([inverse_scale_before, inverse_scale_after]))  # (2, ...)
+    return tf.reduce_sum(ratios, axis=-1) + before * volumes[0] - after * volumes[1]
 
 
 def expected_log_wishart(

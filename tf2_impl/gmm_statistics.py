@@ -38,21 +38,13 @@ from tf2_impl import missing_data
 from tf2_impl.backend import in_order, numbers_in_a_block
 from tf2_impl.distributed import Workers
 from tf2_impl.graphs import traced
-from tf2_impl.natural_parameters import (
-    bayes_rule,
-    fast_features,
-    log_joint,
-    lost_digits,
-    natural_parameters,
-    nearest_centre,
-    variances_of,
-    whitening,
-)
+from tf2_impl.natural_parameters import bayes_rule, fast_features, log_joint, lost_digits, seen_from_centre, whitening
 
 LOST = {tf.float64: 12, tf.float32: 8}  # binary digits, of 53 and of 24
 LARGEST_DIMENSION = 64  # beyond, the table of features is too large to be worth it
 
 Chunks = Sequence[tuple[Tensor, Tensor]]
+Apart = tuple[Tensor, Tensor, Tensor]  # means, and what `whitening` gives: an E step by them loses no digits
 MANY = 8  # chunks, for which compiling pays
 GRAPH = functools.cache(tf.function)  # one graph of a function for all callers
 
@@ -180,24 +172,35 @@ def em_iteration(
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     r"""One E step and one M step over all chunks: the new parameters, and the log likelihood of the *old* ones.
 
-    All components are seen from `nearest_centre` if that loses few digits. The chunks are gone through once;
-    a second time, about the new means, if those have moved so far that digits are lost. Of several `workers`
-    each has chunks of its own, and all get the parameters that belong to all chunks.
+    Of several `workers` each has chunks of its own, and all get the parameters that belong to all chunks.
     """
-    kind, allowed = covariance_type, LOST[means.dtype]
-    centre, coefficients, lost = traced(_seen_from_centre, ())(weights, means, covariances, kind)  # (D,), (K, P), ()
+    apart = means, *traced(whitening, ())(weights, means, covariances, covariance_type)
+    updated, statistics, _ = iteration(chunks, covariances, apart, covariance_type, reg_covar, workers)
+    return updated, statistics.log_likelihood
+
+
+def iteration(
+    chunks: Chunks, covariances: Tensor, apart: Apart, covariance_type: str, reg_covar: float, workers: Workers | None
+) -> tuple[tuple[Tensor, Tensor, Tensor], Statistics, Tensor]:
+    """The new parameters, the statistics that they were made of, and the references (K, D) that those are seen from.
+
+    All components are seen from `nearest_centre` if that loses few digits. The chunks are gone through once;
+    a second time, about the new means, if those have moved so far that digits are lost.
+    """
+    kind, means, allowed = covariance_type, apart[0], LOST[covariances.dtype]
+    centre, coefficients, lost = traced(seen_from_centre, ())(covariances, *apart, kind)  # (D,), (K, P), ()
     if means.shape[1] <= LARGEST_DIMENSION and lost <= allowed:
         references = tf.broadcast_to(centre, means.shape)  # (K, D)
         statistics = total(workers, chunk_statistics, chunks, centre, coefficients, kind)
     else:
-        references, apart = means, traced(whitening, ())(weights, means, covariances, kind)
-        statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
+        references = means
+        statistics = total(workers, chunk_statistics_apart, chunks, references, *apart, kind)
     updated, lost = traced(maximised, ())(statistics.moments, references, kind, reg_covar)
     if lost > allowed:
-        references, apart = updated[1], traced(whitening, ())(weights, means, covariances, kind)
-        statistics = total(workers, chunk_statistics_apart, chunks, references, means, *apart, kind)
+        references = updated[1]
+        statistics = total(workers, chunk_statistics_apart, chunks, references, *apart, kind)
         updated, _ = traced(maximised, ())(statistics.moments, references, kind, reg_covar)
-    return updated, statistics.log_likelihood
+    return updated, statistics, references
 
 
 def em_iteration_with_gaps(
@@ -258,16 +261,6 @@ def m_step(chunks: Chunks, covariance_type: str = "full", reg_covar: float = 0.0
             break
         references = updated[1]
     return updated
-
-
-def _seen_from_centre(
-    weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The nearest centre (D,), the natural parameters (K, P) seen from there, and the digits that are lost there."""
-    centre = nearest_centre(means, covariances, covariance_type)  # (D,)
-    squares = tf.square(means - centre) + variances_of(means, covariances, covariance_type)  # (K, D)
-    coefficients = natural_parameters(weights, means, covariances, centre, covariance_type)  # (K, P)
-    return centre, coefficients, lost_digits(squares, covariances, covariance_type)
 
 
 def maximised(

@@ -71,7 +71,9 @@ def log_gamma_ratio(x: Tensor, more: Tensor) -> Tensor:
     Source: NIST Digital Library of Mathematical Functions, equation 5.11.1.
     """
     powers = more * tf.math.log(x) + (x + more - 1) * tf.math.log1p(more / x) - more
-    return powers + stirling_correction(x + more) - stirling_correction(x)
+    after = x + more
+    after, before = tf.unstack(stirling_correction(tf.stack([after, tf.broadcast_to(x, tf.shape(after))])))
+    return powers + after - before
 
 
 def digamma_correction(x: Tensor) -> Tensor:

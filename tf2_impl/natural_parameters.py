@@ -151,6 +151,16 @@ def whitening(
     return whiten, constant + tf.reduce_sum(tf.math.log(diagonal), axis=1)
 
 
+def seen_from_centre(
+    covariances: Tensor, means: Tensor, whiten: Tensor, constant: Tensor, covariance_type: str = "full"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The `nearest_centre` (D,), the coefficients (K, P) of features seen from there, and the digits that it loses."""
+    centre = nearest_centre(means, covariances, covariance_type)  # (D,)
+    squares = tf.square(means - centre) + variances_of(means, covariances, covariance_type)  # (K, D)
+    coefficients = expanded(means, centre, whiten, constant, covariance_type)  # (K, P)
+    return centre, coefficients, lost_digits(squares, covariances, covariance_type)
+
+
 def bayes_rule(log_joint: Tensor) -> tuple[Tensor, Tensor]:
     r"""The log density of every point, (C,), and the responsibilities, (K, C), of log joint densities (K, C).
 

@@ -26,12 +26,10 @@ remain.](components_dying_out.svg)
 ![The bound peaks at two components. The likelihood keeps rising with each component it is given, and chooses
 nothing.](choosing_components.svg)
 
-Shapes: N points of D features, K components; `x` (N, D), `responsibilities` (N, K); those of prior and
-posterior stand in `common/mixtures/parameters.py`, and the pieces that both are made of in `conjugate.py`.
-Everything is in nats.
+Shapes: N points of D features, K components; `x` (N, D), `responsibilities` (N, K); prior and posterior as in
+`common/mixtures/parameters.py`, made of the pieces in `conjugate.py`. Everything is in nats.
 
-Source: Bishop (2006), section 10.2. Some printings have $N_k + 1$ in 10.63, where $\nu_k = \nu_0 + N_k$ is
-right.
+Source: Bishop (2006), section 10.2. Some printings of 10.63 have $N_k + 1$; $\nu_k = \nu_0 + N_k$ is right.
 """
 
 import math
@@ -79,7 +77,11 @@ def statistics(
     Source: Bishop (2006), equations 10.51 to 10.53.
     """
     _, means, covariances = gmm.m_step(x, responsibilities, covariance_type, reg_covar)
-    counts = tf.reduce_sum(responsibilities, axis=0)  # (K,)
+    return summed(tf.reduce_sum(responsibilities, axis=0), means, covariances, covariance_type)
+
+
+def summed(counts: Tensor, means: Tensor, covariances: Tensor, covariance_type: str = "full") -> Statistics:
+    """The statistics of points whose counts (K,), means (K, D) and covariances, of their kind, are these."""
     return Statistics(
         counts, means, _times(tf.reduce_mean(counts) if covariance_type == "tied" else counts, covariances)
     )
@@ -92,10 +94,7 @@ def update_weights(counts: Tensor, prior: VariationalPrior) -> Tensor:
 
     Source: Bishop (2006), equation 10.58; Blei and Jordan (2006), equations 18 and 19.
     """
-    if prior.weight_concentration.shape.rank == 1:
-        return prior.weight_concentration + counts
-    later = tf.cumsum(counts, exclusive=True, reverse=True)  # (K,)
-    return prior.weight_concentration + tf.stack([counts, later])  # (2, K)
+    return prior.weight_concentration + conjugate.counts_of_shares(counts, prior.weight_concentration)
 
 
 def update_components(
@@ -131,8 +130,7 @@ def m_step(data: Statistics, prior: VariationalPrior, covariance_type: str = "fu
 
     Source: Bishop (2006), equations 10.57 to 10.63.
     """
-    concentration = update_weights(data.counts, prior)
-    return VariationalPosterior(concentration, *update_components(data, prior, covariance_type))
+    return VariationalPosterior(update_weights(data.counts, prior), *update_components(data, prior, covariance_type))
 
 
 def expected_log_densities(x: Tensor, posterior: VariationalPosterior, covariance_type: str = "full") -> Tensor:
@@ -154,8 +152,7 @@ def expected_log_densities(x: Tensor, posterior: VariationalPosterior, covarianc
 def expected_log_scales(posterior: VariationalPosterior, covariance_type: str = "full") -> Tensor:
     r"""What the E step adds to the log density under the Gaussian with the expected mean and precision, (K,).
 
-    $$\mathbb{E}[\log \pi_k] + \frac{1}{2} \left( \mathbb{E}[\log |\Lambda_k|] - \log |\mathbb{E}[\Lambda_k]|
-      - \frac{D}{\beta_k} \right)$$
+    $$\mathbb{E}[\log \pi_k] + \frac{1}{2} (\mathbb{E}[\log |\Lambda_k|] - \log |\mathbb{E}[\Lambda_k]| - D / \beta_k)$$
     """
     log_weights = conjugate.expected_log_weights(posterior.weight_concentration)  # (K,)
     return log_weights + _price_of_not_knowing(posterior, covariance_type)
@@ -171,8 +168,8 @@ def e_step(x: Tensor, posterior: VariationalPosterior, covariance_type: str = "f
 
     Source: Bishop (2006), equations 10.46 and 10.49.
     """
-    log_weights = conjugate.expected_log_weights(posterior.weight_concentration)  # (K,)
-    log_rho = log_weights + expected_log_densities(x, posterior, covariance_type)  # (N, K)
+    plug_in = gmm.component_log_densities(x, posterior.means, posterior.covariances, covariance_type)  # (N, K)
+    log_rho = plug_in + expected_log_scales(posterior, covariance_type)  # (N, K)
     log_normaliser = tf.reduce_logsumexp(log_rho, axis=1)  # (N,)
     return log_normaliser, tf.exp(log_rho - log_normaliser[:, None])
 
@@ -203,8 +200,7 @@ def bound_terms(
     _, scatters = conjugate.independent_wisharts(prior.degrees_of_freedom, data.scatters, k, d, kind)
     wishart_of_q = conjugate.expected_log_wishart(nu, inverse_scale, nu, inverse_scale)  # (...)
     wishart_of_p = conjugate.expected_log_wishart(nu, inverse_scale, nu_0, inverse_scale_0)  # (...)
-    log_determinants = conjugate.expected_log_determinant(nu, inverse_scale)
-    log_determinant = conjugate.of_components(log_determinants, k, d, kind)  # (K,)
+    log_determinant = conjugate.of_components(conjugate.expected_log_determinant(nu, inverse_scale), k, d, kind)  # (K,)
     at_means = tf.linalg.diag_part(expected_log_densities(data.means, posterior, kind))  # (K,)
     spread = conjugate.expected_trace(scatters, nu, inverse_scale)  # (...)
     # the log density of mu_k under N(m_0, (beta_0 Lambda_k)^-1) is that of m_0 under N(mu_k, (beta_0 Lambda_k)^-1)
@@ -223,6 +219,26 @@ def bound_terms(
     )
 
 
+def bound_after_m_step(
+    data: Statistics, entropy: Tensor, posterior: VariationalPosterior, prior: VariationalPrior, covariance_type: str
+) -> Tensor:
+    r"""The sum of `bound_terms`, a scalar, of the posterior that is best for the data and the choices' `entropy`.
+
+    The seven terms are then the entropy and the log evidence of choices that were seen, with $N_k$ for their counts:
+
+    $$\mathcal{L} = -\sum_{nk} r_{nk} \log r_{nk} + \log \int p(\pi) \prod_k \pi_k^{N_k} \, d\pi + \sum_k \left(
+      \frac{D}{2} \log \frac{\beta_0}{\beta_k (2\pi)^{N_k}} + \log \frac{B(W_0, \nu_0)}{B(W_k, \nu_k)} \right)$$
+
+    Source: K. Murphy, "Conjugate Bayesian analysis of the Gaussian distribution" (2007), the marginal likelihoods.
+    """
+    (k, d), kind = posterior.means.shape, covariance_type
+    before = conjugate.independent_wisharts(prior.degrees_of_freedom, prior.covariance, k, d, kind)
+    wisharts = conjugate.wishart_log_evidence(*before, *_wisharts(posterior, kind))  # (...)
+    weights = conjugate.dirichlet_log_evidence(data.counts, prior.weight_concentration)  # ()
+    means = tf.math.log1p(data.counts / prior.mean_precision) + math.log(math.pi) * data.counts  # (K,)
+    return entropy + weights - 0.5 * d * tf.reduce_sum(means) + tf.reduce_sum(wisharts)
+
+
 def variational_iteration(
     x: Tensor,
     posterior: VariationalPosterior,
@@ -239,7 +255,8 @@ def variational_iteration(
     _, gamma = e_step(x, posterior, covariance_type)  # (N, K)
     data = statistics(x, gamma, covariance_type, reg_covar)
     updated = m_step(data, prior, covariance_type)
-    return updated, sum(bound_terms(data, gamma, updated, prior, covariance_type))
+    entropy = -tf.reduce_sum(tf.math.xlogy(gamma, gamma))  # ()
+    return updated, bound_after_m_step(data, entropy, updated, prior, covariance_type)
 
 
 def predictive_log_density(x: Tensor, posterior: VariationalPosterior, covariance_type: str = "full") -> Tensor:
@@ -252,11 +269,9 @@ def predictive_log_density(x: Tensor, posterior: VariationalPosterior, covarianc
 
     Source: Bishop (2006), equations 10.78 to 10.82.
     """
-    k, d = posterior.means.shape
-    tied = covariance_type == "tied"
-    nu = {"tied": k, "spherical": d}.get(covariance_type, 1) * tf.broadcast_to(
-        posterior.degrees_of_freedom, (k,)
-    )  # (K,)
+    (k, d), tied = posterior.means.shape, covariance_type == "tied"
+    times = {"tied": k, "spherical": d}.get(covariance_type, 1)
+    nu = times * tf.broadcast_to(posterior.degrees_of_freedom, (k,))  # (K,)
     eta = nu + 1 - (d if covariance_type in ("full", "tied") else 1)  # (K,)
     widening = (1 + 1 / posterior.mean_precision) * nu / eta  # (K,)
     covariances = tf.broadcast_to(posterior.covariances, (k, d, d)) if tied else posterior.covariances
@@ -273,9 +288,8 @@ def _times(factor: Tensor, value: Tensor) -> Tensor:
 
 def _wisharts(posterior: VariationalPosterior, covariance_type: str) -> tuple[Tensor, Tensor]:
     """The independent Wisharts of the posterior: degrees of freedom (...), inverse scales (..., P, P)."""
-    nu = posterior.degrees_of_freedom
-    inverse_scales = _times(nu, posterior.covariances)
-    return conjugate.independent_wisharts(nu, inverse_scales, *posterior.means.shape, covariance_type)
+    nu, means = posterior.degrees_of_freedom, posterior.means
+    return conjugate.independent_wisharts(nu, _times(nu, posterior.covariances), *means.shape, covariance_type)
 
 
 def _price_of_not_knowing(posterior: VariationalPosterior, covariance_type: str) -> Tensor:

@@ -15,6 +15,7 @@ from parity_tests.support.problems import as_full, of_kind
 both_pages = both("conjugate")
 D, K = 3, 4
 NU = np.array([2.5, 4.0, 30.0, 300.0])
+COUNTS = np.array([0.0, 3.5, 700.0, 12.0])
 
 
 def call(module: ModuleType, name: str, *arguments: object) -> np.ndarray:
@@ -39,6 +40,8 @@ ARGUMENTS = {
     "expected_log_weights": ("log gamma", [(concentrations(1),), (concentrations(2),)]),
     "expected_weights": ("elementwise", [(concentrations(1),), (concentrations(2),)]),
     "expected_log_dirichlet": ("log gamma", [(concentrations(r), concentrations(r) + 0.7) for r in (1, 2)]),
+    "dirichlet_log_evidence": ("log gamma", [(COUNTS, concentrations(r)) for r in (1, 2)]),
+    "wishart_log_evidence": ("log gamma", [(NU, matrices(0), NU + COUNTS, matrices(0) + matrices(1))]),
     "log_determinant": ("output", [(matrices(0),)]),
     "log_determinant_gap": ("log gamma", [(NU, D)]),
     "expected_log_determinant": ("log gamma", [(NU, matrices(0))]),
@@ -88,6 +91,26 @@ def test_dirichlet_is_scipys(module: ModuleType) -> None:
     np.testing.assert_allclose(
         call(module, "expected_log_weights", b), special.digamma(b) - special.digamma(b.sum()), rtol=1e-13
     )
+
+
+@both_pages
+def test_log_evidences_are_scipys(module: ModuleType) -> None:
+    """Of a Dirichlet, of sticks and of Wisharts, from SciPy's log gammas; and of counts that would cancel there."""
+    a, sticks, gammas = concentrations(1), concentrations(2), special.gammaln
+    expected = gammas(a + COUNTS).sum() - gammas(a).sum() + gammas(a.sum()) - gammas(a.sum() + COUNTS.sum())
+    assert call(module, "dirichlet_log_evidence", COUNTS, a) == pytest.approx(expected, rel=1e-12)
+    later = [COUNTS[k + 1 :].sum() for k in range(K)]
+    expected = (special.betaln(sticks[0] + COUNTS, sticks[1] + later) - special.betaln(*sticks)).sum()
+    assert call(module, "dirichlet_log_evidence", COUNTS, sticks) == pytest.approx(expected, rel=1e-12)
+    large, few = np.array([1e14, 3e14]), np.array([2.0, 1.0])  # log(1/4) twice and log(3/4), but for 1e-14
+    found = call(module, "dirichlet_log_evidence", few, large)
+    assert found == pytest.approx(2 * np.log(0.25) + np.log(0.75), rel=1e-12)
+    before, after = matrices(0), matrices(0) + matrices(1)
+    log_gammas = [special.multigammaln(nu / 2, D) for nu in (*NU, *NU + COUNTS)]
+    expected = np.subtract(log_gammas[K:], log_gammas[:K])
+    expected += 0.5 * NU * np.linalg.slogdet(before)[1] - 0.5 * (NU + COUNTS) * np.linalg.slogdet(after)[1]
+    found = call(module, "wishart_log_evidence", NU, before, NU + COUNTS, after)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @both_pages

@@ -14,10 +14,18 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from common import draws
 from common.data import datasets
-from common.mixtures.parameters import COVARIANCE_TYPES, PRIOR_TYPES, VariationalPosterior, VariationalPrior, make_prior
+from common.mixtures.input import prepare
+from common.mixtures.parameters import (
+    COVARIANCE_TYPES,
+    PRIOR_TYPES,
+    VariationalPosterior,
+    VariationalPrior,
+    make_prior,
+    variational_prior,
+)
 from common.runs.rounding import round_posterior
 from parity_tests.conftest import Parity
-from parity_tests.support.frameworks import both, both_estimators, check_iterations, in_mode, pair, tensor
+from parity_tests.support.frameworks import both, both_estimators, check_iterations, in_mode, pair, sibling, tensor
 from parity_tests.support.problems import of_kind
 
 TORCH = pair("variational_gmm")[0]
@@ -306,6 +314,45 @@ def test_after_an_e_step_the_bound_is_the_normaliser_less_two_divergences(module
     assert kl_components > 0
     expected = float(np.asarray(log_normaliser).sum()) - kl_weights - kl_components
     assert float(sum(terms)) == pytest.approx(expected, rel=1e-13)
+
+
+@both_pages
+@all_types
+@both_priors
+def test_after_an_m_step_the_bound_is_an_entropy_and_an_evidence(module: ModuleType, kind: str, process: str) -> None:
+    """Whatever the responsibilities are, and however much regularisation their statistics have."""
+    x, gamma, prior = (tensor(module, value) for value in problem(kind, process, 5))
+    data = module.statistics(x, gamma, kind, 0.1)
+    q = module.m_step(data, prior, kind)
+    entropy = -tensor(module, special.xlogy(*[np.asarray(gamma)] * 2).sum())
+    expected = float(sum(module.bound_terms(data, gamma, q, prior, kind)))
+    assert float(module.bound_after_m_step(data, entropy, q, prior, kind)) == pytest.approx(expected, rel=1e-13)
+
+
+FAR = 1e4  # costs more digits than the common centre may lose
+CHUNKED = [(kind, PRIOR_TYPES[i % 2], FAR * (i % 3 > 0)) for i, kind in enumerate(COVARIANCE_TYPES)]
+
+
+@pytest.mark.parametrize(("kind", "process", "far"), CHUNKED)
+def test_chunks_change_nothing(kind: str, process: str, far: float) -> None:
+    """Six iterations on sufficient statistics are those of the chapter, with every bound."""
+    x = np.vstack([datasets.synthetic_mixture(300, 3, 3, 2.0, 1).x, draws.normals(0, "sample", (50, 3)) + far])
+    data, narrow = prepare(x, 4, kind, 1e-6, method="variational"), {"diag": np.ones(3), "spherical": 1.0}
+    given = dict(covariance_prior=narrow.get(kind, np.eye(3)), mean_precision_prior=1e-9)
+    data = data._replace(prior=variational_prior(data, weight_concentration_prior_type=process, **given))
+    gamma = draws.uniforms(2, "start", (350, 4))
+    gamma = gamma / gamma.sum(axis=1, keepdims=True) * 0.1
+    gamma[np.arange(350), np.arange(350) // 100] += 0.9
+    for module in pair("algorithms"):
+        plain, chunked = (
+            cls(data, sibling(module, "backend").shared) for cls in (module.Variational, module.VariationalInChunks)
+        )
+        q = p = plain.start(x, gamma)
+        for _ in range(6):
+            (q, expected), (p, found) = plain.iterate(q), chunked.iterate(p)
+            assert float(found) == pytest.approx(float(expected), rel=1e-10)
+        for name, a, b in zip(q._fields, q, p, strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-7, atol=1e-9 * np.abs(a).max(), err_msg=name)
 
 
 def test_rounding_the_posterior_hardly_moves_the_bound() -> None:

@@ -40,6 +40,8 @@ PAGES = {
     "conjugate": """
         expected_log_shares|expected_log_weights|expected_weights(concentration)
         expected_log_dirichlet(*concentrations)  log_determinant(wisharts)
+        dirichlet_log_evidence(positive_counts concentration)
+        wishart_log_evidence(freedom wisharts freedom wisharts)
         log_determinant_gap(freedom dimension)
         expected_log_determinant|wishart_log_normaliser(freedom wisharts)
         expected_trace(wisharts freedom wisharts)  expected_log_wishart(freedom wisharts freedom wisharts)
@@ -134,7 +136,9 @@ REASONS = {
     "backend.device backend.fused backend.one_thread_each distributed.Workers distributed.join",
     "of devices; in test_devices.py": "backend.is_card backend.numbers_in_a_block backend.numbers_in_a_chunk "
     "backend.updates_at_once backend.copied backend.shared backend.at_device",
-    "a part of functions of its page, reached through them": "gmm_statistics.maximised natural_parameters.expanded",
+    "a part of functions of these pages, reached through them": "gmm_statistics.maximised gmm_statistics.iteration "
+    "natural_parameters.expanded natural_parameters.seen_from_centre variational_gmm.summed "
+    "variational_gmm.bound_after_m_step conjugate.counts_of_shares",
     "the maths that estimators share; reached through them": "estimators.MixtureMaths",
     "a decorator of the estimators; in test_precision.py": "backend.outside_autocast",
 }
