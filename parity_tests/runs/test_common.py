@@ -116,6 +116,8 @@ def test_fashion_is_small_and_can_be_made_again(tmp_path: Path) -> None:
     for part, names in data_files.IDX_FILES.items():
         for array, name in zip((shipped[f"x_{part}"], shipped[f"y_{part}"]), names, strict=True):
             (tmp_path / name).write_bytes(idx(np.concatenate([array, array[:100]])))
+    whole = datasets.load("fashion-mnist", tmp_path)
+    assert whole.label_names == whole.held_out.label_names == datasets.load("fashion").label_names
     assert datasets.main([str(tmp_path), str(tmp_path / "made" / "fashion.npz")]) == 0
     with np.load(tmp_path / "made" / "fashion.npz") as made:
         assert shipped.keys() == set(made)
@@ -150,6 +152,7 @@ def test_a_synthetic_mixture_is_what_it_says() -> None:
     means = np.stack([apart.x[apart.labels == j].mean(axis=0) for j in range(40)])
     assert np.sqrt(np.square(means[:, None] - means).sum() / 2 / 40 / 39) == pytest.approx(4.0, rel=0.2)
     assert (data.feature_names, data.name) == (("x1", "x2", "x3"), "synthetic")
+    np.testing.assert_array_equal(datasets.load("synthetic").x, datasets.synthetic_mixture(600, 3, 2, 4.0, seed=0).x)
 
 
 def test_arrays_that_are_no_tables(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.special import logsumexp
 
+from common.data import passes
+from common.mixtures.parameters import MixtureParameters
 from common.runs import mixture as mixture_run
 from common.runs import network as network_run
 from common.runs.folder import RunFolder
@@ -128,8 +131,8 @@ MIXTURES = {
     "gaps": "--components 3 --data airquality --missing em --init random",
     "map": "--components 3 --method map",
     "stick": "--components 5 --method variational --init random",
-    "Dirichlet": "--components 4 --method variational --weight-concentration-prior-type dirichlet_distribution "
-    "--weight-concentration-prior 0.1 --mean-precision-prior 2 --degrees-of-freedom-prior 4 --covariance-prior 0.5",
+    "Dirichlet": "--components 7 --method variational --weight-concentration-prior-type dirichlet_distribution "
+    "--weight-concentration-prior 1e-3 --mean-precision-prior 2 --degrees-of-freedom-prior 4 --covariance-prior 8",
     "far away": "--components 3 --init random --data {far}",
 }
 
@@ -145,7 +148,7 @@ def objective(case: str, x: np.ndarray, p: dict, gamma: np.ndarray | None = None
     if "variational" in MIXTURES[case]:
         joint = rerun.expected_log_joint(x, p)
         gamma = np.exp(joint - logsumexp(joint, axis=0)) if gamma is None else gamma
-        prior = dict(concentration=0.1, mean_precision=2, degrees_of_freedom=4, covariance=0.5 * np.eye(2))
+        prior = dict(concentration=1e-3, mean_precision=2, degrees_of_freedom=4, covariance=8 * np.eye(2))
         if case == "stick":
             prior = dict(concentration=1 / 5, mean_precision=1, degrees_of_freedom=2, covariance=np.cov(x.T))
         return rerun.variational_bound(x, gamma, p, prior | {"reg_covar": 1e-6}), gamma
@@ -225,6 +228,24 @@ def test_a_figure_of_a_large_table_shows_a_row_of_each_part(tmp_path: Path, monk
     np.testing.assert_array_equal(shown.dataset.labels, rows % 3)
 
 
+def test_a_large_table_starts_from_a_row_of_each_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 5,000 rows 1,024, as seed and step 1 of the start draw them."""
+    data = written(tmp_path / "t.csv", "".join(f"{i},{i * i % 7}\n" for i in range(5000)))
+    options, found = GMMOptions(data=str(data), columns="1-", seed=4, out="x", init="random"), []
+    monkeypatch.setattr(passes, "ROWS_TO_START_FROM", 1024)
+
+    def begin(points: np.ndarray, gamma: np.ndarray) -> MixtureParameters:
+        found.append(points)
+        return MixtureParameters(np.full(2, 0.5), np.zeros((2, 2)), np.stack([np.eye(2)] * 2))
+
+    run = SimpleNamespace(start=None, options=options, workers=SimpleNamespace(size=1))
+    algorithm = SimpleNamespace(start=begin, tensor=lambda value: value)
+    mixture_run.start(run, mixture_run.mixture_data(options)[0].fit, algorithm)
+    ends = np.arange(1025) * 5000 // 1024
+    rows = np.floor(ends[:-1] + np.diff(ends) * rerun.uniforms(4, "start", (1024,), 1))
+    np.testing.assert_array_equal(found, [np.stack([rows, rows**2 % 7], axis=1)])
+
+
 def check_objectives(folder: Path, case: str, x: np.ndarray, each: dict[int, dict]) -> None:
     """The metrics: of EM the objective of the parameters before an iteration, of a posterior the bound after it."""
     found, expected = rows(folder), []
@@ -251,6 +272,7 @@ def check_end(case: str, told: dict, figures: dict, x: np.ndarray, centre: np.nd
     weights = rerun.expected_weights(p["weight_concentration"]) if is_posterior else p["weights"]
     falling = sorted(range(len(weights)), key=lambda k: -weights[k])
     survives = [k for k in falling if not is_posterior or gamma[k].sum() >= 1]
+    assert case != "Dirichlet" or 0.1 < gamma.sum(axis=1).min() < 1, "one component has less than a point"
     texts = {
         "weights": " ".join(f"{weights[k]:.6f}" for k in survives),
         "means": " ".join(f"({', '.join(f'{m:.4f}' for m in p['means'][k] + centre)})" for k in survives),

@@ -341,7 +341,9 @@ def test_figures_that_cannot_be_drawn(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @both
-@pytest.mark.parametrize("arguments", ["--device cuda", "--data {point} --reg-covar 0", "--threads 100000000"])
+@pytest.mark.parametrize(
+    "arguments", ["--device cuda", "--data {point} --reg-covar 0 --init random --steps 6", "--threads 100000000"]
+)
 def test_a_run_that_fails_leaves_the_old_one(tmp_path: Path, framework: str, arguments: str) -> None:
     out, point = tmp_path / "run", written(tmp_path / "p.csv", TABLES["point"])
     assert run(GMM[framework], "--steps 2", out) == 0

@@ -404,6 +404,10 @@ def test_images_in_numpys_files(tmp_path: Path) -> None:
     assert set(np.unique(datasets.load(str(tmp_path / "masks.npy")).x)) == {0, 1}
     np.savez(tmp_path / "table.npz", x=np.array(TWO))
     np.testing.assert_array_equal(datasets.load(str(tmp_path / "table.npz")).x, TWO)
+    np.save(tmp_path / "four.npy", np.array([[0, 1, 2, 4]]))
+    assert datasets.load(str(tmp_path / "four.npy")).image_shape is None
+    white = datasets.load(str(tmp_path / "four.npy"), pixel_max=4)
+    assert (white.x.tolist(), white.image_shape) == ([[0, 0.25, 0.5, 1]], (2, 2))
     with pytest.raises(ValueError, match=r"is for tables, and .* holds images"):
         datasets.load(str(tmp_path / "images.npy"), label_column="1")
 
@@ -419,6 +423,7 @@ BAD_ARCHIVES = {
     "the images have shape (12, 30); (N, H, W) is needed": ARRAYS | {"x_train": PIXELS.reshape(12, -1)},
     "the labels have shape (12, 3); (N,) is needed": ARRAYS | {"y_train": np.eye(3)[CLASSES]},
     "the labels are not whole numbers": ARRAYS | {"y_train": CLASSES / 2},
+    "not whole numbers; number the classes": ARRAYS | {"y_train": CLASSES - 2.0**40},
 }
 
 
