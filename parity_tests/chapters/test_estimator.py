@@ -87,6 +87,19 @@ def test_a_weight_of_two_is_two_copies(Mixture: type, kind: str) -> None:
 
 
 @both
+def test_a_weight_of_two_is_two_copies_with_gaps(Mixture: type) -> None:
+    weight = np.floor(draws.uniforms(0, "sample", (len(X),)) * 4)
+    start = dict(weights_init=np.full(3, 1 / 3), means_init=X[[0, 9, 80]], precisions_init=np.stack([np.eye(3)] * 3))
+    weighted, repeated = (
+        Mixture(3, missing="em", tol=1e-4, **start).fit(x, sample_weight=w)
+        for x, w in ((GAPS, weight), (np.repeat(GAPS, weight.astype(int), axis=0), None))
+    )
+    for name in FITTED:
+        np.testing.assert_allclose(getattr(weighted, name), getattr(repeated, name), rtol=1e-9, atol=1e-11)
+    assert weighted.lower_bound_ == pytest.approx(repeated.lower_bound_, rel=1e-12)
+
+
+@both
 def test_every_kind_of_array_is_accepted(Mixture: type) -> None:
     expected = Mixture(2, random_state=0).fit(X)
     leaf = partial(torch.tensor, requires_grad=True)
