@@ -29,8 +29,8 @@ from parity_tests.conftest import Parity
 from parity_tests.support import frameworks
 from parity_tests.support.frameworks import both, both_estimators, pair, sibling, tensor, tensors
 from parity_tests.support.problems import as_full, of_kind
+from parity_tests.support.scripts import ROOT
 
-ROOT = Path(__file__).parents[2]
 K, D, N = 3, 4, 400
 TORCH, TF = pair("gmm_statistics")
 TORCH_GMM = pair("gmm")[0]

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import pytorch_impl.estimators as torch_estimators
 from common.data import passes
 from common.mixtures import collapse
 from common.mixtures.collapse import summed_again

@@ -16,9 +16,9 @@ from common.data.messages import flag
 from common.runs import checkpoint
 from common.runs import folder as run_folder
 from common.runs.options import GMMOptions, VAEOptions
-from parity_tests.support.one_framework import NEEDS_MORE, OF_THE_OTHER, environment
+from parity_tests.support.one_framework import OF_THE_OTHER, environment, modules
+from parity_tests.support.scripts import ROOT
 
-ROOT = Path(__file__).parents[2]
 OTHER = {"pytorch_impl": "tf2_impl", "tf2_impl": "pytorch_impl"}
 OWN = {"pytorch_impl": {"torch"}, "tf2_impl": {"tensorflow", "keras"}}
 FRAMEWORK = {"pytorch_impl": "torch", "tf2_impl": "tensorflow"}
@@ -218,9 +218,7 @@ x = np.vstack([np.arange(10.0)[:, None], 50 + np.arange(10.0)[:, None]])
 means = GaussianMixture(2, random_state=0).fit(x).means_[:, 0]
 assert np.allclose(np.sort(means), [4.5, 54.5]), means
 """
-    paths = [path for folder in ("common", package) for path in (ROOT / folder).rglob("[a-z]*.py")]
-    paths = [path.relative_to(ROOT).with_suffix("") for path in paths if path.stem != NEEDS_MORE]
-    names = [".".join(path.parts) for path in paths if "examples" not in path.parts]
+    names = " ".join(modules("common", package))
     code = code.format(package=package, framework=FRAMEWORK[package], folder=tmp_path)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, input=" ".join(names), text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, input=names, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from parity_tests.support.scripts import ROOT
+
 NEEDS_MORE = "notebooks"  # the module of common/book that imports nbformat, which `make notebooks` installs
 OF_THE_OTHER = {
     "pytorch_impl": ("tensorflow", "tensorflow-cpu", "keras", "ml_dtypes", "h5py"),
@@ -36,3 +38,10 @@ def environment(package: str, folder: Path) -> dict[str, str]:
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(SITE.format(absent=set(OF_THE_OTHER[package])), encoding="utf-8")
     return os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+
+
+def modules(*folders: str) -> list[str]:
+    """Every module of these folders that is there to be imported, by its whole name."""
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("[a-z]*.py") if path.stem != NEEDS_MORE]
+    names = [path.relative_to(ROOT).with_suffix("").parts for path in paths]
+    return [".".join(parts) for parts in names if "examples" not in parts]
