@@ -14,10 +14,21 @@ def counts(port: Any, found: Comparison) -> None:
     """Say how many weights and operations agree."""
     report = port.report
     mapped = len(port.terms)
-    report.weights = f"{mapped} of {mapped + len(port.unwritten)} variables of the port hold the original's numbers"
-    if port.unwritten:
-        report.weights += f"; not written: {', '.join(port.unwritten[:4])}"
+    many = mapped + len(port.unwritten) + len(port.altered)
+    report.weights = f"{mapped} of {many} variables of the port hold the original's numbers"
+    used = {port.layout.owner(int(n)) for terms in port.terms.values() for t in terms for n in (t.flat[0], t.flat[-1])}
+    unread = [name for name in port.layout.positions if name not in used]
+    for said, names in (("not written", port.unwritten), ("in no variable", unread), ("altered", port.altered)):
+        report.weights += f"; {said}: {few(names)}" if names else ""
+    if port.copy is None and (port.unwritten or unread):
+        report.weights += "; copy=your converter maps them"
+    report.uncompared += [f"the gradient and updates of {path}, whose numbers are no copies" for path in port.altered]
     report.agreement = agreement(found)
+
+
+def few(names: list[str]) -> str:
+    """Some names, and the last one."""
+    return ", ".join(names if len(names) < 6 else [*names[:4], "...", names[-1]])
 
 
 def agreement(found: Comparison) -> str:
@@ -25,7 +36,8 @@ def agreement(found: Comparison) -> str:
     original = found.original
     before = original.before_output()
     agree = sum(any(v in found.matches for v in original.operations[n].outputs) for n in before)
-    largest = max((v.movement / scale(v.array) for v in original.values if scale(v.array)), default=0)
+    sizes = [(v.movement, scale(v.array)) for v in original.values if v.array.dtype.kind == "f"]
+    largest = max((movement / size for movement, size in sizes if size), default=0)
     return f"{agree} of {len(before)} have their result in the port too; floor {largest:.0e}"
 
 
@@ -40,6 +52,11 @@ def uncompared(report: Report, *recordings: Recording) -> None:
     """Say what was not seen; an output that cannot be compared is a finding, so that it does not pass in silence."""
     for recording in recordings:
         report.uncompared += recording.notes
+        for number, place in zip(recording.outputs, [*recording.places, ""], strict=True):
+            array = recording.values[number].array
+            if array.dtype.kind == "f" and (many := int(np.sum(~np.isfinite(array)))):
+                name = "the loss" if number == recording.outputs[-1] else f"output {place}".rstrip()
+                report.uncompared.append(f"{many:,} of {array.size:,} entries of {name} that are not finite")
         for operation, why in recording.unsteady.items():
             finding = Finding("output that cannot be compared", operation, "its output", cause=why)
             report.findings += [finding] if finding not in report.findings else []
@@ -52,6 +69,11 @@ def first(found: Comparison, at: int | None = None) -> Finding:
         finding.original = finding.original if at is None else str(found.original.operations[at])
         return finding
     number = found.missing[0] if found.missing else found.original.values[found.outputs[0]].source
+    if at is None and not found.missing and found.outputs[0] in found.elsewhere:
+        finding = Finding("output in another place", str(found.original.operations[number]), "")
+        finding.port = f"output {found.elsewhere[found.outputs[0]]}"
+        finding.cause, finding.remedy = "the port returns it in another place", "port: the original's order of outputs"
+        return finding
     other = counterpart(found, number if at is None else at)
     theirs = str(found.port.operations[other]) if other is not None else "nothing like it"
     what = "first different result" if found.missing else "different output"
@@ -81,6 +103,8 @@ def size_of(found: Comparison, number: int, other: int | None) -> str:
     if alike:  # the port may take several operations to the result: the nearest one
         return apart(a, min(alike, key=lambda b: np.mean(np.abs(b - a))), tolerance(a, values[0].movement))
     b = found.port.values[found.port.operations[other].outputs[0]].array
+    if a.shape == b.shape:
+        return f"{int(np.sum(a != b)):,} of {a.size:,} entries differ"
     return f"shapes {a.shape} and {b.shape}"
 
 
@@ -143,8 +167,8 @@ def parameters(port: Any, found: Comparison, loose: float = 0.0) -> list[Finding
     movements = layout.flat({n: np.full(layout.positions[n].shape, m) for n, m in found.original.movements.items()})
     flat, eps = layout.flat(found.original.gradients), np.finfo(np.float64).eps
     least = eps * scale(flat)
-    for path, gradient in found.port.gradients.items():
-        if path not in port.terms:
+    for path, gradient in (found.port.gradients | found.port.frozen).items():
+        if path not in port.terms or layout.owner(port.terms[path][0].flat[0]) not in found.original.gradients:
             continue
         term = port.terms[path][0]
         wanted = flat[term]
@@ -160,3 +184,28 @@ def parameters(port: Any, found: Comparison, loose: float = 0.0) -> list[Finding
                 )
             )
     return findings
+
+
+def frozen(port: Any) -> Finding | None:
+    """The parameters that trainings would update on one side alone."""
+    owners = {path: port.layout.owner(terms[0].flat[0]) for path, terms in port.terms.items()}
+    here = [path for path, name in owners.items() if name in port.original.gradients and path in port.port.frozen]
+    there = [path for path, name in owners.items() if name in port.original.frozen and path in port.port.gradients]
+    names = few([owners[path] for path in here or there])
+    if here:
+        return Finding(
+            "frozen in the port alone",
+            f"parameter {names}",
+            few(here),
+            cause="trainable=False in the port: no training updates it",
+            remedy="port: trainable=True, or requires_grad_(False) in the original",
+        )
+    if there:
+        return Finding(
+            "trained in the port alone",
+            f"parameter {names}",
+            few(there),
+            cause="the original has it without requires_grad, or as a buffer",
+            remedy="port: trainable=False",
+        )
+    return None

@@ -8,6 +8,7 @@ from portparity import describe
 from portparity.causes.penalty import copies, penalty
 from portparity.causes.search import SINGLE, Search
 from portparity.records import floor
+from portparity.records.floor import scale
 from portparity.records.match import compare
 from portparity.records.recording import Recording
 from portparity.report import Finding
@@ -19,6 +20,16 @@ def explain(port: Any) -> None:
     describe.counts(port, found)
     describe.uncompared(report, port.original, port.port)
     edits, agrees = search(port, port.original, port.recorder, port.port, found)
+    if len(port.port.places) > len(port.original.places):
+        more = describe.few(port.port.places[len(port.original.places) :])
+        report.uncompared.append(f"output {more} of the port, which returns more than the original")
+        report.uncompared += ["the loss: without loss and port_loss it sums all outputs"] * (port.loss is None)
+    if (finding := describe.frozen(port)) is not None:
+        agrees = agrees and not (port.trains or port.trainings)
+        if port.trains or port.trainings:
+            report.findings.append(finding)
+        else:
+            report.notes.append(f"{finding.what}: {finding.original}")
     if agrees:
         agrees = training_mode(port, edits) if port.trains or port.trainings else True
     if port.trainings is not None:
@@ -49,8 +60,7 @@ def search(
             else:
                 report.findings.append(named(describe.first(found, cause.operation), cause))
                 where = [original.operations[number].where for number in cause.alike]
-                few = ", ".join(where if len(where) < 6 else [*where[:4], "...", where[-1]])
-                report.findings[-1].also = f"and in {len(where)} more: {few}" if where else ""
+                report.findings[-1].also = f"and in {len(where)} more: {describe.few(where)}" if where else ""
         found = after
     port.loose = max(port.loose, SINGLE if attempt.single else 0.0)
     rest = describe.rest(port, found, port.loose)
@@ -90,7 +100,11 @@ def place(recording: Recording, number: int) -> tuple[str, str, int]:
 
 def training_mode(port: Any, edits: dict[tuple, Any]) -> bool:
     """A second pass in training mode, with what is known already; and what it leaves in moving averages."""
-    first, other = port.record_original(training=True), port.record_port(training=True)
+    try:
+        first, other = port.record_original(training=True), port.record_port(training=True)
+    except Exception as error:  # a model may raise anything for data that it does not train with
+        port.report.uncompared.append(f"training mode, in which a model raises {type(error).__name__}: {error}")
+        return True
     if first.same_as(port.original) and other.same_as(port.port):
         return True  # nothing in either model trains in another way than it predicts
     modes = {place(first, n): n for n in range(len(first.operations))}
@@ -106,6 +120,7 @@ def training_mode(port: Any, edits: dict[tuple, Any]) -> bool:
         for finding in port.report.findings[known:]:
             finding.what += ", in training mode"
     averages(port, original, other)
+    left_behind(port, original, other)
     return found.agrees
 
 
@@ -115,9 +130,9 @@ def averages(port: Any, original: Recording, other: Recording) -> None:
     for path, terms in port.terms.items():
         name = port.layout.owner(terms[0].flat[0])
         module = name.rpartition(".")[0]
-        readers = [o for o in original.operations if o.name == "batch_norm" and o.where == module]
-        if not readers or "running" not in name:
+        if not _is_average(original, name):
             continue
+        readers = [o for o in original.operations if o.name == "batch_norm" and o.where == module]
         x = original.values[readers[0].inputs[0]].array
         start = port.flat[terms[0]]
         mine = port.layout.flat(original.after)[terms[0]] - start
@@ -152,6 +167,23 @@ def averages(port: Any, original: Recording, other: Recording) -> None:
         else:
             said = "the port's moving average does not move" if not theirs.any() else ""
             port.report.findings.append(Finding("training", f"{module}: batch_norm", path, "", said))
+
+
+def left_behind(port: Any, original: Recording, other: Recording) -> None:
+    """What one pass in training mode leaves in other buffers, such as averages that a layer keeps by itself."""
+    for path, terms in port.terms.items():
+        name = port.layout.owner(terms[0].flat[0])
+        if name in original.gradients or _is_average(original, name):
+            continue
+        start, mine = port.flat[terms[0]], port.layout.flat(original.after)[terms[0]]
+        if not _same(mine - start, other.after[path] - start):
+            size = describe.apart(mine, other.after[path], 1e-9 * scale(mine - start))
+            port.report.findings.append(Finding("left by training mode", f"buffer {name}", path, size))
+
+
+def _is_average(original: Recording, name: str) -> bool:
+    module = name.rpartition(".")[0]
+    return "running" in name and any(o.name == "batch_norm" and o.where == module for o in original.operations)
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

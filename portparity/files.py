@@ -18,7 +18,7 @@ def record(model: Any, x: Any, y: Any = None, loss: Any = None, *, to: str) -> N
         from portparity.records import torch_record as framework
     else:
         from portparity.records import tensorflow_record as framework
-    restore = framework.promote(model)
+    notes, restore = framework.halves(model), framework.promote(model)
     try:
         made = framework.record(model, x, y, loss)
         if isinstance(made, tuple):  # PyTorch's: the floor is measured where the original can be run again
@@ -26,6 +26,7 @@ def record(model: Any, x: Any, y: Any = None, loss: Any = None, *, to: str) -> N
             floor.measure(made, lambda seed: framework.record(model, x, y, loss, seed=seed)[0])
     finally:
         restore()
+    made.notes += notes
     made.save(to)
 
 
@@ -36,6 +37,8 @@ def compare(original: str, port: str) -> Report:
     report.weights = "as they were when the files were written"
     report.agreement = describe.agreement(found)
     report.findings = [describe.first(found)] if found.missing or found.outputs else describe.backward(found)
+    for finding in report.findings:
+        finding.cause = "not looked for: Port(...).check() does, with both models in one process"
     describe.uncompared(report, first, second)
-    report.uncompared.append("trainings, which need both models in one process")
+    report.uncompared.append("weights and their gradients, training mode, trainings: both models in one process do")
     return report

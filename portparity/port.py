@@ -62,11 +62,14 @@ class Port(Mapping):
         with ExitStack() as stack:
             self.torch, self.tensorflow = torch_record, tensorflow_record
             self.report = Report()
+            self._refuse()
             self._choose_layout()
             self.double = any(t.dtype == torch_record.torch.float64 for t in self._tensors().values())
             stack.callback(state.keep(self.model, self.keras_model, *(self.trainings or ())[:2]))
+            mixed = tensorflow_record.halves(self.keras_model)
+            self.report.uncompared += torch_record.halves(self.model) + mixed
+            self.report.noted += ["R12"] * bool(mixed)
             stack.callback(torch_record.promote(self.model))
-            self._note_mixed()
             stack.callback(tensorflow_record.promote(self.keras_model))
             self.own = {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
             self.vary()
@@ -85,11 +88,13 @@ class Port(Mapping):
 
     # ---- preparation
 
-    def _note_mixed(self) -> None:
-        layers = getattr(self.keras_model, "_flatten_layers", lambda **_: [])(include_self=True, recursive=True)
-        mixed = [layer.name for layer in layers if getattr(layer, "compute_dtype", "") in ("float16", "bfloat16")]
-        if mixed:
-            self.report.note(f"in mixed precision, though compared in float64: {', '.join(mixed[:4])}", "R12")
+    def _refuse(self) -> None:
+        # what cannot be run in float64, or not at all
+        if getattr(self.keras_model, "__name__", "") == "restored_function_body":
+            raise ValueError("the port is a SavedModel, whose operations do not show: give the Keras model")
+        lazy = self.torch.torch.nn.parameter.is_lazy
+        if names := [name for name, tensor in self._tensors().items() if lazy(tensor)]:
+            raise ValueError(f"the original has parameters without numbers ({names[0]}): call it once before the check")
 
     def _note_rounded(self, functions: list[str]) -> None:
         # constants that TensorFlow rounds to float32: read exactly here, so that the rest can be compared
@@ -119,7 +124,7 @@ class Port(Mapping):
                 continue
             self.turned = turned
             break
-        shapes = [tuple(part.shape) for part in self.tensorflow.tf.nest.flatten(output) if hasattr(part, "shape")]
+        shapes = [tuple(part.shape) for part in self.tensorflow.returned(output).values()]
         if isinstance(self.y, np.ndarray) and self.port_y is None:
             turned = self._turn(self.y, True, None, 3)
             image = isinstance(x, np.ndarray) and x.ndim >= 4 and self.turned
@@ -133,7 +138,7 @@ class Port(Mapping):
         if isinstance(x, list | tuple):
             return [self._turn(value, True, None) for value in x]
         array = np.asarray(x)
-        return np.moveaxis(array, 1, -1) if array.ndim >= least and array.dtype.kind == "f" else x
+        return np.moveaxis(array, 1, -1) if x is not None and array.ndim >= least and array.dtype.kind == "f" else x
 
     def _tensors(self) -> dict[str, Any]:
         if not hasattr(self.model, "named_parameters"):

@@ -1,5 +1,6 @@
 """The porting tool: a correct port raises no alarm, a mistake is placed and named, and files do for two processes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from parity_tests.support.one_framework import OF_THE_OTHER, SITE
 from portparity import Port, compare, record
 from portparity.report import Report
 
@@ -167,3 +169,50 @@ def test_layers_that_run_in_another_order_are_found_without_a_pass_for_each_gues
     report, passes = counted(monkeypatch, model, port, np.random.default_rng(0).normal(size=(2, 4, 5)))
     assert report.agrees, report
     assert passes.count("record_port") == 7, "as run, as mapped, one for each of four heads, in training mode"
+
+
+MODEL = """
+import numpy as np
+from portparity import record
+draw = np.random.default_rng(0).normal
+x, first, second, bias = draw(size=(6, 4)), draw(size=(5, 4)), draw(size=(3, 5)), draw(size=3)
+"""
+ORIGINAL = """
+import torch
+model = torch.nn.Sequential(torch.nn.Linear(4, 5, bias=False), torch.nn.GELU(), torch.nn.Linear(5, 3))
+model.load_state_dict({"0.weight": torch.tensor(first), "2.weight": torch.tensor(second), "2.bias": torch.tensor(bias)})
+record(model, x, np.arange(6) % 3, torch.nn.functional.cross_entropy, to="original.npz")
+"""
+PORT = """
+import keras
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+for name in ("gelu", "relu"):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name, use_bias=False), keras.layers.Dense(3)])
+    model.set_weights([first.T, second.T, bias])
+    record(model, x, np.arange(6) % 3, loss, to=f"{name}.npz")
+"""
+COMPARED = """
+from portparity import compare
+right, wrong = (compare("original.npz", f"{name}.npz") for name in ("gelu", "relu"))
+print(right.agrees, wrong.agrees, wrong.first.original, wrong.first.port, sep="; ")
+"""
+
+
+@pytest.mark.long
+def test_three_environments_record_record_and_compare(tmp_path: Path) -> None:
+    """The first has no TensorFlow, the second no PyTorch, the third neither."""
+    here, there = OF_THE_OTHER.values()
+    for name, absent, code in (
+        ("torch", here, MODEL + ORIGINAL),
+        ("tf", there, MODEL + PORT),
+        ("numpy", (*here, *there, "scipy"), COMPARED),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sitecustomize.py").write_text(SITE.format(absent=set(absent)), encoding="utf-8")
+        blocked = "".join(f"assert importlib.util.find_spec({module!r}) is None\n" for module in ("torch", "keras"))
+        code = f"import importlib.util\n{blocked}{code}" if name == "numpy" else code
+        paths = os.pathsep.join([str(tmp_path / name), str(Path(__file__).parents[2])])
+        variables = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "True; False; 1: gelu; sequential_1/dense_2: Relu"

@@ -1,6 +1,7 @@
 """What the porting tool cannot see it says, what writes in place it follows, and it leaves nothing behind."""
 
 import copy
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -108,6 +109,140 @@ def test_control_flow_that_changes_is_said() -> None:
 
     report = check(Counts(None).eval(), dense(keras.layers.Activation("tanh")))
     assert "its control flow changes from pass to pass" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "trains", "said"),
+    [
+        (False, True, True, "frozen in the port alone: parameter first.weight, first.bias"),
+        (False, True, False, "note: frozen in the port alone"),
+        (True, False, True, "trained in the port alone: parameter first.weight, first.bias"),
+        (True, True, True, ""),
+    ],
+)
+def test_what_is_frozen_on_one_side_is_said(here: bool, there: bool, trains: bool, said: str) -> None:
+    model, port = Between(torch.tanh).train(trains), dense(keras.layers.Activation("tanh"))
+    model.first.requires_grad_(not here)
+    port.layers[0].trainable = not there
+    report = check(model, port)
+    assert report.agrees is (said == "" or not trains), report
+    assert said in str(report)
+
+
+def test_the_gradient_of_a_frozen_variable_is_compared() -> None:
+    """The port stops it, and has the variable frozen as well."""
+    port = dense(keras.layers.Lambda(lambda h: tf.tanh(tf.stop_gradient(h))))
+    port.layers[0].trainable = False
+    assert "different gradient" in check(Between(torch.tanh).eval(), port).first.what
+
+
+class Averages(nn.Module):
+    """Takes off a mean that it keeps by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("mean", torch.randn(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x - self.mean)
+        if self.training:
+            self.mean.mul_(0.9).add_(0.1 * x.detach().mean(0))
+        return y
+
+
+class PortOfAverages(keras.layers.Layer):
+    """Its port."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight, self.layer = weight, keras.layers.Dense(3)
+        self.mean = self.add_weight(shape=(4,), trainable=False, name="mean")
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        y = self.layer(x - self.mean)
+        if training:
+            self.mean.assign((1 - self.weight) * self.mean + self.weight * tf.reduce_mean(x, 0))
+        return y
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.2])
+def test_a_buffer_of_ones_own_is_compared(weight: float) -> None:
+    report = check(Averages(), keras.Sequential([keras.Input((4,)), PortOfAverages(weight)]))
+    assert [finding.original for finding in report.findings] == ["buffer mean"] * (weight != 0.1), report
+
+
+def test_a_converter_that_changes_numbers_leaves_them_uncompared() -> None:
+    def copy(model: nn.Module, port: keras.Model) -> None:
+        first, second = model.first, model.second
+        arrays = [2 * first.weight.T, first.bias, second.weight.T, second.bias]
+        port.set_weights([array.detach().numpy() for array in arrays])
+
+    port = dense(keras.layers.Lambda(lambda h: h - tf.matmul(tf.cast(X, h.dtype), port.layers[0].kernel) / 2))
+    report = Port(Between(lambda h: h), port, X, Y, F.cross_entropy, LOSS, copy).check()
+    assert "altered: " in report.weights
+    assert "whose numbers are no copies" in report.uncompared[0]
+
+
+@dataclass
+class Both:
+    first: object
+    second: object
+    nothing: None = None
+
+
+@pytest.mark.parametrize("built", [lambda a, b: (a, None, [b]), Both, lambda a, b: {"first": a, "second": b}])
+@pytest.mark.parametrize("whole", [False, True])
+def test_each_output_is_compared_in_its_place(built, whole: bool) -> None:
+    model, port = Between(torch.tanh).eval(), dense(keras.layers.Activation("tanh"))
+    head, call = model.forward, port.call
+    model.forward = lambda x: built(head(x), head(x).argmax(-1) if whole else 2 * head(x))
+    for wrong in (False, True):
+
+        def outputs(x: tf.Tensor, mask: None = None, wrong: bool = wrong) -> object:
+            y = call(x)
+            if whole:
+                return built(y, (tf.argmin if wrong else tf.argmax)(y, -1))
+            return built(2 * y, y) if wrong else built(y, 2 * y)
+
+        port.call = outputs
+        assert Port(model, port, X).check().agrees is not wrong
+
+
+@pytest.mark.parametrize("side", ["bfloat16 in the original", "autocast", "bfloat16 in the port"])
+def test_coarse_rounding_is_said(side: str) -> None:
+    model = Between(torch.tanh)
+    model = model.bfloat16() if side == "bfloat16 in the original" else model
+    if side == "autocast":
+        forward = model.forward
+        model.forward = lambda x: torch.autocast("cpu", torch.bfloat16)(forward)(x)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if "port" in side else policy)
+    port = dense(keras.layers.Activation("tanh"))
+    keras.config.set_dtype_policy(policy)
+    report = check(model, port)
+    assert report.agrees, report
+    assert "was run in float64" in report.uncompared[0]
+
+
+def test_a_complex_result_and_a_sparse_gradient_are_compared() -> None:
+    model, port = Between(lambda h: torch.fft.ifft(2 * torch.fft.fft(h)).real), keras.layers.Lambda
+    for factor in (2, 3):
+        layer = port(lambda h, f=factor: tf.math.real(tf.signal.ifft(f * tf.signal.fft(tf.cast(h, tf.complex128)))))
+        assert check(model, dense(layer)).agrees is (factor == 2)
+    model = nn.Sequential(nn.Embedding(3, 4, sparse=True), nn.Linear(4, 3))
+    port = keras.Sequential([keras.Input((), dtype="int32"), keras.layers.Embedding(3, 4), keras.layers.Dense(3)])
+    assert Port(model, port, Y, Y, F.cross_entropy, LOSS).check().agrees
+
+
+def test_what_cannot_be_run_at_all_is_refused_in_a_line(tmp_path) -> None:
+    port = dense()
+    with pytest.raises(ValueError, match="call it once before the check"):
+        check(nn.LazyLinear(3), port)
+    port.export(tmp_path, verbose=False)
+    with pytest.raises(ValueError, match="a SavedModel, whose operations do not show"):
+        check(Between(torch.tanh), tf.saved_model.load(tmp_path).serve)
 
 
 def state(model: nn.Module, optimizer: torch.optim.Optimizer, schedule, port: keras.Model, adam) -> list:

@@ -13,6 +13,7 @@ from portparity.records.recording import Recording
 
 ALLOWED = 100  # times the movement
 REPEATS = 3
+SMALLEST = float(np.finfo(np.float64).tiny)  # a movement of zero
 LARGEST = 1e-6  # movement, of the size: what moves further is not compared
 
 
@@ -82,7 +83,7 @@ def _unsteady(recording: Recording) -> tuple[list[str], list[str]]:
         value = recording.values[number]
         read = recording.operations[value.source].inputs if value.source >= 0 else []
         near = max((scale(recording.values[n].array) for n in read), default=0.0)
-        if value.movement > LARGEST * max(scale(value.array), LARGEST * near):
+        if value.movement > max(LARGEST * scale(value.array), LARGEST**2 * near, SMALLEST):
             results.append(str(recording.operations[value.source]) if read else "the model")
     for name, moved in recording.movements.items():
         if moved > LARGEST * max(scale(recording.gradients[name]), LARGEST * most):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from portparity.records.floor import distance, scale, tolerance
+from portparity.records.floor import LARGEST, distance, scale, tolerance
 from portparity.records.recording import Recording, Value
 
 
@@ -33,7 +33,8 @@ class Comparison:
     missing: list[int] = field(default_factory=list)  # operations whose results the port lacks, first ones first
     port_first: list[int] = field(default_factory=list)  # the port's operations that the original lacks
     gradients: list[int] = field(default_factory=list)  # values whose gradients differ, the last ones first
-    outputs: list[int] = field(default_factory=list)  # outputs of the original that no output of the port equals
+    outputs: list[int] = field(default_factory=list)  # outputs of the original that the port's in their places are not
+    elsewhere: dict[int, str] = field(default_factory=dict)  # those of them that the port returns in other places
 
     @property
     def agrees(self) -> bool:
@@ -44,6 +45,11 @@ class Comparison:
 def informative(array: np.ndarray) -> bool:
     """Whether equality with this array says anything: three different numbers at least."""
     return array.dtype.kind == "f" and array.size >= 3 and len(np.unique(array.ravel()[:1000])) >= 3
+
+
+def comparable(value: Value) -> bool:
+    """Whether a value is informative, and no change of a last bit moves it so far that anything would equal it."""
+    return informative(value.array) and value.movement <= LARGEST * scale(value.array)
 
 
 def reorderings(shape: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Callable]:
@@ -111,27 +117,43 @@ def compare(original: Recording, port: Recording, index: Index | None = None, lo
     """
     index, found = index or Index(port), Comparison(original, port)
     for number, value in enumerate(original.values):
-        if informative(value.array):
+        if comparable(value):
             matches, shuffled = index.find(value.array, tolerance(value.array, value.movement))
             if matches:
                 found.matches[number] = matches
             elif shuffled >= 0:
                 found.reordered[number] = shuffled
-    ends = [n for n in port.outputs]
-    for number in original.outputs:
-        value = original.values[number]
-        allowed = tolerance(value.array, value.movement)
-        among = ends[-1:] if number == original.outputs[-1] else ends
-        if matches := index.find(value.array, allowed, among)[0]:
-            found.matches.setdefault(number, []).extend(matches)
-        else:
-            found.outputs.append(number)
+    _pair_outputs(found, index)
+    ends = port.outputs
     found.missing = first_missing(original, set(found.matches), found.outputs)
     known = {match.port for matches in found.matches.values() for match in matches}
     found.port_first = first_missing(port, known, ends if found.outputs else [])
     if not found.missing and not found.outputs:
         found.gradients = _wrong_gradients(found, loose)
     return found
+
+
+def _pair_outputs(found: Comparison, index: Index) -> None:
+    # each output with the port's in its place; with any, if what is returned is built otherwise
+    original, port = found.original, found.port
+    same = original.places == port.places
+    for place, number in enumerate(original.outputs):
+        last = place == len(original.outputs) - 1  # the loss
+        value, others = original.values[number], port.outputs[-1:] if last else port.outputs[:-1]
+        allowed = tolerance(value.array, value.movement)
+        if value.array.dtype.kind == "f":
+            matches = index.find(value.array, allowed, others)[0]
+        else:
+            arrays = {n: port.values[n].array for n in others if port.values[n].array.dtype.kind in "iub"}
+            reorders = {n: reordering(value.array, b, 0) for n, b in arrays.items() if b.size == value.array.size}
+            matches = [Match(n, reorder) for n, reorder in reorders.items() if reorder]
+        here = [m for m in matches if last or not same or m.port == port.outputs[place]]
+        if here:
+            found.matches.setdefault(number, []).extend(here)
+            continue
+        found.outputs.append(number)
+        if matches:
+            found.elsewhere[number] = port.places[port.outputs.index(matches[0].port)]
 
 
 def first_missing(recording: Recording, known: set[int], outputs: list[int]) -> list[int]:
@@ -150,7 +172,7 @@ def first_missing(recording: Recording, known: set[int], outputs: list[int]) -> 
     for number in sorted(before):
         operation = recording.operations[number]
         fed = all(clear.get(recording.values[value].source, True) for value in operation.inputs)
-        says = number in lost or any(informative(recording.values[value].array) for value in operation.outputs)
+        says = number in lost or any(comparable(recording.values[value]) for value in operation.outputs)
         clear[number] = covered[number] or (fed and not says)
         if fed and not clear[number]:
             first.append(number)

@@ -4,7 +4,8 @@ A recording is plain NumPy, whichever framework made it, and one file: arrays as
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,10 @@ class Recording:
     values: list[Value] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)  # the model's, then the loss
+    places: list[str] = field(default_factory=list)  # where in what was returned each output lies
     parameters: dict[str, np.ndarray] = field(default_factory=dict)
     gradients: dict[str, np.ndarray | None] = field(default_factory=dict)
+    frozen: dict[str, np.ndarray | None] = field(default_factory=dict)  # gradients of what no training updates
     movements: dict[str, float] = field(default_factory=dict)  # of the parameters' gradients
     after: dict[str, np.ndarray] = field(default_factory=dict)  # what the pass has left in the parameters
     notes: list[str] = field(default_factory=list)  # what was not seen
@@ -110,6 +113,18 @@ class Recording:
         text["values"] = [Value(**value) for value in text["values"]]
         text["operations"] = [Operation(**operation) for operation in text["operations"]]
         return cls(**text)
+
+
+def parts(item: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """What a model returned, piece by piece, with its place; names are sorted, as in a dict, and Nones are left out."""
+    if is_dataclass(item) and not isinstance(item, type | dict):
+        item = {part.name: getattr(item, part.name) for part in fields(item)}
+    if isinstance(item, dict | list | tuple):
+        pieces = sorted(item.items(), key=str) if isinstance(item, dict) else enumerate(item)
+        for name, piece in pieces:
+            yield from parts(piece, f"{place}.{name}" if place else str(name))
+    elif item is not None:
+        yield place, item
 
 
 def noise(kind: str, number: int, size: int) -> np.ndarray:

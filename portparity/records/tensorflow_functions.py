@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import FunctionType
 from typing import Any
 from unittest.mock import patch
 
@@ -93,4 +94,26 @@ def shared(wide: bool) -> Iterator[None]:
 def rounding() -> Iterator[None]:
     """TensorFlow's own cast again, which takes Python's numbers through float32: of optimizers, where it tells."""
     with patch.object(tf, "cast", CAST), patch.object(math_ops, "cast", CAST):
+        yield
+
+
+@contextmanager
+def eagerly(seen: list[str]) -> Iterator[None]:
+    """Run the functions that `tf.function` has made as they were written; their names go to ``seen``.
+
+    Keras's own are run so where they train: some of its others exist because the eager kernel lacks a gradient.
+    """
+    kind = type(tf.function(lambda: None))
+    call = kind.__call__
+
+    def as_written(function: Any, *args: Any, **kwargs: Any) -> Any:
+        python = function.python_function
+        module = getattr(python, "__module__", None) or ""
+        inside = module.partition(".")[0] in ("keras", "tensorflow") and isinstance(python, FunctionType)
+        if inside and not module.endswith(".trainer"):
+            return call(function, *args, **kwargs)
+        seen.append(getattr(python, "__name__", type(python).__name__))
+        return python(*args, **kwargs)
+
+    with patch.object(kind, "__call__", as_written):
         yield

@@ -6,7 +6,6 @@ Compiled functions are run as they were written; what was compiled elsewhere is 
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import FunctionType
 from typing import Any
 from unittest.mock import patch
 
@@ -15,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
-from portparity.records.recording import Operation, Recording, Value
-from portparity.records.tensorflow_functions import shared
+from portparity.records.recording import Operation, Recording, Value, parts
+from portparity.records.tensorflow_functions import eagerly, shared
 
 SILENT = {
     "ReadVariableOp",
@@ -74,12 +73,18 @@ class Recorder:
     def enter(self, tensor: tf.Tensor, source: int, name: str = "") -> int:
         """A new value."""
         number = self.numbers[tensor._id] = len(self.recording.values)
-        array = tensor.numpy()
+        array = real(tensor)
         array = array.astype(np.float32) if array.dtype.name == "bfloat16" else np.array(array)
         value = Value(array, source=source, name=name or self.names.get(tensor._id, ""))
         self.recording.values.append(value)
         self.kept.append((value, tensor))
         return number
+
+
+def real(tensor: Any) -> np.ndarray:
+    """A tensor's numbers; those of a complex one are pairs, those of a sparse one have their zeros."""
+    array = tf.convert_to_tensor(tensor).numpy()
+    return np.stack([array.real, array.imag], -1) if array.dtype.kind == "c" else array
 
 
 def _has_numbers(tensor: Any) -> bool:
@@ -88,28 +93,6 @@ def _has_numbers(tensor: Any) -> bool:
 
 def _text(item: Any) -> str:
     return item.decode(errors="replace") if isinstance(item, bytes) else str(item)
-
-
-@contextmanager
-def eagerly(seen: list[str]) -> Iterator[None]:
-    """Run the functions that `tf.function` has made as they were written; their names go to ``seen``.
-
-    Keras's own are run so where they train: some of its others exist because the eager kernel lacks a gradient.
-    """
-    kind = type(tf.function(lambda: None))
-    call = kind.__call__
-
-    def as_written(function: Any, *args: Any, **kwargs: Any) -> Any:
-        python = function.python_function
-        module = getattr(python, "__module__", None) or ""
-        inside = module.partition(".")[0] in ("keras", "tensorflow") and isinstance(python, FunctionType)
-        if inside and not module.endswith(".trainer"):
-            return call(function, *args, **kwargs)
-        seen.append(getattr(python, "__name__", type(python).__name__))
-        return python(*args, **kwargs)
-
-    with patch.object(kind, "__call__", as_written):
-        yield
 
 
 @contextmanager
@@ -133,8 +116,13 @@ def _watched(recorder: Recorder, wide: bool) -> Iterator[None]:
 
 def variables_of(model: Any) -> dict[str, Any]:
     """The variables of a Keras model or a `tf.Module`, by path."""
-    found = model.variables if hasattr(model, "variables") else []
-    return {getattr(v, "path", v.name): v for v in found if "seed_generator" not in getattr(v, "path", v.name)}
+    named: dict[str, Any] = {}
+    for variable in getattr(model, "variables", []):
+        path = getattr(variable, "path", variable.name)
+        while path in named:
+            path += "'"  # another variable of the same path
+        named[path] = variable
+    return {path: variable for path, variable in named.items() if "seed_generator" not in path}
 
 
 def handle(variable: Any) -> int:
@@ -148,6 +136,8 @@ def as_inputs(x: Any, wide: bool) -> Any:
         return {name: as_inputs(value, wide) for name, value in x.items()}
     if isinstance(x, list | tuple):
         return [as_inputs(value, wide) for value in x]
+    if x is None:
+        return None
     array = np.asarray(x)
     return (
         tf.constant(array, tf.float64 if wide else keras.config.floatx())
@@ -170,19 +160,21 @@ def record(
     before = {path: variable.numpy() for path, variable in variables.items()}
     held = [(variable, variable.numpy()) for variable in getattr(model, "variables", [])]  # seed generators' too
     inputs, target = as_inputs(x, wide), None if y is None else as_inputs(y, wide)
-    flat = [tensor for tensor in tf.nest.flatten(inputs)]
+    flat = [tensor for tensor in tf.nest.flatten(inputs) if tensor is not None]
     recorder.names = {tensor._id: f"input {number}" for number, tensor in enumerate(flat)}
     recorder.names |= {tensor._id: "target" for tensor in tf.nest.flatten(target) if target is not None}
     recording = recorder.recording
     try:
         with tf.GradientTape() as tape:
             tape.watch([tensor for tensor in flat if tensor.dtype.is_floating])
+            tape.watch([_raw(v) for v in variables.values() if not v.trainable and tf.as_dtype(v.dtype).is_floating])
             with _watched(recorder, wide):
                 output = _called(model, inputs, training)
                 recorder.where.append("loss")
                 total = _loss(output, target, loss)
-        outputs = [t for t in tf.nest.flatten((output, total)) if isinstance(t, tf.Tensor) and t.dtype.is_floating]
-        recording.outputs = [recorder.number(tensor) for tensor in outputs]
+        results = returned(output)
+        recording.outputs = [recorder.number(tensor) for tensor in (*results.values(), total)]
+        recording.places = list(results)
         _add_gradients(recorder, tape, total, variables)
         _note_compiled(recorder)
         recording.parameters = before
@@ -217,23 +209,40 @@ def _called(model: Any, inputs: Any, training: bool) -> Any:
 
 def _loss(output: Any, target: Any, loss: Callable | str | None) -> tf.Tensor:
     if loss is None:
-        return tf.add_n(
-            [tf.reduce_sum(tf.sin(tf.cast(t, tf.float64))) for t in tf.nest.flatten(output) if t.dtype.is_floating]
-        )
+        results = returned(output).values()
+        pairs = [tf.stack([tf.math.real(t), tf.math.imag(t)]) if t.dtype.is_complex else t for t in results]
+        summed = [tf.reduce_sum(tf.sin(tf.cast(t, tf.float64))) for t in pairs if t.dtype.is_floating]
+        return tf.add_n(summed) if summed else tf.zeros((), tf.float64)
     loss = keras.losses.get(loss) if isinstance(loss, str) else loss
     total = tf.convert_to_tensor(loss(output) if target is None else loss(target, output))
     return tf.reduce_mean(total) if total.shape.rank else total
 
 
+def returned(output: Any) -> dict[str, tf.Tensor]:
+    """The tensors that a model returned, by place."""
+    return {place: part for place, part in parts(output) if isinstance(part, tf.Tensor)}
+
+
+def _raw(variable: Any) -> tf.Variable:
+    return getattr(variable, "value", variable) if hasattr(variable, "path") else variable
+
+
 def _add_gradients(recorder: Recorder, tape: tf.GradientTape, total: tf.Tensor, variables: dict[str, Any]) -> None:
-    kept = [(value, tensor) for value, tensor in recorder.kept if tensor.dtype.is_floating]
-    trained = {path: v for path, v in variables.items() if v.trainable}
-    raw = [getattr(v, "value", v) if hasattr(v, "path") else v for v in trained.values()]
-    gradients = tape.gradient(total, [*(tensor for _, tensor in kept), *raw])
-    arrays = [None if g is None else tf.convert_to_tensor(g).numpy() for g in gradients]
+    kept = [(value, tensor) for value, tensor in recorder.kept if tensor.dtype.is_floating or tensor.dtype.is_complex]
+    floats = {path: v for path, v in variables.items() if tf.as_dtype(v.dtype).is_floating}
+    gradients = tape.gradient(total, [*(tensor for _, tensor in kept), *map(_raw, floats.values())])
+    arrays = [None if g is None else real(g) for g in gradients]
     for (value, _), gradient in zip(kept, arrays, strict=False):
         value.gradient = gradient
-    recorder.recording.gradients = dict(zip(trained, arrays[len(kept) :], strict=True))
+    for (path, variable), gradient in zip(floats.items(), arrays[len(kept) :], strict=True):
+        (recorder.recording.gradients if variable.trainable else recorder.recording.frozen)[path] = gradient
+
+
+def halves(model: Any) -> list[str]:
+    """What is rounded more coarsely than in float32, which a recording does not show."""
+    layers = model._flatten_layers(recursive=True) if isinstance(model, keras.layers.Layer) else []
+    coarse = sorted({layer.compute_dtype for layer in layers} & {"float16", "bfloat16"})
+    return [f"rounding to {kind}, in which the port computes: it was run in float64 (row R12)" for kind in coarse]
 
 
 def promote(model: Any) -> Callable[[], None]:

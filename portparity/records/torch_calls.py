@@ -47,6 +47,7 @@ class Recorder(TorchFunctionMode):
         self.hidden: list[str] = []  # who reads what no call has made
         self.draws = 0
         self.trains, self.drops = True, True  # whether the model trains, and whether the port has any dropout
+        self.autocast = False  # whether it was on anywhere
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -59,9 +60,10 @@ class Recorder(TorchFunctionMode):
             result = self.drawn(function, args, kwargs)
             return _call(function, args, kwargs) if result is None else result
         number = len(self.recording.operations)
-        if not self.makes(function):
-            return _call(function, args, kwargs)
         given = list(tensors((args, kwargs)))
+        if not self.makes(function) or any(map(torch._C._functorch.is_functorch_wrapped_tensor, given)):
+            return _call(function, args, kwargs)
+        self.autocast |= any(map(torch.is_autocast_enabled, ("cpu", "cuda")))
         before, versions = [self.number(tensor) for tensor in given], list(map(version, given))
         name, edit = self.edits.get(number, ("", None))
         if edit is not None and name == _name(function):  # reading a shape is not the operation that follows
@@ -188,6 +190,8 @@ def replaced(item: Any, tensors_of: dict[int, torch.Tensor]) -> Any:
 
 def last_bit(tensor: torch.Tensor, seed: int) -> torch.Tensor:
     """The tensor, each entry moved to the next number, up or down by a coin toss."""
+    if tensor.is_complex() or tensor.layout != torch.strided:
+        return tensor.detach()
     many = tensor.numel()
     bits = np.unpackbits(np.frombuffer(np.random.default_rng(seed).bytes(many // 8 + 1), np.uint8), count=many)
     infinity = torch.tensor(INFINITIES[bits]).to(tensor).reshape(tensor.shape)

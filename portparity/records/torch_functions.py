@@ -74,7 +74,13 @@ def tensors(item: Any) -> Iterator[torch.Tensor]:
         yield from tensors(item.to_tuple())
 
 
+def real(tensor: torch.Tensor) -> torch.Tensor:
+    """A complex tensor as pairs of numbers, a sparse one with its zeros."""
+    tensor = tensor.to_dense() if tensor.layout != torch.strided else tensor
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
 def as_array(tensor: torch.Tensor) -> np.ndarray:
     """A copy that later in-place operations do not reach."""
-    tensor = tensor.detach().cpu()
+    tensor = real(tensor.detach()).cpu()
     return tensor.to(torch.float32).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy().copy()

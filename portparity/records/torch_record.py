@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from portparity.records.recording import Recording
+from portparity.records.recording import Recording, parts
 from portparity.records.torch_calls import Edit, Recorder, last_bit, replaced
-from portparity.records.torch_functions import as_array, tensors
+from portparity.records.torch_functions import as_array, real, tensors
 
 
 def eagerly() -> AbstractContextManager:
@@ -50,6 +50,8 @@ def as_inputs(x: Any, wide: bool) -> Any:
         return {name: as_inputs(value, wide) for name, value in x.items()}
     if isinstance(x, list | tuple):
         return tuple(as_inputs(value, wide) for value in x)
+    if x is None:
+        return None
     array = np.asarray(x)
     if array.dtype.kind == "f":
         return torch.tensor(array, dtype=torch.float64 if wide else torch.get_default_dtype()).requires_grad_()
@@ -116,7 +118,14 @@ def _called(model: Any, inputs: Any) -> Any:
 def _loss(output: Any, target: Any, loss: Callable | None) -> torch.Tensor:
     if loss is not None:
         return loss(output) if target is None else loss(output, target)
-    return sum(torch.sin(tensor).sum() for tensor in tensors(output) if tensor.is_floating_point())
+    results = [real(tensor) for tensor in returned(output).values()]
+    summed = [torch.sin(tensor).sum() for tensor in results if tensor.is_floating_point()]
+    return sum(summed) if summed else torch.zeros(())
+
+
+def returned(output: Any) -> dict[str, torch.Tensor]:
+    """The tensors that a model returned, by place."""
+    return {place: part for place, part in parts(output) if isinstance(part, torch.Tensor)}
 
 
 def _move_leaves(leaves: list[torch.Tensor], seed: int) -> None:
@@ -129,17 +138,29 @@ def _move_leaves(leaves: list[torch.Tensor], seed: int) -> None:
 def _finish(recorder: Recorder, output: Any, total: torch.Tensor, named: dict, inputs: list[torch.Tensor]) -> None:
     recording = recorder.recording
     for where in dict.fromkeys(recorder.hidden):
-        recording.notes.append(f"what no call of PyTorch shows (TorchScript, C++) before {where}")
-    for tensor in (*tensors(output), total):
-        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
-            recording.outputs.append(recorder.number(tensor))
+        recording.notes.append(f"what no call of PyTorch shows (TorchScript, C++, vmap) before {where}")
+    if recorder.autocast:
+        recording.notes.append("autocast in the original, which was run in float64")
+    results = returned(output)
+    recording.outputs = [recorder.number(tensor) for tensor in (*results.values(), total)]
+    recording.places = list(results)
     leaves = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
+    recording.frozen = dict.fromkeys(named.keys() - leaves.keys())
+    if leaves and not total.requires_grad:
+        recording.notes.append("gradients, of which the original's loss has none (no_grad, detach, whole numbers)")
     sources = [*leaves.values(), *(tensor for tensor in inputs if tensor.requires_grad)]
     if total.requires_grad and sources:
         gradients = torch.autograd.grad(total, sources, allow_unused=True)
         kept = [None if gradient is None else as_array(gradient) for gradient in gradients]
         recording.gradients = dict(zip(leaves, kept, strict=False))
     recording.parameters = {name: as_array(tensor) for name, tensor in named.items()}
+
+
+def halves(model: Any) -> list[str]:
+    """What is rounded more coarsely than in float32, which a recording does not show."""
+    kinds = {t.dtype for t in model.parameters()} if isinstance(model, torch.nn.Module) else set()
+    coarse = sorted(str(kind).partition(".")[2] for kind in kinds & {torch.bfloat16, torch.float16})
+    return [f"rounding to {kind}, in which the original computes: it was run in float64" for kind in coarse]
 
 
 def promote(model: Any) -> Callable[[], None]:

@@ -41,10 +41,12 @@ def distinct(layout: Layout) -> np.ndarray:
     return 0.5 + order / 2.0 ** max(23, int(layout.size).bit_length())
 
 
-def watched(layout: Layout, values: np.ndarray, before: dict, after: dict) -> tuple[dict[str, Terms], list[str]]:
-    """Where each number of ``values`` has landed, and the variables that no converter has written."""
+def watched(
+    layout: Layout, values: np.ndarray, before: dict, after: dict
+) -> tuple[dict[str, Terms], list[str], list[str]]:
+    """Where each number of ``values`` has landed; variables that were not written; those with altered numbers."""
     order = np.argsort(values)
-    found, unwritten = {}, []
+    found, unwritten, altered = {}, [], []
     for path, array in after.items():
         if array.dtype.kind != "f":
             continue
@@ -53,9 +55,9 @@ def watched(layout: Layout, values: np.ndarray, before: dict, after: dict) -> tu
             found[path] = [place]
         elif terms := _summed(layout, values, array):
             found[path] = terms
-        elif np.array_equal(before[path], array):
-            unwritten.append(path)
-    return found, unwritten
+        else:
+            (unwritten if np.array_equal(before[path], array) else altered).append(path)
+    return found, unwritten, altered
 
 
 def _summed(layout: Layout, values: np.ndarray, array: np.ndarray) -> Terms | None:

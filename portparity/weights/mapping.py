@@ -19,13 +19,14 @@ class Mapping:
         self.variables = self.tensorflow.variables_of(self.keras_model)
         self.flat = self.layout.flat({name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
         self.unwritten: list[str] = []
+        self.altered: list[str] = []
         if self.copy is not None:
             before = {path: variable.numpy() for path, variable in self.variables.items()}
             marks = landed.distinct(self.layout)
             self._fill(tensors, marks)
             self.copy(self.model, self.keras_model)
             after = {path: variable.numpy() for path, variable in self.variables.items()}
-            self.terms, self.unwritten = landed.watched(self.layout, marks, before, after)
+            self.terms, self.unwritten, self.altered = landed.watched(self.layout, marks, before, after)
             self._fill(tensors, self.flat)
             self.copy(self.model, self.keras_model)
         else:
@@ -40,11 +41,13 @@ class Mapping:
         landed.apply(terms, self.flat, lambda path, array: self.variables[path].assign(array))
 
     def _map_by_shape(self) -> None:
+        modules = self.model.named_modules() if hasattr(self.model, "named_modules") else ()
         order = [self.original.values[v].name for o in self.original.operations for v in o.inputs]
-        originals = units.original_units(dict(self.model.named_modules()), self.layout, _once(order))
+        originals = units.original_units(dict(modules), self.layout, _once(order))
         port = self.record_port()
         read = _once([port.values[v].name for o in port.operations for v in o.inputs])
-        shapes = {path: tuple(v.shape) for path, v in self.variables.items() if np.dtype(v.dtype).kind == "f"}
+        kind = self.tensorflow.tf.as_dtype
+        shapes = {path: tuple(v.shape) for path, v in self.variables.items() if kind(v.dtype).is_floating}
         inside = getattr(self.keras_model, "_flatten_layers", lambda **_: [])
         layers = [self.keras_model, *inside(include_self=False, recursive=True)]
         self.pairs = units.pair_units(originals, units.port_units(layers, shapes, read))

@@ -123,8 +123,8 @@ def port_units(layers: list[Any], shapes: dict[str, tuple[int, ...]], order: lis
             kinds[getattr(variable, "path", "")] = (layer, kind_of(layer))
     units: dict[Any, Unit] = {}
     for path in sorted(shapes, key=lambda p: rank.get(p, 10**6)):
-        layer, kind = kinds.get(path, (None, "raw"))
-        role = ROLES.get(path.rpartition("/")[2], "weight")
+        layer, kind = kinds.get(path.rstrip("'"), (None, "raw"))
+        role = ROLES.get(path.rpartition("/")[2].rstrip("'"), "weight")
         size = int(np.prod(shapes[path]))
         key = path if kind == "raw" else (id(layer), "pointwise" in path)
         unit = units.setdefault(key, Unit(kind, path if kind == "raw" else path.rpartition("/")[0], {}))
