@@ -1,5 +1,8 @@
 """What the mixtures of both frameworks share is right: starts, restarts, samples, priors, and what has collapsed."""
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import sklearn.mixture
@@ -13,8 +16,23 @@ from common import draws
 from common.data import datasets, passes
 from common.mixtures.collapse import check_collapse, least_variances, precisions_cholesky
 from common.mixtures.input import prepare
-from common.mixtures.parameters import COVARIANCE_TYPES, PRIOR_TYPES, are_singular, default_prior
-from common.mixtures.start import initial_responsibilities, may_repeat, starting_points
+from common.mixtures.parameters import (
+    COVARIANCE_TYPES,
+    PRIOR_TYPES,
+    MixturePrior,
+    are_singular,
+    check_prior,
+    default_prior,
+    make_prior,
+)
+from common.mixtures.start import (
+    check_mixture,
+    check_start,
+    initial_responsibilities,
+    may_repeat,
+    mean_imputed,
+    starting_points,
+)
 from parity_tests.support.frameworks import both_estimators
 from parity_tests.support.problems import as_full, of_kind
 
@@ -117,6 +135,21 @@ def test_of_equally_good_starts_the_first_is_kept(Mixture: type) -> None:
     np.testing.assert_array_equal(kept.means_, runs[0].means_)
 
 
+def test_gaps_of_a_constant_column_are_imputed_with_its_value() -> None:
+    """Which the mean of 0.1 three times is above, and that of 0.8 seven times below."""
+    x = np.full((8, 2), [0.1, 0.8])
+    observed = np.arange(8)[:, None] < [3, 7]
+    assert np.all(np.where(observed, x, 0).sum(axis=0) / [3, 7] - x[0] != 0)
+    np.testing.assert_array_equal(mean_imputed(np.where(observed, x, np.nan), observed), x)
+
+
+def test_means_to_start_from_keep_their_digits_far_from_zero() -> None:
+    data = prepare((1e6 + X).astype(np.float32), 2, "full", 0.0)
+    means = 1e6 + draws.normals(0, "component", (2, 3))
+    estimator = SimpleNamespace(weights_init=None, means_init=means, precisions_init=None)
+    np.testing.assert_array_equal(check_start(estimator, data)[1], (means - data.centre).astype(np.float32))
+
+
 def test_weighted_starts_are_scikit_learns() -> None:
     def state() -> np.random.RandomState:
         return np.random.RandomState(2)
@@ -134,6 +167,26 @@ def test_weighted_starts_are_scikit_learns() -> None:
     found = initial_responsibilities(X, 3, "kmeans", state(), WEIGHT)
     np.testing.assert_array_equal(found[WEIGHT > 0][place].argmax(axis=1), labels)
     np.testing.assert_array_equal(found.sum(axis=1), 1)
+
+
+def test_starts_by_kmeans_are_scikit_learns_and_a_weight_of_two_is_two_rows() -> None:
+    """Of points without clusters, where every label hangs on the order of the rows, the weights and the seed."""
+    x, weight, k = draws.normals(5, "sample", (60, 2)), 1.0 + (np.arange(60) < 20), 7
+
+    def labels(rows: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+        return initial_responsibilities(rows, k, "kmeans", np.random.RandomState(3), weight).argmax(axis=1)
+
+    def peer(rows: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+        return KMeans(k, n_init=1, random_state=np.random.RandomState(3)).fit(rows, sample_weight=weight).labels_
+
+    np.testing.assert_array_equal(labels(x), peer(x))
+    np.testing.assert_array_equal(labels(x, np.full(60, 3.0)), peer(x))
+    distinct, place = np.unique(x, axis=0, return_inverse=True)
+    counts = np.bincount(place, weights=weight)
+    np.testing.assert_array_equal(labels(x, weight), peer(distinct, counts)[place])
+    np.testing.assert_array_equal(labels(np.concatenate([x, x[:20]]))[:60], labels(x, weight))
+    few = np.repeat(x[:5], 3, axis=0)  # places for five of seven clusters
+    np.testing.assert_array_equal(np.unique(labels(few), return_counts=True), [np.arange(5), [3] * 5])
 
 
 def test_a_start_of_some_rows_has_their_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +213,40 @@ def test_the_default_prior_of_map_is_fraley_and_raftery_s(d: int, k: int) -> Non
     assert (prior.degrees_of_freedom, prior.mean_precision) == (d + 2, 0.01)
     np.testing.assert_array_equal(prior.mean, x.mean(axis=0))
     np.testing.assert_array_equal(prior.concentration, np.ones(k))
+
+
+def test_given_mixtures_and_priors_are_taken_to_the_edge_of_what_is_allowed() -> None:
+    """What a docstring or a message allows passes, the next number does not, and the first that is wrong is named."""
+    mean, variance = np.zeros((1, 1)), np.ones(1)
+    check_mixture(np.ones(1), mean, variance, "spherical")
+    for dtype, off in ((np.float32, 1e-6), (np.float64, 1e-8)):
+        for times, allowed in ((0.5, True), (2.0, False)):
+            weights = np.array([0.5, 0.5 - times * off], dtype)
+            given = weights, np.zeros((2, 1), dtype), np.ones(2, dtype), "spherical"
+            with (
+                contextlib.nullcontext() if allowed else pytest.raises(ValueError, match="weights should be normalized")
+            ):
+                check_mixture(*given)
+    with pytest.raises(ValueError, match="has the entry 1e-310, too small"):
+        check_mixture([1.0, 1e-310, 1e-311], np.zeros((3, 1)), np.ones(3), "spherical")
+    with pytest.raises(ValueError, match="has the variance 0: give positive variances"):
+        check_mixture([1.0], mean, [0.0], "spherical")
+    for skew, allowed in ((4e-6, True), (4.1e-6, False)):  # a millionth of the deviations' product
+        with contextlib.nullcontext() if allowed else pytest.raises(ValueError, match="should be symmetric"):
+            check_mixture([1.0], np.zeros((1, 2)), [[16.0, skew], [0.0, 1.0]], "tied")
+    prior = MixturePrior(1.0, np.zeros(2), 0.01, np.eye(2), np.nextafter(1.0, 2))
+    assert check_prior(prior, 3, 2).concentration.tolist() == [1, 1, 1]
+    for name, value in (("concentration", np.nextafter(1, 0)), ("mean_precision", 0.0), ("degrees_of_freedom", 1.0)):
+        with pytest.raises(ValueError, match=name):
+            check_prior(prior._replace(**{name: value}), 3, 2)
+    for name, least in (("weight_concentration", 0.0), ("mean_precision", 0.0), ("degrees_of_freedom", 2.0)):
+        for value, allowed in ((1e30, True), (1e-30, least == 0), (least, False), (1.1e30, False), (np.inf, False)):
+            with contextlib.nullcontext() if allowed else pytest.raises(ValueError, match=f"{name}_prior"):
+                made = make_prior(X, 3, **{f"{name}_prior": value})
+                assert np.all(np.atleast_2d(getattr(made, name))[-1] == value)
+    assert default_prior(X[:2, :1], 1).scale == np.var(X[:2, 0], ddof=1)
+    with pytest.raises(ValueError, match=r"has 1 row\(s\)"):
+        default_prior(X[:1, :1], 1)
 
 
 PRIOR = ("weight_concentration", "mean_precision", "mean", "degrees_of_freedom", "covariance")
