@@ -21,8 +21,8 @@ from common.mixtures.coins import (
 )
 from common.mixtures.estimators import BayesianMixtureEstimator, MixtureEstimator
 from common.mixtures.parameters import MixtureParameters, VariationalPosterior
-from pytorch_impl import coin, coin_mixture, gmm, missing_data, natural_parameters, variational_gmm
-from pytorch_impl.algorithms import algorithm_for, coefficients
+from pytorch_impl import coin, coin_mixture, gmm, missing_data, variational_gmm
+from pytorch_impl.algorithms import algorithm_for, quickest_e_step
 from pytorch_impl.backend import at_device, in_order, one_thread_each, outside_autocast, shared
 
 
@@ -105,15 +105,20 @@ class MixtureMaths:
     def _tensor(self, array: np.ndarray) -> Tensor:
         return shared(array)
 
-    def _coefficients(self, parameters: Any) -> tuple[Any, tuple[Tensor, ...]]:
-        return parameters, coefficients(parameters, self.covariance_type)
+    def _coefficients(self, parameters: Any) -> tuple[Any, Callable, tuple[Tensor, ...]]:
+        return parameters, *quickest_e_step(parameters, self.covariance_type)
 
     def _e_step(
-        self, x: Tensor, observed: Tensor | None, parameters: Any, coefficients: tuple[Tensor, ...]
+        self,
+        x: Tensor,
+        observed: Tensor | None,
+        parameters: Any,
+        e_step: Callable[..., tuple[Tensor, Tensor]],
+        coefficients: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor]:
         if observed is not None:
             return missing_data.e_step(x, observed, *parameters)
-        return natural_parameters.e_step(x, *coefficients, self.covariance_type)
+        return e_step(x, *coefficients, self.covariance_type)
 
     def _in_order(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         return in_order(function, items)

@@ -24,7 +24,7 @@ from common.data.arrays import as_array
 from common.data.passes import Chunks, pays_in_chunks, rows_of_chunks
 from common.mixtures.input import FitData
 from common.mixtures.parameters import MixtureParameters, VariationalPosterior, VariationalPrior
-from tf2_impl import conjugate, em, gmm, gmm_statistics, missing_data, variational_gmm
+from tf2_impl import conjugate, em, gmm, gmm_statistics, missing_data, natural_parameters, variational_gmm
 from tf2_impl.backend import compiled, is_card, numbers_in_a_chunk, outside_autocast
 from tf2_impl.distributed import Workers
 from tf2_impl.gmm_statistics import maximised
@@ -239,6 +239,14 @@ def coefficients(parameters: Any, covariance_type: str) -> tuple[Tensor, Tensor,
     return parameters.means, *traced(whitening, ())(*parameters, covariance_type)
 
 
+def quickest_e_step(parameters: Any, covariance_type: str) -> tuple[Callable, tuple[Tensor, ...]]:
+    """The E step of `natural_parameters` that is the quickest for these parameters, and the coefficients it takes."""
+    apart, together, lost = traced(_both_ways, ())(parameters, covariance_type)
+    if lost <= gmm_statistics.LOST[parameters.means.dtype]:
+        return natural_parameters.e_step_from_centre, together
+    return natural_parameters.e_step, apart
+
+
 def believed(
     updated: tuple[Tensor, Tensor, Tensor],
     statistics: gmm_statistics.Statistics,
@@ -258,6 +266,11 @@ def believed(
     data = variational_gmm.summed(statistics.moments[:, 0], *updated[1:], covariance_type)
     posterior = variational_gmm.m_step(data, prior, covariance_type)
     return posterior, variational_gmm.bound_after_m_step(data, choices_entropy, posterior, prior, covariance_type)
+
+
+def _both_ways(parameters: Any, covariance_type: str) -> tuple[tuple, tuple, Tensor]:
+    apart = coefficients(parameters, covariance_type)
+    return apart, *natural_parameters.from_centre(parameters.covariances, *apart, covariance_type)
 
 
 def _of_beliefs(posterior: VariationalPosterior, covariance_type: str) -> tuple[Tensor, Tensor]:

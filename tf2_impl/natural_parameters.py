@@ -190,3 +190,43 @@ def e_step(
     """The log densities (C,) and responsibilities (C, K) of points (C, D), with the coefficients of `whitening`."""
     log_density, gamma = bayes_rule(log_joint(x, means, whiten, constant, covariance_type))  # (C,), (K, C)
     return log_density, tf.transpose(gamma)
+
+
+def from_centre(
+    covariances: Tensor, means: Tensor, whiten: Tensor, constant: Tensor, covariance_type: str = "full"
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    r"""The coefficients of `e_step_from_centre`, by `whitening`; and the binary digits that are lost, a scalar.
+
+    $$W_k (x - \mu_k) = W_k z - b_k, \qquad b_k = W_k (\mu_k - c), \qquad z = x - c$$
+
+    They are the centre (D,), all $W_k$ on top of each other, (K D, D), all $b_k$, (K D, 1), and the constants (K, 1).
+    For diagonal and spherical covariances the square is expanded, and they are the centre, the coefficients of $z$
+    and of $z^2$, (K, D) each, and the constants. What cancels is $|b_k|^2$ there, and $b_k$ here.
+    """
+    k, d = means.shape
+    centre = nearest_centre(means, covariances, covariance_type)  # (D,)
+    m = means - centre  # (K, D)
+    if covariance_type in ("full", "tied"):
+        shift = tf.linalg.matvec(whiten, m)  # (K, D)
+        coefficients = centre, tf.reshape(whiten, (k * d, d)), tf.reshape(shift, (k * d, 1)), constant[:, None]
+        cancelled = tf.norm(shift, axis=1)  # (K,)
+    else:
+        shift = whiten * m  # (K, D)
+        cancelled = tf.reduce_sum(tf.square(shift), axis=1)  # (K,)
+        coefficients = centre, whiten * shift, -0.5 * tf.square(whiten), (constant - 0.5 * cancelled)[:, None]
+    return coefficients, tf.math.log(1 + tf.reduce_max(cancelled)) / math.log(2)
+
+
+def e_step_from_centre(
+    x: Tensor, centre: Tensor, first: Tensor, second: Tensor, constant: Tensor, covariance_type: str = "full"
+) -> tuple[Tensor, Tensor]:
+    """`e_step` with the coefficients of `from_centre`: products for all components at once."""
+    z = tf.transpose(x) - centre[:, None]  # (D, C)
+    if covariance_type in ("full", "tied"):
+        y = tf.math.squared_difference(first @ z, second)  # (K D, C)
+        squares = tf.reshape(y, (constant.shape[0], centre.shape[0], -1))  # (K, D, C)
+        joint = constant - 0.5 * tf.reduce_sum(squares, axis=1)  # (K, C)
+    else:
+        joint = constant + first @ z + second @ tf.square(z)  # (K, C)
+    log_density, gamma = bayes_rule(joint)  # (C,), (K, C)
+    return log_density, tf.transpose(gamma)

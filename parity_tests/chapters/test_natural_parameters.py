@@ -10,7 +10,7 @@ from scipy import special, stats
 from common import draws
 from common.mixtures.parameters import COVARIANCE_TYPES
 from parity_tests.conftest import Parity
-from parity_tests.support.frameworks import both, in_mode, pair, tensors
+from parity_tests.support.frameworks import both, both_estimators, in_mode, pair, tensors
 from parity_tests.support.problems import as_full, of_kind
 
 K, D, N = 3, 4, 50
@@ -38,6 +38,8 @@ def results(module: ModuleType, kind: str, log_joint, x, weights, means, covaria
     features = module.features(x, centre, kind)
     log_density, gamma = module.bayes_rule(log_joint)
     apart = x, means, whitening, constants, kind
+    coefficients, lost = module.from_centre(covariances, means, whitening, constants, kind)
+    density_from_centre, gamma_from_centre = module.e_step_from_centre(x, *coefficients, kind)
     return {
         "whitening": whitening,
         "whitening constants": constants,
@@ -48,6 +50,9 @@ def results(module: ModuleType, kind: str, log_joint, x, weights, means, covaria
         "log_joint": module.log_joint(*apart),
         "e_step log density": module.e_step(*apart)[0],
         "e_step responsibilities": module.e_step(*apart)[1],
+        "from_centre lost": lost,
+        "e_step_from_centre log density": density_from_centre,
+        "e_step_from_centre responsibilities": gamma_from_centre,
         "bayes_rule log density": log_density,
         "bayes_rule responsibilities": gamma,
     }
@@ -76,9 +81,24 @@ def test_they_are_scipys_densities(module: ModuleType, kind: str) -> None:
     np.testing.assert_allclose(found["bayes_rule log density"], special.logsumexp(expected, axis=0), rtol=1e-12)
     np.testing.assert_allclose(found["bayes_rule responsibilities"], special.softmax(expected, axis=0), rtol=1e-10)
     np.testing.assert_allclose(found["log_joint"], expected, rtol=1e-11)
-    np.testing.assert_allclose(found["e_step log density"], special.logsumexp(expected, axis=0), rtol=1e-12)
-    np.testing.assert_allclose(found["e_step responsibilities"], special.softmax(expected, axis=0).T, rtol=1e-10)
+    for e_step in ("e_step", "e_step_from_centre"):
+        np.testing.assert_allclose(found[f"{e_step} log density"], special.logsumexp(expected, axis=0), rtol=1e-12)
+        np.testing.assert_allclose(found[f"{e_step} responsibilities"], special.softmax(expected, axis=0).T, rtol=1e-10)
     full = kind in ("full", "tied")
     variances = np.diagonal(arrays[3], axis1=-2, axis2=-1) if full else arrays[3].reshape(K, -1)
     pulls = (arrays[2] - found["nearest_centre"]) / variances  # they balance where no centre is nearer to all means
     np.testing.assert_allclose(pulls.sum(axis=0), 0, atol=1e-12)
+    difference = arrays[2] - found["nearest_centre"]
+    squares = [m @ np.linalg.solve(s, m) for m, s in zip(difference, as_full(arrays[3], kind, K, D), strict=True)]
+    np.testing.assert_allclose(found["from_centre lost"], np.log2(1 + max(squares) ** (0.5 if full else 1)), rtol=1e-10)
+
+
+@both_estimators("GaussianMixture")
+@all_types
+def test_predictions_keep_their_digits_where_components_are_far_apart(Mixture: type, kind: str) -> None:
+    """At half a million deviations from any one centre each component is seen from its own mean."""
+    x = np.array([[0.3, -0.4], [5e5 + 0.3, -5e5 + 0.2]])
+    means, covariances = np.array([[0.0, 0.0], [5e5, -5e5]]), of_kind(kind, np.stack([np.eye(2)] * 2))
+    mixture = Mixture.from_parameters([0.5, 0.5], means, covariances, covariance_type=kind)
+    expected = np.log(0.5) + stats.norm.logpdf(x - means).sum(axis=1)
+    np.testing.assert_allclose(mixture.score_samples(x), expected, rtol=1e-14)

@@ -139,7 +139,8 @@ REASONS = {
     "a part of functions of these pages, reached through them": "gmm_statistics.maximised gmm_statistics.iteration "
     "natural_parameters.expanded natural_parameters.seen_from_centre variational_gmm.summed "
     "variational_gmm.bound_after_m_step conjugate.counts_of_shares",
-    "the maths that estimators share; reached through them": "estimators.MixtureMaths",
+    "the maths that estimators share; reached through them": "estimators.MixtureMaths "
+    "natural_parameters.from_centre natural_parameters.e_step_from_centre",
     "a decorator of the estimators; in test_precision.py": "backend.outside_autocast",
 }
 PAGES_OF_RUNS = {
