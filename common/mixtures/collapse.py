@@ -167,7 +167,8 @@ def _narrowed(
     variances = np.column_stack([summed_again([(c, g)], mean, "diag", chosen) for c, g, mean in columns])
     old = feature_variances(covariances, "full")
     ratio = (variances + data.reg_covar) / np.maximum(old, np.finfo(old.dtype).tiny)
-    scale = np.where(chosen[:, None] & np.isfinite(ratio), np.sqrt(np.minimum(ratio, 1)), 1).astype(old.dtype)
+    ratio = np.where(chosen[:, None] & np.isfinite(ratio), np.clip(ratio, 0, 1), 1)
+    scale = np.sqrt(ratio).astype(old.dtype)
     return covariances * scale[:, :, None] * scale[:, None, :]
 
 

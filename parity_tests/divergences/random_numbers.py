@@ -194,7 +194,9 @@ def frozen_python():
     frozen = tf.function(lambda: tf.constant(generator.normal()))
     default = 4 - len({float(frozen()) for _ in range(4)})
     decode = tf.function(lambda noise: noise)
-    fresh = {float(decode(tf.constant(draws.normals(0, "noise", (1,), step)))[0]) for step in range(4)}
+    fresh = set()
+    for step in range(4):
+        fresh.add(float(decode(tf.constant(draws.normals(0, "noise", (1,), step)))[0]))
     return default, 4 - len(fresh)
 
 
