@@ -111,6 +111,10 @@ def test_a_bound_touches_the_likelihood_where_it_was_made(of: SimpleNamespace) -
     np.testing.assert_allclose(t["log likelihood"], curve, rtol=1e-12)
     np.testing.assert_allclose(t["height 0"][::2], [log_likelihood(mean) for mean in t["mean 0"][::2]], rtol=1e-12)
     assert np.all(t["bound 0"] <= curve + 1e-9)
+    for mean, following, height in zip(t["mean 0"][::2], t["mean 0"][1::2], t["height 0"][1::2], strict=True):
+        before, after = (np.log(0.5 * stats.norm([m, 80.0], np.sqrt(70)).pdf(X[:, 1:])) for m in (mean, following))
+        q = np.exp(before - logsumexp(before, axis=1, keepdims=True))
+        np.testing.assert_allclose(height, (q * (after - np.log(q))).sum(), rtol=1e-12)
     tops = t["trial"][t["bound 0"][1::2].argmax(axis=1)]
     np.testing.assert_allclose(t["mean 0"][1::2], tops, atol=0.26)  # the grid's half step
 

@@ -11,7 +11,7 @@ from common import draws
 from common.data import datasets
 from common.figures import runs as figures
 from common.networks.start import gaussian_start, variance_left
-from common.runs.network import last_step
+from common.runs.network import Batch, image_data, last_step, stretches
 from common.runs.options import VAEOptions
 from parity_tests.support.scripts import VAE as MAIN
 from parity_tests.support.scripts import long_for_tf2
@@ -140,3 +140,22 @@ def test_a_run_is_long_enough_for_few_images(n: int, updates: int) -> None:
     assert last_step(VAEOptions(out="run").check(), n) == updates
     assert last_step(VAEOptions(out="run", epochs=3).check(), n) == 3 * draws.batches_per_epoch(n, 128)
     assert last_step(VAEOptions(out="run", epochs=3, steps=7).check(), n) == 7
+
+
+def test_updates_together_end_where_the_network_is_looked_at() -> None:
+    """After an epoch, here of three updates, and where its hashes are due."""
+    batches = [Batch(step, np.arange(2), np.zeros((2, 1)), 1.0) for step in range(1, 8)]
+    for hash_interval, expected in ((0, [[1, 2], [3], [4, 5], [6], [7]]), (4, [[1, 2], [3], [4], [5, 6], [7]])):
+        options = VAEOptions(out="run", batch_size=2, hash_interval=hash_interval).check()
+        found = [[batch.step for batch in stretch] for stretch in stretches(options, 6, batches, 2)]
+        assert found == expected
+
+
+def test_images_are_checked_before_they_are_trained_on(tmp_path: Path) -> None:
+    """The held-out ones too; and there must be one to hold out."""
+    x, labels = np.zeros((4, 2, 2)), np.arange(4)
+    np.savez(tmp_path / "grey.npz", x_train=x, y_train=labels, x_test=x + 16, y_test=labels)
+    np.save(tmp_path / "one.npy", np.zeros((1, 4)))
+    for name, message in (("grey.npz", "has values from 16 to 16"), ("one.npy", "has 1 row, too few")):
+        with pytest.raises(ValueError, match=message):
+            image_data(VAEOptions(data=str(tmp_path / name), out="run").check())

@@ -487,7 +487,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "an unknown choice": (damage_config(precision="half"), "config.json has precision = 'half'"),
     "true for a number": (damage_config(seed=True), "config.json has seed = True"),
     "a huge number": (damage_config(tol=10**400), "must be below 2^64"),
-    "metrics of another kind": (damage_metrics('{"step": 1, "loss": 2.0}\n'), "metrics.jsonl lacks log_likelihood"),
+    "metrics of another kind": (
+        damage_metrics('{"step": 1, "loss": 2.0, "log_likelihood": -544.0}\n{"step": 2, "loss": 2.0}\n'),
+        "metrics.jsonl lacks log_likelihood at step 2",
+    ),
     "metrics that are no numbers": (damage_metrics('{"step": 1, "loss": "2"}\n'), "line 1 of metrics.jsonl"),
 }
 
