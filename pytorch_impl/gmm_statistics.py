@@ -25,6 +25,7 @@ view of the EM algorithm that justifies incremental, sparse, and other variants"
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -88,14 +89,14 @@ def chunk_statistics_apart(
 
 def moments_apart(x: Tensor, gamma: Tensor, references: Tensor, covariance_type: str = "full") -> Tensor:
     r"""$S_k$ with component k seen from its own reference point, (K, P), from responsibilities (K, C)."""
-    difference = x.T - references[:, :, None]  # (K, D, C)
-    weighted = gamma[:, None, :] * difference  # (K, D, C)
+    difference = x - references[:, None, :]  # (K, C, D)
+    sums = (gamma[:, None, :] @ difference)[:, 0]  # (K, D)
     if covariance_type in ("full", "tied"):
         i, j = kept(pairs, x.shape[1], x.device)
-        squares = (weighted @ difference.mT)[:, i, j]  # (K, D (D + 1) / 2)
+        squares = ((gamma[:, :, None] * difference).mT @ difference)[:, i, j]  # (K, D (D + 1) / 2)
     else:
-        squares = (weighted * difference).sum(dim=2)  # (K, D)
-    return torch.cat([gamma.sum(dim=1, keepdim=True), weighted.sum(dim=2), squares], dim=1)
+        squares = (gamma[:, None, :] @ difference.square_())[:, 0]  # (K, D)
+    return torch.cat([gamma.sum(dim=1, keepdim=True), sums, squares], dim=1)
 
 
 def given_statistics(
@@ -184,8 +185,10 @@ def iteration(
     a second time, about the new means, if those have moved so far that digits are lost.
     """
     kind, means, allowed = covariance_type, apart[0], LOST[covariances.dtype]
-    centre, coefficients, lost = seen_from_centre(covariances, *apart, kind)  # (D,), (K, P), ()
-    if means.shape[1] <= LARGEST_DIMENSION and lost <= allowed:
+    lost = math.inf
+    if means.shape[1] <= LARGEST_DIMENSION:
+        centre, coefficients, lost = seen_from_centre(covariances, *apart, kind)  # (D,), (K, P), ()
+    if lost <= allowed:
         references = centre.expand_as(means)  # (K, D)
         statistics = total(workers, chunk_statistics, chunks, centre, coefficients, kind)
     else:

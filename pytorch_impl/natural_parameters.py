@@ -67,8 +67,10 @@ def fast_features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> T
     table = x.new_empty((1 + d + (d * (d + 1) // 2 if crossed else d), len(x)))  # (P, C)
     table[0] = 1
     z = torch.sub(x.T, centre[:, None], out=table[1 : 1 + d])  # (D, C)
-    products, circle = table[1 + d :], torch.cat([z, z])  # (P - 1 - D, C), (2 D, C)
-    for s in range((d + 1) // 2 if crossed else 1):
+    products = table[1 + d :]  # (P - 1 - D, C)
+    torch.mul(z, z, out=products[:d])
+    circle = torch.cat([z, z]) if crossed else z  # (2 D, C)
+    for s in range(1, (d + 1) // 2 if crossed else 1):
         torch.mul(z, circle[s : s + d], out=products[s * d : (s + 1) * d])
     if crossed and d % 2 == 0:  # halfway round, each product would come twice
         torch.mul(z[: d // 2], z[d // 2 :], out=products[d // 2 * d :])

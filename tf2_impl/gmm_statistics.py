@@ -25,6 +25,7 @@ view of the EM algorithm that justifies incremental, sparse, and other variants"
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -86,15 +87,15 @@ def chunk_statistics_apart(
 
 def moments_apart(x: Tensor, gamma: Tensor, references: Tensor, covariance_type: str = "full") -> Tensor:
     r"""$S_k$ with component k seen from its own reference point, (K, P), from responsibilities (K, C)."""
-    difference = tf.transpose(x) - references[:, :, None]  # (K, D, C)
-    weighted = gamma[:, None, :] * difference  # (K, D, C)
+    difference = x - references[:, None, :]  # (K, C, D)
+    sums = tf.matmul(gamma[:, None, :], difference)[:, 0]  # (K, D)
     if covariance_type in ("full", "tied"):
         i, j = pairs(x.shape[1])
-        scatter = tf.matmul(weighted, difference, transpose_b=True)  # (K, D, D)
+        scatter = tf.matmul(gamma[:, :, None] * difference, difference, transpose_a=True)  # (K, D, D)
         squares = tf.gather(tf.reshape(scatter, (gamma.shape[0], -1)), i * x.shape[1] + j, axis=1)  # (K, D (D + 1) / 2)
     else:
-        squares = tf.reduce_sum(weighted * difference, axis=2)  # (K, D)
-    return tf.concat([tf.reduce_sum(gamma, axis=1, keepdims=True), tf.reduce_sum(weighted, axis=2), squares], axis=1)
+        squares = tf.matmul(gamma[:, None, :], tf.square(difference))[:, 0]  # (K, D)
+    return tf.concat([tf.reduce_sum(gamma, axis=1, keepdims=True), sums, squares], axis=1)
 
 
 def given_statistics(
@@ -188,8 +189,10 @@ def iteration(
     a second time, about the new means, if those have moved so far that digits are lost.
     """
     kind, means, allowed = covariance_type, apart[0], LOST[covariances.dtype]
-    centre, coefficients, lost = traced(seen_from_centre, ())(covariances, *apart, kind)  # (D,), (K, P), ()
-    if means.shape[1] <= LARGEST_DIMENSION and lost <= allowed:
+    lost = math.inf
+    if means.shape[1] <= LARGEST_DIMENSION:
+        centre, coefficients, lost = traced(seen_from_centre, ())(covariances, *apart, kind)  # (D,), (K, P), ()
+    if lost <= allowed:
         references = tf.broadcast_to(centre, means.shape)  # (K, D)
         statistics = total(workers, chunk_statistics, chunks, centre, coefficients, kind)
     else:

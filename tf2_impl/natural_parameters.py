@@ -61,7 +61,10 @@ def fast_features(x: Tensor, centre: Tensor, covariance_type: str = "full") -> T
     $z_i z_{i + s}$ at one distance $s$ are those of two runs of rows, with the rows written twice in a
     circle. At D = 8 an iteration of EM on 100,000 points takes 9 ms so, and 50 ms with the plain form.
     """
-    return features(x, centre, covariance_type)
+    if covariance_type in ("full", "tied"):
+        return features(x, centre, covariance_type)
+    z = tf.transpose(x) - centre[:, None]  # (D, C)
+    return tf.concat([tf.ones_like(z[:1]), z, tf.square(z)], axis=0)  # (P, C)
 
 
 def lost_digits(second_moments: Tensor, covariances: Tensor, covariance_type: str = "full") -> Tensor:
