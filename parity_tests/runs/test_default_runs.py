@@ -11,7 +11,7 @@ from common import draws
 from common.data import datasets
 from common.figures import runs as figures
 from common.networks.start import gaussian_start, variance_left
-from common.runs.network import Batch, image_data, last_step, stretches
+from common.runs.network import Batch, check_loss, image_data, last_step, stretches
 from common.runs.options import VAEOptions
 from parity_tests.support.scripts import VAE as MAIN
 from parity_tests.support.scripts import long_for_tf2
@@ -159,3 +159,9 @@ def test_images_are_checked_before_they_are_trained_on(tmp_path: Path) -> None:
     for name, message in (("grey.npz", "has values from 16 to 16"), ("one.npy", "has 1 row, too few")):
         with pytest.raises(ValueError, match=message):
             image_data(VAEOptions(data=str(tmp_path / name), out="run").check())
+
+
+def test_a_loss_beyond_all_numbers_ends_a_run() -> None:
+    for loss in (np.inf, -np.inf, np.nan):
+        with pytest.raises(ValueError, match=f"the loss became {loss} at update 3"):
+            check_loss(VAEOptions(out="run").check(), 3, loss)
