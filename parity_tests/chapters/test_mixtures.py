@@ -14,15 +14,23 @@ from sklearn.mixture._gaussian_mixture import _compute_precision_cholesky
 import pytorch_impl.estimators as torch_estimators
 from common import draws
 from common.data import datasets, passes
-from common.mixtures.collapse import check_collapse, least_variances, precisions_cholesky
+from common.mixtures.collapse import (
+    _least_of_components,
+    check_collapse,
+    check_fit,
+    least_variances,
+    precisions_cholesky,
+)
 from common.mixtures.input import prepare
 from common.mixtures.parameters import (
     COVARIANCE_TYPES,
     PRIOR_TYPES,
+    MixtureParameters,
     MixturePrior,
     are_singular,
     check_prior,
     default_prior,
+    least_variance,
     make_prior,
 )
 from common.mixtures.start import (
@@ -285,7 +293,8 @@ def test_what_has_collapsed_by_type(kind: str) -> None:
     for variances, types in (
         ([1.0, 1.0, 1.0], ()),
         ([1e-5, 1.0, 1e-3], ("spherical",)),  # whose variance is the first one here
-        ([1.0, 0.9e-4, 1.0], ("full", "tied", "diag")),
+        ([1.0, 1e-4, 1.0], ("full", "tied", "diag")),
+        ([1.0, 1.01e-4, 1.0], ()),
         ([1e-11, 1.0, 1.0], COVARIANCE_TYPES),
     ):
         covariances = of_kind(
@@ -308,7 +317,49 @@ def test_what_may_be_rounding_grows_with_the_square_of_the_numbers() -> None:
     assert least_variances(np.array([1.0]), "float64", 1e-6) is None
     limit = 10 * 10 * 2 * eps * 1e6  # ten times what makes correlations of two features singular
     assert least_variances(np.array([1.0, 1e3]), "float64", 1.01 * limit) is None
-    assert least_variances(np.array([1.0, 1e3]), "float64", 0.99 * limit) is not None
+    assert least_variances(np.array([1.0, 1e3]), "float64", limit) is not None
+
+
+def test_what_may_be_rounding_is_that_of_a_component_s_own_points() -> None:
+    """16 epsilons of a mean and eight deviations, squared, where that is less than of all points; not if shared."""
+    means, least = np.array([[3.0, -4.0], [1e9, 0.0]]), np.full(2, (16 * 2.0**-52 * 1e3) ** 2)
+    own = (16 * 2.0**-52) ** 2 * np.array([[19.0**2, 12.0**2], [1e6, 8.0**2]])
+    found = _least_of_components(least, means, np.array([[4.0, 1.0], [4.0, 1.0]]), "diag")
+    np.testing.assert_allclose(found, own, rtol=1e-14)
+    np.testing.assert_array_equal(_least_of_components(least, means, np.eye(2), "tied"), least)
+    assert least_variance("float64") == pytest.approx(100 * 2.0**-1022 / 2.0**-52, abs=0)
+    far_below = _least_of_components(least, 0 * means, np.zeros((2, 2)), "diag")
+    np.testing.assert_array_equal(far_below, least_variance("float64"))
+
+
+@pytest.mark.parametrize(
+    ("method", "watched", "least", "last", "looks"),
+    [
+        ("map", True, 0.0, True, False),
+        ("em", False, 0.0, False, False),
+        ("em", True, None, False, False),
+        ("em", True, 0.0, False, True),
+        ("em", False, None, True, True),
+    ],
+)
+def test_when_a_fit_is_looked_at(method: str, watched: bool, least: float | None, last: bool, looks: bool) -> None:
+    """MAP, whose prior holds, only where a number is not finite; EM at the end, and before where it can collapse."""
+    data = SimpleNamespace(
+        method=method,
+        least_variances=least,
+        covariance_type="spherical",
+        reg_covar=0.0,
+        x=np.zeros((3, 1)),
+        observed=None,
+    )
+    algorithm = SimpleNamespace(watched=watched, responsibilities=None)
+    fit = MixtureParameters(np.ones(1), np.zeros((1, 1)), np.full(1, np.nan))
+    check_fit(data, algorithm, fit._replace(covariances=np.ones(1)), last=last)
+    with contextlib.nullcontext() if not looks else pytest.raises(ValueError, match="out of the range of float64"):
+        check_fit(data, algorithm, fit, last=last)
+    for bound in (np.nan, -np.inf):
+        with pytest.raises(ValueError, match="out of the range of float64: scale the data"):
+            check_fit(data, algorithm, fit._replace(covariances=np.ones(1)), bound, last)
 
 
 def test_a_matrix_is_singular_below_ten_epsilons_a_feature() -> None:
@@ -324,3 +375,6 @@ def test_factors_of_precisions_are_scikit_learns(kind: str) -> None:
     covariances = of_kind(kind, FULL)
     theirs = _compute_precision_cholesky(covariances, kind)
     np.testing.assert_allclose(precisions_cholesky(covariances, kind, 0.0), theirs, rtol=1e-12, atol=1e-15)
+    flat = np.zeros_like(covariances)
+    with pytest.raises(ValueError, match="component 0 has collapsed"):
+        precisions_cholesky(flat, kind, 0.0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 from scipy import stats
 from sklearn.datasets import load_digits
 
@@ -206,6 +207,36 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
         checkpoint.check_architecture(path, {"hidden_dim": 4}, {"hidden_dim": 5})
     with pytest.raises(ValueError, match="channels = 3 where this run has None"):
         checkpoint.check_architecture(path, {"hidden_dim": 5, "channels": 3}, {"hidden_dim": 5})
+
+
+def test_a_checkpoint_by_another_hand_is_read_or_refused_with_the_reason(tmp_path: Path) -> None:
+    """A header as long as is allowed, no updates yet, one tensor; and each thing that no run writes."""
+    path, one = tmp_path / "c.safetensors", {"a": np.float32([1])}
+
+    def put(arrays: dict[str, np.ndarray], step: np.ndarray, architecture: object = None) -> None:
+        kept = architecture if architecture is not None else {}
+        about = {"architecture": kept, "sha256": checkpoint.checksum(arrays, int(step.flat[0]), kept)}
+        path.write_bytes(save(arrays | {"step": step}, {"about": json.dumps(about)}))
+
+    put(one, np.array(0))
+    assert checkpoint.load(path)[1:] == (0, {})
+    for arrays, step, architecture, problem in (
+        (one, np.array(-1), {}, "its step is not a count"),
+        (one, np.array([1]), {}, "its step is not a count"),
+        (one, np.array(1), [], "its architecture not an object"),
+        (one, np.array(1.0), {}, "it holds tensors of"),
+        ({}, np.array(1), {}, "it holds tensors of"),
+        (one | {"b": np.array([1])}, np.array(1), {}, "it holds tensors of"),
+        ({"a": np.array([1, np.inf])}, np.array(1), {}, "'a' holds NaN or infinity"),
+    ):
+        put(arrays, step, architecture)
+        with pytest.raises(ValueError, match=problem):
+            checkpoint.load(path)
+    for length, is_long in ((2**20, False), (2**20 + 1, True)):
+        path.write_bytes(length.to_bytes(8, "little") + b"{}")
+        with pytest.raises(ValueError, match="not a whole checkpoint") as error:
+            checkpoint.load(path)
+        assert ("it announces a header of more than 1,048,576 bytes" in str(error.value)) == is_long
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
