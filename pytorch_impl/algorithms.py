@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from common.data.arrays import as_array
-from common.data.passes import Chunks, pays_in_chunks, rows_of_chunks
+from common.data.chunks import Chunks, pays_in_chunks, rows_of_chunks
 from common.mixtures.input import FitData
 from common.mixtures.parameters import MixtureParameters, VariationalPosterior, VariationalPrior
 from pytorch_impl import conjugate, em, gmm, gmm_statistics, missing_data, natural_parameters, variational_gmm

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from common.data.arrays import as_array, mapped
+from common.data.chunks import by_threads
 from common.data.messages import InputError
-from common.data.passes import by_threads
 
 
 def set_up(device_name: str, threads: int, in_chunks: bool = False) -> None:

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from common.data.passes import number_of_blocks, runs_of_rows
+from common.data.chunks import number_of_blocks, runs_of_rows
 from common.mixtures.parameters import pairs, places
 from pytorch_impl import missing_data
 from pytorch_impl.backend import in_order, numbers_in_a_block

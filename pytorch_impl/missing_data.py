@@ -52,7 +52,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from common.data.passes import runs_of_rows
+from common.data.chunks import runs_of_rows
 from pytorch_impl.gaussian import cholesky
 
 

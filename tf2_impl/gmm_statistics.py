@@ -33,7 +33,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.data.passes import number_of_blocks, runs_of_rows
+from common.data.chunks import number_of_blocks, runs_of_rows
 from common.mixtures.parameters import pairs, places
 from tf2_impl import missing_data
 from tf2_impl.backend import in_order, numbers_in_a_block

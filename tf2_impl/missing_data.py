@@ -53,7 +53,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from common.data.passes import runs_of_rows
+from common.data.chunks import runs_of_rows
 from tf2_impl.gaussian import cholesky
 
 

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from common.data.arrays import as_array
-from common.data.passes import centred, from_zero, one_thread, pieces, rows_to_predict
+from common.data.chunks import centred, from_zero, one_thread, pieces, rows_to_predict
 from common.mixtures.collapse import check_fit, precisions, precisions_cholesky
 from common.mixtures.input import FitData, check_density, check_entries, check_table
 from common.mixtures.loop import em

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from common.data.arrays import as_array
+from common.data.chunks import chunk_rows, pieces
 from common.data.messages import InputError
-from common.data.passes import chunk_rows, pieces
 from common.mixtures.parameters import SINGULAR, are_singular, feature_variances, least_variance
 
 ILL_DEFINED = (

@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from common.data.arrays import as_array
+from common.data.chunks import centred, from_zero
 from common.data.messages import InputError
-from common.data.passes import centred, from_zero
 from common.mixtures.base import MixtureBase
 from common.mixtures.collapse import precisions, precisions_cholesky
 from common.mixtures.input import REG_COVAR, FitData, check_density, check_parameters, check_table, prepare

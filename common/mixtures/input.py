@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.data import passes
+from common.data import chunks
 from common.data.arrays import as_array
+from common.data.chunks import Centred, Chunks, centred, share
 from common.data.messages import InputError, require
-from common.data.passes import Centred, Chunks, centred, share
 from common.mixtures.collapse import least_variances
 from common.mixtures.parameters import COVARIANCE_TYPES
 from common.mixtures.start import INIT_PARAMS, mean_imputed
@@ -54,8 +54,8 @@ class FitData(NamedTuple):
     def chunks(
         self, x: np.ndarray, values: np.ndarray | None, tensor: Callable[[np.ndarray], Any], numbers: int | None = None
     ) -> Chunks:
-        """Points of this table in chunks, and values of theirs; ``numbers`` as in `passes.rows_of_chunks`."""
-        rows = passes.rows_of_chunks(*x.shape, self.n_components, self.covariance_type, numbers=numbers)
+        """Points of this table in chunks, and values of theirs; ``numbers`` as in `chunks.rows_of_chunks`."""
+        rows = chunks.rows_of_chunks(*x.shape, self.n_components, self.covariance_type, numbers=numbers)
         return Chunks(x, values, rows, tensor, self.dtype)
 
     def chunks_of_worker(
@@ -101,7 +101,7 @@ def prepare(
     if constant is not None:
         check_spread(complete, covariance_type, constant, "" if method == "map" else " or set {reg_covar} above 0")
     check_distinct(complete, k)
-    in_chunks = method == "em" and observed is None and passes.pays_in_chunks(*x.shape, k, covariance_type)
+    in_chunks = method == "em" and observed is None and chunks.pays_in_chunks(*x.shape, k, covariance_type)
     if not in_chunks:
         x = centred(x, centre, dtype)
     elif centre is not None:
@@ -173,7 +173,7 @@ def check_missing(x: np.ndarray, to_fit: bool = True) -> tuple[np.ndarray, np.nd
 def check_finite(name: str, x: np.ndarray, remedy: str = "") -> None:
     """Find the first entry of a table that is NaN or infinite; ``remedy`` is one against NaN alone."""
     first, count = None, 0
-    for start, piece in passes.pieces(x):
+    for start, piece in chunks.pieces(x):
         with np.errstate(over="ignore"):
             suspicious = not np.isfinite(piece.sum())
         if suspicious and len(bad := np.argwhere(~np.isfinite(piece))):
@@ -211,8 +211,8 @@ def check_sample_weight(sample_weight: Any, x: np.ndarray, n_components: int) ->
 
 def check_distinct(x: np.ndarray, n_components: int) -> None:
     """Warn if there are more components than distinct points."""
-    distinct, first = x[:0], passes.pieces(x[: 2 * n_components])  # which are most often enough
-    for _, piece in itertools.chain(first, passes.pieces(x, max(1000, 4 * n_components))):
+    distinct, first = x[:0], chunks.pieces(x[: 2 * n_components])  # which are most often enough
+    for _, piece in itertools.chain(first, chunks.pieces(x, max(1000, 4 * n_components))):
         distinct = np.unique(np.concatenate([distinct, piece]), axis=0)
         if len(distinct) >= n_components:
             return
@@ -228,13 +228,13 @@ def sizes_allowed(dtype: Any) -> tuple[float, float]:
 
 
 def check_size(x: np.ndarray, dtype: Any, reg_covar: float = 0.0) -> tuple[np.ndarray, np.ndarray | None]:
-    """The largest magnitude of every column less its centre, (D,), and the centre (see `common.data.passes`).
+    """The largest magnitude of every column less its centre, (D,), and the centre (see `common.data.chunks`).
 
     It is an error if the dtype cannot hold a square, or only as a number that TensorFlow takes for zero; and
     if a column lies so far from zero that the digits of its spread are lost.
     """
-    low, high = passes.column_ranges(x)
-    centre, (least, most) = passes.find_centre(low, high), sizes_allowed(dtype)
+    low, high = chunks.column_ranges(x)
+    centre, (least, most) = chunks.find_centre(low, high), sizes_allowed(dtype)
     c = 0.0 if centre is None else centre
     sizes = np.maximum(np.abs(low - c), np.abs(high - c))
     large = f"has entries as large as {sizes.max():.3g}, whose squares overflow; scale the data"
@@ -242,7 +242,7 @@ def check_size(x: np.ndarray, dtype: Any, reg_covar: float = 0.0) -> tuple[np.nd
     if len(small := np.flatnonzero((sizes > 0) & (sizes < least))):
         what = f"has no entry above {sizes[small[0]]:.3g} in column {small[0]}, whose squares underflow; scale the data"
         raise InputError("X", what)
-    if centre is not None and len(lost := passes.narrow_columns(low, high, x.dtype, reg_covar)):
+    if centre is not None and len(lost := chunks.narrow_columns(low, high, x.dtype, reg_covar)):
         (j, width), remedy = (lost[0], high[lost[0]] - low[lost[0]]), _how_to_regain(x.dtype)
         within = f"all values lie within {width:.3g} of {low[j]:.9g}, a few steps of {x.dtype}"
         raise InputError("X", f"has lost its digits in column {j}: {within}; {remedy}")
@@ -254,7 +254,7 @@ def check_spread(x: np.ndarray, covariance_type: str, allowed: float, or_else: s
 
     It is an error, too, if all columns are constant at values whose last digit is more than that allows for.
     """
-    columns = passes.constant_columns(x)
+    columns = chunks.constant_columns(x)
     if not len(columns) or (covariance_type == "spherical" and len(columns) < x.shape[1]):
         return
     shown = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")

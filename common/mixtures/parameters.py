@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.data.arrays import as_array
+from common.data.chunks import centred
 from common.data.messages import InputError, require
-from common.data.passes import centred
 
 EXTREME = 1e30  # of a prior's numbers; beyond, their products leave single precision
 PRIOR_TYPES = ("dirichlet_process", "dirichlet_distribution")

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.data.arrays import as_array
-from common.data.messages import InputError, require
-from common.data.passes import (
+from common.data.chunks import (
     centred,
     column_ranges,
     find_centre,
@@ -17,6 +16,7 @@ from common.data.passes import (
     spread_rows,
     take_rows,
 )
+from common.data.messages import InputError, require
 from common.mixtures.parameters import COVARIANCE_TYPES, are_singular, check_array, covariance_shape
 
 WORTH_THREADS = 2**24  # multiplications, which take some milliseconds

@@ -10,9 +10,9 @@ import numpy as np
 from common import draws
 from common.data import datasets
 from common.data.arrays import as_array
+from common.data.chunks import from_zero, spread_rows, take_rows
 from common.data.datasets import Dataset
 from common.data.messages import require
-from common.data.passes import from_zero, spread_rows, take_rows
 from common.mixtures.input import REG_COVAR, FitData, prepare
 from common.mixtures.parameters import (
     PRIOR_TYPES,

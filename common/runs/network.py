@@ -10,9 +10,9 @@ import numpy as np
 
 from common import draws
 from common.data import datasets
+from common.data.chunks import pieces, share
 from common.data.datasets import Dataset
 from common.data.messages import require
-from common.data.passes import pieces, share
 from common.mixtures.input import check_finite
 from common.networks.input import DEFAULT_CHANNELS
 from common.networks.start import gaussian_start

@@ -25,7 +25,7 @@ import pytorch_impl.estimators as torch_estimators
 import tf2_impl.backend as tf_backend
 import tf2_impl.estimators as tf_estimators
 from common.data import datasets
-from common.data.passes import chunk_rows
+from common.data.chunks import chunk_rows
 from parity_tests.bench.measure import Case
 
 SHAPES = ((1_000_000, 2, 8), (200_000, 16, 16), (100_000, 32, 32))

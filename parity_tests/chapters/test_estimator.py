@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import check_estimator
 
 from common import draws
-from common.data import datasets, passes
+from common.data import chunks, datasets
 from common.mixtures.parameters import COVARIANCE_TYPES
 from parity_tests.conftest import Parity
 from parity_tests.support.frameworks import both_estimators
@@ -227,7 +227,7 @@ def test_bad_sample_weight(Mixture: type, weight: np.ndarray, message: str) -> N
 @both
 def test_bad_use_after_fit(Mixture: type, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Mixture(2, random_state=0).fit(X)
-    monkeypatch.setattr(passes, "NUMBERS_IN_A_CHUNK", 6)  # of two rows each, and of 64 to predict
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 6)  # of two rows each, and of 64 to predict
     with pytest.raises(ValueError, match="2 features"):
         model.predict(X[:, :2])
     with pytest.raises(ValueError, match="X contains NaN at row 3, column 1"):

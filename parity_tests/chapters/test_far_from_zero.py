@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.data import datasets
-from common.data import passes as chunks
+from common.data import chunks, datasets
 from common.mixtures.parameters import COVARIANCE_TYPES
 from common.mixtures.start import INIT_PARAMS, initial_responsibilities
 from common.runs import checkpoint, launch_workers

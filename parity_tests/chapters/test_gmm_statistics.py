@@ -18,9 +18,8 @@ import pytorch_impl.train_gmm
 import tf2_impl.graphs
 import tf2_impl.train_gmm
 from common import draws
-from common.data import datasets
-from common.data import passes as chunks
-from common.data.passes import Chunks
+from common.data import chunks, datasets
+from common.data.chunks import Chunks
 from common.mixtures.parameters import COVARIANCE_TYPES, pairs, places
 from common.runs import checkpoint
 from parity_tests.chapters.test_estimator import scikit_learns_best

@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 from common import draws
-from common.data import datasets, passes
+from common.data import chunks, datasets
 from common.mixtures.input import check_missing
 from common.mixtures.start import initial_responsibilities, mean_imputed
 from parity_tests.conftest import Parity
@@ -349,7 +349,7 @@ def test_blocks_of_rows_add_up_to_the_table(module: ModuleType, monkeypatch: pyt
     """The E step and the imputation in blocks of three rows."""
     arguments = tensors(module, *problem(empty_row=False))
     whole = *module.e_step(*arguments), module.impute(*arguments)
-    monkeypatch.setattr(passes, "NUMBERS_IN_A_CHUNK", 3 * K * D**2)
-    assert len(passes.runs_of_rows(N, K * D**2)) == -(-N // 3)
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 3 * K * D**2)
+    assert len(chunks.runs_of_rows(N, K * D**2)) == -(-N // 3)
     for ours, theirs in zip(whole, (*module.e_step(*arguments), module.impute(*arguments)), strict=True):
         np.testing.assert_allclose(np.asarray(theirs), np.asarray(ours), rtol=1e-10, atol=1e-10)

@@ -13,7 +13,7 @@ from sklearn.mixture._gaussian_mixture import _compute_precision_cholesky
 
 import pytorch_impl.estimators as torch_estimators
 from common import draws
-from common.data import datasets, passes
+from common.data import chunks, datasets
 from common.mixtures.collapse import (
     _least_of_components,
     check_collapse,
@@ -67,7 +67,7 @@ def test_a_row_that_repeats_is_noticed(dtype: str) -> None:
 def test_a_row_with_gaps_is_the_same_alone_and_in_any_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     gaps = np.where(draws.uniforms(9, "sample", X.shape) < 0.3, np.nan, X)
     model = Mixture(3, missing="em", random_state=1).fit(gaps[:190][np.isfinite(gaps[:190]).any(axis=1)])
-    monkeypatch.setattr(passes, "NUMBERS_IN_A_CHUNK", 6)  # so that 64 rows are taken at a time
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 6)  # so that 64 rows are taken at a time
     alone = [model.score_samples(row[None])[0] for row in gaps]
     np.testing.assert_allclose(model.score_samples(gaps), alone, rtol=1e-12, atol=1e-14)
 
@@ -198,7 +198,7 @@ def test_starts_by_kmeans_are_scikit_learns_and_a_weight_of_two_is_two_rows() ->
 
 
 def test_a_start_of_some_rows_has_their_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "ROWS_TO_START_FROM", 20)
+    monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 20)
     data = prepare(X, 3, "full", 0.0, sample_weight=1 + WEIGHT)
     points, gamma = starting_points(data, "random", np.random.RandomState(0), np.random.RandomState(0).random_sample)
     places = [int(np.flatnonzero(np.all(point == X, axis=1))[0]) for point in points]
@@ -224,7 +224,7 @@ def test_the_default_prior_of_map_is_fraley_and_raftery_s(d: int, k: int) -> Non
 
 
 def test_given_mixtures_and_priors_are_taken_to_the_edge_of_what_is_allowed() -> None:
-    """What a docstring or a message allows passes, the next number does not, and the first that is wrong is named."""
+    """What a docstring or a message allows chunks, the next number does not, and the first that is wrong is named."""
     mean, variance = np.zeros((1, 1)), np.ones(1)
     check_mixture(np.ones(1), mean, variance, "spherical")
     for dtype, off in ((np.float32, 1e-6), (np.float64, 1e-8)):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.data import passes
+from common.data import chunks
 from common.mixtures import collapse
 from common.mixtures.collapse import summed_again
 from common.mixtures.input import FitData, prepare
@@ -92,7 +92,7 @@ def test_the_sum_is_numpys_own_covariance(kind: str) -> None:
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_what_is_looked_at_again_counts_weights_and_regularisation(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From pieces of 64 rows, of all components whose variances are below 1e9, so of all."""
-    monkeypatch.setattr(passes, "NUMBERS_IN_A_CHUNK", 6)
+    monkeypatch.setattr(chunks, "NUMBERS_IN_A_CHUNK", 6)
     data, parameters, gamma = of_some_points(kind)
     found = collapse._second_look(data, Split, parameters, np.full((2, 2), 1e9), last=False)
     one = {"full": 0.5 * np.eye(2), "tied": 0.5 * np.eye(2)}.get(kind, 0.5)

@@ -21,7 +21,7 @@ import tensorflow as tf
 import torch
 from safetensors.numpy import load_file
 
-from common.data.passes import share
+from common.data.chunks import share
 from common.mixtures.input import FitData
 from common.runs import checkpoint, launch_workers
 from common.runs.network import own_share

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from common.data import passes
+from common.data import chunks
 from common.mixtures.parameters import MixtureParameters
 from common.runs import mixture as mixture_run
 from common.runs import network as network_run
@@ -232,7 +232,7 @@ def test_a_large_table_starts_from_a_row_of_each_part(tmp_path: Path, monkeypatc
     """Of 5,000 rows 1,024, as seed and step 1 of the start draw them."""
     data = written(tmp_path / "t.csv", "".join(f"{i},{i * i % 7}\n" for i in range(5000)))
     options, found = GMMOptions(data=str(data), columns="1-", seed=4, out="x", init="random"), []
-    monkeypatch.setattr(passes, "ROWS_TO_START_FROM", 1024)
+    monkeypatch.setattr(chunks, "ROWS_TO_START_FROM", 1024)
 
     def begin(points: np.ndarray, gamma: np.ndarray) -> MixtureParameters:
         found.append(points)

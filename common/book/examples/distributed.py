@@ -1,5 +1,5 @@
 # What a worker finds is a sum over its points, and sums add up: three workers' shares of a mean and a scatter.
-from common.data.passes import share
+from common.data.chunks import share
 
 x = np.linspace(0.0, 1.0, 10) ** 2
 parts = [x[share(len(x), rank, 3)] for rank in range(3)]
