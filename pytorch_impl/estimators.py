@@ -123,6 +123,10 @@ class MixtureMaths:
     def _in_order(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         return in_order(function, items)
 
+    def _of_each_row(self, X: Any, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        with one_thread_each():
+            return super()._of_each_row(X, function)
+
     def _sample(self, parameters: tuple[Tensor, ...], uniforms: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return gmm.sample(*parameters, uniforms, noise, self.covariance_type)
 
