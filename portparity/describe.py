@@ -101,7 +101,7 @@ def size_of(found: Comparison, number: int, other: int | None) -> str:
     near = [found.port.values[v].array for n in following(found.port, other) for v in found.port.operations[n].outputs]
     alike = [aligned(a, b) for b in near if b.size == a.size and b.dtype.kind == a.dtype.kind == "f"]
     if alike:  # the port may take several operations to the result: the nearest one
-        return apart(a, min(alike, key=lambda b: np.mean(np.abs(b - a))), tolerance(a, values[0].movement))
+        return apart(a, min(alike, key=lambda b: _mean(b, a)), tolerance(a, values[0].movement))
     b = found.port.values[found.port.operations[other].outputs[0]].array
     if a.shape == b.shape:
         return f"{int(np.sum(a != b)):,} of {a.size:,} entries differ"
@@ -121,7 +121,15 @@ def aligned(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """b with its axes where they are nearest to a."""
     from portparity.records.match import reorderings
 
-    return min((reorder(b) for reorder in reorderings(b.shape, a.shape)), key=lambda c: np.mean(np.abs(c - a)))
+    return min((reorder(b) for reorder in reorderings(b.shape, a.shape)), key=lambda c: _mean(c, a))
+
+
+def _mean(a: np.ndarray, b: np.ndarray) -> tuple[int, float]:
+    # how many entries are finite in one alone, and how far apart the others are
+    both = np.isfinite(a) & np.isfinite(b)
+    return int(np.sum(np.isfinite(a) != np.isfinite(b))), float(
+        np.mean(np.abs(a - b), where=both)
+    ) if both.any() else 0.0
 
 
 def apart(a: np.ndarray, b: np.ndarray, allowed: float) -> str:

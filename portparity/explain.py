@@ -34,6 +34,7 @@ def explain(port: Any) -> None:
         agrees = training_mode(port, edits) if port.trains or port.trainings else True
     if port.trainings is not None:
         report.training = trainings(port) if agrees else "not compared: the models differ in one pass already"
+    report.join()
 
 
 def search(
@@ -126,7 +127,7 @@ def training_mode(port: Any, edits: dict[tuple, Any]) -> bool:
 
 def averages(port: Any, original: Recording, other: Recording) -> None:
     """Moving averages after one pass in training mode: their momentum, and the variance that they are of."""
-    named: set[str] = set()
+    variances = []
     for path, terms in port.terms.items():
         name = port.layout.owner(terms[0].flat[0])
         module = name.rpartition(".")[0]
@@ -146,27 +147,20 @@ def averages(port: Any, original: Recording, other: Recording) -> None:
             step = kind - start
             share = float(np.sum(step * theirs) / max(np.sum(step * step), 1e-300))
             if _same(share * step, theirs) and not np.isclose(share, weight, rtol=1e-6):
-                if module in named:
-                    break
-                named.add(module)
-                port.report.findings.append(
-                    Finding(
-                        "training",
-                        f"{module}: batch_norm",
-                        path,
-                        "",
-                        f"the new batch's weight is {share:.4g} in the port: momentum={1 - share:.4g}",
-                        "L6",
-                        f"keras.layers.BatchNormalization(momentum={1 - weight:g})",
-                    )
-                )
+                said = f"the new batch's weight is {share:.4g} in the port: momentum={1 - share:.4g}"
+                remedy = f"keras.layers.BatchNormalization(momentum={1 - weight:g})"
+                finding = Finding("training", f"{module}: batch_norm", path, "", said, "L6", remedy)
+                port.report.findings.append(finding)
                 break
             if _same(share * step, theirs):
-                port.report.note(f"{path}: Keras keeps the variance over n, PyTorch over n - 1", "L6b")
+                variances.append(path)
                 break
         else:
             said = "the port's moving average does not move" if not theirs.any() else ""
             port.report.findings.append(Finding("training", f"{module}: batch_norm", path, "", said))
+    if variances:
+        names = describe.few(variances)
+        port.report.note(f"{names}: Keras keeps the variance over n, PyTorch over n - 1", "L6b")
 
 
 def left_behind(port: Any, original: Recording, other: Recording) -> None:
@@ -225,7 +219,8 @@ def parted(port: Any, courses: Any) -> str:
             if courses.parting(1e-3) is None:
                 return f"{steps} steps agree but for rounding"
         else:
-            found = courses.update_rule()
+            each = (courses.update_rule() for _ in courses.of_each_optimizer() if not courses.float32_settings())
+            found = [cause for causes in each for cause in causes]
     if not found and len(courses.terms[path]) == 2:
         said = "the port's one bias is the sum of PyTorch's two, which both move: twice the rate"
         found = [

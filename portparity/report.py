@@ -58,6 +58,17 @@ class Report:
         self.notes.append(f"{text} (row {row})")
         self.noted += row.split(", ")
 
+    def join(self) -> None:
+        """Make one finding of those with one cause; it says where else the cause was found."""
+        groups: dict[tuple, list[Finding]] = {}
+        for number, finding in enumerate(self.findings):
+            same = (finding.what, finding.cause, finding.remedy) if finding.cause else (number,)
+            groups.setdefault(same, []).append(finding)
+        for first, *others in groups.values():
+            if more := list(dict.fromkeys(f.original for f in others if f.original != first.original)):
+                first.also = f"and in {len(more)} more: {', '.join(more if len(more) < 6 else [*more[:4], '...'])}"
+        self.findings = [group[0] for group in groups.values()]
+
     def __str__(self) -> str:
         agrees = "the port agrees with the original" + ", as far as it was compared" * bool(self.uncompared)
         said = [agrees if self.agrees else "the port is not the same model"]

@@ -245,6 +245,29 @@ def test_what_cannot_be_run_at_all_is_refused_in_a_line(tmp_path) -> None:
         check(Between(torch.tanh), tf.saved_model.load(tmp_path).serve)
 
 
+def test_each_of_two_optimizers_has_its_own_cause() -> None:
+    """The second one's gradients are of weights that the first one has moved, by its own rule."""
+    model, port = Between(torch.tanh), dense(keras.layers.Activation("tanh"))
+    mine = [torch.optim.SGD(part.parameters(), 0.125, momentum=0.5) for part in (model.second, model.first)]
+    theirs = [keras.optimizers.SGD(0.125, momentum=0.5), keras.optimizers.SGD(0.125, momentum=0.75)]
+
+    def step() -> None:
+        for optimizer in mine:
+            model.zero_grad()
+            F.cross_entropy(model(torch.tensor(X)), torch.tensor(Y)).backward()
+            optimizer.step()
+
+    def port_step() -> None:
+        for optimizer, layer in zip(theirs, (port.layers[2], port.layers[0]), strict=True):
+            with tf.GradientTape() as tape:
+                loss = LOSS(Y, port(X))
+            optimizer.apply(tape.gradient(loss, layer.trainable_variables), layer.trainable_variables)
+
+    held = Port(model, port, X, Y, F.cross_entropy, LOSS)
+    held.training(step, port_step, steps=4)
+    assert [finding.cause for finding in held.check().findings] == ["the port's momentum is 0.75"]
+
+
 def state(model: nn.Module, optimizer: torch.optim.Optimizer, schedule, port: keras.Model, adam) -> list:
     """All that a training changes, of both sides."""
     return copy.deepcopy(

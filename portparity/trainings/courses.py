@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from portparity.causes import optimizers
+from portparity.records.floor import scale
 from portparity.trainings.runs import Step
 
 
@@ -34,10 +35,13 @@ class Courses:
         """The first step after which weights differ by more than a share of their movement, which, and by how much."""
         trained = {name for step in self.original for name in (*step.used, *step.after)}
         for number, (mine, theirs) in enumerate(zip(self.original, self.other, strict=True), start=1):
+            paths = [p for p in self.terms if self.owners[p] in trained and "running" not in self.owners[p]]
+            here = {path: self.mapped(mine.after, path) for path in paths}
+            most = max((scale(here[path] - self.start[path]) for path in paths), default=0.0)
             apart = {}
-            for path in (p for p in self.terms if self.owners[p] in trained and "running" not in self.owners[p]):
-                a, start = self.mapped(mine.after, path), self.start[path]
-                rounding = 100 * self.eps * float(np.max(np.abs(a), initial=0))
+            for path in paths:  # what moves by rounding alone, such as a bias before a normalisation, moves by nothing
+                a, start = here[path], self.start[path]
+                rounding = max(100 * self.eps * scale(a), 1e-8 * most)
                 apart[path] = self._apart(a - start, theirs.after[path] - start, rounding)
             single = {path: size for path, size in apart.items() if len(self.terms[path]) == 1}
             for sizes in (single, apart):
@@ -103,7 +107,23 @@ class Courses:
     def _same_gradients(self, a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
         least = 1e3 * self.eps * max((float(np.max(np.abs(g), initial=0)) for g in a.values()), default=0.0)
         loose = 1e-7 if self.eps < 1e-10 else 1e-3
-        return all(self._apart(a[p], b[p], least) < loose for p in self.paths)
+        # another optimizer's gradients are of weights that the first one has moved already
+        later = {path for path, (number, *_) in self.other[0].by.items() if number}
+        return all(self._apart(a[p], b[p], least) < (1e-2 if p in later else loose) for p in self.paths)
+
+    def of_each_optimizer(self) -> Iterator[None]:
+        """Once for each optimizer of the port, with its variables, its rates and its settings."""
+        whole, by = self.paths, self.other[0].by
+        for number in sorted({number for number, *_ in by.values()}) or [0]:
+            self.paths = [path for path in whole if by.get(path, (0,))[0] == number]
+            for k, (mine, theirs) in enumerate(zip(self.original, self.other, strict=True)):
+                if by and self.paths:
+                    mine.rate = self.settings(k, self.paths[0])["lr"]
+                    _, theirs.rate, theirs.read = theirs.by.get(self.paths[0], by[self.paths[0]])
+            self.cache.clear()
+            if self.paths:
+                yield
+        self.paths = whole
 
     @staticmethod
     def _apart(a: np.ndarray, b: np.ndarray, least: float = 0.0) -> float:

@@ -30,6 +30,7 @@ class Step:
 
     gradients: dict[str, np.ndarray] = field(default_factory=dict)  # as the loss gave them
     used: dict[str, np.ndarray] = field(default_factory=dict)  # as the optimizer got them
+    by: dict[str, tuple[int, float, dict]] = field(default_factory=dict)  # the optimizer's number, rate and settings
     settings: dict[str, dict] = field(default_factory=dict)  # of the optimizer, for each parameter
     after: dict[str, np.ndarray] = field(default_factory=dict)
     rate: float | None = None
@@ -119,6 +120,8 @@ def run_port(model: Any, step: Callable, steps: int, wide: bool, rounds: bool = 
             if gradient is not None and id(variable) in names:
                 now.used[names[id(variable)]] = tf.convert_to_tensor(gradient).numpy()
         now.kind, now.rate, now.read = type(optimizer).__name__, float(optimizer.learning_rate), optimizer.get_config()
+        number = 1 + max((number for number, *_ in now.by.values()), default=-1)
+        now.by |= {path: (number, now.rate, now.read) for path in now.used if path not in now.by}
         with rounding() if rounds else nullcontext():
             return apply(optimizer, grads, trainable_variables)
 
