@@ -10,7 +10,7 @@ A difference is measured relative to the largest entry of its tensor. It may be 
 of one sign, sqrt(k) for an inner product of k terms. If you do not know the condition, give ``moved`` instead:
 the results of one framework from weights that `one_ulp_away` has moved by a single bit. The change that this
 makes is noise, and the frameworks may differ by ten times as much. Gradients that are zero but for rounding
-raise no alarm: a tensor that ``moved`` moves by more than its own size has nothing else in it.
+raise no alarm, with either: they are nothing next to the other tensors.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -124,6 +124,10 @@ def check_values(
     ours, theirs, moved = _named(ours), _named(theirs), None if moved is None else _named(moved)
     if ours.keys() != theirs.keys():
         raise ValueError(f"{sorted(ours.keys() ^ theirs.keys())} are not in both: give both the same names")
+    if moved is not None and moved.keys() != ours.keys():
+        raise ValueError(
+            f"{sorted(ours.keys() ^ moved.keys())} are not in both ours and moved: give both the same names"
+        )
     largest = max((_size(value) for value in ours.values()), default=0.0)
     apart, problems = {}, {}
     for name, a in ours.items():
@@ -157,14 +161,14 @@ def _compared(
     apart, problem = difference(a, b), ""
     if a.dtype.kind != "f":
         if not np.array_equal(a, b):
-            problem = f"{np.sum(a != b)} of {a.size} whole numbers differ"
+            problem = f"{np.sum(a != b)} of {a.size} whole numbers differ; {_where(*map(np.float64, (a, b)))}"
         return apart, problem
     eps = float(np.finfo(a.dtype).eps)
     allowed = EPSILONS * condition * eps
     if max(_size(a), _size(b)) <= allowed * largest:  # zero but for rounding, next to the other tensors
         return apart, ""
     if moved is not None:
-        _refuse_what_moves_far(a, moved, eps)
+        _refuse_what_moves_far(a, moved, eps, largest)
         if (ratio := noise_floor_ratio(a, b, [moved])) > NOISE_FLOOR_RATIO:
             problem = f"{ratio:.1f} times as far apart as a change of the weights' last bit explains; "
             problem += f"{NOISE_FLOOR_RATIO} times is allowed; {_where(a, b)}"
@@ -174,9 +178,11 @@ def _compared(
     return apart, problem
 
 
-def _refuse_what_moves_far(a: np.ndarray, moved: np.ndarray, eps: float) -> None:
-    share = difference(a, moved).nmax
-    if share > max(LARGEST_MOVEMENT, 1000 * eps):
+def _refuse_what_moves_far(a: np.ndarray, moved: np.ndarray, eps: float, largest: float) -> None:
+    # of a tensor that is zero but for rounding, the whole may move
+    apart, most = difference(a, moved), max(LARGEST_MOVEMENT, 1000 * eps)
+    share = apart.nmax
+    if share > most and apart.max_abs > most**2 * largest:
         raise ValueError(
             f"moved is {share:.1e} of its scale away: no change of a last bit; seed what is random, "
             "give the same data, and move the weights by one_ulp_away alone"
