@@ -125,9 +125,7 @@ def check_values(
     if ours.keys() != theirs.keys():
         raise ValueError(f"{sorted(ours.keys() ^ theirs.keys())} are not in both: give both the same names")
     if moved is not None and moved.keys() != ours.keys():
-        raise ValueError(
-            f"{sorted(ours.keys() ^ moved.keys())} are not in both ours and moved: give both the same names"
-        )
+        raise ValueError(f"{sorted(ours.keys() ^ moved.keys())} are not in both and in moved: give all the same names")
     largest = max((_size(value) for value in ours.values()), default=0.0)
     apart, problems = {}, {}
     for name, a in ours.items():
@@ -161,7 +159,8 @@ def _compared(
     apart, problem = difference(a, b), ""
     if a.dtype.kind != "f":
         if not np.array_equal(a, b):
-            problem = f"{np.sum(a != b)} of {a.size} whole numbers differ; {_where(*map(np.float64, (a, b)))}"
+            entry = tuple(map(int, np.argwhere(a != b)[0]))
+            problem = f"{np.sum(a != b)} of {a.size} whole numbers differ; {a[entry]} and {b[entry]} at entry {entry}"
         return apart, problem
     eps = float(np.finfo(a.dtype).eps)
     allowed = EPSILONS * condition * eps

@@ -39,10 +39,10 @@ class Courses:
             here = {path: self.mapped(mine.after, path) for path in paths}
             most = max((scale(here[path] - self.start[path]) for path in paths), default=0.0)
             apart = {}
-            for path in paths:  # what moves by rounding alone, such as a bias before a normalisation, moves by nothing
-                a, start = here[path], self.start[path]
-                rounding = max(100 * self.eps * scale(a), 1e-8 * most)
-                apart[path] = self._apart(a - start, theirs.after[path] - start, rounding)
+            for path in paths:
+                a, b = here[path] - self.start[path], theirs.after[path] - self.start[path]
+                if max(scale(a), scale(b)) > 1e-8 * most:  # less is rounding: of a bias before a normalisation
+                    apart[path] = self._apart(a, b, 100 * self.eps * scale(here[path]))
             single = {path: size for path, size in apart.items() if len(self.terms[path]) == 1}
             for sizes in (single, apart):
                 if sizes and max(sizes.values()) > allowed:
