@@ -64,6 +64,15 @@ def other_activations():
     return max(relative(f(torch.tensor(X)), g(tf.constant(X))) for f, g in zip(ours, theirs, strict=True))
 
 
+@divergence("L11b", "the gradient of the hard sigmoid, in float64", (2.9e-8, 3.1e-8), after="elementwise")
+def hard_sigmoid_gradient():
+    """Values agree (L11).  PyTorch: multiplies by the float32 that is nearest to 1/6  TensorFlow: divides by 6
+    Remedy: torch.clamp(x / 6 + 0.5, 0, 1)"""
+    array = X + 0.001  # not where it bends
+    ours, theirs = torch_gradient(F.hardsigmoid, array), tf_gradient(keras.activations.hard_sigmoid, array)
+    return ours, theirs, torch_gradient(lambda x: torch.clamp(x / 6 + 0.5, 0, 1), array), theirs
+
+
 @divergence("L9c", "GELU by tanh, in float64", (1.2e-10, 1.9e-10), after="elementwise")
 def gelu_by_tanh():
     """9e-10 at most.  PyTorch: float64

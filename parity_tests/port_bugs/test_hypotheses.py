@@ -18,6 +18,7 @@ from parity_tests.divergences.layers import IMAGES
 from parity_tests.port_bugs.proofs import in_a_call, in_a_rate, in_an_update
 from portparity import Port
 from portparity.causes.known import MISTAKES
+from portparity.weights.landed import Layout, distinct, watched
 
 BY_ROW = {entry.row: entry for entry in ENTRIES}
 CALLS = (
@@ -30,7 +31,7 @@ RATES = "O9 O9b O15"
 # rows that no edit of PyTorch's call leads to, and why
 NO_MISTAKE = {
     "a draw: a port that is compared has the original's weights and numbers": "L1 L1b L1c L1d L14b L19b R1 R1b R1c",
-    "a type or a precision: the port is compared in float64": "L15 L15b L19c S2b S3b R2c R3b R6 R8",
+    "a type or a precision: the port is compared in float64": "L11b L15 L15b L19c S2b S3b R2c R3b R6 R8",
     "an error in one of the frameworks; Keras's fit averages such a loss": "G5 R9 R9b",
     "when Python runs, or what it keeps": "L16 R7 R7b R11",
     "not determined: any sign, or digits that conditioning has taken": "G3 G16",
@@ -247,6 +248,38 @@ PORTS = {
 def test_a_check_names_the_row(row: str) -> None:
     report = PORTS[row]().check()
     assert row in report.noted or report.rows == [row], report
+
+
+def test_smoothed_labels_of_logits_taken_for_probabilities() -> None:
+    """With the ignored label left out by hand, as Keras has no ignore_index."""
+
+    def keras_loss(y: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+        one_hot, kept = tf.one_hot(y, 3, dtype=output.dtype), tf.cast(y >= 0, output.dtype)
+        each = keras.losses.categorical_crossentropy(one_hot, output, from_logits=False, label_smoothing=0.1)
+        return tf.reduce_sum(each * kept) / tf.reduce_sum(kept)
+
+    loss, x = partial(F.cross_entropy, label_smoothing=0.1, ignore_index=-1), draws.normals(0, "sample", (5, 4))
+    settings = {"y": np.array([0, 2, -1, 1, 2]), "loss": loss, "port_loss": keras_loss}
+    report = held(nn.Linear(4, 3), keras.layers.Dense(3), x, (4,), **settings).check()
+    assert report.rows == ["S2c"], report
+
+
+def test_hard_sigmoids_agree_though_the_gradient_of_pytorchs_is_rounded() -> None:
+    x = draws.normals(0, "sample", (8, 6))
+    port = held(nn.Hardsigmoid(), keras.layers.Activation("hard_sigmoid"), x, (6,))
+    port.assert_same()
+
+
+def test_each_bias_of_many_is_the_sum_of_its_own_two() -> None:
+    """Among the sums of all pairs of numbers, some are equal by chance."""
+    biases = [f"bias_{n}" for n in range(8)]
+    layout = Layout({"kernel": (600,), **dict.fromkeys(biases, (15,))})
+    marks = distinct(layout)
+    wanted = {f"sum {n}": [layout.positions[b] for b in biases[n : n + 2]] for n in (0, 2, 4, 6)}
+    after = {name: sum(marks[p] for p in terms) for name, terms in wanted.items()}
+    found, unwritten = watched(layout, marks, dict.fromkeys(after, np.zeros(15)), after)
+    assert unwritten == []
+    assert all(np.array_equal(found[name], terms) for name, terms in wanted.items())
 
 
 def test_six_mistakes_are_six_lines() -> None:

@@ -16,6 +16,7 @@ from portparity.records.recording import Operation, Recording, Value, noise
 from portparity.records.torch_functions import (
     COMPOSITES,
     DROPOUTS,
+    EXACT,
     NORMALS,
     UNIFORMS,
     as_array,
@@ -50,7 +51,7 @@ class Recorder(TorchFunctionMode):
         self.autocast = False  # whether it was on anywhere
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs, function = kwargs or {}, EXACT.get(function, function)
         if function in COMPOSITES:
             with self:
                 return COMPOSITES[function](*args, **kwargs)

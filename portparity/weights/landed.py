@@ -5,6 +5,7 @@ positions for each variable (several, if the variable is a sum), so that it carr
 """
 
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 
@@ -63,6 +64,13 @@ def watched(
 def _summed(layout: Layout, values: np.ndarray, array: np.ndarray) -> Terms | None:
     # a variable whose entries are sums of two parameters of one shape, as a recurrent layer's bias is
     vectors = [p for p in layout.positions.values() if p.ndim == 1 and p.size > 1]
+    for first, second in combinations([p for p in vectors if p.size == array.size][:200], 2):
+        sums = values[first] + values[second]
+        order = np.argsort(sums)
+        place = order[np.minimum(np.searchsorted(sums[order], array - 1e-9), len(sums) - 1)]
+        place = np.arange(len(sums)).reshape(array.shape) if np.array_equal(sums, array.ravel()) else place
+        if np.all(np.abs(sums[place] - array) <= 1e-7):  # of all pairs of numbers, several may have one sum
+            return [first[place], second[place]]
     first = np.concatenate([a for i, a in enumerate(vectors) for b in vectors[i + 1 :] if a.size == b.size] or [[]])
     second = np.concatenate([b for i, a in enumerate(vectors) for b in vectors[i + 1 :] if a.size == b.size] or [[]])
     if not len(first) or len(first) > 10_000_000:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from portparity.causes.calls import Call, Changes, enter, mistake, others
-from portparity.records.torch_functions import kept_whole, together
+from portparity.records.torch_functions import hardsigmoid, kept_whole, together
 
 ACTIVATIONS = {
     "gelu, the approximation by a tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -28,7 +28,7 @@ ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
     "softplus": F.softplus,
     "mish": F.mish,
-    "hard sigmoid (x / 6 + 0.5)": F.hardsigmoid,
+    "hard sigmoid (x / 6 + 0.5)": hardsigmoid,
     "hard sigmoid (0.2 x + 0.5)": lambda x: (0.2 * x + 0.5).clamp(0, 1),
     "hard swish": F.hardswish,
     "softsign": F.softsign,

@@ -74,7 +74,8 @@ enter(
     "L2b",
     f"{CONVOLUTIONS} {TRANSPOSED}",
     "the port's kernel {}",
-    "conv.kernel.assign(weight.permute(2, 3, 1, 0)): for both kinds, and nothing is flipped",
+    "conv.kernel.assign(weight.permute(2, 3, 1, 0)): for both kinds, and nothing is flipped; of a depthwise kernel "
+    "weight.reshape(C, m, kh, kw).permute(2, 3, 0, 1)",
 )
 def kernel_layout(call: Call) -> Changes:
     weight = call["weight"]

@@ -101,7 +101,7 @@ def _of_logs(call: Call, logs: torch.Tensor) -> torch.Tensor:
         mass = torch.ones_like(logs[:, 0])
     else:
         kept = target != call.get("ignore_index", -100)
-        target = F.one_hot(target.clamp(min=0), logs.shape[1]) * kept[:, None]
+        target = (F.one_hot(target.clamp(min=0), logs.shape[1]) * kept[:, None]).to(logs)
         mass = (target * weight).sum(1)
     even = weight / logs.shape[1] * (mass > 0)[:, None]
     each = -(((1 - smooth) * target * weight + smooth * even) * logs).sum(1)

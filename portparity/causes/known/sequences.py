@@ -3,10 +3,10 @@
 from itertools import permutations
 
 import torch
-import torch.nn.functional as F
 
 from portparity.causes.calls import Call, Change, Changes, enter, mistake
 from portparity.causes.recurrent import run
+from portparity.records.torch_functions import hardsigmoid
 
 
 @mistake("", "embedding", "the port {}", "give both the same indices, and the same table")
@@ -53,7 +53,7 @@ def gates(call: Call) -> Changes:
     yield "has only bias_hh", lambda c: run(c, without=["b_ih"]), row if kind == "lstm" else ""
     yield "has no bias", lambda c: run(c, without=["b_ih", "b_hh"]), ""
     yield "adds 1 to the forget gate's bias", lambda c: run(c, forget=1.0), "L17c"
-    yield "uses a hard sigmoid in the gates", lambda c: run(c, gate=F.hardsigmoid), ""
+    yield "uses a hard sigmoid in the gates", lambda c: run(c, gate=hardsigmoid), ""
     yield (
         "uses a hard sigmoid (0.2 x + 0.5) in the gates",
         lambda c: run(c, gate=lambda x: (0.2 * x + 0.5).clamp(0, 1)),
