@@ -49,7 +49,7 @@ TEXTS = {
         "glossary": "Symbols and words",
     },
     "Where they differ": {
-        "divergences": "The ten to know first",
+        "divergences": "The ten that will bite you first",
         "divergences_optimizers": "Optimizers",
         "divergences_layers": "Layers, layouts and shapes",
         "divergences_images": "Images",

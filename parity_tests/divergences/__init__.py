@@ -16,7 +16,8 @@ second may not exceed:
     tensor_functions    T    one name, two functions
 
 Entries whose docstring ends with `Both:` show that the frameworks agree where one might fear otherwise.
-`make divergences` measures all of it and prints the table; `test_catalogue.py` asserts it.
+`make divergences` measures all of it and prints the table, `bites` counts in how many ports a row would bite;
+`test_catalogue.py` asserts it.
 """
 
 from parity_tests.divergences import activations, edge_gradients, images, layers, linear_algebra, losses, optimizers

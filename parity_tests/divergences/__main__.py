@@ -5,10 +5,12 @@ import re
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from common.runs.folder import versions
 from common.runs.script import without_native_stderr
@@ -20,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from parity_tests.divergences import ENTRIES, PAGES
+from parity_tests.divergences.bites import PAIRS, counted
 from parity_tests.divergences.catalogue import Entry, Measured, names
 
 Rows = Sequence[tuple[Entry, dict[str, Measured]]]
@@ -28,8 +31,7 @@ HEADINGS = ["PyTorch", "TensorFlow, Keras", "measured", "after the remedy"]
 SHARES = (0.3, 0.34, 0.2, 0.16)  # of the table's width
 MARGIN = " " * 7
 BOOK = Path(__file__).parents[2] / "common" / "book" / "pages"
-# The entries that most ports meet.
-FIRST = ("L14", "L2", "L3", "L4", "L6", "L7", "L24", "S2c", "O1", "O5")
+ROUNDING = 1e-4  # a row whose difference is smaller comes after all others
 OURS = re.compile(r"torch.*|F|nn|ours|dropout|optimizer")
 THEIRS = re.compile(r"tf.*|keras|theirs|adam|velocity")
 NOT_RUN = "<!-- not run: a part of an entry of the catalogue, which its own test runs -->"
@@ -80,6 +82,15 @@ def side(entry: Entry) -> str:
     return {(1, 0): "in PyTorch", (0, 1): "in TensorFlow", (1, 1): "in both"}[ours, theirs]
 
 
+def ranked(rows: Rows, bites: Counter[str]) -> Rows:
+    """The rows, those that bite in most pairs first; rounding after the others, agreements last."""
+
+    def rank(row: tuple[Entry, Any]) -> tuple[bool, bool, int]:
+        return row[0].size is None, row[0].size is not None and row[0].size[0] < ROUNDING, -bites[row[0].row]
+
+    return sorted(rows, key=rank)
+
+
 def chapter(page: ModuleType, rows: Rows) -> str:
     """The entries of one kind, each with what happens, how much, and the remedy's code."""
     title, _, prose = page.__doc__.strip().partition("\n")
@@ -98,12 +109,9 @@ def chapter(page: ModuleType, rows: Rows) -> str:
     return "\n".join(parts)
 
 
-def opening(rows: Rows) -> str:
-    """What the catalogue is, and the ten entries to know first."""
-    known = {entry.row: entry for entry, _ in rows}
-    first = (
-        f"- {row}, {known[row].title}. PyTorch: {known[row].pytorch}. Keras: {known[row].tensorflow}." for row in FIRST
-    )
+def opening(rows: Rows, bites: Counter[str]) -> str:
+    """What the catalogue is, by what it is ordered, and its first ten entries."""
+    first = (f"- {e.row}, {e.title}. PyTorch: {e.pytorch}. Keras: {e.tensorflow}." for e, _ in rows[:10])
     return (
         "# Where PyTorch and TensorFlow 2 differ, and what to do\n\n"
         f"Measured by `make divergences` on the CPU with {', '.join(f'{k} {v}' for k, v in versions().items())}. Sizes "
@@ -111,19 +119,28 @@ def opening(rows: Rows) -> str:
         "`parity_tests/divergences/`, and a test that runs the remedy's code. "
         "A remedy says which side it changes; copied into an empty file it runs, once the tensors, layers and "
         "optimizers are there that it calls yours.\n\n"
-        "The ten to know first:\n\n" + "\n".join(first) + "\n"
+        f"Ordered by how often a row bites: in how many of {PAIRS} [pairs of a model and its port](port_bugs.md) the "
+        "row's mistake, made to one of the original's calls or to its optimizer, would change a number. Rows below "
+        f"{ROUNDING:g} come after all others, whatever their count. These pairs are a sample that someone chose; "
+        "initial values, seeds and number types are no mistake of a call, so that they count none, though every port "
+        "that trains from scratch meets them.\n\n"
+        "The ten that will bite you first:\n\n" + "\n".join(first) + "\n"
     )
 
 
-def markdown(rows: Rows) -> str:
+def markdown(rows: Rows, bites: Counter[str]) -> str:
     """The catalogue in one file."""
-    return "\n".join([opening(rows), *(chapter(page, rows) for page in PAGES)])
+    return "\n".join([opening(rows, bites), *(chapter(page, rows) for page in PAGES)])
 
 
-def write_pages(rows: Rows, folder: Path) -> None:
-    """The catalogue as pages of the book: the opening, and a page a kind."""
-    listed = "\n".join(f"- [{heading(page)}](divergences_{name(page)}.md)" for page in PAGES)
-    (folder / "divergences.md").write_text(f"{opening(rows)}\n{listed}\n", encoding="utf-8")
+def write_pages(rows: Rows, bites: Counter[str], folder: Path) -> None:
+    """The catalogue as pages of the book: the opening with every row in its order, and a page a kind."""
+    listed = [f"| row | what differs | bites in, of {PAIRS} | page |", "| --- | --- | --- | --- |"]
+    for entry, _ in rows:
+        page = f"[{heading(entry.page)}](divergences_{name(entry.page)}.md)"
+        listed.append(f"| {entry.row} | {entry.title} | {bites[entry.row] or ''} | {page} |")
+    text = "\n".join([opening(rows, bites), "All of them, in this order; rows that agree last:\n", *listed])
+    (folder / "divergences.md").write_text(text + "\n", encoding="utf-8")
     for page in PAGES:
         text = chapter(page, rows).replace("\n### ", "\n## ").removeprefix("#")
         (folder / f"divergences_{name(page)}.md").write_text(text, encoding="utf-8")
@@ -148,9 +165,11 @@ def main() -> int:
         rows = [(entry, {dtype: entry.measure(dtype) for dtype in entry.dtypes}) for entry in progress]
     print(table(rows, min(160, max(80, shutil.get_terminal_size((120, 24)).columns))))
     REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(markdown(rows), encoding="utf-8")
+    bites = counted()
+    rows = ranked(rows, bites)
+    REPORT.write_text(markdown(rows, bites), encoding="utf-8")
     if "--book" in sys.argv[1:]:
-        write_pages(rows, BOOK)
+        write_pages(rows, bites, BOOK)
     wrong = [entry.row for entry, measured in rows if not all(entry.holds(d, m) for d, m in measured.items())]
     divergences = sum(entry.size is not None for entry in ENTRIES)
     print(f"\n{divergences} divergences, {len(ENTRIES) - divergences} agreements; in full in build/{REPORT.name}")

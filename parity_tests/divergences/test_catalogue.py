@@ -7,7 +7,7 @@ import itertools
 import random
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from types import FrameType
@@ -18,8 +18,8 @@ import pytest
 import tensorflow as tf
 import torch
 
-from parity_tests.divergences import ENTRIES, PAGES
-from parity_tests.divergences.__main__ import BOOK, NOT_RUN, markdown, name, side, table
+from parity_tests.divergences import ENTRIES, PAGES, bites
+from parity_tests.divergences.__main__ import BOOK, NOT_RUN, markdown, name, ranked, side, table
 from parity_tests.divergences.catalogue import (
     CATALOGUE,
     Entry,
@@ -29,6 +29,7 @@ from parity_tests.divergences.catalogue import (
     unequal,
     untouched_settings,
 )
+from parity_tests.port_bugs.problem import PAIRS, build
 
 CASES = [pytest.param(entry, dtype, id=f"{entry.row}-{dtype}") for entry in ENTRIES for dtype in entry.dtypes]
 # The last row of each kind; letters after a number are further sides of one row.
@@ -213,6 +214,24 @@ def test_the_table_fits_and_holds_every_entry(width: int) -> None:
     lines = table(rows, width).splitlines()
     assert max(map(len, lines)) <= width
     assert [line.split()[0] for line in lines if re.match(r"[OLSRGT]\d", line)] == [entry.row for entry in ENTRIES]
-    page = markdown(rows)
+    page = markdown(rows, Counter())
     assert all(f"### {entry.row} " in page and entry.code in page for entry in ENTRIES)
     assert page.count("\n## ") == len(PAGES)
+
+
+def test_rows_are_ordered_by_how_often_they_bite() -> None:
+    rows = [(entry, {}) for entry in ENTRIES]
+    first = ranked(rows, Counter({"L27": 3, "T4": 5, "O2": 9}))
+    assert [entry.row for entry, _ in first[:2]] == ["T4", "L27"], "O2 is rounding"
+    assert first[-1][0].size is None
+    text = (BOOK / "divergences.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| ([OLSRGT]\d+[a-z]?) \| .* \| (\d*) \|", text, re.MULTILINE)
+    order = ranked(rows, Counter({row: int(count or 0) for row, count in listed}))
+    assert [row for row, _ in listed] == [entry.row for entry, _ in order], "python -m parity_tests.divergences --book"
+
+
+def test_a_row_bites_where_its_mistake_changes_a_number() -> None:
+    bitten = {name: bites.bitten(build(pair)) for name, pair in PAIRS.items() if name in ("shuffled", "sgd")}
+    assert "L27" in bitten["shuffled"] - bitten["sgd"]
+    assert {"O6", "O14"} <= bitten["sgd"] - bitten["shuffled"]
+    assert not bitten["sgd"] & {"O1", "L4", "S8"}

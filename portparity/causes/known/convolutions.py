@@ -37,8 +37,8 @@ def padding(call: Call) -> Changes:
     yield '"same": less above and left than below and right', padded([(w // 2, w - w // 2) for w in whole])
     yield '"same" the other way round', padded([(w - w // 2, w // 2) for w in whole])
     full = [(d * (k - 1)) for _, k, _, d in spans]
-    yield '"causal": everything before', padded([(f, 0) for f in full]), "L20"
-    yield "everything after", padded([(0, f) for f in full]), "L20"
+    yield '"causal": everything before', padded([(f, 0) for f in full]), "L20" if spatial == 1 else "L4"
+    yield "everything after", padded([(0, f) for f in full]), "L20" if spatial == 1 else "L4"
     yield "nothing", padded([(0, 0)] * spatial), ""
     yield "the original's total on one side, before", padded([(2 * p, 0) for p in before])
     yield "the original's total on one side, after", padded([(0, 2 * p) for p in before])

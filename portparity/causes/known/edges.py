@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from portparity.causes.calls import Call, Change, Changes, enter, mistake
+from portparity.records.torch_functions import tensors
 
 
 def _enter(row: str, on: str, says: str, remedy: str, change: Change, **kinds: bool) -> None:
@@ -87,12 +88,16 @@ _enter(
     "tf.linalg.pinv(a, rcond=D * eps)",
     lambda c: c.again(rtol=10 * max(c.x.shape[-2:]) * torch.finfo(c.x.dtype).eps),
 )
-_enter(
+enter(
     "G20",
     "mT mH transpose swapaxes",
     "the port reverses all axes",
     "tf.linalg.matrix_transpose(x)",
-    lambda c: c.x.permute(*reversed(range(c.x.dim()))),
+    lambda c: (
+        [("", lambda c: c.x.permute(*reversed(range(c.x.dim()))))]
+        if c.x.dim() > 2 and sorted(c.args[1:]) in ([], [-2, -1], [c.x.dim() - 2, c.x.dim() - 1])
+        else []
+    ),
     inside=False,
 )
 _enter(
@@ -102,12 +107,16 @@ _enter(
     "keep concentrations above 0",
     lambda c: torch.where(c.x == 0, math.nan, c.result()),
 )
-_enter(
+enter(
     "R2b",
     "mul add",
     "the port's integers are int32, which wrap around",
     "tf.constant(n, tf.int64)",
-    lambda c: c.function(*(a.int() for a in c.args)).to(c.x.dtype),
+    lambda c: (
+        []
+        if any(t.is_floating_point() for t in tensors(c.args))
+        else [("", lambda c: c.function(*(a.int() for a in c.args)).to(c.x.dtype))]
+    ),
 )
 _enter(
     "R5",

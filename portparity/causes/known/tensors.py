@@ -66,17 +66,17 @@ enter(
 @mistake(
     "S5",
     "add sub radd rsub iadd mul",
-    "the port has no constant of the Gaussian density",
+    "the port has {} constant of the Gaussian density",
     "log(2 pi) / 2",
     inside=False,
 )
 def constant(call: Call) -> Changes:
     if call.name == "mul" and 0.5 in [value for value in call.args if isinstance(value, float)]:
-        yield "", lambda c: c.result() + math.log(2 * math.pi) / 2
+        yield "the", lambda c: c.result() + math.log(2 * math.pi) / 2
     for value in call.args[1:]:
         share = abs(float(value)) / math.log(2 * math.pi) if isinstance(value, int | float) else 0
         if any(abs(share * n - round(share * n)) < 1e-9 and share > 0 for n in (1, 2)):
-            yield "", lambda c: c.args[0] * 1
+            yield "no", lambda c: c.args[0] * 1
 
 
 enter(
