@@ -168,7 +168,7 @@ class BayesianGaussianMixture(MixtureMaths, BayesianMixtureEstimator):
 
     def fit(self, X: Any, y: Any = None) -> "BayesianGaussianMixture":
         """Fit the posterior to X (N, D) by variational inference; returns self."""
-        with self._place(X):
+        with self._place(X), one_thread_each():
             data = self._prepare(X)
             self._fit(data, algorithm_for(data, self._tensor))
         return self
