@@ -8,7 +8,7 @@ from common.mixtures import collapse
 from common.mixtures.collapse import summed_again
 from common.mixtures.input import FitData, prepare
 from common.mixtures.parameters import COVARIANCE_TYPES, MixtureParameters
-from parity_tests.support.frameworks import both_estimators
+from parity_tests.support.frameworks import both_estimators, pair
 from parity_tests.support.problems import of_kind
 
 both = both_estimators("GaussianMixture")
@@ -120,7 +120,7 @@ def test_correlated_components_are_not_summed_again(monkeypatch: pytest.MonkeyPa
     shared, own = rng.normal(size=(100_000, 1)), rng.normal(size=(100_000, 16))
     x = shared + 0.1 * own + np.where(np.arange(100_000) < 50_000, 0, 9)[:, None]  # correlations of 0.99
     monkeypatch.setattr(collapse, "summed_again", None)
-    torch_estimators.GaussianMixture(2, random_state=0).fit(x.astype("float32"))
+    pair("estimators")[0].GaussianMixture(2, random_state=0).fit(x.astype("float32"))
 
 
 def test_what_may_be_rounding_is_a_matter_of_a_components_own_points() -> None:
