@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("families", nargs="*", default=list(FAMILIES), help=f"of {', '.join(FAMILIES)}")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each contender (default: 3)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the points, to see that it runs")
-    parser.add_argument("--rows", default="", help="whole fits: only those with this in their work and shape")
+    parser.add_argument("--rows", default="", help="whole fits: only those with this in their shape")
     parser.add_argument("--busy", action="store_true", help="one thread each and processor time, for a shared machine")
     options = parser.parse_args()
     if unknown := set(options.families) - set(FAMILIES):
@@ -78,7 +78,7 @@ def measure_family(family: str, options: argparse.Namespace) -> list[dict[str, A
     limits = threadpool_limits(threads)  # the peers' too
     rows: list[dict[str, Any]] = []
     for case in FAMILIES[family].cases(options.quick):
-        if options.rows not in f"{case.work} {case.shape}":
+        if options.rows not in case.shape:
             continue
         measured = measure.measure(case, 1 if family == "scaling" else options.repeats)
         print(table(measured), flush=True)
