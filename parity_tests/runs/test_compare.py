@@ -288,6 +288,8 @@ def test_the_figures_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture)
     assert (exact["nats"], exact["above_mixture"]) == (-111, -1)
     assert exact["above_mixture_error"] == pytest.approx(3 / np.sqrt(3))
     assert exact["standard_error"] == pytest.approx(np.sqrt(((10**2 + 3**2 + 7**2) / 2) / 3))
+    theirs = table["linear VAE: importance weighted, S = 1"]["other_implementation"]
+    assert theirs + 125 == pytest.approx(-1e-8 / 3, rel=1e-4)
     assert exact["bits_per_pixel"] == pytest.approx(111 / 64 / 0.6931471805599453)
     line = next(line for line in told.splitlines() if "exact" in line and line.startswith("|"))
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
