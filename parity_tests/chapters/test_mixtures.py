@@ -22,6 +22,7 @@ from common.mixtures.collapse import (
     precisions_cholesky,
 )
 from common.mixtures.input import prepare
+from common.mixtures.loop import em
 from common.mixtures.parameters import (
     COVARIANCE_TYPES,
     PRIOR_TYPES,
@@ -158,6 +159,24 @@ def test_means_to_start_from_keep_their_digits_far_from_zero() -> None:
     np.testing.assert_array_equal(check_start(estimator, data)[1], (means - data.centre).astype(np.float32))
 
 
+@all_types
+def test_precisions_to_start_from_are_inverted(kind: str) -> None:
+    data, covariances = prepare(X, 2, kind, 0.0), of_kind(kind, FULL)
+    precisions = np.linalg.inv(covariances) if kind in ("full", "tied") else 1 / covariances
+    estimator = SimpleNamespace(weights_init=None, means_init=None, precisions_init=precisions)
+    np.testing.assert_allclose(check_start(estimator, data)[2], covariances, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(check_mixture([0.5, 0.5], np.zeros((2, 3)), covariances, kind)[2], covariances)
+    estimator.precisions_init = 0 * precisions
+    with pytest.raises(
+        ValueError, match=r"precisions_init should be (symmetric, positive-definite|positive), but has the"
+    ):
+        check_start(estimator, data)
+
+
+def test_the_first_bound_has_risen_from_nothing() -> None:
+    assert [step.change for step in em(lambda p: (p + 1, p), 3.0, range(2), 0.0, n=2)] == [np.inf, 0.5]
+
+
 def test_weighted_starts_are_scikit_learns() -> None:
     def state() -> np.random.RandomState:
         return np.random.RandomState(2)
@@ -193,6 +212,8 @@ def test_starts_by_kmeans_are_scikit_learns_and_a_weight_of_two_is_two_rows() ->
     counts = np.bincount(place, weights=weight)
     np.testing.assert_array_equal(labels(x, weight), peer(distinct, counts)[place])
     np.testing.assert_array_equal(labels(np.concatenate([x, x[:20]]))[:60], labels(x, weight))
+    weightless = labels(np.concatenate([x, 9 + x[:3]]), np.append(weight, np.zeros(3)))
+    np.testing.assert_array_equal(weightless[:60], labels(x, weight))
     few = np.repeat(x[:5], 3, axis=0)  # places for five of seven clusters
     np.testing.assert_array_equal(np.unique(labels(few), return_counts=True), [np.arange(5), [3] * 5])
 
