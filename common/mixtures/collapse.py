@@ -3,8 +3,8 @@
 The verdict depends on the component's points alone, not on their number nor on who adds them up. A framework
 adds up N products in an order of its own, and the sum of N equal numbers, or of points on a line, is off by
 more the larger N is. So covariances that may be rounding alone are summed again here: in double precision,
-about the component's own mean, and in pairs (NumPy's sum over contiguous numbers), which leaves a few
-roundings, whatever N is.
+about the component's own mean, and, if the points are in double precision too, in pairs (NumPy's sum over
+contiguous numbers), which leaves a few roundings, whatever N is.
 """
 
 from collections.abc import Iterable, Iterator
@@ -190,6 +190,9 @@ def summed_again(
             weighted = shares[j] * difference
             counts[j] += shares[j].sum()
             sums[j] += weighted.sum(axis=-1)
+            if x.dtype != np.float64:  # a product in double precision rounds far below the last bit of these
+                scatter[j] += np.tril(weighted @ difference.T)
+                continue
             for i in range(d):
                 scatter[j, i, : i + 1] += (weighted[i] * difference[: i + 1]).sum(axis=-1)
     scatter += np.swapaxes(np.tril(scatter, -1), -1, -2)

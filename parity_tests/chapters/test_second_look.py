@@ -79,14 +79,17 @@ def test_wide_components_take_no_digits_from_narrow_ones(Mixture: type, kind: st
     np.testing.assert_allclose(variances, [np.var(x[:5000].astype(float)) + 1e-6, np.var(x[5000:].astype(float))], 1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
-def test_the_sum_is_numpys_own_covariance(kind: str) -> None:
-    """In pieces, and about means that are off."""
+def test_the_sum_is_numpys_own_covariance(kind: str, dtype: str) -> None:
+    """In pieces, and about means that are off; in double precision, whatever the points are in."""
     rng = np.random.default_rng(0)
     x, gamma = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 3)), rng.dirichlet([1, 1], 300)
+    x, gamma = x.astype(dtype), gamma.astype(dtype)
     parts = [(x[:100], gamma[:100]), (x[100:], gamma[100:])]
     found = summed_again(parts, rng.normal(size=(2, 3)), kind, np.array([True, True][: 1 + (kind != "tied")]))
-    np.testing.assert_allclose(found, covariances(x, gamma, kind), rtol=1e-12, atol=1e-14)
+    of_numpy = covariances(x.astype("float64"), gamma.astype("float64"), kind)
+    np.testing.assert_allclose(found, of_numpy, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
