@@ -91,6 +91,11 @@ def ranked(rows: Rows, bites: Counter[str]) -> Rows:
     return sorted(rows, key=rank)
 
 
+def as_typed(text: str) -> str:
+    """Markdown in which an asterisk is an asterisk."""
+    return text.replace("*", "\\*")
+
+
 def chapter(page: ModuleType, rows: Rows) -> str:
     """The entries of one kind, each with what happens, how much, and the remedy's code."""
     title, _, prose = page.__doc__.strip().partition("\n")
@@ -103,7 +108,7 @@ def chapter(page: ModuleType, rows: Rows) -> str:
         if entry.size is None:
             parts.append(f"No divergence: {entry.pytorch}. Measured: {texts[3]}.\n")
             continue
-        row = " | ".join(text.replace("|", "\\|").replace("*", "\\*") for text in texts)
+        row = " | ".join(text.replace("|", "\\|") for text in map(as_typed, texts))
         parts.append(f"| {' | '.join(HEADINGS)} |\n|{' --- |' * 4}\n| {row} |\n\nThe remedy, {side(entry)}:\n")
         parts.append(f"{NOT_RUN}\n```python\n{entry.code}\n```\n")
     return "\n".join(parts)
@@ -111,7 +116,7 @@ def chapter(page: ModuleType, rows: Rows) -> str:
 
 def opening(rows: Rows, bites: Counter[str]) -> str:
     """What the catalogue is, by what it is ordered, and its first ten entries."""
-    first = (f"- {e.row}, {e.title}. PyTorch: {e.pytorch}. Keras: {e.tensorflow}." for e, _ in rows[:10])
+    first = (as_typed(f"- {e.row}, {e.title}. PyTorch: {e.pytorch}. Keras: {e.tensorflow}.") for e, _ in rows[:10])
     return (
         "# Where PyTorch and TensorFlow 2 differ, and what to do\n\n"
         f"Measured by `make divergences` on the CPU with {', '.join(f'{k} {v}' for k, v in versions().items())}. Sizes "
