@@ -145,9 +145,8 @@ class GaussianMixture(MixtureMaths, MixtureEstimator):
         """Fit the mixture to X (N, D) by EM, row n counting `sample_weight[n]` times; returns self."""
         with self._place(X):
             data, start = self._prepare(X, sample_weight)
-            with (
-                nullcontext() if data.observed is not None else one_thread_each()
-            ):  # but with gaps, threads take whole chunks
+            # with gaps, blocks of rows follow one another, and each operation takes all threads
+            with one_thread_each() if data.observed is None else nullcontext():
                 self._fit(data, algorithm_for(data, self._tensor), start)
         return self
 
