@@ -137,6 +137,7 @@ def test_what_may_be_rounding_is_a_matter_of_a_components_own_points() -> None:
         assert list(collapse._are_flat(np.array([[5.0], [20.0]]), "diag", 1.0, n)) == flat, n
 
 
+@pytest.mark.filterwarnings("error:invalid value encountered in sqrt")  # of a variance that rounds below zero
 @both
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_equal_points_with_gaps_have_collapsed_too(Mixture: type, dtype: str) -> None:
